@@ -1,0 +1,1 @@
+"""The cloud half: server and, in ``training``, everything that makes a model bundle."""

@@ -1,0 +1,1 @@
+"""Training, data sets and export. Needs the extra ``train`` (torch)."""

@@ -1,0 +1,49 @@
+"""The binary networks that taper trains and ships, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shared.architecture import Architecture, Kind, Shape, Stage
+from shared.errors import UsageError
+
+DEVICE_LEVELS = (0.125, 0.25, 0.3, 0.5, 0.75, 1.0)
+CLOUD_LEVELS = (0.25, 0.5, 0.75, 1.0)
+
+
+def paper(input_shape: Shape, classes: int) -> Architecture:
+    """The paper's binarized network: 8-channel block on the device, 32 and 64 in the cloud.
+
+    The device block is too narrow for byte steps, so every channel has a coefficient of its own
+    (linear profile). Source: section IV-A, network "Binarized" of arXiv 1710.07830.
+    """
+    colours = input_shape.channels
+    return Architecture(
+        name="paper",
+        input_shape=input_shape,
+        classes=classes,
+        device=(
+            Stage("conv1", Kind.IMAGE_CONV, colours, 8, step=1),
+            Stage("conv2", Kind.BINARY_CONV, 8, 8, pool=2, step=1, profile="linear"),
+        ),
+        cloud=(
+            Stage("conv3", Kind.BINARY_CONV, 8, 32, pool=2, profile="linear"),
+            Stage("conv4", Kind.BINARY_CONV, 32, 64, pool=2),
+            Stage("classify", Kind.BINARY_LINEAR, 64, classes),
+        ),
+        device_levels=DEVICE_LEVELS,
+        cloud_levels=CLOUD_LEVELS,
+    )
+
+
+ARCHITECTURES: dict[str, Callable[[Shape, int], Architecture]] = {"paper": paper}
+
+
+def architecture(name: str, input_shape: Shape, classes: int) -> Architecture:
+    """The network called ``name`` for images of ``input_shape``; an error lists the known ones."""
+    try:
+        make = ARCHITECTURES[name]
+    except KeyError:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise UsageError(f"--network: {name!r} is unknown; known networks: {known}") from None
+    return make(input_shape, classes)

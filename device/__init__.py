@@ -1,0 +1,1 @@
+"""The device half: client, battery, policy and the link to the cloud. Never imports torch."""

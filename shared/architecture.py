@@ -1,0 +1,196 @@
+"""What a split binary network looks like: plain values, shared by training and the packed runtime.
+
+A network is a list of stages on the device and a list of stages in the cloud. Every stage is a
+convolution over 3x3 or over the whole map (a linear layer), then optional 2x2 max pooling, then a
+threshold to bits; the last cloud stage gives logits instead of bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+from shared.errors import BundleError
+from shared.fractions import channels, check_levels
+from shared.profiles import PROFILES
+
+
+class Kind(str, Enum):
+    """What a stage computes."""
+
+    IMAGE_CONV = "image_conv"  # 3x3 over uint8 pixels, padded with 0
+    BINARY_CONV = "binary_conv"  # 3x3 over bits, padded with -1
+    BINARY_LINEAR = "binary_linear"  # over the whole map of bits
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One layer with what follows it, up to the next bits."""
+
+    name: str
+    kind: Kind
+    in_channels: int
+    out_channels: int
+    pool: int = 1  # side of the max pooling window, 1 for none
+    step: int = 8  # output channels are cut in whole steps of this many
+    profile: str = "staircase"  # coefficients of the input channels; image stages have none
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Height, width and channels of a map; bits are laid out channel-last in this order."""
+
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def size(self) -> int:
+        return self.height * self.width * self.channels
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes that hold one bit for each value, with no gap between pixels."""
+        return -(-self.size // 8)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A split network and the levels that it is trained for.
+
+    ``device_levels`` and ``cloud_levels`` ascend and end with 1. A device level cuts all device
+    stages; a cloud level cuts the outputs of all cloud stages but the last, which has one output
+    per class. ``exit_head`` adds a binary linear classifier on the bits that the device sends.
+    """
+
+    name: str
+    input_shape: Shape
+    classes: int
+    device: tuple[Stage, ...]
+    cloud: tuple[Stage, ...]
+    device_levels: tuple[float, ...]
+    cloud_levels: tuple[float, ...]
+    exit_head: bool = False
+
+    def __post_init__(self) -> None:
+        check_levels(self.device_levels, "device_levels")
+        check_levels(self.cloud_levels, "cloud_levels")
+        if not self.device or not self.cloud:
+            raise BundleError(f"network {self.name}: needs stages on the device and in the cloud")
+        shape = self.input_shape
+        for stage in (*self.device, *self.cloud):
+            _check_stage(stage, shape)
+            shape = output_shape(stage, shape)
+        last = self.cloud[-1]
+        if last.kind is not Kind.BINARY_LINEAR or last.out_channels != self.classes:
+            raise BundleError(
+                f"network {self.name}: the last stage must be binary_linear to {self.classes} classes"
+            )
+
+    @property
+    def exit_stage(self) -> Stage | None:
+        """The classifier on the device's own bits, if there is one."""
+        if not self.exit_head:
+            return None
+        sent = self.device[-1]
+        profile = self.cloud[0].profile
+        return Stage("exit", Kind.BINARY_LINEAR, sent.out_channels, self.classes, profile=profile)
+
+    def sent_shape(self, level: int) -> Shape:
+        """Shape of the bits that a device sends at device level index ``level``."""
+        *_, (_, _, shape) = self.device_shapes(level)
+        return shape
+
+    def device_shapes(self, level: int) -> Iterator[tuple[Stage, Shape, Shape]]:
+        """Each device stage with its input and output shape at device level index ``level``."""
+        fraction = self.device_levels[level]
+        shape = self.input_shape
+        for stage in self.device:
+            after = output_shape(stage, shape, channels(fraction, stage.out_channels, stage.step))
+            yield stage, shape, after
+            shape = after
+
+    def cloud_shapes(self, level: int, cloud_level: int) -> Iterator[tuple[Stage, Shape, Shape]]:
+        """Each cloud stage with its input and output shape at the two level indices."""
+        fraction = self.cloud_levels[cloud_level]
+        shape = self.sent_shape(level)
+        for stage in self.cloud:
+            last = stage is self.cloud[-1]
+            kept = self.classes if last else channels(fraction, stage.out_channels, stage.step)
+            after = output_shape(stage, shape, kept)
+            yield stage, shape, after
+            shape = after
+
+    def device_macs(self, level: int) -> int:
+        """Multiply-accumulates of the device stages for one image."""
+        return sum(_macs(*entry) for entry in self.device_shapes(level))
+
+    def cloud_macs(self, level: int, cloud_level: int) -> int:
+        """Multiply-accumulates of the cloud stages for one image."""
+        return sum(_macs(*entry) for entry in self.cloud_shapes(level, cloud_level))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value that ``from_json`` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Architecture:
+        """Read what ``to_json`` wrote; raises ``BundleError`` for anything else."""
+        try:
+            return cls(
+                name=str(value["name"]),
+                input_shape=Shape(**value["input_shape"]),
+                classes=int(value["classes"]),
+                device=tuple(_stage_from_json(stage) for stage in value["device"]),
+                cloud=tuple(_stage_from_json(stage) for stage in value["cloud"]),
+                device_levels=tuple(float(level) for level in value["device_levels"]),
+                cloud_levels=tuple(float(level) for level in value["cloud_levels"]),
+                exit_head=bool(value["exit_head"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(f"network description: cannot be read ({error!r})") from None
+
+
+def kernel_size(stage: Stage, shape: Shape) -> tuple[int, int]:
+    """Height and width of the stage's kernel on an input of ``shape``."""
+    return (shape.height, shape.width) if stage.kind is Kind.BINARY_LINEAR else (3, 3)
+
+
+def output_shape(stage: Stage, shape: Shape, out_channels: int | None = None) -> Shape:
+    """Shape after the stage with ``out_channels`` of its channels (default: all)."""
+    kept = stage.out_channels if out_channels is None else out_channels
+    if stage.kind is Kind.BINARY_LINEAR:
+        return Shape(1, 1, kept)
+    return Shape(shape.height // stage.pool, shape.width // stage.pool, kept)
+
+
+def _macs(stage: Stage, before: Shape, after: Shape) -> int:
+    height, width = kernel_size(stage, before)
+    pixels = 1 if stage.kind is Kind.BINARY_LINEAR else before.height * before.width
+    return pixels * height * width * before.channels * after.channels
+
+
+def _check_stage(stage: Stage, shape: Shape) -> None:
+    where = f"stage {stage.name}"
+    if stage.in_channels != shape.channels:
+        raise BundleError(f"{where}: in_channels is {stage.in_channels}, got {shape.channels}")
+    if min(stage.in_channels, stage.out_channels, stage.pool, stage.step) < 1:
+        raise BundleError(f"{where}: channels, pool and step must be at least 1")
+    if min(shape.height, shape.width) < stage.pool:
+        raise BundleError(f"{where}: pool {stage.pool} is larger than the map")
+    if stage.profile not in PROFILES:
+        raise BundleError(f"{where}: profile {stage.profile!r} is unknown")
+
+
+def _stage_from_json(value: dict[str, Any]) -> Stage:
+    return Stage(
+        name=str(value["name"]),
+        kind=Kind(value["kind"]),
+        in_channels=int(value["in_channels"]),
+        out_channels=int(value["out_channels"]),
+        pool=int(value["pool"]),
+        step=int(value["step"]),
+        profile=str(value["profile"]),
+    )

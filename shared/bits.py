@@ -1,0 +1,25 @@
+"""The one bit order: bit i of a byte string is value i, least significant bit of each byte first."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Bits = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
+
+
+def pack(bits: npt.ArrayLike) -> Bytes:
+    """Pack the last axis: (..., n) of truth values -> (..., ceil(n / 8)), unused bits 0."""
+    return np.packbits(np.asarray(bits, dtype=bool), axis=-1, bitorder="little")
+
+
+def unpack(packed: Bytes, count: int) -> Bits:
+    """Undo ``pack``: (..., ceil(count / 8)) -> (..., count)."""
+    return np.unpackbits(packed, axis=-1, count=count, bitorder="little").astype(bool)
+
+
+def unused_bits_are_zero(packed: Bytes, count: int) -> bool:
+    """True if the bits after the first ``count`` are 0 in every row of ``packed``."""
+    spare = packed.shape[-1] * 8 - count
+    return spare == 0 or not np.any(packed[..., -1] >> (8 - spare))

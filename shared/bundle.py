@@ -1,0 +1,274 @@
+"""The model bundle: one safetensors file with everything that a device and a cloud server need.
+
+Tensors are named ``device.STAGE.FIELD``, ``exit.STAGE.FIELD``, ``cloud.STAGE.FIELD`` and
+``codec.LEVEL.FIELD``; the header holds one JSON document under the key ``taper``. A device reads only
+its part. Nothing is ever unpickled, and sizes are checked against the network before use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from shared.architecture import Architecture, Kind, Shape, Stage, kernel_size
+from shared.errors import BundleError
+
+FORMAT_VERSION = 1
+METADATA_KEY = "taper"
+LARGEST_FILE_BYTES = 256 * 2**20
+DEVICE_GROUPS = ("device", "exit", "codec")
+CLOUD_GROUPS = ("cloud", "codec")
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class StageTensors:
+    """Numbers of one stage.
+
+    weight        uint8 (out, ceil(kh * kw * in / 8)): bit 1 is +1, in the order (kh, kw, in)
+    coefficients  int32 (in,): the profile
+    threshold     int32 (levels, out): bit = (sum >= threshold) xor flip; empty for logits
+    flip          uint8 (levels, out)
+    scale, bias   float32 (levels, out): logit = sum * scale + bias; empty for bits
+    """
+
+    weight: npt.NDArray[np.uint8]
+    coefficients: npt.NDArray[np.int32]
+    threshold: npt.NDArray[np.int32]
+    flip: npt.NDArray[np.uint8]
+    scale: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a bundle says about itself.
+
+    accuracy[d][c] is the share of right answers on the whole test set at device level d and cloud
+    level c; ``exit_accuracy[d]`` that of the exit head. ``training`` records command, seed, data.
+    """
+
+    name: str
+    architecture: Architecture
+    class_names: tuple[str, ...]
+    accuracy: tuple[tuple[float, ...], ...]
+    training: Mapping[str, Any]
+    digests: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """SHA-256 (hex) over the network's description and the digests of all its tensors."""
+        identity = [self.architecture.to_json(), sorted(self.digests.items()), self.class_names]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle, or the part of it that was read: tensors of groups left out are not there."""
+
+    metadata: Metadata
+    tensors: Mapping[str, Array]
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.metadata.architecture
+
+    def stage(self, group: str, name: str) -> StageTensors:
+        """Tensors of the stage ``name`` in ``group`` (device, exit or cloud)."""
+        prefix = f"{group}.{name}."
+        try:
+            return StageTensors(**{f: self.tensors[prefix + f] for f in _FIELDS})
+        except KeyError as error:
+            raise BundleError(f"bundle {self.metadata.name}: has no tensor {error}") from None
+
+    def codec_tensor(self, level: int, name: str) -> Array | None:
+        """Tensor ``name`` of the codec for a device level index, or None."""
+        return self.tensors.get(f"codec.{level}.{name}")
+
+
+_FIELDS = {
+    "weight": np.uint8,
+    "coefficients": np.int32,
+    "threshold": np.int32,
+    "flip": np.uint8,
+    "scale": np.float32,
+    "bias": np.float32,
+}
+
+
+def make_bundle(metadata: Metadata, tensors: Mapping[str, Array]) -> Bundle:
+    """A bundle with the digests of ``tensors`` filled in; raises ``BundleError`` if they do not fit."""
+    groups = sorted({name.split(".", 1)[0] for name in tensors})
+    digests = {group: _digest(tensors, group) for group in groups}
+    bundle = Bundle(Metadata(**{**_shallow(metadata), "digests": digests}), tensors)
+    _check_tensors(bundle, groups)
+    return bundle
+
+
+def serialise(bundle: Bundle, groups: Iterable[str] | None = None) -> bytes:
+    """The bytes of a bundle file with the tensors of ``groups`` (default: all that it holds)."""
+    wanted = None if groups is None else set(groups)
+    tensors = {
+        name: np.ascontiguousarray(array)
+        for name, array in sorted(bundle.tensors.items())
+        if wanted is None or name.split(".", 1)[0] in wanted
+    }
+    meta = bundle.metadata
+    document = {
+        "format": FORMAT_VERSION,
+        "name": meta.name,
+        "architecture": meta.architecture.to_json(),
+        "class_names": meta.class_names,
+        "accuracy": meta.accuracy,
+        "training": meta.training,
+        "digests": meta.digests,
+        "extra": meta.extra,
+    }
+    return save(tensors, {METADATA_KEY: json.dumps(document, sort_keys=True)})
+
+
+def write_bundle(bundle: Bundle, path: Path) -> None:
+    """Write to a temporary file and rename, so that ``path`` never holds half a bundle."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(serialise(bundle))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_bundle(path: Path, groups: Iterable[str] | None = None) -> Bundle:
+    """Read the tensors of ``groups`` (default: all in the file) and check them.
+
+    Raises ``BundleError`` with one line if the file is missing, truncated, damaged, foreign or of
+    another format version.
+    """
+    where = f"bundle {path}"
+    try:
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            raise BundleError(f"{where}: larger than {LARGEST_FILE_BYTES} bytes")
+        with safe_open(path, framework="numpy") as file:
+            document = (file.metadata() or {}).get(METADATA_KEY)
+            names = list(file.keys())
+            present = {name.split(".", 1)[0] for name in names}
+            wanted = present if groups is None else set(groups) & present
+            metadata = _parse_metadata(document, where)
+            tensors = {n: file.get_tensor(n) for n in names if n.split(".", 1)[0] in wanted}
+    except OSError as error:
+        raise BundleError(f"{where}: cannot be read ({error.strerror or error})") from None
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
+        raise BundleError(f"{where}: is no readable safetensors file ({error})") from None
+    bundle = Bundle(metadata, tensors)
+    for group in wanted:
+        if metadata.digests.get(group) != _digest(tensors, group):
+            raise BundleError(f"{where}: damaged, the SHA-256 of its {group} tensors is wrong")
+    _check_tensors(bundle, wanted)
+    return bundle
+
+
+def _parse_metadata(document: str | None, where: str) -> Metadata:
+    if document is None:
+        raise BundleError(f"{where}: is not a taper bundle (no {METADATA_KEY!r} in its header)")
+    try:
+        value = json.loads(document)
+        version = value["format"]
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"{where}: has format version {version}; this taper reads version {FORMAT_VERSION}"
+            )
+        return Metadata(
+            name=str(value["name"]),
+            architecture=Architecture.from_json(value["architecture"]),
+            class_names=tuple(str(name) for name in value["class_names"]),
+            accuracy=tuple(tuple(float(v) for v in row) for row in value["accuracy"]),
+            training=dict(value["training"]),
+            digests={str(k): str(v) for k, v in value["digests"].items()},
+            extra=dict(value["extra"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{where}: its metadata cannot be read ({error!r})") from None
+
+
+def _digest(tensors: Mapping[str, Array], group: str) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        if name.split(".", 1)[0] == group:
+            array = np.ascontiguousarray(tensors[name])
+            digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _check_tensors(bundle: Bundle, groups: Iterable[str]) -> None:
+    """Raise ``BundleError`` unless every tensor of ``groups`` has the network's type and shape."""
+    architecture = bundle.architecture
+    if len(bundle.metadata.class_names) != architecture.classes:
+        raise BundleError(f"bundle {bundle.metadata.name}: needs {architecture.classes} class names")
+    device_count = len(architecture.device_levels)
+    pair_count = device_count * len(architecture.cloud_levels)
+    full = len(architecture.device_levels) - 1
+    present = set(groups)
+    if "device" in present:
+        for stage, before, _ in architecture.device_shapes(full):
+            _check_stage(bundle, "device", stage, before, device_count, logits=False)
+    if "exit" in present and architecture.exit_stage is not None:
+        shape = architecture.sent_shape(full)
+        _check_stage(bundle, "exit", architecture.exit_stage, shape, device_count, logits=True)
+    if "cloud" in present:
+        top = len(architecture.cloud_levels) - 1
+        for stage, before, _ in architecture.cloud_shapes(full, top):
+            last = stage is architecture.cloud[-1]
+            _check_stage(bundle, "cloud", stage, before, pair_count, logits=last)
+
+
+def _check_stage(
+    bundle: Bundle, group: str, stage: Stage, shape: Shape, levels: int, logits: bool
+) -> None:
+    tensors = bundle.stage(group, stage.name)
+    height, width = kernel_size(stage, shape)
+    weight_bytes = -(-height * width * stage.in_channels // 8)
+    table = (levels, stage.out_channels)
+    bit_table, logit_table = ((0, 0), table) if logits else (table, (0, 0))
+    expected = {
+        "weight": (stage.out_channels, weight_bytes),
+        "coefficients": (stage.in_channels,),
+        "threshold": bit_table,
+        "flip": bit_table,
+        "scale": logit_table,
+        "bias": logit_table,
+    }
+    for name, dtype in _FIELDS.items():
+        array: Array = getattr(tensors, name)
+        if array.dtype != dtype or array.shape != expected[name]:
+            raise BundleError(
+                f"bundle {bundle.metadata.name}: tensor {group}.{stage.name}.{name} is "
+                f"{array.dtype}{array.shape}, must be {np.dtype(dtype)}{expected[name]}"
+            )
+    if stage.kind is Kind.IMAGE_CONV and np.any(tensors.coefficients != 1):
+        raise BundleError(f"bundle {bundle.metadata.name}: {group}.{stage.name} is no image stage")
+    if np.any(tensors.coefficients < 0) or np.any(tensors.coefficients > 127):
+        raise BundleError(
+            f"bundle {bundle.metadata.name}: coefficients of {group}.{stage.name} must be 0 to 127"
+        )
+
+
+def _shallow(metadata: Metadata) -> dict[str, Any]:
+    return {name: getattr(metadata, name) for name in metadata.__dataclass_fields__}
+
+
+def describe(bundle: Bundle) -> dict[str, Any]:
+    """Metadata as one JSON value, for people and for ``GetModel``."""
+    meta = bundle.metadata
+    return {**asdict(meta), "version": meta.version, "architecture": meta.architecture.to_json()}

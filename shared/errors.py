@@ -1,0 +1,83 @@
+"""The one tree of errors that taper raises.
+
+    TaperError                      exit 1
+    |-- UsageError                  exit 2   a flag, a field or an input of the user's is wrong
+    |   |-- FractionError                    a fraction outside (0, 1]
+    |   |-- ProfileError                     coefficients that are no profile, or an unknown profile
+    |   |-- BundleError                      a file that is not a usable model bundle
+    |   `-- ImageError                       an input that is not an image or a set of images
+    |-- RequestError                exit 1   a request that a server refuses
+    |   |-- InvalidRequestError              INVALID_ARGUMENT: it can never succeed
+    |   |-- UnknownModelError                NOT_FOUND: no such model here
+    |   `-- VersionMismatchError             FAILED_PRECONDITION: another version is served
+    |-- LinkError                   exit 3   the server cannot be reached or went away
+    `-- DatasetError                exit 4   a data set cannot be had from any source
+
+Every message is one line that names the flag or field and says what is allowed.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TaperError(Exception):
+    """Base of all errors of this package; ``exit_status`` is what a command ends with."""
+
+    exit_status: ClassVar[int] = 1
+
+
+class UsageError(TaperError):
+    """Something that the user gave is wrong; the message names it."""
+
+    exit_status = 2
+
+
+class FractionError(UsageError):
+    """A fraction is not a number in (0, 1]."""
+
+
+class ProfileError(UsageError):
+    """A profile is unknown, or its coefficients are not non-negative and non-increasing."""
+
+
+class BundleError(UsageError):
+    """A file is not a model bundle that this version can use."""
+
+
+class ImageError(UsageError):
+    """An input cannot be read as an image or a set of images."""
+
+
+class RequestError(TaperError):
+    """A server refuses a request; ``grpc_status`` is the name of the status it answers with."""
+
+    grpc_status: ClassVar[str] = "INVALID_ARGUMENT"
+
+
+class InvalidRequestError(RequestError):
+    """The request can never succeed: a field has a value that is not allowed."""
+
+
+class UnknownModelError(RequestError):
+    """The request names a model that is not served here."""
+
+    grpc_status = "NOT_FOUND"
+
+
+class VersionMismatchError(RequestError):
+    """The request names a version of the model that is not served here."""
+
+    grpc_status = "FAILED_PRECONDITION"
+
+
+class LinkError(TaperError):
+    """The server cannot be reached, or went away before it had answered everything."""
+
+    exit_status = 3
+
+
+class DatasetError(TaperError):
+    """No source has the data set, or what it gave fails its checksum."""
+
+    exit_status = 4

@@ -1,0 +1,100 @@
+"""Switchable batch norm: statistics for each level, and their folding into integer thresholds.
+
+Source: Yu et al., "Slimmable Neural Networks" (arXiv 1812.08928) for a batch norm per width; Yu and
+Huang, "Universally Slimmable Networks" (arXiv 1903.05134) for statistics recomputed after training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPSILON = 1e-5
+ALWAYS = -(2**30)  # a threshold that every sum reaches
+
+
+class SwitchableBatchNorm(nn.Module):
+    """Batch norm with statistics for each of ``len(affine_of)`` levels.
+
+    ``affine_of[level]`` says which set of scale and shift a level uses, so that levels which differ
+    only in their input may share one. Training normalises by the batch. While ``calibrating``, the
+    statistics of the batch become those of the level. Evaluation is float64 and element by element,
+    so that ``fold`` finds exactly the integers at which the sign changes.
+
+    ``forward(x, level)``: x (B, n, ...) -> the same shape; n <= num_features.
+    """
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, num_features: int, affine_of: Sequence[int]) -> None:
+        super().__init__()
+        self.affine_of = tuple(affine_of)
+        sets = max(self.affine_of) + 1
+        self.weight = nn.Parameter(torch.ones(sets, num_features))
+        self.bias = nn.Parameter(torch.zeros(sets, num_features))
+        shape = (len(self.affine_of), num_features)
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("var", torch.ones(shape, dtype=torch.float64))
+        self.calibrating = False
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        n = x.shape[1]
+        if self.calibrating:
+            self._measure(x, level)
+        elif self.training:
+            chosen = self.affine_of[level]
+            return F.batch_norm(
+                x, None, None, self.weight[chosen, :n], self.bias[chosen, :n], training=True
+            )
+        slope, shift = self._slope(level, n)
+        # (n,) -> (n, 1, ...) to stand against the channels of x
+        view = (n,) + (1,) * (x.dim() - 2)
+        centred = x.double() - self.mean[level, :n].view(view)
+        return centred * slope.view(view) + shift.view(view)
+
+    def _measure(self, x: Tensor, level: int) -> None:
+        n = x.shape[1]
+        dims = [0, *range(2, x.dim())]
+        var, mean = torch.var_mean(x.detach().double(), dim=dims, correction=0)
+        self.mean[level, :n] = mean
+        self.var[level, :n] = var
+
+    def _slope(self, level: int, n: int) -> tuple[Tensor, Tensor]:
+        chosen = self.affine_of[level]
+        deviation = torch.sqrt(self.var[level, :n] + EPSILON)
+        return self.weight[chosen, :n].double() / deviation, self.bias[chosen, :n].double()
+
+    @torch.no_grad()
+    def fold(self, level: int, n: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+        """Thresholds (n,) and flips (n,): ``sign(self(s)) == +1`` iff ``(s >= threshold) ^ flip``.
+
+        Holds for every integer s. The closed form may be off by one where rounding bites, so the
+        integers around it are put through the very expression that ``forward`` evaluates.
+        """
+        slope, shift = self._slope(level, n)
+        mean = self.mean[level, :n]
+        falling = slope < 0
+        root = torch.where(slope == 0, 0.0, mean - shift / torch.where(slope == 0, 1.0, slope))
+        first = torch.clamp(torch.floor(root) - 2, -(2.0**29), 2.0**29)
+        threshold = first.clone()
+        for _ in range(4):
+            positive = (threshold - mean) * slope + shift >= 0
+            # Rising: still negative here. Falling: still positive here. Step on to the change.
+            threshold += (positive == falling).double()
+        constant = slope == 0
+        threshold = torch.where(constant, float(ALWAYS), threshold)
+        flip = torch.where(constant, shift < 0, falling)
+        return threshold.numpy().astype(np.int32), flip.numpy()
+
+    @torch.no_grad()
+    def affine(self, level: int, n: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Scale (n,) and bias (n,) such that the norm of s is about ``s * scale + bias``."""
+        slope, shift = self._slope(level, n)
+        bias = shift - self.mean[level, :n] * slope
+        return slope.numpy().astype(np.float32), bias.numpy().astype(np.float32)

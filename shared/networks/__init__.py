@@ -1,0 +1,5 @@
+"""Networks made of incomplete layers."""
+
+from shared.networks.binarynet import BinaryNet
+
+__all__ = ["BinaryNet"]

@@ -1,0 +1,154 @@
+"""A binary network split between device and cloud, as its ``Architecture`` says.
+
+The device half turns pixels into bits at a device level; the cloud half turns those bits into
+logits at a cloud level. Both halves are trained together; in evaluation every number up to the
+logits is an exact integer or a sign, which the packed runtime reproduces bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shared.architecture import Architecture, Kind, Shape, Stage, kernel_size, output_shape
+from shared.layers.binary import IncompleteBinaryConv2d
+from shared.layers.norm import SwitchableBatchNorm
+from shared.layers.sign import sign
+
+
+class BinaryStage(nn.Module):
+    """Convolution, max pooling, switchable batch norm: everything of a stage but the sign.
+
+    ``forward(x, out_channels, level)``: x (B, n, H, W) -> (B, out_channels, H', W').
+    """
+
+    def __init__(self, stage: Stage, shape: Shape, affine_of: Sequence[int]) -> None:
+        super().__init__()
+        self.stage = stage
+        image = stage.kind is Kind.IMAGE_CONV
+        self.conv = IncompleteBinaryConv2d(
+            stage.in_channels,
+            stage.out_channels,
+            kernel_size(stage, shape),
+            padding=0 if image or stage.kind is Kind.BINARY_LINEAR else 1,
+            profile="all-one" if image else stage.profile,
+        )
+        self.norm = SwitchableBatchNorm(stage.out_channels, affine_of)
+
+    def sums(self, x: Tensor, out_channels: int) -> Tensor:
+        """Pooled integer sums before the batch norm. (B, n, H, W) -> (B, out_channels, H', W')."""
+        if self.stage.kind is Kind.IMAGE_CONV:
+            x = F.pad(x, (1, 1, 1, 1))  # pixels are padded with 0
+        x = self.conv(x, out_channels)
+        return F.max_pool2d(x, self.stage.pool) if self.stage.pool > 1 else x
+
+    def forward(self, x: Tensor, out_channels: int, level: int) -> Tensor:
+        y: Tensor = self.norm(self.sums(x, out_channels), level)
+        return y
+
+
+class BinaryNet(nn.Module):
+    """The split network in torch.
+
+    Levels are indices into ``architecture.device_levels`` and ``architecture.cloud_levels``.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        device_count = len(architecture.device_levels)
+        cloud_count = len(architecture.cloud_levels)
+        per_device = list(range(device_count))
+        # Statistics depend on both levels; scale and shift only on the cloud's own.
+        per_pair = [c for _ in range(device_count) for c in range(cloud_count)]
+        shape = architecture.input_shape
+        self.device = nn.ModuleList()
+        for stage in architecture.device:
+            self.device.append(BinaryStage(stage, shape, per_device))
+            shape = output_shape(stage, shape)
+        exit_stage = architecture.exit_stage
+        self.exit = BinaryStage(exit_stage, shape, per_device) if exit_stage else None
+        self.cloud = nn.ModuleList()
+        for stage in architecture.cloud:
+            self.cloud.append(BinaryStage(stage, shape, per_pair))
+            shape = output_shape(stage, shape)
+
+    def pair(self, level: int, cloud_level: int) -> int:
+        """Index of the statistics of a device level and a cloud level together."""
+        return level * len(self.architecture.cloud_levels) + cloud_level
+
+    def device_trace(self, images: Tensor, level: int) -> list[Tensor]:
+        """Bits (-1/+1) after every device stage. images (B, C, H, W), values 0 to 255."""
+        trace = []
+        x = images
+        for module, (_, _, after) in zip(
+            self.device, self.architecture.device_shapes(level), strict=True
+        ):
+            x = sign(module(x, after.channels, level)).to(images.dtype)
+            trace.append(x)
+        return trace
+
+    def forward_device(self, images: Tensor, level: int) -> Tensor:
+        """The bits (-1/+1) that are sent: (B, C, H, W) in 0..255 -> (B, n, H', W')."""
+        return self.device_trace(images, level)[-1]
+
+    def cloud_trace(self, bits: Tensor, level: int, cloud_level: int) -> list[Tensor]:
+        """Bits after every cloud stage but the last, then the logits (B, classes)."""
+        trace = []
+        x = bits
+        shapes = list(self.architecture.cloud_shapes(level, cloud_level))
+        pair = self.pair(level, cloud_level)
+        for module, (_, _, after) in zip(self.cloud[:-1], shapes[:-1], strict=True):
+            x = sign(module(x, after.channels, pair)).to(bits.dtype)
+            trace.append(x)
+        # (B, classes, 1, 1) -> (B, classes)
+        trace.append(self.cloud[-1](x, self.architecture.classes, pair).flatten(1))
+        return trace
+
+    def forward_cloud(self, bits: Tensor, level: int, cloud_level: int) -> Tensor:
+        """Logits: bits (B, n, H, W) -> (B, classes)."""
+        return self.cloud_trace(bits, level, cloud_level)[-1]
+
+    def forward_exit(self, bits: Tensor, level: int) -> Tensor:
+        """Logits of the exit head: bits (B, n, H, W) -> (B, classes)."""
+        if self.exit is None:
+            raise ValueError(f"network {self.architecture.name} has no exit head")
+        # (B, classes, 1, 1) -> (B, classes)
+        logits: Tensor = self.exit(bits, self.architecture.classes, level).flatten(1)
+        return logits
+
+    def forward(self, images: Tensor, level: int, cloud_level: int) -> Tensor:
+        """Logits of both halves: images (B, C, H, W) in 0..255 -> (B, classes)."""
+        return self.forward_cloud(self.forward_device(images, level), level, cloud_level)
+
+    @torch.no_grad()
+    def calibrate(self, images: Tensor) -> None:
+        """Set the statistics of every level and pair of levels from ``images``.
+
+        A layer is measured with the layers before it already at their new statistics, in the same
+        pass: each one normalises by what it has just measured.
+        """
+        for module in self.modules():
+            if isinstance(module, SwitchableBatchNorm):
+                module.calibrating = True
+        try:
+            for level in range(len(self.architecture.device_levels)):
+                bits = self.forward_device(images, level)
+                if self.exit is not None:
+                    self.forward_exit(bits, level)
+                for cloud_level in range(len(self.architecture.cloud_levels)):
+                    self.forward_cloud(bits, level, cloud_level)
+        finally:
+            for module in self.modules():
+                if isinstance(module, SwitchableBatchNorm):
+                    module.calibrating = False
+
+    @torch.no_grad()
+    def clip_latent_weights(self) -> None:
+        """Keep latent weights in [-1, 1], where the straight-through gradient can still move them."""
+        for stage in self.modules():
+            if isinstance(stage, IncompleteBinaryConv2d):
+                stage.weight.clamp_(-1, 1)

@@ -1,0 +1,95 @@
+"""One stage in numpy: the readable reference that every other implementation must equal bit for bit.
+
+Sums are float32 matrix products of small integers. They are exact, in any order of summation,
+because every partial sum is a whole number below 2**24 (``check_exact`` makes sure).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.architecture import Kind, Shape, Stage, kernel_size
+from shared.bits import unpack
+from shared.bundle import StageTensors
+from shared.errors import BundleError
+
+Floats = npt.NDArray[np.float32]
+
+EXACT_INTEGERS = 2**24  # float32 holds every whole number up to here
+IMAGES_AT_A_TIME = 32  # bounds the memory of the unfolded patches
+
+
+class ReferenceStage:
+    """One stage of a network, ready to run on any number of leading channels."""
+
+    def __init__(self, stage: Stage, shape: Shape, tensors: StageTensors) -> None:
+        self.stage = stage
+        self.tensors = tensors
+        self.kernel = kernel_size(stage, shape)
+        height, width = self.kernel
+        count = height * width * stage.in_channels
+        # (out, kh * kw * in) -> (out, kh, kw, in) -> (kh, kw, in, out)
+        signs = np.where(unpack(tensors.weight, count), 1, -1).reshape(
+            stage.out_channels, height, width, stage.in_channels
+        )
+        weights = signs.transpose(1, 2, 3, 0) * tensors.coefficients[:, None]
+        self._weights = weights.astype(np.float32)
+        self._check_exact()
+        self._matrix = lru_cache(maxsize=64)(self._cut)
+
+    def sums(self, x: Floats, out_channels: int) -> npt.NDArray[np.int32]:
+        """Pooled sums: x (B, H, W, n), pixels or -1/+1 -> (B, H', W', out_channels)."""
+        matrix = self._matrix(x.shape[3], out_channels)
+        parts = [
+            self._pooled(x[start : start + IMAGES_AT_A_TIME], matrix)
+            for start in range(0, len(x), IMAGES_AT_A_TIME)
+        ]
+        return np.concatenate(parts).astype(np.int32)
+
+    def bits(self, sums: npt.NDArray[np.int32], table: int) -> npt.NDArray[np.bool_]:
+        """Threshold sums (B, H, W, m) with row ``table`` of the thresholds -> bits, same shape."""
+        m = sums.shape[3]
+        reached = sums >= self.tensors.threshold[table, :m]
+        return reached ^ self.tensors.flip[table, :m].astype(bool)
+
+    def logits(self, sums: npt.NDArray[np.int32], table: int) -> Floats:
+        """Logits (B, m) from sums (B, 1, 1, m) with row ``table`` of scale and bias."""
+        m = sums.shape[3]
+        flat = sums.reshape(len(sums), m).astype(np.float32)
+        return flat * self.tensors.scale[table, :m] + self.tensors.bias[table, :m]
+
+    def _cut(self, in_channels: int, out_channels: int) -> Floats:
+        # (kh, kw, in, out) -> (kh * kw * n, m)
+        return self._weights[:, :, :in_channels, :out_channels].reshape(-1, out_channels)
+
+    def _pooled(self, x: Floats, matrix: Floats) -> Floats:
+        if self.stage.kind is Kind.BINARY_LINEAR:
+            # (B, H, W, n) -> (B, H * W * n) -> (B, 1, 1, m)
+            return (x.reshape(len(x), -1) @ matrix)[:, None, None, :]
+        padding = 0.0 if self.stage.kind is Kind.IMAGE_CONV else -1.0
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=padding)
+        # (B, H, W, n, kh, kw) -> (B, H, W, kh, kw, n) -> (B, H, W, kh * kw * n)
+        patches = np.lib.stride_tricks.sliding_window_view(padded, self.kernel, axis=(1, 2))
+        patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(*x.shape[:3], -1)
+        return max_pool(patches @ matrix, self.stage.pool)
+
+    def _check_exact(self) -> None:
+        largest_input = 255 if self.stage.kind is Kind.IMAGE_CONV else 1
+        largest = float(np.abs(self._weights).sum(axis=(0, 1, 2)).max()) * largest_input
+        if largest >= EXACT_INTEGERS:
+            raise BundleError(f"stage {self.stage.name}: sums up to {largest:g} exceed 2**24")
+
+
+def max_pool(x: Floats, side: int) -> Floats:
+    """Maximum over side x side windows: (B, H, W, m) -> (B, H // side, W // side, m)."""
+    if side == 1:
+        return x
+    batch, height, width, m = x.shape
+    rows, columns = height // side, width // side
+    # (B, H, W, m) -> (B, rows, side, columns, side, m)
+    windows = x[:, : rows * side, : columns * side].reshape(batch, rows, side, columns, side, m)
+    pooled: Floats = windows.max(axis=(2, 4))
+    return pooled

@@ -1,0 +1,174 @@
+"""Messages of the split protocol <-> plain values: the one module that touches ``split_pb2``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from protos.split.v1 import split_pb2 as pb
+from shared.bundle import Bundle, describe
+from shared.codec import Encoding, Frame
+from shared.errors import InvalidRequestError
+
+SHORTEST_VERSION_PREFIX = 8
+DEFAULT_MAX_MESSAGE_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Request:
+    """One inference request. ``model`` and ``version`` may be empty (the default, or the last)."""
+
+    id: int
+    model: str
+    version: str
+    frame: Frame
+    cloud_level: int | None = None
+    top_k: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network says of one sample; ``candidates`` are (label, probability), best first."""
+
+    label: int
+    candidates: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a request was refused: a gRPC status code and a message."""
+
+    code: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Response:
+    """Answers to one request, or the failure."""
+
+    id: int
+    answers: tuple[Answer, ...] = ()
+    cloud_level: int = 0
+    queue_us: int = 0
+    compute_us: int = 0
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a server says of a model."""
+
+    name: str
+    version: str
+    device_levels: tuple[float, ...]
+    cloud_levels: tuple[float, ...]
+    class_names: tuple[str, ...]
+    accuracy: tuple[tuple[float, ...], ...] = field(default=())
+
+
+def request_to_message(request: Request) -> pb.InferRequest:
+    """The message of a request."""
+    message = pb.InferRequest(
+        id=request.id,
+        model=request.model,
+        version=request.version,
+        level=request.frame.level,
+        encoding=pb.Encoding.Name(request.frame.encoding),
+        samples=0 if request.frame.samples == 1 else request.frame.samples,
+        payload=request.frame.payload,
+        top_k=request.top_k,
+    )
+    if request.cloud_level is not None:
+        message.cloud_level = request.cloud_level
+    return message
+
+
+def request_from_message(message: pb.InferRequest) -> Request:
+    """The request in a message; raises ``InvalidRequestError`` for what no server allows."""
+    if message.version and len(message.version) < SHORTEST_VERSION_PREFIX:
+        raise InvalidRequestError(
+            f"version: {message.version!r} is too short; give {SHORTEST_VERSION_PREFIX} or more "
+            "digits, or none"
+        )
+    try:
+        encoding = Encoding(message.encoding)
+    except ValueError:
+        known = ", ".join(f"{e.value} ({e.name})" for e in Encoding)
+        raise InvalidRequestError(
+            f"encoding: {message.encoding} is not allowed; known are {known}"
+        ) from None
+    return Request(
+        id=message.id,
+        model=message.model,
+        version=message.version,
+        frame=Frame(message.level, message.samples or 1, encoding, message.payload),
+        cloud_level=message.cloud_level if message.HasField("cloud_level") else None,
+        top_k=message.top_k,
+    )
+
+
+def response_to_message(response: Response) -> pb.InferResponse:
+    """The message of a response."""
+    failure = response.failure
+    return pb.InferResponse(
+        id=response.id,
+        results=[
+            pb.Result(
+                label=answer.label,
+                candidates=[pb.Candidate(label=k, probability=p) for k, p in answer.candidates],
+            )
+            for answer in response.answers
+        ],
+        cloud_level=response.cloud_level,
+        queue_us=response.queue_us,
+        compute_us=response.compute_us,
+        failure=None if failure is None else pb.Failure(code=failure.code, message=failure.message),
+    )
+
+
+def response_from_message(message: pb.InferResponse) -> Response:
+    """The response in a message."""
+    failure = None
+    if message.HasField("failure"):
+        failure = Failure(message.failure.code, message.failure.message)
+    return Response(
+        id=message.id,
+        answers=tuple(
+            Answer(r.label, tuple((c.label, c.probability) for c in r.candidates))
+            for r in message.results
+        ),
+        cloud_level=message.cloud_level,
+        queue_us=message.queue_us,
+        compute_us=message.compute_us,
+        failure=failure,
+    )
+
+
+def model_to_message(bundle: Bundle) -> pb.GetModelResponse:
+    """What a server says of the model in ``bundle``."""
+    architecture = bundle.architecture
+    shape = architecture.input_shape
+    return pb.GetModelResponse(
+        model=bundle.metadata.name,
+        version=bundle.metadata.version,
+        device_levels=architecture.device_levels,
+        cloud_levels=architecture.cloud_levels,
+        class_names=bundle.metadata.class_names,
+        input_height=shape.height,
+        input_width=shape.width,
+        input_channels=shape.channels,
+        accuracy=[pb.AccuracyRow(by_cloud_level=row) for row in bundle.metadata.accuracy],
+        metadata_json=json.dumps(describe(bundle), sort_keys=True),
+    )
+
+
+def model_from_message(message: pb.GetModelResponse) -> ModelInfo:
+    """What a server said of a model."""
+    return ModelInfo(
+        name=message.model,
+        version=message.version,
+        device_levels=tuple(message.device_levels),
+        cloud_levels=tuple(message.cloud_levels),
+        class_names=tuple(message.class_names),
+        accuracy=tuple(tuple(row.by_cloud_level) for row in message.accuracy),
+    )
