@@ -48,6 +48,7 @@ class Shape:
 
     @property
     def size(self) -> int:
+        """How many values a map has."""
         return self.height * self.width * self.channels
 
     @property
@@ -86,7 +87,7 @@ class Architecture:
         last = self.cloud[-1]
         if last.kind is not Kind.BINARY_LINEAR or last.out_channels != self.classes:
             raise BundleError(
-                f"network {self.name}: the last stage must be binary_linear to {self.classes} classes"
+                f"network {self.name}: the last stage must be binary_linear to {self.classes}"
             )
 
     @property

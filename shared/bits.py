@@ -1,4 +1,4 @@
-"""The one bit order: bit i of a byte string is value i, least significant bit of each byte first."""
+"""The one bit order: bit i of a byte string is value i, least significant bit of a byte first."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The model bundle: one safetensors file with everything that a device and a cloud server need.
 
 Tensors are named ``device.STAGE.FIELD``, ``exit.STAGE.FIELD``, ``cloud.STAGE.FIELD`` and
-``codec.LEVEL.FIELD``; the header holds one JSON document under the key ``taper``. A device reads only
-its part. Nothing is ever unpickled, and sizes are checked against the network before use.
+``codec.LEVEL.FIELD``; the header holds one JSON document under the key ``taper``. A device reads
+only its part. Nothing is ever unpickled, and sizes are checked against the network before use.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class Bundle:
 
     @property
     def architecture(self) -> Architecture:
+        """The network that the bundle holds."""
         return self.metadata.architecture
 
     def stage(self, group: str, name: str) -> StageTensors:
@@ -109,7 +110,7 @@ _FIELDS = {
 
 
 def make_bundle(metadata: Metadata, tensors: Mapping[str, Array]) -> Bundle:
-    """A bundle with the digests of ``tensors`` filled in; raises ``BundleError`` if they do not fit."""
+    """A bundle with digests filled in; raises ``BundleError`` if ``tensors`` do not fit."""
     groups = sorted({name.split(".", 1)[0] for name in tensors})
     digests = {group: _digest(tensors, group) for group in groups}
     bundle = Bundle(Metadata(**{**_shallow(metadata), "digests": digests}), tensors)
@@ -215,7 +216,9 @@ def _check_tensors(bundle: Bundle, groups: Iterable[str]) -> None:
     """Raise ``BundleError`` unless every tensor of ``groups`` has the network's type and shape."""
     architecture = bundle.architecture
     if len(bundle.metadata.class_names) != architecture.classes:
-        raise BundleError(f"bundle {bundle.metadata.name}: needs {architecture.classes} class names")
+        raise BundleError(
+            f"bundle {bundle.metadata.name}: needs {architecture.classes} class names"
+        )
     device_count = len(architecture.device_levels)
     pair_count = device_count * len(architecture.cloud_levels)
     full = len(architecture.device_levels) - 1

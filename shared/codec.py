@@ -42,7 +42,7 @@ class Frame:
 
 
 class FeatureCodec:
-    """Encoder and decoder for the bits of one model. Not safe for use by several threads at once."""
+    """Encoder and decoder for the bits of one model. For one thread at a time."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._architecture: Architecture = bundle.architecture
@@ -62,7 +62,8 @@ class FeatureCodec:
     def decode(self, frame: Frame) -> npt.NDArray[np.uint8]:
         """Packed samples (B, packed bytes of the level), or ``InvalidRequestError``."""
         if not 0 <= frame.level < len(self._levels):
-            levels = ", ".join(f"{i} ({f:g})" for i, f in enumerate(self._architecture.device_levels))
+            fractions = self._architecture.device_levels
+            levels = ", ".join(f"{i} ({f:g})" for i, f in enumerate(fractions))
             raise InvalidRequestError(f"level: {frame.level} is not allowed; levels are {levels}")
         if not 1 <= frame.samples <= LARGEST_BATCH:
             raise InvalidRequestError(
@@ -111,9 +112,7 @@ class _Level:
             write_checksum=0,
             write_dict_id=0,
         )
-        self._compressor = zstandard.ZstdCompressor(
-            dict_data=data, compression_params=parameters
-        )
+        self._compressor = zstandard.ZstdCompressor(dict_data=data, compression_params=parameters)
         self._decompressor = zstandard.ZstdDecompressor(
             dict_data=data, format=zstandard.FORMAT_ZSTD1_MAGICLESS
         )
@@ -125,16 +124,16 @@ class _Level:
         if self._decompressor is None:
             raise InvalidRequestError("encoding: this level has no dictionary; send RAW")
         try:
-            return self._decompressor.decompress(payload, max_output_size=size, allow_extra_data=False)
+            return self._decompressor.decompress(
+                payload, max_output_size=size, allow_extra_data=False
+            )
         except zstandard.ZstdError:
             raise InvalidRequestError(
                 f"payload: is no zstd frame of {size} bytes with the level's dictionary"
             ) from None
 
 
-def train_dictionary(
-    samples: npt.NDArray[np.uint8], size_bytes: int
-) -> npt.NDArray[np.uint8]:
+def train_dictionary(samples: npt.NDArray[np.uint8], size_bytes: int) -> npt.NDArray[np.uint8]:
     """A zstd dictionary of at most ``size_bytes`` for packed samples (N, packed bytes).
 
     Empty if the samples are too few or too small for zstd to learn from.

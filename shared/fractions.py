@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from shared.errors import FractionError
 
-# 0.3 * 10 is 3.0000000000000004 in binary floating point: without this the ceiling would be 4.
+# 0.55 * 100 is 55.00000000000001 in binary floating point: without this its ceiling would be 56.
 ROUNDING_SLACK = 1e-9
 
 
 def check_fraction(value: float, name: str = "fraction") -> float:
-    """Return ``value`` if it is a number in (0, 1], else raise ``FractionError`` naming ``name``."""
+    """Return ``value`` if it lies in (0, 1], else raise ``FractionError`` naming ``name``."""
     if math.isnan(value) or not 0.0 < value <= 1.0:
-        raise FractionError(f"{name}: {value:g} is not allowed; give a number above 0 and up to 1")
+        raise FractionError(f"{name}: {value:g} is not allowed; give a number above 0, up to 1")
     return value
 
 

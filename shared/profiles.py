@@ -59,7 +59,7 @@ PROFILES: dict[str, Profile] = {
 
 
 def coefficients(name: str, count: int) -> Coefficients:
-    """The profile called ``name`` over ``count`` channels; ``ProfileError`` lists the known ones."""
+    """The profile ``name`` over ``count`` channels; ``ProfileError`` lists the known ones."""
     if count < 1:
         raise ProfileError(f"profile {name}: {count} channels are too few; give at least 1")
     try:

@@ -73,7 +73,7 @@ def request_to_message(request: Request) -> pb.InferRequest:
         model=request.model,
         version=request.version,
         level=request.frame.level,
-        encoding=pb.Encoding.Name(request.frame.encoding),
+        encoding=pb.Encoding.ValueType(request.frame.encoding.value),
         samples=0 if request.frame.samples == 1 else request.frame.samples,
         payload=request.frame.payload,
         top_k=request.top_k,

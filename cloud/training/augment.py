@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 Augment = Callable[[Tensor, Generator], Tensor]
 
 
-def none(images: Tensor, generator: Generator) -> Tensor:
+def none(images: Tensor, generator: Generator) -> Tensor:  # noqa: ARG001
     """The images as they are."""
     return images
 

@@ -4,7 +4,7 @@
 
 n is the number of channels of the input that came, m the number of outputs asked for: both are
 sliced, nothing is multiplied by zero. Coefficients are integers, so every y is an exact integer in
-float32 too, whatever the order of summation. Source: PAPER, "B-Conv" and "B-FC" of arXiv 1710.07830.
+float32 too, whatever the order of summation. Source: "B-Conv" and "B-FC" of arXiv 1710.07830.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from shared.layers.sign import sign
 from shared.profiles import coefficients, quantise
 
+# Latent weights start near 0, so that the first steps can still flip them.
+INITIAL_REACH = 0.1
 PADDING_VALUE = -1.0  # bit 0: the packed runtime then needs no correction at the border
 
 
@@ -59,11 +61,14 @@ class IncompleteBinaryLinear(nn.Module):
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
-        self.weight = nn.Parameter(torch.empty(out_features, in_features).uniform_(-1, 1))
+        self.weight = nn.Parameter(
+            torch.empty(out_features, in_features).uniform_(-INITIAL_REACH, INITIAL_REACH)
+        )
         integers = quantise(coefficients(profile, in_features))
         self.register_buffer("coefficients", torch.tensor(integers, dtype=torch.float32))
 
     def forward(self, x: Tensor, out_features: int | None = None) -> Tensor:
+        """Sums of the first ``out_features`` outputs over the inputs that came."""
         return incomplete_binary_linear(x, self.weight, self.coefficients, out_features)
 
 
@@ -90,16 +95,17 @@ class IncompleteBinaryConv2d(nn.Module):
         self.out_channels = out_channels
         self.stride = stride
         self.padding = padding
-        height, width = (
-            (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-        )
+        height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
         self.weight = nn.Parameter(
-            torch.empty(out_channels, in_channels, height, width).uniform_(-1, 1)
+            torch.empty(out_channels, in_channels, height, width).uniform_(
+                -INITIAL_REACH, INITIAL_REACH
+            )
         )
         integers = quantise(coefficients(profile, in_channels))
         self.register_buffer("coefficients", torch.tensor(integers, dtype=torch.float32))
 
     def forward(self, x: Tensor, out_channels: int | None = None) -> Tensor:
+        """Sums of the first ``out_channels`` outputs over the input channels that came."""
         return incomplete_binary_conv2d(
             x, self.weight, self.coefficients, self.stride, self.padding, out_channels
         )

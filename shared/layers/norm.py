@@ -44,6 +44,7 @@ class SwitchableBatchNorm(nn.Module):
         self.calibrating = False
 
     def forward(self, x: Tensor, level: int) -> Tensor:
+        """Normalise the leading channels that came, with the statistics of ``level``."""
         n = x.shape[1]
         if self.calibrating:
             self._measure(x, level)

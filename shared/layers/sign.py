@@ -15,9 +15,10 @@ class _Sign(torch.autograd.Function):
         return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return grad * (x.abs() <= 1)
+        inside: Tensor = grad * (x.abs() <= 1)
+        return inside
 
 
 def sign(x: Tensor) -> Tensor:
@@ -26,5 +27,5 @@ def sign(x: Tensor) -> Tensor:
     Gradient: dL/dx = dL/dy where abs(x) <= 1, else 0 (the clipped straight-through estimator of
     Courbariaux et al., "Binarized Neural Networks", arXiv 1602.02830).
     """
-    result: Tensor = _Sign.apply(x)
+    result: Tensor = _Sign.apply(x)  # type: ignore[no-untyped-call]
     return result

@@ -46,6 +46,7 @@ class BinaryStage(nn.Module):
         return F.max_pool2d(x, self.stage.pool) if self.stage.pool > 1 else x
 
     def forward(self, x: Tensor, out_channels: int, level: int) -> Tensor:
+        """Normalised sums; their sign is the stage's bits."""
         y: Tensor = self.norm(self.sums(x, out_channels), level)
         return y
 
@@ -148,7 +149,7 @@ class BinaryNet(nn.Module):
 
     @torch.no_grad()
     def clip_latent_weights(self) -> None:
-        """Keep latent weights in [-1, 1], where the straight-through gradient can still move them."""
+        """Keep latent weights in [-1, 1], where the straight-through gradient moves them."""
         for stage in self.modules():
             if isinstance(stage, IncompleteBinaryConv2d):
                 stage.weight.clamp_(-1, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -34,8 +36,8 @@ class DeviceHalf:
     def run(self, images: npt.NDArray[np.uint8], level: int) -> Features:
         """Packed bits at device level index ``level``.
 
-        images (B, H, W, C) uint8 -> (B, sent_shape(level).packed_bytes) uint8. Raises ``ValueError``
-        for another shape, type or level.
+        images (B, H, W, C) uint8 -> (B, sent_shape(level).packed_bytes) uint8. Raises
+        ``ValueError`` for another shape, type or level.
         """
         return pack_map(self.trace(images, level)[-1])
 
@@ -92,16 +94,14 @@ class CloudHalf:
         pair = level * len(self.architecture.cloud_levels) + cloud_level
         return self._stages[-1].logits(sums, pair)
 
-    def trace(
-        self, features: Features, level: int, cloud_level: int
-    ) -> list[npt.NDArray[np.bool_] | npt.NDArray[np.int32]]:
+    def trace(self, features: Features, level: int, cloud_level: int) -> list[npt.NDArray[Any]]:
         """Bits after every stage but the last, then the last one's sums (B, 1, 1, classes)."""
         check_level("level", level, len(self.architecture.device_levels))
         check_level("cloud_level", cloud_level, len(self.architecture.cloud_levels))
         shape = self.architecture.sent_shape(level)
         x = signs(unpack_map(features, shape.height, shape.width, shape.channels))
         pair = level * len(self.architecture.cloud_levels) + cloud_level
-        trace: list[npt.NDArray[np.bool_] | npt.NDArray[np.int32]] = []
+        trace: list[npt.NDArray[Any]] = []
         shapes = self.architecture.cloud_shapes(level, cloud_level)
         for runner, (_, _, after) in zip(self._stages, shapes, strict=True):
             sums = runner.sums(x, after.channels)
@@ -124,9 +124,7 @@ def pack_map(bits: npt.NDArray[np.bool_]) -> Features:
     return pack(bits.reshape(len(bits), -1))
 
 
-def unpack_map(
-    features: Features, height: int, width: int, count: int
-) -> npt.NDArray[np.bool_]:
+def unpack_map(features: Features, height: int, width: int, count: int) -> npt.NDArray[np.bool_]:
     """Packed (B, bytes) -> bits (B, height, width, count); ``ValueError`` for another size."""
     size = height * width * count
     if features.dtype != np.uint8 or features.ndim != 2 or features.shape[1] != -(-size // 8):

@@ -1,4 +1,4 @@
-"""One stage in numpy: the readable reference that every other implementation must equal bit for bit.
+"""One stage in numpy: the readable reference that other implementations must equal bit for bit.
 
 Sums are float32 matrix products of small integers. They are exact, in any order of summation,
 because every partial sum is a whole number below 2**24 (``check_exact`` makes sure).
@@ -53,7 +53,8 @@ class ReferenceStage:
         """Threshold sums (B, H, W, m) with row ``table`` of the thresholds -> bits, same shape."""
         m = sums.shape[3]
         reached = sums >= self.tensors.threshold[table, :m]
-        return reached ^ self.tensors.flip[table, :m].astype(bool)
+        bits: npt.NDArray[np.bool_] = reached ^ self.tensors.flip[table, :m].astype(bool)
+        return bits
 
     def logits(self, sums: npt.NDArray[np.int32], table: int) -> Floats:
         """Logits (B, m) from sums (B, 1, 1, m) with row ``table`` of scale and bias."""

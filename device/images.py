@@ -1,0 +1,159 @@
+"""Reading what the user wants classified: image files, folders, IDX files, arrays, stdin."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from shared.architecture import Shape
+from shared.errors import ImageError
+from shared.idx import read_idx
+from shared.sample import sample_digits
+
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+IDX_NAMES = (".idx", "-ubyte", ".idx.gz", "-ubyte.gz")
+LARGEST_IMAGE_PIXELS = 64_000_000  # refuse decompression bombs
+
+Images = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images as the network wants them.
+
+    images  uint8 (N, H, W, C)
+    names   one a row
+    labels  int64 (N,) where they are known
+    resized how many had another size and were scaled
+    """
+
+    images: Images
+    names: tuple[str, ...]
+    labels: npt.NDArray[np.int64] | None = None
+    resized: int = 0
+
+
+def sample_images(shape: Shape) -> ImageSet:
+    """The shipped sample of MNIST test digits with their labels."""
+    images, labels = sample_digits()
+    names = tuple(f"sample[{index}]" for index in range(len(images)))
+    return _fit(list(images), names, shape, labels.astype(np.int64))
+
+
+def read_images(source: str, shape: Shape) -> ImageSet:
+    """Images from a file, a folder, or ``-`` (one image on standard input).
+
+    An image of another size or colour is converted to ``shape`` by scaling; ``resized`` counts
+    those. Raises ``ImageError`` with one line that names the file.
+    """
+    if source == "-":
+        image = _decode(sys.stdin.buffer.read(), "standard input", shape)
+        return _fit([image], ("-",), shape)
+    path = Path(source)
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise ImageError(f"--input: folder {source} has no image files")
+        images = [_decode(_read(file), str(file), shape) for file in files]
+        return _fit(images, tuple(str(file) for file in files), shape)
+    if path.suffix == ".npy":
+        return _from_array(_load_npy(path), source, shape)
+    if path.name.endswith(IDX_NAMES):
+        _read(path)
+        return _from_array(read_idx(path), source, shape)
+    return _fit([_decode(_read(path), source, shape)], (source,), shape)
+
+
+def read_labels(path: Path, count: int) -> npt.NDArray[np.int64]:
+    """Labels (count,) from an IDX or .npy file; ``ImageError`` if there are more or fewer."""
+    array = _load_npy(path) if path.suffix == ".npy" else read_idx(path)
+    if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
+        raise ImageError(
+            f"--labels: {path} holds {array.dtype}{array.shape}; {count} whole numbers are needed"
+        )
+    return array.astype(np.int64)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"--input: {path} cannot be read ({error.strerror})") from None
+    if not data:
+        raise ImageError(f"--input: {path} is empty")
+    return data
+
+
+def _decode(data: bytes, name: str, shape: Shape) -> Images:
+    """One image as (H, W, C) in the colours of ``shape``."""
+    if not data:
+        raise ImageError(f"--input: {name} is empty")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > LARGEST_IMAGE_PIXELS:
+                raise ImageError(f"--input: {name} has more than {LARGEST_IMAGE_PIXELS} pixels")
+            converted = image.convert("L" if shape.channels == 1 else "RGB")
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise ImageError(
+            f"--input: {name} is not an image; give PNG, JPEG, WebP, IDX, .npy or a folder"
+        ) from None
+    array = np.asarray(converted)
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+def _load_npy(path: Path) -> npt.NDArray[np.generic]:
+    try:
+        array: npt.NDArray[np.generic] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ImageError(f"--input: {path} is no readable .npy file ({error})") from None
+    return array
+
+
+def _from_array(array: npt.NDArray[np.generic], source: str, shape: Shape) -> ImageSet:
+    """Images from (N, H, W), (N, H, W, C), or a single one as (H, W) or (H, W, C)."""
+    if array.dtype != np.uint8:
+        raise ImageError(f"--input: {source} holds {array.dtype}; uint8 pixels are needed")
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == shape.channels != array.shape[1]):
+        array = array[None]
+    if array.ndim == 3:
+        array = array[:, :, :, None]
+    if array.ndim != 4 or array.shape[3] != shape.channels or 0 in array.shape:
+        raise ImageError(
+            f"--input: {source} has shape {array.shape}; images of {shape.channels} channels as "
+            "(N, H, W) or (N, H, W, C) are needed"
+        )
+    names = tuple(f"{source}[{index}]" for index in range(len(array)))
+    return _fit(list(array.astype(np.uint8)), names, shape)
+
+
+def _fit(
+    images: Sequence[Images],
+    names: tuple[str, ...],
+    shape: Shape,
+    labels: npt.NDArray[np.int64] | None = None,
+) -> ImageSet:
+    wanted = (shape.height, shape.width, shape.channels)
+    fitted = []
+    resized = 0
+    for image in images:
+        cube = image.reshape(*image.shape[:2], -1)
+        if cube.shape != wanted:
+            cube = _scale(cube, shape)
+            resized += 1
+        fitted.append(cube)
+    return ImageSet(np.stack(fitted), names, labels, resized)
+
+
+def _scale(image: Images, shape: Shape) -> Images:
+    mode = "L" if image.shape[2] == 1 else "RGB"
+    picture = Image.fromarray(image[:, :, 0] if mode == "L" else image)
+    picture = picture.convert("L" if shape.channels == 1 else "RGB")
+    scaled = picture.resize((shape.width, shape.height), Image.Resampling.LANCZOS)
+    return np.asarray(scaled).reshape(shape.height, shape.width, shape.channels)

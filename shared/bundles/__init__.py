@@ -1,0 +1,30 @@
+"""Model bundles that ship with taper."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from shared.errors import BundleError
+
+DEFAULT_MODEL = "mnist-binary-paper"
+SUFFIX = ".safetensors"
+
+
+def shipped() -> dict[str, Path]:
+    """The bundles that ship with taper, by name."""
+    folder = Path(str(files(__name__)))
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def bundle_path(name_or_path: str, flag: str = "--model") -> Path:
+    """The file of a shipped bundle by name, or of a bundle by path; the error names ``flag``."""
+    known = shipped()
+    if name_or_path in known:
+        return known[name_or_path]
+    path = Path(name_or_path)
+    if path.suffix == SUFFIX or path.exists():
+        return path
+    raise BundleError(
+        f"{flag}: {name_or_path!r} is unknown; give a *{SUFFIX} file or one of {', '.join(known)}"
+    )
