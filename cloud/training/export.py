@@ -12,10 +12,11 @@ import numpy.typing as npt
 from cloud.training.evaluate import device_features, grid_accuracy
 from shared.architecture import Stage
 from shared.bits import pack
-from shared.bundle import Bundle, Metadata, make_bundle
+from shared.bundle import Bundle, Metadata, make_bundle, stage_to_file
 from shared.codec import DICTIONARY, train_dictionary
 from shared.networks.binarynet import BinaryNet
 from shared.packed import DeviceHalf
+from shared.stage_tensors import StageTensors
 
 DICTIONARY_BYTES = 2048
 DICTIONARY_IMAGES = 6000  # zstd wants about 100 times the dictionary's size to learn from
@@ -50,42 +51,35 @@ def export(
 
 
 def _network_tensors(net: BinaryNet) -> Tensors:
-    device_levels = range(len(net.architecture.device_levels))
-    pairs = range(len(net.architecture.device_levels) * len(net.architecture.cloud_levels))
-    tensors: Tensors = {}
-    for stage in net.device:
-        _add_stage(tensors, "device", stage, device_levels, logits=False)
+    architecture = net.architecture
+    device_levels = range(len(architecture.device_levels))
+    pairs = range(len(architecture.device_levels) * len(architecture.cloud_levels))
+    placed: list[tuple[str, Any, range, bool]]
+    placed = [("device", stage, device_levels, False) for stage in net.device]
     if net.exit is not None:
-        _add_stage(tensors, "exit", net.exit, device_levels, logits=True)
-    for stage in net.cloud:
-        _add_stage(tensors, "cloud", stage, pairs, logits=stage is net.cloud[-1])
+        placed.append(("exit", net.exit, device_levels, True))
+    placed += [("cloud", stage, pairs, stage is net.cloud[-1]) for stage in net.cloud]
+    tensors: Tensors = {}
+    for group, module, levels, logits in placed:
+        numbers = _stage_tensors(module, levels, logits)
+        tensors |= stage_to_file(architecture, group, module.stage.name, numbers)
     return tensors
 
 
-def _add_stage(
-    tensors: Tensors, group: str, module: Any, levels: Sequence[int], logits: bool
-) -> None:
+def _stage_tensors(module: Any, levels: Sequence[int], logits: bool) -> StageTensors:
     stage: Stage = module.stage
     # (out, in, kh, kw) -> (out, kh, kw, in): bits channel-last, as activations are
     signs = (module.conv.weight.detach() >= 0).permute(0, 2, 3, 1).reshape(stage.out_channels, -1)
-    empty: npt.NDArray[Any] = np.zeros((0, 0))
-    values: Tensors
-    if logits:
-        tables = [module.norm.affine(level, stage.out_channels) for level in levels]
-        first, second = (np.stack([table[i] for table in tables]) for i in range(2))
-        values = {"threshold": empty, "flip": empty, "scale": first, "bias": second}
-    else:
-        folds = [module.norm.fold(level, stage.out_channels) for level in levels]
-        values = {
-            "threshold": np.stack([threshold for threshold, _ in folds]),
-            "flip": np.stack([flip for _, flip in folds]),
-            "scale": empty,
-            "bias": empty,
-        }
-    prefix = f"{group}.{stage.name}."
-    tensors[prefix + "weight"] = pack(signs.numpy())
-    tensors[prefix + "coefficients"] = module.conv.coefficients.numpy().astype(np.int32)
-    tensors[prefix + "threshold"] = values["threshold"].astype(np.int32)
-    tensors[prefix + "flip"] = values["flip"].astype(np.uint8)
-    tensors[prefix + "scale"] = values["scale"].astype(np.float32)
-    tensors[prefix + "bias"] = values["bias"].astype(np.float32)
+    norm = module.norm
+    read = norm.affine if logits else norm.fold
+    tables = [read(level, stage.out_channels) for level in levels]
+    first, second = (np.stack([table[i] for table in tables]) for i in range(2))
+    none = (0, 0)
+    return StageTensors(
+        weight=pack(signs.numpy()),
+        coefficients=module.conv.coefficients.numpy().astype(np.int32),
+        threshold=np.zeros(none, np.int32) if logits else first,
+        flip=np.zeros(none, np.uint8) if logits else second.astype(np.uint8),
+        scale=first if logits else np.zeros(none, np.float32),
+        bias=second if logits else np.zeros(none, np.float32),
+    )

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from shared.architecture import Kind, Shape, Stage, kernel_size
 from shared.bits import unpack
-from shared.bundle import StageTensors
 from shared.errors import BundleError
+from shared.stage_tensors import StageTensors
 
 Floats = npt.NDArray[np.float32]
 
