@@ -1,0 +1,176 @@
+// Binary 3x3 layers over a vector type V, written once for every instruction set.
+//
+// Everything here has internal linkage on purpose: each kernels_*.cpp is compiled for another CPU, and
+// a function shared between them could be merged into the version that this CPU cannot run.
+#pragma once
+
+#include "jobs.hpp"
+
+namespace taper {
+namespace {
+
+// Row `log2(word bits) - 3`: bit i of a word, repeated to fill 32 bits.
+struct BitTable {
+  std::uint32_t word[3][32];
+};
+
+constexpr BitTable make_bits() {
+  BitTable table{};
+  for (int i = 0; i < 32; ++i) {
+    table.word[0][i] = 0x01010101u << (i % 8);
+    table.word[1][i] = 0x00010001u << (i % 16);
+    table.word[2][i] = 1u << i;
+  }
+  return table;
+}
+
+constexpr BitTable kBits = make_bits();
+
+template <class T>
+constexpr int kWordBits = static_cast<int>(sizeof(T) * 8);
+
+template <class T>
+constexpr const std::uint32_t* bits_of() {
+  return kBits.word[sizeof(T) == 1 ? 0 : sizeof(T) == 2 ? 1 : 2];
+}
+
+// Disagreements of nine taps, counted in every byte (0 to 72).
+template <class V>
+inline typename V::R count_bytes(const typename V::R* x, const std::uint32_t* w) {
+  using R = typename V::R;
+  if constexpr (V::kFastPopcount) {
+    R a = V::popcount8(V::exclusive(x[0], V::splat(w[0])));
+    R b = V::popcount8(V::exclusive(x[1], V::splat(w[1])));
+    for (int t = 2; t < kTaps; ++t) {
+      const R count = V::popcount8(V::exclusive(x[t], V::splat(w[t])));
+      if (t % 2) {
+        b = V::template add<std::uint8_t>(b, count);
+      } else {
+        a = V::template add<std::uint8_t>(a, count);
+      }
+    }
+    return V::template add<std::uint8_t>(a, b);
+  } else {
+    // Carry-save adders turn nine bits into one of weight 1, two of weight 2 and one of weight 4.
+    R ones[3];
+    R twos[3];
+    for (int i = 0; i < 3; ++i) {
+      const R a = V::exclusive(x[3 * i], V::splat(w[3 * i]));
+      const R b = V::exclusive(x[3 * i + 1], V::splat(w[3 * i + 1]));
+      const R c = V::exclusive(x[3 * i + 2], V::splat(w[3 * i + 2]));
+      const R ab = V::exclusive(a, b);
+      ones[i] = V::exclusive(ab, c);
+      twos[i] = V::either(V::both(a, b), V::both(ab, c));
+    }
+    const R p = V::exclusive(ones[0], ones[1]);
+    const R q = V::exclusive(twos[0], twos[1]);
+    return V::count_saved(V::exclusive(p, ones[2]),
+                          V::either(V::both(ones[0], ones[1]), V::both(p, ones[2])),
+                          V::exclusive(q, twos[2]),
+                          V::either(V::both(twos[0], twos[1]), V::both(q, twos[2])));
+  }
+}
+
+// Adds the weighted disagreements of one plane to `sum`, for each word.
+template <class V, class T, bool Weighted>
+inline typename V::R add_plane(typename V::R sum, const typename V::R* x, const std::uint32_t* w,
+                               typename V::R coefficients) {
+  using R = typename V::R;
+  if constexpr (Weighted) {
+    return V::template dot<T>(sum, count_bytes<V>(x, w), coefficients);
+  } else if constexpr (V::kFastPopcount) {
+    R a = V::template popcount<T>(V::exclusive(x[0], V::splat(w[0])));
+    for (int t = 1; t < kTaps; ++t) {
+      const R count = V::template popcount<T>(V::exclusive(x[t], V::splat(w[t])));
+      if (t % 2) {
+        sum = V::template add<T>(sum, count);
+      } else {
+        a = V::template add<T>(a, count);
+      }
+    }
+    return V::template add<T>(sum, a);
+  } else {
+    return V::template sum<T>(sum, count_bytes<V>(x, w));
+  }
+}
+
+// K planes at one vector of pixels. Sums of earlier planes come from `partial`, unless First; sums go
+// there for later planes, unless Last.
+template <class V, class T, bool Weighted, int K, bool First, bool Last>
+inline void count_planes(const CountJob& job, std::ptrdiff_t p, int plane) {
+  using R = typename V::R;
+  const std::ptrdiff_t row = job.input.width + 1;
+  R x[K][kTaps];
+  R coefficients[K];
+  for (int k = 0; k < K; ++k) {
+    const T* words = static_cast<const T*>(job.input.words) + (plane + k) * job.input.stride + p;
+    for (int t = 0; t < kTaps; ++t) x[k][t] = V::load(words + (t / 3) * row + t % 3);
+    coefficients[k] = Weighted ? V::splat(job.coefficients[plane + k]) : V::zero();
+  }
+  const std::uint32_t* w = job.weights + plane * kTaps;
+  const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(job.input.planes) * kTaps;
+  auto* partial = static_cast<std::uint8_t*>(job.partial);
+  auto* reached = static_cast<T*>(job.reached.words) + p;
+  for (int first = 0; first < job.outputs; first += kWordBits<T>) {
+    const int rest = job.outputs - first;
+    const int count = rest < kWordBits<T> ? rest : kWordBits<T>;
+    R word = V::zero();
+    for (int i = 0; i < count; ++i, w += step, partial += V::kBytes) {
+      R sum = First ? V::zero() : V::load(partial);
+      for (int k = 0; k < K; ++k) {
+        sum = add_plane<V, T, Weighted>(sum, x[k], w + k * kTaps, coefficients[k]);
+      }
+      if constexpr (Last) {
+        word = V::template set_below<T>(word, sum, job.limits + first + i, bits_of<T>() + i);
+      } else {
+        V::store(partial, sum);
+      }
+    }
+    if constexpr (Last) V::store(reached, word);
+    reached += job.reached.stride;
+  }
+}
+
+template <class V, class T, bool Weighted>
+void count_words(const CountJob& job) {
+  const std::ptrdiff_t positions = std::ptrdiff_t{job.input.height} * (job.input.width + 1);
+  const int planes = job.input.planes;
+  for (std::ptrdiff_t p = 0; p < positions; p += V::kBytes / static_cast<int>(sizeof(T))) {
+    if (planes == 1) {
+      count_planes<V, T, Weighted, 1, true, true>(job, p, 0);
+      continue;
+    }
+    if (planes == 2) {
+      count_planes<V, T, Weighted, 2, true, true>(job, p, 0);
+      continue;
+    }
+    count_planes<V, T, Weighted, 2, true, false>(job, p, 0);
+    int plane = 2;
+    for (; plane + 2 < planes; plane += 2) {
+      count_planes<V, T, Weighted, 2, false, false>(job, p, plane);
+    }
+    if (planes - plane == 2) {
+      count_planes<V, T, Weighted, 2, false, true>(job, p, plane);
+    } else {
+      count_planes<V, T, Weighted, 1, false, true>(job, p, plane);
+    }
+  }
+}
+
+template <class V>
+void run_count(const CountJob& job) {
+  const bool weighted = job.coefficients != nullptr;
+  switch (job.input.lane) {
+    case Lane::k8:  // one byte a word has one coefficient
+      return count_words<V, std::uint8_t, false>(job);
+    case Lane::k16:
+      return weighted ? count_words<V, std::uint16_t, true>(job)
+                      : count_words<V, std::uint16_t, false>(job);
+    case Lane::k32:
+      return weighted ? count_words<V, std::uint32_t, true>(job)
+                      : count_words<V, std::uint32_t, false>(job);
+  }
+}
+
+}  // namespace
+}  // namespace taper

@@ -1,0 +1,217 @@
+// Between layers: max pooling of bits, flips, words for the next layer, and the packed interchange form.
+//
+// Pooling sums before a threshold equals OR-ing the bits after it, and the flip of a channel comes last.
+// Internal linkage: see conv.hpp.
+#pragma once
+
+#include <cstring>
+
+#include "conv.hpp"
+
+namespace taper {
+namespace {
+
+// First pixel's word of a map, words from row to row, and the zero words around and after the pixels.
+struct Rows {
+  std::size_t first;
+  std::size_t step;
+};
+
+inline Rows rows_of(const Map& map) {
+  const std::size_t width = map.width;
+  return map.padded ? Rows{width + 2, width + 1} : Rows{0, width};
+}
+
+template <class T>
+void clear_margin(const Map& map) {
+  const std::size_t row = map.width + 1;
+  const std::size_t height = map.height;
+  for (int plane = 0; plane < map.planes; ++plane) {
+    T* words = static_cast<T*>(map.words) + plane * map.stride;
+    if (map.padded) {
+      std::memset(words, 0, (row + 1) * sizeof(T));
+      for (std::size_t y = 2; y <= height; ++y) words[y * row] = 0;
+      std::memset(words + (height + 1) * row, 0, (row + 1) * sizeof(T));
+    } else {
+      const std::size_t pixels = height * map.width;
+      std::memset(words + pixels, 0, (map.stride - pixels) * sizeof(T));
+    }
+  }
+}
+
+// OR of side x side windows of row `y` of one plane.
+template <class T>
+void pool_row(const T* plane, std::size_t row, int side, std::size_t y, std::size_t width, T* out) {
+  const T* top = plane + y * side * row;
+  if (side == 2) {
+    const T* below = top + row;
+    for (std::size_t x = 0; x < width; ++x) {
+      out[x] = static_cast<T>(top[2 * x] | top[2 * x + 1] | below[2 * x] | below[2 * x + 1]);
+    }
+    return;
+  }
+  for (std::size_t x = 0; x < width; ++x) {
+    T bits = 0;
+    for (int dy = 0; dy < side; ++dy) {
+      for (int dx = 0; dx < side; ++dx) bits = static_cast<T>(bits | top[dy * row + x * side + dx]);
+    }
+    out[x] = bits;
+  }
+}
+
+template <class From, class To>
+void finish_words(const FinishJob& job) {
+  constexpr int kFromBits = kWordBits<From>;
+  constexpr int kToBits = kWordBits<To>;
+  const std::size_t row = job.reached.width + 1;
+  const std::size_t width = job.output.width;
+  const int groups = job.reached.planes;
+  const Rows rows = rows_of(job.output);
+  clear_margin<To>(job.output);
+  for (std::size_t y = 0; y < static_cast<std::size_t>(job.output.height); ++y) {
+    const From* from = static_cast<const From*>(job.reached.words) + y * row;
+    std::size_t from_stride = job.reached.stride;
+    if (job.pool > 1) {
+      From* pooled = static_cast<From*>(job.rows);
+      for (int group = 0; group < groups; ++group) {
+        const From* plane = static_cast<const From*>(job.reached.words) + group * from_stride;
+        pool_row(plane, row, job.pool, y, width, pooled + group * width);
+      }
+      from = pooled;
+      from_stride = width;
+    }
+    To* to = static_cast<To*>(job.output.words) + rows.first + y * rows.step;
+    for (int plane = 0; plane < job.output.planes; ++plane, to += job.output.stride) {
+      const To flip = static_cast<To>(job.flips[plane]);
+      if constexpr (kToBits <= kFromBits) {
+        constexpr int kParts = kFromBits / kToBits;
+        const From* words = from + (plane / kParts) * from_stride;
+        const int shift = plane % kParts * kToBits;
+        for (std::size_t x = 0; x < width; ++x) to[x] = static_cast<To>(words[x] >> shift) ^ flip;
+      } else {
+        constexpr int kParts = kToBits / kFromBits;
+        const From* words = from + plane * kParts * from_stride;
+        for (std::size_t x = 0; x < width; ++x) to[x] = static_cast<To>(words[x] ^ flip);
+        for (int part = 1; part < kParts && plane * kParts + part < groups; ++part) {
+          words += from_stride;
+          const int shift = part * kFromBits;
+          for (std::size_t x = 0; x < width; ++x) {
+            to[x] = static_cast<To>(to[x] ^ static_cast<To>(static_cast<To>(words[x]) << shift));
+          }
+        }
+      }
+    }
+  }
+}
+
+template <class From>
+void finish_from(const FinishJob& job) {
+  switch (job.output.lane) {
+    case Lane::k8:
+      return finish_words<From, std::uint8_t>(job);
+    case Lane::k16:
+      return finish_words<From, std::uint16_t>(job);
+    case Lane::k32:
+      return finish_words<From, std::uint32_t>(job);
+  }
+}
+
+inline void run_finish(const FinishJob& job) {
+  switch (job.reached.lane) {
+    case Lane::k8:
+      return finish_from<std::uint8_t>(job);
+    case Lane::k16:
+      return finish_from<std::uint16_t>(job);
+    case Lane::k32:
+      return finish_from<std::uint32_t>(job);
+  }
+}
+
+// Words of a map to bits without gaps: channels of a pixel, then the next pixel.
+template <class T>
+void pack_words(const PackJob& job) {
+  const T* words = static_cast<const T*>(job.input.words);
+  const std::size_t pixels = static_cast<std::size_t>(job.input.height) * job.input.width;
+  if (job.input.planes == 1 && job.channels == kWordBits<T>) {
+    std::memcpy(job.bytes, words, job.size);
+    return;
+  }
+  std::uint64_t bits = 0;
+  int filled = 0;
+  std::uint8_t* out = job.bytes;
+  for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
+    int left = job.channels;
+    for (int plane = 0; plane < job.input.planes; ++plane, left -= kWordBits<T>) {
+      bits |= std::uint64_t{words[plane * job.input.stride + pixel]} << filled;
+      filled += left < kWordBits<T> ? left : kWordBits<T>;
+      if (filled >= 32) {
+        std::memcpy(out, &bits, 4);
+        out += 4;
+        bits >>= 32;
+        filled -= 32;
+      }
+    }
+  }
+  const std::size_t rest = job.bytes + job.size - out;  // at most 4, by the definition of size
+  std::memcpy(out, &bits, rest);
+}
+
+inline void run_pack(const PackJob& job) {
+  switch (job.input.lane) {
+    case Lane::k8:
+      return pack_words<std::uint8_t>(job);
+    case Lane::k16:
+      return pack_words<std::uint16_t>(job);
+    case Lane::k32:
+      return pack_words<std::uint32_t>(job);
+  }
+}
+
+// 32 bits that start at bit `at`, zeros after the end.
+inline std::uint32_t bits_at(const std::uint8_t* bytes, std::size_t size, std::size_t at) {
+  const std::size_t byte = at / 8;
+  std::uint64_t bits = 0;
+  if (byte + 8 <= size) {
+    std::memcpy(&bits, bytes + byte, 8);
+  } else if (byte < size) {
+    std::memcpy(&bits, bytes + byte, size - byte);
+  }
+  return static_cast<std::uint32_t>(bits >> (at % 8));
+}
+
+template <class T>
+void unpack_words(const UnpackJob& job) {
+  const Map& map = job.output;
+  const std::size_t width = map.width;
+  const Rows rows = rows_of(map);
+  clear_margin<T>(map);
+  for (int plane = 0; plane < map.planes; ++plane) {
+    T* words = static_cast<T*>(map.words) + plane * map.stride + rows.first;
+    const int left = job.channels - plane * kWordBits<T>;
+    const std::uint32_t mask = left < 32 ? (1u << left) - 1 : ~0u;
+    std::size_t at = static_cast<std::size_t>(plane) * kWordBits<T>;
+    for (std::size_t y = 0; y < static_cast<std::size_t>(map.height); ++y, words += rows.step) {
+      if (job.channels == kWordBits<T>) {
+        std::memcpy(words, job.bytes + y * width * sizeof(T), width * sizeof(T));
+        continue;
+      }
+      for (std::size_t x = 0; x < width; ++x, at += job.channels) {
+        words[x] = static_cast<T>(bits_at(job.bytes, job.size, at) & mask);
+      }
+    }
+  }
+}
+
+inline void run_unpack(const UnpackJob& job) {
+  switch (job.output.lane) {
+    case Lane::k8:
+      return unpack_words<std::uint8_t>(job);
+    case Lane::k16:
+      return unpack_words<std::uint16_t>(job);
+    case Lane::k32:
+      return unpack_words<std::uint32_t>(job);
+  }
+}
+
+}  // namespace
+}  // namespace taper

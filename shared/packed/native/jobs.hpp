@@ -1,0 +1,122 @@
+// What one kernel call is told: plain data, shared by all implementations.
+//
+// A map holds the bits of one image between two layers, one plane of words after another: bit i of
+// plane k's word at a pixel is channel k * lane + i, and bits beyond the last channel are 0. Vectors
+// run over pixels. A padded map has a margin of zero words for a 3x3 kernel; its rows are width + 1
+// words apart, so that the right margin of a row is the left margin of the next:
+//
+//     pixel (y, x) is word (y + 1) * (width + 1) + 1 + x
+//
+// The kernel for output pixel (y, x) then reads words p + r * (width + 1) + c for r, c = 0..2, where
+// p = y * (width + 1) + x. Outputs for the margin column are computed and dropped.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace taper {
+
+constexpr int kTaps = 9;            // of a 3x3 kernel, row by row
+constexpr int kVectorBytes = 64;    // the widest vector; every plane is a multiple of it
+constexpr int kLargestCoefficient = 127;
+
+enum class Lane : std::uint8_t { k8 = 8, k16 = 16, k32 = 32 };  // bits of a word
+
+struct Map {
+  void* words;
+  std::size_t stride;  // words from plane to plane
+  int planes;
+  int height;
+  int width;
+  Lane lane;
+  bool padded;  // else pixels follow each other without gaps
+};
+
+// First layer: sums of pixels times -1/+1, negated, compared with limits.
+struct ImageJob {
+  const std::uint8_t* pixels;  // height x width x channels
+  int channels;
+  void* planes;  // scratch: `channels` padded maps of Lane integers, map_stride apart
+  void* table;   // scratch: channels * 3 rows * 8 sign patterns of one vector
+  std::size_t map_stride;
+  const std::uint8_t* patterns;   // [output][channels * 3]: index of each row's sign pattern
+  const std::uint32_t* limits;    // [output], repeated to fill 32 bits: bit = (-sum < limit)
+  int outputs;
+  Map reached;
+};
+
+// Binary 3x3 layer that counts disagreeing bits. One coefficient for each byte of a word.
+struct CountJob {
+  Map input;
+  const std::uint32_t* weights;       // [output][plane][9], repeated to fill 32 bits
+  const std::uint32_t* coefficients;  // [plane], one a byte; null if all are equal
+  const std::uint32_t* limits;        // [output], repeated: bit = (count < limit)
+  void* partial;                      // scratch: one vector for each output
+  int outputs;
+  Map reached;
+};
+
+// Binary 3x3 layer with a coefficient for each channel. Four channels share a 32-bit word: a byte of
+// `eight` holds the first eight taps of one channel, a byte of `ninth` its last tap (0 or 1).
+struct TapsJob {
+  Map input;            // of 8-bit words
+  std::uint32_t* eight;  // scratch: [quad][stride]
+  std::uint32_t* ninth;
+  std::size_t stride;
+  int quads;
+  const std::uint32_t* weights;       // [output / 4][quad][4]
+  const std::uint32_t* ninth_factors; // [output / 4][quad][4], signed bytes
+  const std::uint32_t* coefficients;  // [quad]
+  const std::uint32_t* limits;        // [output], signed: bit = (sum < limit)
+  int outputs;                        // a multiple of 4
+  Map reached;
+};
+
+// Binary layer over a whole map: weighted counts of disagreeing bits, one for each output.
+struct LinearJob {
+  Map input;                          // not padded; words after the last pixel are 0
+  const std::uint8_t* weights;        // [output][plane][stride]
+  const std::uint32_t* coefficients;  // [plane], one a byte; null: use masks
+  const std::uint32_t* masks;         // [bit][plane]: channels whose coefficient has this bit
+  int mask_bits;
+  int outputs;
+  std::int32_t* counts;
+};
+
+// Max pooling of thresholded sums, flips, and the words that the next layer reads.
+struct FinishJob {
+  Map reached;                 // height and width before pooling; rows are width + 1 words apart
+  int pool;
+  const std::uint32_t* flips;  // [plane of output]
+  void* rows;                  // scratch: one row of `reached` for each of its planes
+  Map output;
+};
+
+struct PackJob {
+  Map input;  // not padded
+  int channels;
+  std::uint8_t* bytes;
+  std::size_t size;
+};
+
+struct UnpackJob {
+  const std::uint8_t* bytes;
+  std::size_t size;
+  int channels;
+  Map output;
+};
+
+// One implementation of all of them.
+struct Kernels {
+  const char* name;
+  int vector_bits;
+  void (*image)(const ImageJob&);
+  void (*count)(const CountJob&);
+  void (*taps)(const TapsJob&);
+  void (*linear)(const LinearJob&);
+  void (*finish)(const FinishJob&);
+  void (*pack)(const PackJob&);
+  void (*unpack)(const UnpackJob&);
+};
+
+}  // namespace taper

@@ -1,0 +1,95 @@
+// Binary 3x3 layers with a coefficient for each channel, over a vector type V.
+//
+// Popcounts of bytes stay useful when a byte holds eight taps of one channel instead of one tap of
+// eight channels. So the map's bits are first transposed (once for all outputs), and the dot product
+// with byte coefficients then weighs single channels. Internal linkage: see conv.hpp.
+#pragma once
+
+#include <cstring>
+
+#include "conv.hpp"
+
+namespace taper {
+namespace {
+
+// Byte i, bit j of the result is byte j, bit i of `bits`.
+inline std::uint64_t transpose8x8(std::uint64_t bits) {
+  std::uint64_t swap = (bits ^ (bits >> 7)) & 0x00AA00AA00AA00AAu;
+  bits ^= swap ^ (swap << 7);
+  swap = (bits ^ (bits >> 14)) & 0x0000CCCC0000CCCCu;
+  bits ^= swap ^ (swap << 14);
+  swap = (bits ^ (bits >> 28)) & 0x00000000F0F0F0F0u;
+  return bits ^ swap ^ (swap << 28);
+}
+
+// Bits 0..3 of `bits` to the low bits of four bytes.
+inline std::uint32_t spread4(std::uint32_t bits) {
+  return (bits & 15u) * 0x00204081u & 0x01010101u;
+}
+
+// Fills `eight` and `ninth` for one plane at positions `p` up to `positions`, one at a time.
+inline void gather_plane(const TapsJob& job, int plane, std::ptrdiff_t p,
+                         std::ptrdiff_t positions) {
+  const std::ptrdiff_t row = job.input.width + 1;
+  const auto* words = static_cast<const std::uint8_t*>(job.input.words) + plane * job.input.stride;
+  const bool two = 2 * plane + 1 < job.quads;
+  for (; p < positions; ++p) {
+    std::uint32_t rows[3];
+    for (int r = 0; r < 3; ++r) std::memcpy(&rows[r], words + p + r * row, sizeof rows[r]);
+    const std::uint64_t taps = transpose8x8((rows[0] & 0xFFFFFFu) |
+                                            std::uint64_t{rows[1] & 0xFFFFFFu} << 24 |
+                                            std::uint64_t{rows[2] & 0xFFFFu} << 48);
+    const std::uint32_t last = rows[2] >> 16 & 0xFFu;
+    const std::size_t at = 2 * plane * job.stride + p;
+    job.eight[at] = static_cast<std::uint32_t>(taps);
+    job.ninth[at] = spread4(last);
+    if (two) {
+      job.eight[at + job.stride] = static_cast<std::uint32_t>(taps >> 32);
+      job.ninth[at + job.stride] = spread4(last >> 4);
+    }
+  }
+}
+
+template <class V>
+void run_taps(const TapsJob& job) {
+  using R = typename V::R;
+  constexpr int kAtOnce = 4;
+  constexpr int kLanes = V::kBytes / 4;
+  const std::ptrdiff_t positions = std::ptrdiff_t{job.input.height} * (job.input.width + 1);
+  for (int plane = 0; plane < job.input.planes; ++plane) V::gather(job, plane, positions);
+
+  const std::ptrdiff_t block = std::ptrdiff_t{job.quads} * kAtOnce;
+  for (std::ptrdiff_t p = 0; p < positions; p += kLanes) {
+    const std::uint32_t* w = job.weights;
+    const std::uint32_t* factors = job.ninth_factors;
+    auto* reached = static_cast<std::uint32_t*>(job.reached.words) + p;
+    for (int first = 0; first < job.outputs; first += 32) {
+      const int rest = job.outputs - first;
+      const int count = rest < 32 ? rest : 32;
+      R word = V::zero();
+      for (int i = 0; i < count; i += kAtOnce, w += block, factors += block) {
+        R sum[kAtOnce] = {V::zero(), V::zero(), V::zero(), V::zero()};
+        for (int q = 0; q < job.quads; ++q) {
+          const R eight = V::load(job.eight + q * job.stride + p);
+          const R ninth = V::load(job.ninth + q * job.stride + p);
+          const R coefficients = V::splat(job.coefficients[q]);
+          for (int j = 0; j < kAtOnce; ++j) {
+            const R counts = V::popcount8(V::exclusive(eight, V::splat(w[q * kAtOnce + j])));
+            sum[j] = V::template dot<std::uint32_t>(sum[j], counts, coefficients);
+            sum[j] = V::template dot<std::uint32_t>(sum[j], ninth,
+                                                    V::splat(factors[q * kAtOnce + j]));
+          }
+        }
+        for (int j = 0; j < kAtOnce; ++j) {
+          word = V::template set_below<std::uint32_t>(word, sum[j], job.limits + first + i + j,
+                                                      bits_of<std::uint32_t>() + i + j);
+        }
+      }
+      V::store(reached, word);
+      reached += job.reached.stride;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace taper
