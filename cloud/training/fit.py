@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,26 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cloud.training.augment import AUGMENTATIONS
+from cloud.training.batches import Settings, batches
+from cloud.training.teacher import Teacher
 from shared.architecture import Architecture
 from shared.errors import UsageError
 from shared.networks.binarynet import BinaryNet
 
 Pairs = list[tuple[int, list[int]]]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a network is trained; two runs with the same settings and data give the same weights."""
-
-    epochs: int = 20
-    batch: int = 256
-    learning_rate: float = 0.01
-    seed: int = 1
-    augment: str = "shift"
-    random_pairs: int = 1  # random level pairs a step, besides the widest and the narrowest
-    bfloat16: bool = True  # convolutions of the training steps; calibration is always exact
-    calibration_images: int = 8192
 
 
 @dataclass(frozen=True)
@@ -67,41 +54,37 @@ def draw_pairs(architecture: Architecture, settings: Settings, generator: random
 
 
 def step_loss(
-    net: BinaryNet, images: Tensor, labels: Tensor, pairs: Pairs
+    net: BinaryNet, images: Tensor, labels: Tensor, pairs: Pairs, target: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss summed over ``pairs``, loss of the widest pair, logits of the widest pair.
 
-    images (B, C, H, W) in 0..255, labels (B,).
+    images (B, C, H, W) in 0..255, labels (B,); ``target`` (B, classes) is what a teacher says:
+    without one, the widest pair teaches the others.
     """
     total = torch.zeros(())
-    widest_loss, widest_logits, target = total, torch.empty(0), torch.empty(0)
+    lesson = torch.empty(0) if target is None else target
+    widest_loss, widest_logits = total, torch.empty(0)
     for level, cloud_levels in pairs:
         bits = net.forward_device(images, level)
         exits = [net.forward_exit(bits, level)] if net.exit is not None else []
         outputs = [net.forward_cloud(bits, level, c) for c in cloud_levels]
-        if not target.numel():
+        if not widest_logits.numel():
             widest_logits = outputs.pop(0).float()
             widest_loss = F.cross_entropy(widest_logits, labels)
             total = total + widest_loss
-            target = F.softmax(widest_logits.detach(), dim=1)
-        for logits in outputs:
-            total = total + F.cross_entropy(logits.float(), target)
-        for logits in exits:
-            total = total + 0.5 * F.cross_entropy(logits.float(), labels)
+            if target is None:
+                lesson = F.softmax(widest_logits.detach(), dim=1)
+            else:
+                total = total + F.cross_entropy(widest_logits, target)
+        for logits in (*outputs, *exits):
+            total = total + F.cross_entropy(logits.float(), lesson)
     return total, widest_loss.detach(), widest_logits.detach()
 
 
-def batches(
-    images: Tensor, labels: Tensor, settings: Settings, epoch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Shuffled, augmented batches; the order depends only on the seed and the epoch."""
-    generator = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
-    order = torch.randperm(len(images), generator=generator)
-    augment = AUGMENTATIONS[settings.augment]
-    for start in range(0, len(order) - settings.batch + 1, settings.batch):
-        chosen = order[start : start + settings.batch]
-        x = augment(images[chosen].float(), generator)
-        yield x.to(memory_format=torch.channels_last), labels[chosen]
+@torch.no_grad()
+def soft_labels(teacher: Teacher, images: Tensor) -> Tensor:
+    """What the teacher says: (B, C, H, W) in 0..255 -> probabilities (B, classes)."""
+    return F.softmax(teacher(images).float(), dim=1)
 
 
 def fit(
@@ -110,6 +93,7 @@ def fit(
     labels: Tensor,
     settings: Settings,
     checkpoint: Path | None = None,
+    teacher: Teacher | None = None,
     on_step: Callable[[int, int], None] | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
 ) -> None:
@@ -136,7 +120,8 @@ def fit(
         for step, (x, y) in enumerate(batches(images, labels, settings, epoch)):
             pairs = draw_pairs(net.architecture, settings, generator)
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-                loss, widest, logits = step_loss(net, x, y, pairs)
+                target = None if teacher is None else soft_labels(teacher, x)
+                loss, widest, logits = step_loss(net, x, y, pairs, target)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

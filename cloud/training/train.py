@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -10,14 +11,16 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cloud.training.architectures import ARCHITECTURES, architecture
 from cloud.training.augment import AUGMENTATIONS
+from cloud.training.batches import Settings
 from cloud.training.datasets import DATA_DIR_VARIABLE, Dataset, load
 from cloud.training.export import export
-from cloud.training.fit import EpochReport, Settings, fit
+from cloud.training.fit import EpochReport, fit
+from cloud.training.teacher import train_teacher
 from shared.architecture import Shape
 from shared.bundle import Bundle, write_bundle
 from shared.errors import TaperError, UsageError
@@ -42,6 +45,9 @@ def train(
     augment: Annotated[
         str, typer.Option(help=f"One of {', '.join(AUGMENTATIONS)}.")
     ] = DEFAULTS.augment,
+    teacher_epochs: Annotated[
+        int, typer.Option(min=0, help="Epochs of the float network to learn from; 0: none.")
+    ] = DEFAULTS.teacher_epochs,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Where to keep the state after every epoch.")
     ] = None,
@@ -68,6 +74,7 @@ def train(
         learning_rate=learning_rate,
         seed=seed,
         augment=augment,
+        teacher_epochs=teacher_epochs,
     )
     if checkpoint and not resume:
         checkpoint.unlink(missing_ok=True)
@@ -91,17 +98,21 @@ def train_bundle(
     torch.manual_seed(settings.seed)
     net = BinaryNet(architecture(network, Shape(height, width, colours), len(train_set.classes)))
     # channels_last halves the time of these narrow convolutions
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # (N, H, W, C) -> (N, C, H, W)
     images = torch.from_numpy(train_set.images).permute(0, 3, 1, 2)
     labels = torch.from_numpy(train_set.labels)
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console
     ) as progress:
+        teacher = None
+        if settings.teacher_epochs:
+            task = progress.add_task("training the teacher", total=None)
+            place = checkpoint.with_suffix(".teacher") if checkpoint else None
+            teacher = train_teacher(
+                images, labels, len(train_set.classes), settings, place, meter(progress, task)
+            )
         task = progress.add_task(f"training {network}", total=None)
-
-        def on_step(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
 
         def on_epoch(report: EpochReport) -> None:
             progress.console.print(
@@ -109,9 +120,9 @@ def train_bundle(
                 f"accuracy {report.accuracy:.2%}, {report.seconds:.0f} s"
             )
 
-        fit(net, images, labels, settings, checkpoint, on_step, on_epoch)
+        fit(net, images, labels, settings, checkpoint, teacher, meter(progress, task), on_epoch)
     training = {
-        "command": f"python -m cloud.training.train {' '.join(sys.argv[1:])}",
+        "command": command_line(network, name, train_set.name, settings),
         "settings": asdict(settings),
         "data": train_set.name,
         "train_images": len(train_set.images),
@@ -123,6 +134,26 @@ def train_bundle(
     return export(
         net, name, train_set.classes, train_set.images, test_set.images, test_set.labels, training
     )
+
+
+def command_line(network: str, name: str, data: str, settings: Settings) -> str:
+    """The command that trains this bundle again; paths of this machine stay out of it."""
+    flags = [("network", network), ("data", data), ("output", f"{name}.safetensors")]
+    flags += [
+        (flag, str(getattr(settings, flag)))
+        for flag in ("epochs", "batch", "learning_rate", "seed", "augment", "teacher_epochs")
+    ]
+    words = (f"--{flag.replace('_', '-')} {value}" for flag, value in flags)
+    return f"python -m cloud.training.train {' '.join(words)}"
+
+
+def meter(progress: Progress, task: TaskID) -> Callable[[int, int], None]:
+    """A function of (done, total) that moves the bar of ``task``."""
+
+    def move(done: int, total: int) -> None:
+        progress.update(task, completed=done, total=total)
+
+    return move
 
 
 def accuracy_table(bundle: Bundle) -> Table:
