@@ -1,17 +1,53 @@
-"""``make demo``: a real server and a real client over the shipped test digits, one table."""
+"""``make demo``: a real server and a real client over the shipped test digits, one table.
+
+With a file name, the table is saved there too, as SVG.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 FRACTIONS = ("0.1", "0.3", "0.5", "1.0", "auto")
-STARTUP_SECONDS = 30
+HEADINGS = (
+    "fraction",
+    "level\nused",
+    "channels\nsent",
+    "bytes per\nimage",
+    "accuracy",
+    "median\nms",
+    "p99\nms",
+    "answered\nby",
+)
+
+
+@contextmanager
+def running_server() -> Iterator[str]:
+    """The address of a server on a free loopback port that runs while the block does."""
+    command = [sys.executable, "-m", "cloud.server", "--host", "127.0.0.1", "--port", "0"]
+    with tempfile.TemporaryFile("w+") as log:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            line = server.stdout.readline() if server.stdout else ""
+            if not line.startswith("listening on "):
+                log.seek(0)
+                sys.exit(f"the server did not start\n{log.read()}")
+            yield line.removeprefix("listening on ").strip()
+        finally:
+            server.terminate()
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
 
 
 def run_client(fraction: str, address: str) -> dict[str, Any]:
@@ -25,51 +61,32 @@ def run_client(fraction: str, address: str) -> dict[str, Any]:
 
 def row(fraction: str, summary: dict[str, Any]) -> list[str]:
     """The cells of one run."""
-    used = "/".join(f"{level:g}" for level in summary["fractions"])
     return [
-        fraction if fraction == used else f"{fraction} -> {used}",
+        fraction,
+        "/".join(f"{level:g}" for level in summary["fractions"]),
         "/".join(str(channels) for channels in summary["channels"]),
         f"{summary['mean_payload_bytes']:.1f}",
         f"{summary['accuracy']:.1%}",
-        f"{summary['median_latency_ms']:.2f} ms",
-        f"{summary['p99_latency_ms']:.2f} ms",
+        f"{summary['median_latency_ms']:.2f}",
+        f"{summary['p99_latency_ms']:.2f}",
         ", ".join(f"{source} {count}" for source, count in summary["sources"].items()),
     ]
 
 
 def main() -> None:
     """Start the server, run the client at every fraction, print one table, stop the server."""
-    console = Console()
-    command = [sys.executable, "-m", "cloud.server", "--host", "127.0.0.1", "--port", "0"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        line = server.stdout.readline() if server.stdout else ""
-        if not line.startswith("listening on "):
-            sys.exit("the server did not start")
-        address = line.removeprefix("listening on ").strip()
-        table = Table(title=f"200 MNIST test digits, split between this process and {address}")
-        for heading in (
-            "fraction",
-            "channels sent",
-            "bytes per image",
-            "accuracy",
-            "median latency",
-            "p99 latency",
-            "answered by",
-        ):
+    console = Console(record=True, width=80)
+    with running_server() as address:
+        table = Table(title=f"200 MNIST test digits, split between a device and {address}")
+        for heading in HEADINGS:
             table.add_column(heading, justify="right", no_wrap=True)
         with console.status("running") as status:
             for fraction in FRACTIONS:
                 status.update(f"python -m device.client --fraction {fraction} --server {address}")
                 table.add_row(*row(fraction, run_client(fraction, address)))
         console.print(table)
-    finally:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+    if len(sys.argv) > 1:
+        console.save_svg(sys.argv[1], title="make demo")
 
 
 if __name__ == "__main__":
