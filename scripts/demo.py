@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -77,7 +78,10 @@ def main() -> None:
     """Start the server, run the client at every fraction, print one table, stop the server."""
     console = Console(record=True, width=80)
     with running_server() as address:
-        table = Table(title=f"200 MNIST test digits, split between a device and {address}")
+        table = Table(
+            box=box.SIMPLE_HEAVY,
+            title=f"200 MNIST test digits, split between a device and {address}",
+        )
         for heading in HEADINGS:
             table.add_column(heading, justify="right", no_wrap=True)
         with console.status("running") as status:
