@@ -13,14 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 FRACTIONS = ("0.1", "0.3", "0.5", "1.0", "auto")
 HEADINGS = (
     "fraction",
-    "level\nused",
     "channels\nsent",
     "bytes per\nimage",
     "accuracy",
@@ -64,13 +62,12 @@ def row(fraction: str, summary: dict[str, Any]) -> list[str]:
     """The cells of one run."""
     return [
         fraction,
-        "/".join(f"{level:g}" for level in summary["fractions"]),
         "/".join(str(channels) for channels in summary["channels"]),
         f"{summary['mean_payload_bytes']:.1f}",
         f"{summary['accuracy']:.1%}",
         f"{summary['median_latency_ms']:.2f}",
         f"{summary['p99_latency_ms']:.2f}",
-        ", ".join(f"{source} {count}" for source, count in summary["sources"].items()),
+        ", ".join(summary["sources"]),
     ]
 
 
@@ -79,7 +76,6 @@ def main() -> None:
     console = Console(record=True, width=80)
     with running_server() as address:
         table = Table(
-            box=box.SIMPLE_HEAVY,
             title=f"200 MNIST test digits, split between a device and {address}",
         )
         for heading in HEADINGS:
