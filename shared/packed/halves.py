@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
+import operator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from shared.architecture import Architecture, Kind, Stage
 from shared.bits import pack, unpack
 from shared.bundle import Bundle
+from shared.errors import BundleError
+from shared.packed import kernels
 from shared.packed.reference import ReferenceStage
+
+if kernels.missing_reason() == "":
+    from shared.packed import compiled
 
 Features = npt.NDArray[np.uint8]  # (B, packed bytes of one sample), bits channel-last
 
 
 class DeviceHalf:
-    """The device's stages of a bundle: images in, packed bits out."""
+    """The device's stages of a bundle: images in, packed bits out.
 
-    def __init__(self, bundle: Bundle) -> None:
+    ``kernel`` names an implementation (``shared.packed.kernels.available``); all give the same
+    bits. Safe to use from many threads at the same time.
+    """
+
+    def __init__(self, bundle: Bundle, kernel: str | None = None) -> None:
         self.architecture = bundle.architecture
-        full = len(self.architecture.device_levels) - 1
-        self._stages = [
-            ReferenceStage(stage, before, bundle.stage("device", stage.name))
-            for stage, before, _ in self.architecture.device_shapes(full)
-        ]
-        exit_stage = self.architecture.exit_stage
-        self._exit = (
-            None
-            if exit_stage is None
-            else ReferenceStage(
-                exit_stage, self.architecture.sent_shape(full), bundle.stage("exit", "exit")
-            )
-        )
+        self.kernel = kernels.current() if kernel is None else kernels.check(kernel, "kernel")
+        self._bundle = bundle
+        _check_kinds(self.architecture)
+        for stage in self.architecture.device:
+            _check_pixels(stage, bundle.stage("device", stage.name).coefficients)
+        shape = self.architecture.input_shape
+        self._image = (shape.height, shape.width, shape.channels)
+        if self.kernel != kernels.NUMPY:
+            self._compiled = compiled.device_half(bundle, self.kernel)
+            if self.architecture.exit_head:
+                self._compiled_exit = compiled.exit_half(bundle, self.kernel)
 
     def run(self, images: npt.NDArray[np.uint8], level: int) -> Features:
         """Packed bits at device level index ``level``.
@@ -39,11 +49,16 @@ class DeviceHalf:
         images (B, H, W, C) uint8 -> (B, sent_shape(level).packed_bytes) uint8. Raises
         ``ValueError`` for another shape, type or level.
         """
-        return pack_map(self.trace(images, level)[-1])
+        level = self._check(images, level)
+        if self.kernel == kernels.NUMPY:
+            return pack_map(self.trace(images, level)[-1])
+        # (B, H, W, C) -> (B, H * W * C)
+        rows = contiguous(images).reshape(len(images), self.architecture.input_shape.size)
+        return self._compiled.run(rows, level)
 
     def trace(self, images: npt.NDArray[np.uint8], level: int) -> list[npt.NDArray[np.bool_]]:
-        """Bits (B, H, W, n) after every stage, for comparing implementations."""
-        self._check(images, level)
+        """Bits (B, H, W, n) after every stage, by the reference."""
+        level = self._check(images, level)
         x = images.astype(np.float32)
         trace = []
         shapes = self.architecture.device_shapes(level)
@@ -55,34 +70,61 @@ class DeviceHalf:
 
     def exit_logits(self, features: Features, level: int) -> npt.NDArray[np.float32]:
         """Logits of the exit head: packed bits (B, bytes) -> (B, classes)."""
-        if self._exit is None:
+        if not self.architecture.exit_head:
             raise ValueError(f"network {self.architecture.name} has no exit head")
+        level = check_level("level", level, len(self.architecture.device_levels))
+        check_features(features, self.architecture.sent_shape(level).packed_bytes)
+        if self.kernel != kernels.NUMPY:
+            return self._compiled_exit.run(contiguous(features), level)
         shape = self.architecture.sent_shape(level)
         x = signs(unpack_map(features, shape.height, shape.width, shape.channels))
-        return self._exit.logits(self._exit.sums(x, self.architecture.classes), level)
+        sums = self._exit_stage.sums(x, self.architecture.classes)
+        return self._exit_stage.logits(sums, level)
 
-    def _check(self, images: npt.NDArray[np.uint8], level: int) -> None:
-        shape = self.architecture.input_shape
-        wanted = (shape.height, shape.width, shape.channels)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
+    @cached_property
+    def _stages(self) -> list[ReferenceStage]:
+        full = len(self.architecture.device_levels) - 1
+        return [
+            ReferenceStage(stage, before, self._bundle.stage("device", stage.name))
+            for stage, before, _ in self.architecture.device_shapes(full)
+        ]
+
+    @cached_property
+    def _exit_stage(self) -> ReferenceStage:
+        shape = self.architecture.sent_shape(len(self.architecture.device_levels) - 1)
+        if self.architecture.exit_stage is None:
+            raise ValueError(f"network {self.architecture.name} has no exit head")
+        tensors = self._bundle.stage("exit", "exit")
+        return ReferenceStage(self.architecture.exit_stage, shape, tensors)
+
+    def _check(self, images: npt.NDArray[np.uint8], level: int) -> int:
+        if (
+            not isinstance(images, np.ndarray)
+            or images.dtype != np.uint8
+            or images.shape[1:] != self._image
+        ):
             raise ValueError(
-                f"images: {images.dtype}{images.shape} is not allowed, must be uint8 (batch, "
-                f"{', '.join(map(str, wanted))})"
+                f"images: {_kind(images)} is not allowed, must be uint8(batch, "
+                f"{', '.join(map(str, self._image))})"
             )
-        check_level("level", level, len(self.architecture.device_levels))
+        return check_level("level", level, len(self.architecture.device_levels))
 
 
 class CloudHalf:
-    """The cloud's stages of a bundle: packed bits in, logits out."""
+    """The cloud's stages of a bundle: packed bits in, logits out.
 
-    def __init__(self, bundle: Bundle) -> None:
+    ``kernel`` names an implementation, as for ``DeviceHalf``. Safe to use from many threads.
+    """
+
+    def __init__(self, bundle: Bundle, kernel: str | None = None) -> None:
         self.architecture = bundle.architecture
-        full = len(self.architecture.device_levels) - 1
-        top = len(self.architecture.cloud_levels) - 1
-        self._stages = [
-            ReferenceStage(stage, before, bundle.stage("cloud", stage.name))
-            for stage, before, _ in self.architecture.cloud_shapes(full, top)
-        ]
+        self.kernel = kernels.current() if kernel is None else kernels.check(kernel, "kernel")
+        self._bundle = bundle
+        _check_kinds(self.architecture)
+        levels = range(len(self.architecture.device_levels))
+        self._sizes = [self.architecture.sent_shape(level).packed_bytes for level in levels]
+        if self.kernel != kernels.NUMPY:
+            self._compiled = compiled.cloud_half(bundle, self.kernel)
 
     def run(self, features: Features, level: int, cloud_level: int) -> npt.NDArray[np.float32]:
         """Logits of packed bits that were made at ``level``, finished at ``cloud_level``.
@@ -90,17 +132,17 @@ class CloudHalf:
         features (B, sent_shape(level).packed_bytes) uint8 -> (B, classes) float32. Raises
         ``ValueError`` for another shape, type or level.
         """
+        pair = self._check(features, level, cloud_level)
+        if self.kernel != kernels.NUMPY:
+            return self._compiled.run(contiguous(features), pair)
         sums = self.trace(features, level, cloud_level)[-1]
-        pair = level * len(self.architecture.cloud_levels) + cloud_level
         return self._stages[-1].logits(sums, pair)
 
     def trace(self, features: Features, level: int, cloud_level: int) -> list[npt.NDArray[Any]]:
-        """Bits after every stage but the last, then the last one's sums (B, 1, 1, classes)."""
-        check_level("level", level, len(self.architecture.device_levels))
-        check_level("cloud_level", cloud_level, len(self.architecture.cloud_levels))
+        """Bits after every stage but the last, then its sums (B, 1, 1, classes); the reference."""
+        pair = self._check(features, level, cloud_level)
         shape = self.architecture.sent_shape(level)
         x = signs(unpack_map(features, shape.height, shape.width, shape.channels))
-        pair = level * len(self.architecture.cloud_levels) + cloud_level
         trace: list[npt.NDArray[Any]] = []
         shapes = self.architecture.cloud_shapes(level, cloud_level)
         for runner, (_, _, after) in zip(self._stages, shapes, strict=True):
@@ -113,6 +155,23 @@ class CloudHalf:
                 x = signs(bits)
         return trace
 
+    @cached_property
+    def _stages(self) -> list[ReferenceStage]:
+        full = len(self.architecture.device_levels) - 1
+        top = len(self.architecture.cloud_levels) - 1
+        return [
+            ReferenceStage(stage, before, self._bundle.stage("cloud", stage.name))
+            for stage, before, _ in self.architecture.cloud_shapes(full, top)
+        ]
+
+    def _check(self, features: Features, level: int, cloud_level: int) -> int:
+        """The row of the tables that belongs to the two levels."""
+        level = check_level("level", level, len(self._sizes))
+        cloud_levels = len(self.architecture.cloud_levels)
+        cloud_level = check_level("cloud_level", cloud_level, cloud_levels)
+        check_features(features, self._sizes[level])
+        return level * cloud_levels + cloud_level
+
 
 def signs(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """-1 or +1 for each bit, same shape."""
@@ -121,22 +180,62 @@ def signs(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
 
 def pack_map(bits: npt.NDArray[np.bool_]) -> Features:
     """Bits (B, H, W, n) -> packed (B, ceil(H * W * n / 8))."""
-    return pack(bits.reshape(len(bits), -1))
+    batch, height, width, count = bits.shape
+    return pack(bits.reshape(batch, height * width * count))
 
 
 def unpack_map(features: Features, height: int, width: int, count: int) -> npt.NDArray[np.bool_]:
     """Packed (B, bytes) -> bits (B, height, width, count); ``ValueError`` for another size."""
     size = height * width * count
-    if features.dtype != np.uint8 or features.ndim != 2 or features.shape[1] != -(-size // 8):
-        raise ValueError(
-            f"features: {features.dtype}{features.shape} is not allowed, must be uint8 (batch, "
-            f"{-(-size // 8)})"
-        )
+    check_features(features, -(-size // 8))
     # (B, bytes) -> (B, H * W * n) -> (B, H, W, n)
     return unpack(features, size).reshape(len(features), height, width, count)
 
 
-def check_level(name: str, level: int, count: int) -> None:
-    """Raise ``ValueError`` unless ``level`` is an index into ``count`` levels."""
-    if not 0 <= level < count:
-        raise ValueError(f"{name}: {level} is not allowed, must be 0 to {count - 1}")
+def contiguous(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """``array`` without gaps between its values, as native code reads it."""
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def check_features(features: Features, size: int) -> None:
+    """Raise ``ValueError`` unless ``features`` is uint8 (batch, ``size``)."""
+    if (
+        not isinstance(features, np.ndarray)
+        or features.dtype != np.uint8
+        or features.ndim != 2
+        or features.shape[1] != size
+    ):
+        raise ValueError(
+            f"features: {_kind(features)} is not allowed, must be uint8(batch, {size})"
+        )
+
+
+def check_level(name: str, level: int, count: int) -> int:
+    """Return ``level`` if it is an index into ``count`` levels, else raise ``ValueError``."""
+    try:
+        index = operator.index(level)
+    except TypeError:
+        index = -1
+    if not 0 <= index < count:
+        raise ValueError(f"{name}: {level!r} is not allowed, must be 0 to {count - 1}")
+    return index
+
+
+def _check_kinds(architecture: Architecture) -> None:
+    """Raise ``BundleError`` unless the device's first stage alone takes pixels."""
+    first = architecture.device[0]
+    for stage in (*architecture.device, *architecture.cloud):
+        if (stage.kind is Kind.IMAGE_CONV) != (stage is first):
+            raise BundleError(
+                f"network {architecture.name}: stage {stage.name} is {stage.kind.value}; the first "
+                "stage on the device must be image_conv, and only that one"
+            )
+
+
+def _check_pixels(stage: Stage, coefficients: npt.NDArray[np.int32]) -> None:
+    if stage.kind is Kind.IMAGE_CONV and np.any(coefficients != 1):
+        raise BundleError(f"stage {stage.name}: coefficients of an image stage must be 1")
+
+
+def _kind(value: object) -> str:
+    return f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else type(value).__name__

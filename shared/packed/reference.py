@@ -45,7 +45,7 @@ class ReferenceStage:
         matrix = self._matrix(x.shape[3], out_channels)
         parts = [
             self._pooled(x[start : start + IMAGES_AT_A_TIME], matrix)
-            for start in range(0, len(x), IMAGES_AT_A_TIME)
+            for start in range(0, max(len(x), 1), IMAGES_AT_A_TIME)
         ]
         return np.concatenate(parts).astype(np.int32)
 
@@ -69,12 +69,12 @@ class ReferenceStage:
     def _pooled(self, x: Floats, matrix: Floats) -> Floats:
         if self.stage.kind is Kind.BINARY_LINEAR:
             # (B, H, W, n) -> (B, H * W * n) -> (B, 1, 1, m)
-            return (x.reshape(len(x), -1) @ matrix)[:, None, None, :]
+            return (x.reshape(len(x), matrix.shape[0]) @ matrix)[:, None, None, :]
         padding = 0.0 if self.stage.kind is Kind.IMAGE_CONV else -1.0
         padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=padding)
         # (B, H, W, n, kh, kw) -> (B, H, W, kh, kw, n) -> (B, H, W, kh * kw * n)
         patches = np.lib.stride_tricks.sliding_window_view(padded, self.kernel, axis=(1, 2))
-        patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(*x.shape[:3], -1)
+        patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(*x.shape[:3], matrix.shape[0])
         return max_pool(patches @ matrix, self.stage.pool)
 
     def _check_exact(self) -> None:

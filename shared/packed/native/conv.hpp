@@ -78,7 +78,7 @@ inline typename V::R add_plane(typename V::R sum, const typename V::R* x, const 
   using R = typename V::R;
   if constexpr (Weighted) {
     return V::template dot<T>(sum, count_bytes<V>(x, w), coefficients);
-  } else if constexpr (V::kFastPopcount) {
+  } else if constexpr (V::kWordPopcount) {
     R a = V::template popcount<T>(V::exclusive(x[0], V::splat(w[0])));
     for (int t = 1; t < kTaps; ++t) {
       const R count = V::template popcount<T>(V::exclusive(x[t], V::splat(w[t])));

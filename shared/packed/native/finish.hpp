@@ -64,11 +64,15 @@ void finish_words(const FinishJob& job) {
   constexpr int kFromBits = kWordBits<From>;
   constexpr int kToBits = kWordBits<To>;
   const std::size_t row = job.reached.width + 1;
-  const std::size_t width = job.output.width;
   const int groups = job.reached.planes;
   const Rows rows = rows_of(job.output);
-  clear_margin<To>(job.output);
-  for (std::size_t y = 0; y < static_cast<std::size_t>(job.output.height); ++y) {
+  std::size_t height = job.output.height;
+  std::size_t width = job.output.width;
+  if (job.pool == 1 && job.output.padded) {  // both maps have the same rows: take them as one
+    width = height * row - 1;
+    height = 1;
+  }
+  for (std::size_t y = 0; y < height; ++y) {
     const From* from = static_cast<const From*>(job.reached.words) + y * row;
     std::size_t from_stride = job.reached.stride;
     if (job.pool > 1) {
@@ -102,6 +106,7 @@ void finish_words(const FinishJob& job) {
       }
     }
   }
+  clear_margin<To>(job.output);
 }
 
 template <class From>

@@ -1,0 +1,26 @@
+from typing import Any
+
+import numpy.typing as npt
+
+def available() -> list[str]:
+    """Names of the implementations for this CPU, best first."""
+
+def vector_bits(name: str) -> int:
+    """Width of an implementation's vectors."""
+
+class Half:
+    """Stages that run in one call; immutable, so safe in many threads."""
+
+    def __init__(
+        self,
+        kernels: str,
+        shape: tuple[int, int, int],
+        stages: list[dict[str, Any]],
+        plans: list[tuple[int, list[int]]],
+    ) -> None: ...
+    @property
+    def kernels(self) -> str: ...
+    def run(self, input: npt.NDArray[Any], plan: int, output: npt.NDArray[Any]) -> None: ...
+    def profile(self, input: npt.NDArray[Any], plan: int, repeats: int) -> list[float]: ...
+    def input_bytes(self, plan: int) -> int: ...
+    def output_bytes(self, plan: int) -> int: ...

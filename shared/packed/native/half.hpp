@@ -1,0 +1,97 @@
+// One half of a network: the stages that a device or a cloud server runs in one call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "jobs.hpp"
+#include "prepare.hpp"
+
+namespace taper {
+
+// What a table of thresholds belongs to: how many channels come in and how many each stage gives.
+struct Plan {
+  int in_channels;
+  std::vector<int> outputs;
+};
+
+// A half as the binding describes it. The input is uint8 pixels (height, width, channels) if the first
+// stage is an image stage, else packed bits of `plan.in_channels` channels.
+struct HalfSpec {
+  int height;
+  int width;
+  int channels;
+  std::vector<Stage> stages;
+  std::vector<Plan> plans;  // one for each row of the stages' tables
+};
+
+// Immutable once made, so that any number of threads may call `run` at the same time.
+class Half {
+ public:
+  // Throws std::invalid_argument, naming what was expected, for sizes that do not fit each other.
+  Half(const HalfSpec& spec, const Kernels& kernels);
+
+  // Runs `batch` samples of plan.input_bytes each; writes output_bytes for each. Needs no lock and,
+  // after a thread's first call, no memory.
+  void run(std::size_t plan, const std::uint8_t* input, std::size_t batch,
+           std::uint8_t* output) const;
+
+  // Seconds of one execution of: decoding the input, each stage, encoding the output.
+  std::vector<double> profile(std::size_t plan, const std::uint8_t* input, int repeats) const;
+
+  std::size_t plan_count() const { return plans_.size(); }
+  std::size_t input_bytes(std::size_t plan) const { return plans_[plan].input_bytes; }
+  std::size_t output_bytes(std::size_t plan) const { return plans_[plan].output_bytes; }
+  bool takes_pixels() const { return takes_pixels_; }
+  bool gives_logits() const { return gives_logits_; }
+  const Kernels& kernels() const { return kernels_; }
+
+ private:
+  struct Step {
+    std::shared_ptr<const Weights> weights;
+    Map input{};
+    Map reached{};
+    Map output{};
+    int pool = 1;
+    int outputs = 0;
+    std::vector<std::uint32_t> limits;
+    std::vector<std::uint32_t> flips;
+    std::vector<std::int32_t> thresholds;  // linear stages that give bits
+    std::vector<float> scale;              // stages that give logits
+    std::vector<float> bias;
+  };
+  struct Prepared {
+    int in_channels = 0;
+    std::size_t input_bytes = 0;
+    std::size_t output_bytes = 0;
+    std::vector<Step> steps;
+  };
+  // Where each buffer begins in a thread's scratch memory.
+  struct Scratch {
+    std::size_t maps[2] = {0, 0};
+    std::size_t reached = 0;
+    std::size_t partial = 0;
+    std::size_t extra = 0;
+    std::size_t rows = 0;
+    std::size_t size = 0;
+  };
+
+  void lay_out();
+  void decode(const Prepared& plan, const std::uint8_t* input, std::uint8_t* scratch) const;
+  void execute(const Prepared& plan, std::size_t step, const std::uint8_t* input,
+               std::uint8_t* output, std::uint8_t* scratch) const;
+  void linear(const Step& step, const Map& input, const Map& reached, std::uint8_t* output,
+              std::uint8_t* scratch) const;
+  void encode(const Prepared& plan, std::uint8_t* output, std::uint8_t* scratch) const;
+
+  const Kernels& kernels_;
+  bool takes_pixels_;
+  bool gives_logits_;
+  int channels_;
+  std::vector<Prepared> plans_;
+  Scratch scratch_;
+};
+
+}  // namespace taper

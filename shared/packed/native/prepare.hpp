@@ -1,0 +1,71 @@
+// From a bundle's tensors to the words and limits that kernels read. Done once, when a half is made.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "jobs.hpp"
+
+namespace taper {
+
+enum class Kind : std::uint8_t { kImageConv, kBinaryConv, kBinaryLinear };
+
+// One stage as it lies in the bundle; shapes as in shared/bundle.py.
+struct Stage {
+  Kind kind;
+  int in_channels;
+  int out_channels;
+  int pool;
+  std::vector<std::uint8_t> weight;
+  std::vector<std::int32_t> coefficients;
+  std::vector<std::int32_t> threshold;
+  std::vector<std::uint8_t> flip;
+  std::vector<float> scale;
+  std::vector<float> bias;
+
+  bool gives_logits() const { return !scale.empty(); }
+};
+
+// How sums are made; chosen from the coefficients of the channels that take part.
+enum class Path : std::uint8_t {
+  kImage,   // sign patterns of pixel rows
+  kCount,   // one coefficient for each byte of channels, or one for all
+  kTaps,    // a coefficient for each channel
+  kLinear,  // whole map
+};
+
+// A stage's weights for its leading `channels` input channels, all outputs.
+struct Weights {
+  Path path;
+  Lane lane;       // of the input map, or of the sums of an image stage
+  int channels;
+  int planes;
+  int taps;        // positions of the kernel
+  int common = 0;  // kCount: the coefficient of all channels, or 0 where `coefficients` holds them
+  std::int64_t total = 0;  // taps * sum of the coefficients: the sum if all bits agree
+  int mask_bits = 0;
+  std::vector<std::uint32_t> words;
+  std::vector<std::uint32_t> coefficients;
+  std::vector<std::uint32_t> factors;
+  std::vector<std::uint32_t> masks;
+  std::vector<std::uint8_t> bytes;     // image patterns, or rows of a linear layer
+  std::vector<std::int32_t> offsets;   // kTaps: what the folded ninth tap adds to each output
+};
+
+int lane_bits(Lane lane);
+int planes_for(int channels, Lane lane);
+
+// Words from plane to plane of a map: multiples of the widest vector, with room for its last load.
+std::size_t map_stride(int height, int width, Lane lane, bool padded);
+
+// height and width of the stage's input map; `channels` of its input channels take part.
+Weights make_weights(const Stage& stage, int height, int width, int channels);
+
+// Limits of the first `outputs` outputs with row `table` of the thresholds.
+std::vector<std::uint32_t> make_limits(const Weights& weights, const Stage& stage, int table,
+                                       int outputs);
+
+// The flips of the first `outputs` outputs as words of `lane`.
+std::vector<std::uint32_t> make_flips(const Stage& stage, int table, int outputs, Lane lane);
+
+}  // namespace taper
