@@ -21,10 +21,11 @@ ALWAYS = -(2**30)  # a threshold that every sum reaches
 class SwitchableBatchNorm(nn.Module):
     """Batch norm with statistics for each of ``len(affine_of)`` levels.
 
-    ``affine_of[level]`` says which set of scale and shift a level uses, so that levels which differ
-    only in their input may share one. Training normalises by the batch. While ``calibrating``, the
-    statistics of the batch become those of the level. Evaluation is float64 and element by element,
-    so that ``fold`` finds exactly the integers at which the sign changes.
+    ``affine_of[level]`` says which set of scale and shift a level uses, or which sets are added up:
+    over a grid of levels, one set a row and one a column, so that each is trained often. Training
+    normalises by the batch. While ``calibrating``, the statistics of the batch become those of the
+    level. Evaluation is float64 and element by element, so that ``fold`` finds exactly the integers
+    at which the sign changes.
 
     ``forward(x, level)``: x (B, n, ...) -> the same shape; n <= num_features.
     """
@@ -32,11 +33,12 @@ class SwitchableBatchNorm(nn.Module):
     mean: Tensor
     var: Tensor
 
-    def __init__(self, num_features: int, affine_of: Sequence[int]) -> None:
+    def __init__(self, num_features: int, affine_of: Sequence[int | Sequence[int]]) -> None:
         super().__init__()
-        self.affine_of = tuple(affine_of)
-        sets = max(self.affine_of) + 1
-        self.weight = nn.Parameter(torch.ones(sets, num_features))
+        self.affine_of = [[sets] if isinstance(sets, int) else list(sets) for sets in affine_of]
+        sets = 1 + max(max(chosen) for chosen in self.affine_of)
+        added = len(self.affine_of[0])
+        self.weight = nn.Parameter(torch.full((sets, num_features), 1 / added))
         self.bias = nn.Parameter(torch.zeros(sets, num_features))
         shape = (len(self.affine_of), num_features)
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
@@ -49,10 +51,8 @@ class SwitchableBatchNorm(nn.Module):
         if self.calibrating:
             self._measure(x, level)
         elif self.training:
-            chosen = self.affine_of[level]
-            return F.batch_norm(
-                x, None, None, self.weight[chosen, :n], self.bias[chosen, :n], training=True
-            )
+            scale, shift = self._scale_and_shift(level, n)
+            return F.batch_norm(x, None, None, scale, shift, training=True)
         slope, shift = self._slope(level, n)
         # (n,) -> (n, 1, ...) to stand against the channels of x
         view = (n,) + (1,) * (x.dim() - 2)
@@ -66,10 +66,14 @@ class SwitchableBatchNorm(nn.Module):
         self.mean[level, :n] = mean
         self.var[level, :n] = var
 
-    def _slope(self, level: int, n: int) -> tuple[Tensor, Tensor]:
+    def _scale_and_shift(self, level: int, n: int) -> tuple[Tensor, Tensor]:
         chosen = self.affine_of[level]
+        return self.weight[chosen, :n].sum(0), self.bias[chosen, :n].sum(0)
+
+    def _slope(self, level: int, n: int) -> tuple[Tensor, Tensor]:
+        scale, shift = self._scale_and_shift(level, n)
         deviation = torch.sqrt(self.var[level, :n] + EPSILON)
-        return self.weight[chosen, :n].double() / deviation, self.bias[chosen, :n].double()
+        return scale.double() / deviation, shift.double()
 
     @torch.no_grad()
     def fold(self, level: int, n: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:

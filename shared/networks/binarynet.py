@@ -25,7 +25,9 @@ class BinaryStage(nn.Module):
     ``forward(x, out_channels, level)``: x (B, n, H, W) -> (B, out_channels, H', W').
     """
 
-    def __init__(self, stage: Stage, shape: Shape, affine_of: Sequence[int]) -> None:
+    def __init__(
+        self, stage: Stage, shape: Shape, affine_of: Sequence[int | Sequence[int]]
+    ) -> None:
         super().__init__()
         self.stage = stage
         image = stage.kind is Kind.IMAGE_CONV
@@ -63,8 +65,8 @@ class BinaryNet(nn.Module):
         device_count = len(architecture.device_levels)
         cloud_count = len(architecture.cloud_levels)
         per_device = list(range(device_count))
-        # Statistics depend on both levels; scale and shift only on the cloud's own.
-        per_pair = [c for _ in range(device_count) for c in range(cloud_count)]
+        # Statistics belong to a pair; scale and shift are a device level's plus a cloud level's.
+        per_pair = [(d, device_count + c) for d in range(device_count) for c in range(cloud_count)]
         shape = architecture.input_shape
         self.device = nn.ModuleList()
         for stage in architecture.device:

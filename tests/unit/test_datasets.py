@@ -18,7 +18,8 @@ from rich.progress import Progress
 from typer.testing import CliRunner
 
 from cloud.training import datasets, sources
-from cloud.training.datasets import KNOWN, Known, app, fetch, load
+from cloud.training.catalogue import KNOWN, Known
+from cloud.training.datasets import app, fetch, load
 from cloud.training.sources import (
     Archive,
     Files,
