@@ -8,6 +8,9 @@ def available() -> list[str]:
 def vector_bits(name: str) -> int:
     """Width of an implementation's vectors."""
 
+def peak(name: str) -> float:
+    """Binary multiply-accumulates a second on registers alone."""
+
 class Half:
     """Stages that run in one call; immutable, so safe in many threads."""
 

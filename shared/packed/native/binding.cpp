@@ -1,19 +1,16 @@
 // The Python module shared.packed._native. Everything is checked here before memory is read.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <limits>
-#include <memory>
+#include <chrono>
 #include <string>
-#include <type_traits>
 
 #include "dispatch.hpp"
 #include "half.hpp"
 
 namespace nb = nanobind;
-using namespace nb::literals;
+using namespace nb::literals;  // NOLINT: "name"_a
 
 namespace {
 
@@ -22,51 +19,74 @@ using taper::HalfSpec;
 using taper::Kernels;
 using taper::Stage;
 
+constexpr long kPeakRounds = 200000;
+
 [[noreturn]] void refuse(const std::string& message) { throw nb::value_error(message.c_str()); }
 
-using Array = nb::ndarray<nb::ro>;
-using Writable = nb::ndarray<>;
+template <class T>
+struct Format;
+template <>
+struct Format<std::uint8_t> {
+  static constexpr char kCode = 'B';
+  static constexpr const char* kName = "uint8";
+};
+template <>
+struct Format<std::int32_t> {
+  static constexpr char kCode = 'i';
+  static constexpr const char* kName = "int32";
+};
+template <>
+struct Format<float> {
+  static constexpr char kCode = 'f';
+  static constexpr const char* kName = "float32";
+};
 
-template <class A>
-std::string describe(const A& array) {
-  static const char* const kKinds[] = {"int", "uint", "float"};
-  const auto type = array.dtype();
-  std::string text = type.code < 3 ? kKinds[type.code] : "type";
-  text += std::to_string(type.bits) + "(";
-  for (std::size_t i = 0; i < array.ndim(); ++i) {
-    text += (i ? ", " : "") + std::to_string(array.shape(i));
+// Memory of a Python object, held until the end of the scope: type T, `dimensions` axes (or any
+// number, if 0), without gaps.
+template <class T>
+class Buffer {
+ public:
+  Buffer(const char* name, nb::handle object, int dimensions, bool writable = false) {
+    const int flags = PyBUF_FORMAT | PyBUF_STRIDES | (writable ? PyBUF_WRITABLE : 0);
+    if (PyObject_GetBuffer(object.ptr(), &view_, flags) != 0) {
+      PyErr_Clear();
+      refuse(std::string(name) + ": must be " + (writable ? "a writable " : "a ") +
+             Format<T>::kName + " array");
+    }
+    const char* format = view_.format == nullptr ? "B" : view_.format;
+    const bool typed = format[0] == Format<T>::kCode && format[1] == '\0' &&
+                       view_.itemsize == static_cast<Py_ssize_t>(sizeof(T));
+    const bool shaped = dimensions == 0 ? view_.ndim >= 1 : view_.ndim == dimensions;
+    const bool dense = PyBuffer_IsContiguous(&view_, 'C') != 0;
+    if (typed && shaped && dense) return;
+    const std::string found = describe(format);
+    PyBuffer_Release(&view_);
+    std::string wanted = std::string(Format<T>::kName) + ", contiguous";
+    if (dimensions > 0) wanted += ", with " + std::to_string(dimensions) + " axes";
+    refuse(std::string(name) + ": " + found + " is not allowed, must be " + wanted);
   }
-  return text + ")";
-}
+  ~Buffer() { PyBuffer_Release(&view_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
 
-// The memory of `array` if it has the type T, these dimensions, and no gaps.
-template <class T, class A>
-auto* memory_of(const std::string& name, const A& array, std::size_t dimensions) {
-  const std::string wanted = nb::dtype<T>() == nb::dtype<float>()         ? "float32"
-                       : nb::dtype<T>() == nb::dtype<std::int32_t>() ? "int32"
-                                                                     : "uint8";
-  bool fits = array.dtype() == nb::dtype<T>() && array.ndim() == dimensions &&
-              array.device_type() == nb::device::cpu::value;
-  if (!fits) {
-    refuse(name + ": " + describe(array) + " is not allowed, must be " + wanted + " with " +
-           std::to_string(dimensions) + " dimensions");
+  T* data() const { return static_cast<T*>(view_.buf); }
+  std::size_t size() const { return static_cast<std::size_t>(view_.len) / sizeof(T); }
+  std::size_t rows() const { return static_cast<std::size_t>(view_.shape[0]); }
+
+ private:
+  std::string describe(const char* format) const {
+    std::string text = std::string("format ") + format + " of shape (";
+    for (int i = 0; i < view_.ndim; ++i) text += (i ? ", " : "") + std::to_string(view_.shape[i]);
+    return text + (view_.ndim == 1 ? ",)" : ")");
   }
-  std::int64_t step = 1;
-  for (std::size_t i = dimensions; i-- > 0;) {
-    if (array.shape(i) > 1 && array.stride(i) != step) fits = false;
-    step *= static_cast<std::int64_t>(array.shape(i));
-  }
-  if (!fits && step != 0) refuse(name + ": must be contiguous, last axis fastest");
-  using Pointer = std::conditional_t<std::is_same_v<A, Writable>, T*, const T*>;
-  return static_cast<Pointer>(array.data());
-}
+
+  Py_buffer view_;
+};
 
 template <class T>
-std::vector<T> values_of(const nb::dict& stage, const char* name, std::size_t dimensions) {
-  const auto array = nb::cast<Array>(stage[name]);
-  const T* values = memory_of<T>(name, array, dimensions);
-  if (array.size() == 0) return {};
-  return std::vector<T>(values, values + array.size());
+std::vector<T> values_of(const nb::dict& stage, const char* name, int dimensions) {
+  const Buffer<T> buffer(name, stage[name], dimensions);
+  return std::vector<T>(buffer.data(), buffer.data() + buffer.size());
 }
 
 Stage stage_of(const nb::dict& from) {
@@ -137,40 +157,40 @@ std::size_t plan_of(const Half& half, std::int64_t plan) {
   return static_cast<std::size_t>(plan);
 }
 
-template <class A>
-void check_columns(const char* name, const A& array, std::size_t rows,
-                   std::size_t columns) {
-  if (array.shape(0) != rows || array.shape(1) != columns) {
-    refuse(std::string(name) + ": " + describe(array) + " is not allowed, must be (" +
-           std::to_string(rows) + ", " + std::to_string(columns) + ")");
+void check_size(const char* name, std::size_t size, std::size_t rows, std::size_t columns) {
+  if (size != rows * columns) {
+    refuse(std::string(name) + ": has " + std::to_string(size) + " values, must have " +
+           std::to_string(rows) + " times " + std::to_string(columns));
   }
 }
 
-void run(const Half& half, Array input, std::int64_t plan_number, Writable output) {
+void run(const Half& half, nb::handle input, std::int64_t plan_number, nb::handle output) {
   const std::size_t plan = plan_of(half, plan_number);
-  const auto* from = memory_of<std::uint8_t>("input", input, 2);
-  const std::size_t batch = input.shape(0);
-  check_columns("input", input, batch, half.input_bytes(plan));
-  std::uint8_t* to;
+  const Buffer<std::uint8_t> from("input", input, 0);
+  const std::size_t batch = from.rows();
+  const std::size_t width = half.output_bytes(plan);
+  check_size("input", from.size(), batch, half.input_bytes(plan));
   if (half.gives_logits()) {
-    to = reinterpret_cast<std::uint8_t*>(memory_of<float>("output", output, 2));
-    check_columns("output", output, batch, half.output_bytes(plan) / sizeof(float));
+    const Buffer<float> to("output", output, 2, true);
+    check_size("output", to.size(), batch, width / sizeof(float));
+    nb::gil_scoped_release release;
+    half.run(plan, from.data(), batch, reinterpret_cast<std::uint8_t*>(to.data()));
   } else {
-    to = memory_of<std::uint8_t>("output", output, 2);
-    check_columns("output", output, batch, half.output_bytes(plan));
+    const Buffer<std::uint8_t> to("output", output, 2, true);
+    check_size("output", to.size(), batch, width);
+    nb::gil_scoped_release release;
+    half.run(plan, from.data(), batch, to.data());
   }
-  nb::gil_scoped_release release;
-  half.run(plan, from, batch, to);
 }
 
-std::vector<double> profile(const Half& half, Array input, std::int64_t plan_number,
+std::vector<double> profile(const Half& half, nb::handle input, std::int64_t plan_number,
                             int repeats) {
   const std::size_t plan = plan_of(half, plan_number);
-  const auto* from = memory_of<std::uint8_t>("input", input, 2);
-  check_columns("input", input, 1, half.input_bytes(plan));
+  const Buffer<std::uint8_t> from("input", input, 0);
+  check_size("input", from.size(), 1, half.input_bytes(plan));
   if (repeats < 1) refuse("repeats: must be at least 1");
   nb::gil_scoped_release release;
-  return half.profile(plan, from, repeats);
+  return half.profile(plan, from.data(), repeats);
 }
 
 std::vector<std::string> available() {
@@ -181,6 +201,16 @@ std::vector<std::string> available() {
   return names;
 }
 
+// Binary multiply-accumulates a second on registers alone.
+double peak(const std::string& name) {
+  const Kernels& kernels = kernels_named(name);
+  nb::gil_scoped_release release;
+  const auto begin = std::chrono::steady_clock::now();
+  const double operations = kernels.peak(kPeakRounds);
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+  return operations / elapsed.count();
+}
+
 int vector_bits(const std::string& name) { return kernels_named(name).vector_bits; }
 
 }  // namespace
@@ -189,10 +219,11 @@ NB_MODULE(_native, module) {
   module.doc() = "Compiled kernels of the packed runtime.";
   module.def("available", &available, "Names of the implementations for this CPU, best first.");
   module.def("vector_bits", &vector_bits, "name"_a, "Width of an implementation's vectors.");
+  module.def("peak", &peak, "name"_a, "Binary multiply-accumulates a second on registers alone.");
   nb::class_<Half>(module, "Half", "Stages that run in one call.")
       .def("__init__", &make_half, "kernels"_a, "shape"_a, "stages"_a, "plans"_a)
       .def("run", &run, "input"_a, "plan"_a, "output"_a,
-           "input (batch, input_bytes) uint8 -> output (batch, ...), uint8 or float32.")
+           "input uint8 (batch, ...) of input_bytes each -> output (batch, ...), uint8 or float32.")
       .def("profile", &profile, "input"_a, "plan"_a, "repeats"_a,
            "Seconds of decoding, of each stage, of encoding, for one sample.")
       .def_prop_ro("kernels", [](const Half& half) { return half.kernels().name; })

@@ -8,6 +8,7 @@ namespace {
 
 constexpr int kLargestSide = 1 << 14;
 constexpr int kMostChannels = 1 << 16;
+constexpr int kMostColours = 1 << 10;
 constexpr std::int64_t kExactIntegers = 1 << 24;  // float32 holds every whole number up to here
 
 [[noreturn]] void refuse(const std::string& message) { throw std::invalid_argument(message); }
@@ -39,7 +40,8 @@ void check_stage(const Stage& stage, const std::string& name, int height, int wi
   expect_size(name + ".coefficients", stage.coefficients.size(), channels);
   std::int64_t largest = 0;
   for (const std::int32_t coefficient : stage.coefficients) {
-    expect(name + ".coefficients", coefficient, 0, kLargestCoefficient);
+    const bool pixels = stage.kind == Kind::kImageConv;
+    expect(name + ".coefficients", coefficient, pixels ? 1 : 0, pixels ? 1 : kLargestCoefficient);
     largest += coefficient;
   }
   largest *= static_cast<std::int64_t>(taps) * (stage.kind == Kind::kImageConv ? 255 : 1);
@@ -73,6 +75,9 @@ void check_spec(const HalfSpec& spec) {
     height = linear ? 1 : height / stage.pool;
     width = linear ? 1 : width / stage.pool;
     channels = stage.out_channels;
+  }
+  if (spec.stages.front().kind == Kind::kImageConv) {
+    expect("channels of the image", spec.channels, 1, kMostColours);
   }
   const bool pixels = spec.stages.front().kind == Kind::kImageConv;
   for (std::size_t i = 0; i < spec.plans.size(); ++i) {

@@ -71,8 +71,8 @@ inline typename V::R count_bytes(const typename V::R* x, const std::uint32_t* w)
   }
 }
 
-// Adds the weighted disagreements of one plane to `sum`, for each word.
-template <class V, class T, bool Weighted>
+// The weighted disagreements of one plane in each word, on top of `sum` unless Fresh.
+template <class V, class T, bool Weighted, bool Fresh>
 inline typename V::R add_plane(typename V::R sum, const typename V::R* x, const std::uint32_t* w,
                                typename V::R coefficients) {
   using R = typename V::R;
@@ -80,21 +80,23 @@ inline typename V::R add_plane(typename V::R sum, const typename V::R* x, const 
     return V::template dot<T>(sum, count_bytes<V>(x, w), coefficients);
   } else if constexpr (V::kWordPopcount) {
     R a = V::template popcount<T>(V::exclusive(x[0], V::splat(w[0])));
-    for (int t = 1; t < kTaps; ++t) {
+    R b = V::template popcount<T>(V::exclusive(x[1], V::splat(w[1])));
+    for (int t = 2; t < kTaps; ++t) {
       const R count = V::template popcount<T>(V::exclusive(x[t], V::splat(w[t])));
       if (t % 2) {
-        sum = V::template add<T>(sum, count);
+        b = V::template add<T>(b, count);
       } else {
         a = V::template add<T>(a, count);
       }
     }
-    return V::template add<T>(sum, a);
+    if constexpr (!Fresh) b = V::template add<T>(b, sum);
+    return V::template add<T>(a, b);
   } else {
     return V::template sum<T>(sum, count_bytes<V>(x, w));
   }
 }
 
-// K planes at one vector of pixels. Sums of earlier planes come from `partial`, unless First; sums go
+// One or two (K) planes at one vector of pixels. Sums of earlier planes come from `partial`, unless First; sums go
 // there for later planes, unless Last.
 template <class V, class T, bool Weighted, int K, bool First, bool Last>
 inline void count_planes(const CountJob& job, std::ptrdiff_t p, int plane) {
@@ -117,8 +119,9 @@ inline void count_planes(const CountJob& job, std::ptrdiff_t p, int plane) {
     R word = V::zero();
     for (int i = 0; i < count; ++i, w += step, partial += V::kBytes) {
       R sum = First ? V::zero() : V::load(partial);
-      for (int k = 0; k < K; ++k) {
-        sum = add_plane<V, T, Weighted>(sum, x[k], w + k * kTaps, coefficients[k]);
+      sum = add_plane<V, T, Weighted, First>(sum, x[0], w, coefficients[0]);
+      if constexpr (K == 2) {
+        sum = add_plane<V, T, Weighted, false>(sum, x[1], w + kTaps, coefficients[1]);
       }
       if constexpr (Last) {
         word = V::template set_below<T>(word, sum, job.limits + first + i, bits_of<T>() + i);

@@ -39,14 +39,39 @@ void clear_margin(const Map& map) {
   }
 }
 
-// OR of side x side windows of row `y` of one plane.
+// Rows are handled in whole chunks, so that loops have a fixed length. What a chunk writes past the end
+// of its row is overwritten by the next row or by clear_margin; map_stride leaves room for the last.
+constexpr std::size_t kChunk = kMapSlackWords + 1;
+
 template <class T>
-void pool_row(const T* plane, std::size_t row, int side, std::size_t y, std::size_t width, T* out) {
-  const T* top = plane + y * side * row;
+struct Twice;
+template <>
+struct Twice<std::uint8_t> {
+  using Type = std::uint16_t;
+};
+template <>
+struct Twice<std::uint16_t> {
+  using Type = std::uint32_t;
+};
+template <>
+struct Twice<std::uint32_t> {
+  using Type = std::uint64_t;
+};
+
+// OR of side x side windows of one row of windows that starts at `top`.
+template <class T>
+void pool_row(const T* top, std::size_t row, int side, std::size_t width, T* out) {
   if (side == 2) {
-    const T* below = top + row;
-    for (std::size_t x = 0; x < width; ++x) {
-      out[x] = static_cast<T>(top[2 * x] | top[2 * x + 1] | below[2 * x] | below[2 * x + 1]);
+    using Pair = typename Twice<T>::Type;
+    for (std::size_t x = 0; x < width; x += kChunk) {
+      Pair above[kChunk];
+      Pair below[kChunk];
+      std::memcpy(above, top + 2 * x, sizeof above);
+      std::memcpy(below, top + row + 2 * x, sizeof below);
+      for (std::size_t i = 0; i < kChunk; ++i) {
+        const Pair both = above[i] | below[i];
+        out[x + i] = static_cast<T>(both | both >> kWordBits<T>);
+      }
     }
     return;
   }
@@ -59,10 +84,30 @@ void pool_row(const T* plane, std::size_t row, int side, std::size_t y, std::siz
   }
 }
 
+// One row of words of `To` from rows of words of `From`, `stride` apart, `parts` of them left.
+template <class From, class To>
+inline void convert_row(const From* from, std::size_t stride, int parts, int shift, To flip,
+                        std::size_t width, To* to) {
+  for (std::size_t x = 0; x < width; x += kChunk) {
+    To words[kChunk];
+    for (std::size_t i = 0; i < kChunk; ++i) {
+      words[i] = static_cast<To>(static_cast<To>(from[x + i] >> shift) ^ flip);
+    }
+    for (int part = 1; part < parts; ++part) {
+      const From* more = from + part * stride + x;
+      const int up = part * kWordBits<From>;
+      for (std::size_t i = 0; i < kChunk; ++i) {
+        words[i] = static_cast<To>(words[i] ^ static_cast<To>(static_cast<To>(more[i]) << up));
+      }
+    }
+    std::memcpy(to + x, words, sizeof words);
+  }
+}
+
 template <class From, class To>
 void finish_words(const FinishJob& job) {
-  constexpr int kFromBits = kWordBits<From>;
-  constexpr int kToBits = kWordBits<To>;
+  constexpr int kNarrower = kWordBits<From> > kWordBits<To> ? kWordBits<From> / kWordBits<To> : 1;
+  constexpr int kWider = kWordBits<To> > kWordBits<From> ? kWordBits<To> / kWordBits<From> : 1;
   const std::size_t row = job.reached.width + 1;
   const int groups = job.reached.planes;
   const Rows rows = rows_of(job.output);
@@ -73,37 +118,24 @@ void finish_words(const FinishJob& job) {
     height = 1;
   }
   for (std::size_t y = 0; y < height; ++y) {
-    const From* from = static_cast<const From*>(job.reached.words) + y * row;
-    std::size_t from_stride = job.reached.stride;
+    const From* from = static_cast<const From*>(job.reached.words) + y * job.pool * row;
+    std::size_t stride = job.reached.stride;
     if (job.pool > 1) {
       From* pooled = static_cast<From*>(job.rows);
+      const std::size_t pooled_stride = width + kChunk;
       for (int group = 0; group < groups; ++group) {
-        const From* plane = static_cast<const From*>(job.reached.words) + group * from_stride;
-        pool_row(plane, row, job.pool, y, width, pooled + group * width);
+        pool_row(from + group * stride, row, job.pool, width, pooled + group * pooled_stride);
       }
       from = pooled;
-      from_stride = width;
+      stride = pooled_stride;
     }
     To* to = static_cast<To*>(job.output.words) + rows.first + y * rows.step;
     for (int plane = 0; plane < job.output.planes; ++plane, to += job.output.stride) {
-      const To flip = static_cast<To>(job.flips[plane]);
-      if constexpr (kToBits <= kFromBits) {
-        constexpr int kParts = kFromBits / kToBits;
-        const From* words = from + (plane / kParts) * from_stride;
-        const int shift = plane % kParts * kToBits;
-        for (std::size_t x = 0; x < width; ++x) to[x] = static_cast<To>(words[x] >> shift) ^ flip;
-      } else {
-        constexpr int kParts = kToBits / kFromBits;
-        const From* words = from + plane * kParts * from_stride;
-        for (std::size_t x = 0; x < width; ++x) to[x] = static_cast<To>(words[x] ^ flip);
-        for (int part = 1; part < kParts && plane * kParts + part < groups; ++part) {
-          words += from_stride;
-          const int shift = part * kFromBits;
-          for (std::size_t x = 0; x < width; ++x) {
-            to[x] = static_cast<To>(to[x] ^ static_cast<To>(static_cast<To>(words[x]) << shift));
-          }
-        }
-      }
+      const int group = plane / kNarrower * kWider;
+      const int parts = groups - group < kWider ? groups - group : kWider;
+      const int shift = plane % kNarrower * kWordBits<To>;
+      convert_row(from + group * stride, stride, parts, shift, static_cast<To>(job.flips[plane]),
+                  width, to);
     }
   }
   clear_margin<To>(job.output);

@@ -134,7 +134,8 @@ void Half::lay_out() {
       const std::size_t outputs = step.outputs;
       maps = std::max({maps, map_bytes(step.input), map_bytes(step.output)});
       reached = std::max(reached, map_bytes(step.reached));
-      rows = std::max(rows, std::size_t(4) * step.reached.planes * step.reached.width);
+      rows = std::max(rows, std::size_t(4) * step.reached.planes *
+                                (step.reached.width + kMapSlackWords + 1));
       switch (weights.path) {
         case Path::kImage:
           extra = std::max(extra, channels_ * (map_bytes(step.input) +
@@ -196,7 +197,7 @@ void Half::execute(const Prepared& plan, std::size_t index, const std::uint8_t* 
     case Path::kImage: {
       std::uint8_t* table = extra + channels_ * map_bytes(step.input);
       kernels_.image(ImageJob{input, channels_, extra, table, step.input.stride,
-                              weights.bytes.data(), limits, step.outputs, reached});
+                              weights.patterns.data(), limits, step.outputs, reached});
       break;
     }
     case Path::kCount: {

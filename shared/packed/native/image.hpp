@@ -14,22 +14,27 @@ namespace {
 // Pixels (height, width, channels) to a padded map of integers for each channel.
 template <class T>
 void widen(const ImageJob& job) {
-  const std::ptrdiff_t height = job.reached.height;
-  const std::ptrdiff_t width = job.reached.width;
-  const std::ptrdiff_t row = width + 1;
-  for (int channel = 0; channel < job.channels; ++channel) {
+  constexpr std::size_t kChunk = kMapSlackWords + 1;
+  const std::size_t height = job.reached.height;
+  const std::size_t width = job.reached.width;
+  const std::size_t row = width + 1;
+  const std::size_t channels = job.channels;
+  const std::size_t size = height * width;
+  for (std::size_t channel = 0; channel < channels; ++channel) {
     T* map = static_cast<T*>(job.planes) + channel * job.map_stride;
-    std::memset(map, 0, (row + 1) * sizeof(T));
-    for (std::ptrdiff_t y = 0; y < height; ++y) {
-      const std::uint8_t* from = job.pixels + y * width * job.channels + channel;
+    for (std::size_t y = 0; y < height; ++y) {
+      const std::uint8_t* from = job.pixels + y * width * channels + channel;
       T* to = map + (y + 1) * row + 1;
-      if (job.channels == 1) {
-        for (std::ptrdiff_t x = 0; x < width; ++x) to[x] = from[x];
-      } else {
-        for (std::ptrdiff_t x = 0; x < width; ++x) to[x] = from[x * job.channels];
+      std::size_t x = 0;
+      if (channels == 1) {  // whole chunks, as far as the image goes
+        for (; x < width && y * width + x + kChunk <= size; x += kChunk) {
+          for (std::size_t i = 0; i < kChunk; ++i) to[x + i] = from[x + i];
+        }
       }
+      for (; x < width; ++x) to[x] = from[x * channels];
       to[width] = 0;
     }
+    std::memset(map, 0, (row + 1) * sizeof(T));
     std::memset(map + (height + 1) * row, 0, (row + 1) * sizeof(T));
   }
 }
@@ -55,9 +60,32 @@ inline void sign_sums(const T* pixels, std::uint8_t* table) {
   }
 }
 
+// Rows is the number of pixel rows under a kernel, or 0 if it is known at run time only.
+template <class V, class T, int Rows>
+inline void image_vector(const ImageJob& job, std::ptrdiff_t p) {
+  using R = typename V::R;
+  const int rows = Rows > 0 ? Rows : job.channels * 3;
+  const auto* table = static_cast<const std::uint8_t*>(job.table);
+  const std::uint16_t* pattern = job.patterns;
+  T* reached = static_cast<T*>(job.reached.words) + p;
+  for (int first = 0; first < job.outputs; first += kWordBits<T>) {
+    const int rest = job.outputs - first;
+    const int count = rest < kWordBits<T> ? rest : kWordBits<T>;
+    R word = V::zero();
+    for (int i = 0; i < count; ++i, pattern += rows) {
+      R sum = V::load(table + pattern[0] * V::kBytes);
+      for (int r = 1; r < rows; ++r) {
+        sum = V::template add<T>(sum, V::load(table + pattern[r] * V::kBytes));
+      }
+      word = V::template set_below<T>(word, sum, job.limits + first + i, bits_of<T>() + i);
+    }
+    V::store(reached, word);
+    reached += job.reached.stride;
+  }
+}
+
 template <class V, class T>
 void image_words(const ImageJob& job) {
-  using R = typename V::R;
   widen<T>(job);
   const std::ptrdiff_t row = job.reached.width + 1;
   const std::ptrdiff_t positions = std::ptrdiff_t{job.reached.height} * row;
@@ -68,23 +96,12 @@ void image_words(const ImageJob& job) {
       const T* map = static_cast<const T*>(job.planes) + (r / 3) * job.map_stride;
       sign_sums<V, T>(map + p + (r % 3) * row, table + r * 8 * V::kBytes);
     }
-    const std::uint8_t* pattern = job.patterns;
-    T* reached = static_cast<T*>(job.reached.words) + p;
-    for (int first = 0; first < job.outputs; first += kWordBits<T>) {
-      const int rest = job.outputs - first;
-      const int count = rest < kWordBits<T> ? rest : kWordBits<T>;
-      R word = V::zero();
-      for (int i = 0; i < count; ++i) {
-        R sum = V::load(table + *pattern++ * V::kBytes);
-        const std::uint8_t* entry = table;
-        for (int r = 1; r < rows; ++r) {
-          entry += 8 * V::kBytes;
-          sum = V::template add<T>(sum, V::load(entry + *pattern++ * V::kBytes));
-        }
-        word = V::template set_below<T>(word, sum, job.limits + first + i, bits_of<T>() + i);
-      }
-      V::store(reached, word);
-      reached += job.reached.stride;
+    if (rows == 3) {
+      image_vector<V, T, 3>(job, p);
+    } else if (rows == 9) {
+      image_vector<V, T, 9>(job, p);
+    } else {
+      image_vector<V, T, 0>(job, p);
     }
   }
 }

@@ -18,6 +18,7 @@ namespace taper {
 
 constexpr int kTaps = 9;            // of a 3x3 kernel, row by row
 constexpr int kVectorBytes = 64;    // the widest vector; every plane is a multiple of it
+constexpr int kMapSlackWords = 15;  // after the last pixel of a plane, where row loops may write
 constexpr int kLargestCoefficient = 127;
 
 enum class Lane : std::uint8_t { k8 = 8, k16 = 16, k32 = 32 };  // bits of a word
@@ -39,7 +40,7 @@ struct ImageJob {
   void* planes;  // scratch: `channels` padded maps of Lane integers, map_stride apart
   void* table;   // scratch: channels * 3 rows * 8 sign patterns of one vector
   std::size_t map_stride;
-  const std::uint8_t* patterns;   // [output][channels * 3]: index of each row's sign pattern
+  const std::uint16_t* patterns;  // [output][channels * 3]: entry of the table for each row
   const std::uint32_t* limits;    // [output], repeated to fill 32 bits: bit = (-sum < limit)
   int outputs;
   Map reached;
@@ -88,7 +89,7 @@ struct FinishJob {
   Map reached;                 // height and width before pooling; rows are width + 1 words apart
   int pool;
   const std::uint32_t* flips;  // [plane of output]
-  void* rows;                  // scratch: one row of `reached` for each of its planes
+  void* rows;                  // scratch: width + 16 words for each plane of `reached`
   Map output;
 };
 
@@ -117,6 +118,7 @@ struct Kernels {
   void (*finish)(const FinishJob&);
   void (*pack)(const PackJob&);
   void (*unpack)(const UnpackJob&);
+  double (*peak)(long rounds);
 };
 
 }  // namespace taper

@@ -78,7 +78,7 @@ void prepare_image(const Stage& stage, Weights& weights) {
       for (int row = 0; row < 3; ++row) {
         int pattern = 0;  // of the negated sum
         for (int i = 0; i < 3; ++i) pattern |= !sign(o, row * 3 + i, c) << i;
-        weights.bytes.push_back(static_cast<std::uint8_t>(pattern));
+        weights.patterns.push_back(static_cast<std::uint16_t>((c * 3 + row) * 8 + pattern));
       }
     }
   }
@@ -206,13 +206,11 @@ int planes_for(int channels, Lane lane) {
 std::size_t map_stride(int height, int width, Lane lane, bool padded) {
   const std::size_t word = lane_bits(lane) / 8;
   const std::size_t row = width + 1;
-  std::size_t bytes = word * height * width;
-  if (padded) {
-    const std::size_t positions = word * height * row;
-    bytes = (positions + kVectorBytes - 1) / kVectorBytes * kVectorBytes;
-    bytes += (2 * row + 2) * word + kVectorBytes;  // the last vector reads two rows on
+  std::size_t words = std::size_t(height) * width + kMapSlackWords;
+  if (padded) {  // the last vector reads two rows on
+    words = std::size_t(height) * row + kVectorBytes / word + 2 * row + 2 + kMapSlackWords;
   }
-  return (bytes + kVectorBytes - 1) / kVectorBytes * kVectorBytes / word;
+  return (words * word + kVectorBytes - 1) / kVectorBytes * kVectorBytes / word;
 }
 
 Weights make_weights(const Stage& stage, int height, int width, int channels) {

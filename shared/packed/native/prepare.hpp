@@ -48,7 +48,8 @@ struct Weights {
   std::vector<std::uint32_t> coefficients;
   std::vector<std::uint32_t> factors;
   std::vector<std::uint32_t> masks;
-  std::vector<std::uint8_t> bytes;     // image patterns, or rows of a linear layer
+  std::vector<std::uint16_t> patterns;
+  std::vector<std::uint8_t> bytes;     // kLinear
   std::vector<std::int32_t> offsets;   // kTaps: what the folded ninth tap adds to each output
 };
 

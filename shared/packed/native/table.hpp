@@ -4,6 +4,7 @@
 #include "finish.hpp"
 #include "image.hpp"
 #include "linear.hpp"
+#include "peak.hpp"
 #include "taps.hpp"
 
 namespace taper {
@@ -12,7 +13,8 @@ namespace {
 template <class V>
 constexpr Kernels make_kernels(const char* name) {
   return Kernels{name,          V::kBytes * 8, run_image<V>, run_count<V>, run_taps<V>,
-                 run_linear<V>, run_finish,    run_pack,     run_unpack};
+                 run_linear<V>, run_finish,    run_pack,     run_unpack,
+                 run_peak<V>};
 }
 
 }  // namespace
