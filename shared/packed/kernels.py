@@ -14,7 +14,7 @@ from functools import lru_cache
 from shared.errors import UsageError
 
 try:
-    from shared.packed import _native
+    import shared.packed._native as _native
 except ImportError as error:
     _COMPILED: tuple[str, ...] = ()
     _missing = str(error)
