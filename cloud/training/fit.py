@@ -67,8 +67,9 @@ def step_loss(
     total = torch.zeros(())
     lesson = torch.empty(0) if target is None else target
     widest_loss, widest_logits = total, torch.empty(0)
+    sums = net.image_sums(images)
     for level, cloud_levels in pairs:
-        bits = net.forward_device(images, level)
+        bits = net.device_trace(sums, level)[-1]
         exits = [net.forward_exit(bits, level)] if net.exit is not None else []
         outputs = [net.forward_cloud(bits, level, c) for c in cloud_levels]
         if not widest_logits.numel():

@@ -8,6 +8,7 @@ logits is an exact integer or a sign, which the packed runtime reproduces bit fo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +50,11 @@ class BinaryStage(nn.Module):
 
     def forward(self, x: Tensor, out_channels: int, level: int) -> Tensor:
         """Normalised sums; their sign is the stage's bits."""
-        y: Tensor = self.norm(self.sums(x, out_channels), level)
+        return self.normalise(self.sums(x, out_channels), level)
+
+    def normalise(self, sums: Tensor, level: int) -> Tensor:
+        """Batch norm of pooled sums with the statistics of ``level``."""
+        y: Tensor = self.norm(sums, level)
         return y
 
 
@@ -79,24 +84,33 @@ class BinaryNet(nn.Module):
             self.cloud.append(BinaryStage(stage, shape, per_pair))
             shape = output_shape(stage, shape)
 
+    @property
+    def _first(self) -> BinaryStage:
+        return cast("BinaryStage", self.device[0])
+
     def pair(self, level: int, cloud_level: int) -> int:
         """Index of the statistics of a device level and a cloud level together."""
         return level * len(self.architecture.cloud_levels) + cloud_level
 
-    def device_trace(self, images: Tensor, level: int) -> list[Tensor]:
-        """Bits (-1/+1) after every device stage. images (B, C, H, W), values 0 to 255."""
-        trace = []
-        x = images
-        for module, (_, _, after) in zip(
-            self.device, self.architecture.device_shapes(level), strict=True
-        ):
-            x = sign(module(x, after.channels, level)).to(images.dtype)
-            trace.append(x)
+    def image_sums(self, images: Tensor) -> Tensor:
+        """Sums of the first stage at full width: (B, C, H, W) in 0..255 -> (B, N, H', W').
+
+        The image is never truncated, so every level's sums are the leading channels of these.
+        """
+        return self._first.sums(images, self._first.stage.out_channels)
+
+    def device_trace(self, image_sums: Tensor, level: int) -> list[Tensor]:
+        """Bits (-1/+1) after every device stage, from the sums of ``image_sums``."""
+        shapes = [after for _, _, after in self.architecture.device_shapes(level)]
+        first = self._first.normalise(image_sums[:, : shapes[0].channels], level)
+        trace = [sign(first).float()]
+        for module, after in zip(self.device[1:], shapes[1:], strict=True):
+            trace.append(sign(module(trace[-1], after.channels, level)).float())
         return trace
 
     def forward_device(self, images: Tensor, level: int) -> Tensor:
         """The bits (-1/+1) that are sent: (B, C, H, W) in 0..255 -> (B, n, H', W')."""
-        return self.device_trace(images, level)[-1]
+        return self.device_trace(self.image_sums(images), level)[-1]
 
     def cloud_trace(self, bits: Tensor, level: int, cloud_level: int) -> list[Tensor]:
         """Bits after every cloud stage but the last, then the logits (B, classes)."""
@@ -105,7 +119,7 @@ class BinaryNet(nn.Module):
         shapes = list(self.architecture.cloud_shapes(level, cloud_level))
         pair = self.pair(level, cloud_level)
         for module, (_, _, after) in zip(self.cloud[:-1], shapes[:-1], strict=True):
-            x = sign(module(x, after.channels, pair)).to(bits.dtype)
+            x = sign(module(x, after.channels, pair)).float()
             trace.append(x)
         # (B, classes, 1, 1) -> (B, classes)
         trace.append(self.cloud[-1](x, self.architecture.classes, pair).flatten(1))
@@ -138,8 +152,9 @@ class BinaryNet(nn.Module):
             if isinstance(module, SwitchableBatchNorm):
                 module.calibrating = True
         try:
+            sums = self.image_sums(images)
             for level in range(len(self.architecture.device_levels)):
-                bits = self.forward_device(images, level)
+                bits = self.device_trace(sums, level)[-1]
                 if self.exit is not None:
                     self.forward_exit(bits, level)
                 for cloud_level in range(len(self.architecture.cloud_levels)):
