@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint protos clean
+.PHONY: help demo test lint train protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -14,12 +14,14 @@ help: ## list the targets
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# What is installed depends on these files alone; code is used from the checkout.
-$(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
+# What is installed depends on these files alone; Python code is used from the checkout.
+INSTALLED := pyproject.toml constraints.txt CMakeLists.txt $(wildcard shared/packed/native/*)
+
+$(VENV)/.runtime: $(INSTALLED) | $(BIN)/python
 	$(PIP) --editable .
 	touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.dev: $(INSTALLED) | $(BIN)/python
 	scripts/system-deps test
 	$(PIP) --editable '.[dev]'
 	touch $@ $(VENV)/.runtime
@@ -37,6 +39,12 @@ lint: $(VENV)/.dev ## ruff, mypy, import contracts, protocol files
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/generate-protos --check
+
+train: $(VENV)/.dev ## train the shipped bundles again (hours; resumable)
+	$(BIN)/python -m cloud.training.datasets fetch mnist
+	$(BIN)/python -m cloud.training.train --network paper --data mnist --augment none \
+	    --output shared/bundles/mnist-binary-paper.safetensors \
+	    --checkpoint checkpoints/mnist-binary-paper.pt --resume
 
 protos: $(VENV)/.dev ## generate code from the .proto files
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/generate-protos

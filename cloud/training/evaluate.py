@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from cloud.training.exit_calibration import LevelLogits
 from shared.bundle import Bundle
 from shared.packed import CloudHalf, DeviceHalf
 
@@ -19,6 +20,15 @@ def device_features(
     return np.concatenate([half.run(images[s : s + IMAGES_AT_A_TIME], level) for s in starts])
 
 
+def cloud_logits(
+    half: CloudHalf, features: npt.NDArray[np.uint8], level: int, cloud_level: int
+) -> npt.NDArray[np.float32]:
+    """Logits of many samples: packed bits (N, bytes) -> (N, classes)."""
+    starts = range(0, len(features), IMAGES_AT_A_TIME)
+    parts = (features[s : s + IMAGES_AT_A_TIME] for s in starts)
+    return np.concatenate([half.run(part, level, cloud_level) for part in parts])
+
+
 def grid_accuracy(
     bundle: Bundle, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]
 ) -> tuple[tuple[float, ...], ...]:
@@ -27,13 +37,35 @@ def grid_accuracy(
     rows = []
     for level in range(len(bundle.architecture.device_levels)):
         features = device_features(device, images, level)
-        row = []
-        for cloud_level in range(len(bundle.architecture.cloud_levels)):
-            right = 0
-            for start in range(0, len(images), IMAGES_AT_A_TIME):
-                part = slice(start, start + IMAGES_AT_A_TIME)
-                logits = cloud.run(features[part], level, cloud_level)
-                right += int((logits.argmax(axis=1) == labels[part]).sum())
-            row.append(right / len(images))
-        rows.append(tuple(row))
+        logits = (
+            cloud_logits(cloud, features, level, cloud_level)
+            for cloud_level in range(len(bundle.architecture.cloud_levels))
+        )
+        rows.append(tuple(float((row.argmax(axis=1) == labels).mean()) for row in logits))
     return tuple(rows)
+
+
+def exit_levels(
+    bundle: Bundle,
+    held_images: npt.NDArray[np.uint8],
+    held_labels: npt.NDArray[np.int64],
+    test_images: npt.NDArray[np.uint8],
+    test_labels: npt.NDArray[np.int64],
+) -> list[LevelLogits]:
+    """What the exit head says at every device level, and the cloud at full width."""
+    device, cloud = DeviceHalf(bundle), CloudHalf(bundle)
+    widest = len(bundle.architecture.cloud_levels) - 1
+    levels = []
+    for level in range(len(bundle.architecture.device_levels)):
+        held = device_features(device, held_images, level)
+        test = device_features(device, test_images, level)
+        levels.append(
+            LevelLogits(
+                held_exit=device.exit_logits(held, level),
+                held_labels=held_labels,
+                test_exit=device.exit_logits(test, level),
+                test_cloud=cloud_logits(cloud, test, level, widest),
+                test_labels=test_labels,
+            )
+        )
+    return levels

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud.training.evaluate import device_features, grid_accuracy
+from cloud.training.datasets import Dataset
+from cloud.training.evaluate import device_features, exit_levels, grid_accuracy
+from cloud.training.exit_calibration import calibrate
 from shared.architecture import Stage
 from shared.bits import pack
 from shared.bundle import Bundle, Metadata, make_bundle, stage_to_file
@@ -19,6 +21,7 @@ from shared.packed import DeviceHalf
 from shared.stage_tensors import StageTensors
 
 DICTIONARY_BYTES = 2048
+CALIBRATION_IMAGES = 6000  # the exit head is far too small to have learnt these by heart
 DICTIONARY_IMAGES = 6000  # zstd wants about 100 times the dictionary's size to learn from
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -27,27 +30,36 @@ Tensors = dict[str, npt.NDArray[Any]]
 def export(
     net: BinaryNet,
     name: str,
-    class_names: Sequence[str],
-    train_images: npt.NDArray[np.uint8],
-    test_images: npt.NDArray[np.uint8],
-    test_labels: npt.NDArray[np.int64],
+    train_set: Dataset,
+    test_set: Dataset,
     training: Mapping[str, Any],
 ) -> Bundle:
     """The bundle of a calibrated network, with its accuracy over all levels on the test set.
 
-    Images are (N, H, W, C) uint8. Codec tables are trained on ``train_images`` only.
+    Codec tables and the exit head's temperature and threshold come from ``train_set`` only.
     """
-    metadata = Metadata(name, net.architecture, tuple(class_names), (), dict(training))
+    metadata = Metadata(name, net.architecture, train_set.classes, (), dict(training))
     tensors = _network_tensors(net)
     half = DeviceHalf(make_bundle(metadata, tensors))
     for level in range(len(net.architecture.device_levels)):
-        features = device_features(half, train_images[:DICTIONARY_IMAGES], level)
+        features = device_features(half, train_set.images[:DICTIONARY_IMAGES], level)
         dictionary = train_dictionary(features, DICTIONARY_BYTES)
         if dictionary.size:
             tensors[f"codec.{level}.{DICTIONARY}"] = dictionary
     bundle = make_bundle(metadata, tensors)
-    accuracy = grid_accuracy(bundle, test_images, test_labels)
-    return make_bundle(replace(metadata, accuracy=accuracy), tensors)
+    extra: dict[str, Any] = {}
+    if net.exit is not None:
+        held = slice(0, CALIBRATION_IMAGES)
+        levels = exit_levels(
+            bundle,
+            train_set.images[held],
+            train_set.labels[held],
+            test_set.images,
+            test_set.labels,
+        )
+        extra["exit"] = calibrate(levels)
+    accuracy = grid_accuracy(bundle, test_set.images, test_set.labels)
+    return make_bundle(replace(metadata, accuracy=accuracy, extra=extra), tensors)
 
 
 def _network_tensors(net: BinaryNet) -> Tensors:

@@ -131,9 +131,7 @@ def train_bundle(
         "test_digest": test_set.digest,
     }
     console.print("exporting and measuring on the test set ...")
-    return export(
-        net, name, train_set.classes, train_set.images, test_set.images, test_set.labels, training
-    )
+    return export(net, name, train_set, test_set, training)
 
 
 def command_line(network: str, name: str, data: str, settings: Settings) -> str:
