@@ -222,9 +222,9 @@ NB_MODULE(_native, module) {
   module.def("peak", &peak, "name"_a, "Binary multiply-accumulates a second on registers alone.");
   nb::class_<Half>(module, "Half", "Stages that run in one call.")
       .def("__init__", &make_half, "kernels"_a, "shape"_a, "stages"_a, "plans"_a)
-      .def("run", &run, "input"_a, "plan"_a, "output"_a,
+      .def("run", &run, "input"_a.none(), "plan"_a, "output"_a.none(),
            "input uint8 (batch, ...) of input_bytes each -> output (batch, ...), uint8 or float32.")
-      .def("profile", &profile, "input"_a, "plan"_a, "repeats"_a,
+      .def("profile", &profile, "input"_a.none(), "plan"_a, "repeats"_a,
            "Seconds of decoding, of each stage, of encoding, for one sample.")
       .def_prop_ro("kernels", [](const Half& half) { return half.kernels().name; })
       .def("input_bytes", [](const Half& half, std::int64_t plan) {

@@ -12,7 +12,7 @@
 namespace taper {
 namespace {
 
-constexpr std::size_t kMostScratchBytes = std::size_t{1} << 30;
+constexpr std::size_t kMostScratchBytes = std::size_t{1} << 28;
 constexpr int kImagePatterns = 8;
 
 std::size_t aligned(std::size_t bytes) {
