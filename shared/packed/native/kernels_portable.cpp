@@ -77,11 +77,16 @@ struct Portable {
     return small_bytes(nibbles(ones)) + half + half;
   }
 
+  // Sums of two neighbouring products, as signed 16-bit words. Unsigned arithmetic, since lanes after
+  // the last pixel hold anything and may wrap.
   static typename Lanes<std::uint16_t>::Signed pairs(R counts, R coefficients) {
     using S = typename Lanes<std::uint16_t>::Signed;
-    const S even = (S)(counts & splat(0x00FF00FFu)) * ((S)((S)coefficients << 8) >> 8);
-    const S odd = (S)(counts >> 8 & splat(0x00FF00FFu)) * ((S)coefficients >> 8);
-    return even + odd;
+    using U = typename Lanes<std::uint16_t>::Unsigned;
+    const U low = (U)((S)((U)coefficients << 8) >> 8);
+    const U high = (U)((S)coefficients >> 8);
+    const U even = (U)(counts & splat(0x00FF00FFu)) * low;
+    const U odd = (U)(counts >> 8 & splat(0x00FF00FFu)) * high;
+    return (S)(even + odd);
   }
   template <class T>
   static R dot(R sum, R counts, R coefficients) {
@@ -90,8 +95,10 @@ struct Portable {
       return add<T>(sum, (R)products);
     } else {
       using S = typename Lanes<std::uint32_t>::Signed;
-      const S words = (S)products;
-      return add<T>(sum, (R)((words << 16 >> 16) + (words >> 16)));
+      using U = typename Lanes<std::uint32_t>::Unsigned;
+      const S low = (S)((U)products << 16) >> 16;
+      const S high = (S)products >> 16;
+      return add<T>(sum, (R)(low + high));
     }
   }
   template <class T>
