@@ -18,7 +18,7 @@ Plan = tuple[int, list[int]]  # input channels, output channels of every stage
 
 
 class CompiledHalf:
-    """Stages in native code: (batch, input bytes) -> (batch, output bytes), or logits."""
+    """Stages in native code; ``run`` may be called from many threads at the same time."""
 
     def __init__(
         self, kernel: str, shape: Shape, stages: Iterable[dict[str, Any]], plans: Iterable[Plan]
@@ -30,14 +30,13 @@ class CompiledHalf:
             self._half = _native.Half(kernel, size, described, self._plans)
         except ValueError as error:
             raise BundleError(f"network: cannot be run ({error})") from None
-        self._logits = described[-1]["scale"].size > 0
+        self._dtype = np.dtype(np.float32 if described[-1]["scale"].size else np.uint8)
         widths = [self._half.output_bytes(plan) for plan in range(len(self._plans))]
-        self._columns = [width // 4 if self._logits else width for width in widths]
+        self._columns = [width // self._dtype.itemsize for width in widths]
 
     def run(self, samples: npt.NDArray[np.uint8], plan: int) -> npt.NDArray[Any]:
-        """Bits (batch, bytes) uint8, or logits (batch, classes) float32."""
-        dtype = np.float32 if self._logits else np.uint8
-        output = np.empty((len(samples), self._columns[plan]), dtype)
+        """Samples (batch, ...) -> bits (batch, bytes) uint8, or logits (batch, classes) float32."""
+        output = np.empty((len(samples), self._columns[plan]), self._dtype)
         self._half.run(samples, plan, output)
         return output
 

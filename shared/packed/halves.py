@@ -52,9 +52,7 @@ class DeviceHalf:
         level = self._check(images, level)
         if self.kernel == kernels.NUMPY:
             return pack_map(self.trace(images, level)[-1])
-        # (B, H, W, C) -> (B, H * W * C)
-        rows = contiguous(images).reshape(len(images), self.architecture.input_shape.size)
-        return self._compiled.run(rows, level)
+        return self._compiled.run(contiguous(images), level)
 
     def trace(self, images: npt.NDArray[np.uint8], level: int) -> list[npt.NDArray[np.bool_]]:
         """Bits (B, H, W, n) after every stage, by the reference."""

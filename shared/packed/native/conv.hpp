@@ -134,30 +134,32 @@ inline void count_planes(const CountJob& job, std::ptrdiff_t p, int plane) {
   }
 }
 
+// All planes at one vector of pixels.
+template <class V, class T, bool Weighted>
+inline void count_vector(const CountJob& job, std::ptrdiff_t p) {
+  const int planes = job.input.planes;
+  if (planes == 1) return count_planes<V, T, Weighted, 1, true, true>(job, p, 0);
+  if (planes == 2) return count_planes<V, T, Weighted, 2, true, true>(job, p, 0);
+  count_planes<V, T, Weighted, 2, true, false>(job, p, 0);
+  int plane = 2;
+  for (; plane + 2 < planes; plane += 2) {
+    count_planes<V, T, Weighted, 2, false, false>(job, p, plane);
+  }
+  if (planes - plane == 2) {
+    count_planes<V, T, Weighted, 2, false, true>(job, p, plane);
+  } else {
+    count_planes<V, T, Weighted, 1, false, true>(job, p, plane);
+  }
+}
+
 template <class V, class T, bool Weighted>
 void count_words(const CountJob& job) {
+  constexpr int kLanes = V::kBytes / static_cast<int>(sizeof(T));
+  constexpr int kTailLanes = V::Tail::kBytes / static_cast<int>(sizeof(T));
   const std::ptrdiff_t positions = std::ptrdiff_t{job.input.height} * (job.input.width + 1);
-  const int planes = job.input.planes;
-  for (std::ptrdiff_t p = 0; p < positions; p += V::kBytes / static_cast<int>(sizeof(T))) {
-    if (planes == 1) {
-      count_planes<V, T, Weighted, 1, true, true>(job, p, 0);
-      continue;
-    }
-    if (planes == 2) {
-      count_planes<V, T, Weighted, 2, true, true>(job, p, 0);
-      continue;
-    }
-    count_planes<V, T, Weighted, 2, true, false>(job, p, 0);
-    int plane = 2;
-    for (; plane + 2 < planes; plane += 2) {
-      count_planes<V, T, Weighted, 2, false, false>(job, p, plane);
-    }
-    if (planes - plane == 2) {
-      count_planes<V, T, Weighted, 2, false, true>(job, p, plane);
-    } else {
-      count_planes<V, T, Weighted, 1, false, true>(job, p, plane);
-    }
-  }
+  std::ptrdiff_t p = 0;
+  for (; positions - p > kTailLanes; p += kLanes) count_vector<V, T, Weighted>(job, p);
+  if (p < positions) count_vector<typename V::Tail, T, Weighted>(job, p);
 }
 
 template <class V>

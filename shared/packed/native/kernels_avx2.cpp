@@ -9,6 +9,7 @@ namespace {
 
 struct Avx2 {
   using R = __m256i;
+  using Tail = Avx2;
   static constexpr int kBytes = 32;
   static constexpr bool kFastPopcount = false;
   static constexpr bool kWordPopcount = false;

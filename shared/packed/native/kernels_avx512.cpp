@@ -8,8 +8,60 @@
 namespace taper {
 namespace {
 
+// Half of a vector, for the last pixels of a map that fill no more than that.
+struct Avx512Half {
+  using R = __m256i;
+  using Tail = Avx512Half;
+  static constexpr int kBytes = 32;
+  static constexpr bool kFastPopcount = true;
+  static constexpr bool kWordPopcount = true;
+
+  static R load(const void* from) { return _mm256_loadu_si256(static_cast<const R*>(from)); }
+  static void store(void* to, R value) { _mm256_storeu_si256(static_cast<R*>(to), value); }
+  static R zero() { return _mm256_setzero_si256(); }
+  static R splat(std::uint32_t word) { return _mm256_set1_epi32(static_cast<int>(word)); }
+  static R exclusive(R a, R b) { return _mm256_xor_si256(a, b); }
+
+  template <class T>
+  static R add(R a, R b) {
+    if constexpr (sizeof(T) == 1) return _mm256_add_epi8(a, b);
+    if constexpr (sizeof(T) == 2) return _mm256_add_epi16(a, b);
+    return _mm256_add_epi32(a, b);
+  }
+  template <class T>
+  static R set_below(R word, R value, const std::uint32_t* limit, const std::uint32_t* bit) {
+    if constexpr (sizeof(T) == 1) {
+      const __mmask32 below = _mm256_cmplt_epi8_mask(value, splat(*limit));
+      return _mm256_mask_add_epi8(word, below, word, splat(*bit));
+    } else if constexpr (sizeof(T) == 2) {
+      const __mmask16 below = _mm256_cmplt_epi16_mask(value, splat(*limit));
+      return _mm256_mask_add_epi16(word, below, word, splat(*bit));
+    } else {
+      const __mmask8 below = _mm256_cmplt_epi32_mask(value, splat(*limit));
+      return _mm256_mask_or_epi32(word, below, word, splat(*bit));
+    }
+  }
+
+  template <class T>
+  static R popcount(R x) {
+    if constexpr (sizeof(T) == 1) return _mm256_popcnt_epi8(x);
+    if constexpr (sizeof(T) == 2) return _mm256_popcnt_epi16(x);
+    return _mm256_popcnt_epi32(x);
+  }
+  static R popcount8(R x) { return _mm256_popcnt_epi8(x); }
+
+  template <class T>
+  static R dot(R sum, R counts, R coefficients) {
+    if constexpr (sizeof(T) == 2) {
+      return _mm256_add_epi16(sum, _mm256_maddubs_epi16(counts, coefficients));
+    }
+    return _mm256_dpbusd_epi32(sum, counts, coefficients);
+  }
+};
+
 struct Avx512 {
   using R = __m512i;
+  using Tail = Avx512Half;
   static constexpr int kBytes = 64;
   static constexpr bool kFastPopcount = true;
   static constexpr bool kWordPopcount = true;

@@ -9,6 +9,7 @@ namespace {
 
 struct Neon {
   using R = uint8x16_t;
+  using Tail = Neon;
   static constexpr int kBytes = 16;
   static constexpr bool kFastPopcount = true;
   static constexpr bool kWordPopcount = false;

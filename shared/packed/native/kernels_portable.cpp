@@ -27,6 +27,7 @@ struct Lanes<std::uint32_t> {
 
 struct Portable {
   using R = Words;
+  using Tail = Portable;
   static constexpr int kBytes = 16;
   static constexpr bool kFastPopcount = false;
   static constexpr bool kWordPopcount = false;
