@@ -36,10 +36,22 @@ class Answer:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a request was refused: a gRPC status code and a message."""
+    """Why a request was refused: a gRPC status code and a message.
+
+    ``retry_after_ms`` says when it may be sent again; 0 leaves that to the client.
+    """
 
     code: int
     message: str
+    retry_after_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What a server would like its clients to know: its load, a device level that would help."""
+
+    load: float = 0.0
+    suggested_level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,7 @@ class Response:
     queue_us: int = 0
     compute_us: int = 0
     failure: Failure | None = None
+    hints: Hints | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +123,7 @@ def request_from_message(message: pb.InferRequest) -> Request:
 def response_to_message(response: Response) -> pb.InferResponse:
     """The message of a response."""
     failure = response.failure
+    hints = response.hints
     return pb.InferResponse(
         id=response.id,
         results=[
@@ -122,7 +136,14 @@ def response_to_message(response: Response) -> pb.InferResponse:
         cloud_level=response.cloud_level,
         queue_us=response.queue_us,
         compute_us=response.compute_us,
-        failure=None if failure is None else pb.Failure(code=failure.code, message=failure.message),
+        failure=None
+        if failure is None
+        else pb.Failure(
+            code=failure.code, message=failure.message, retry_after_ms=failure.retry_after_ms
+        ),
+        hints=None
+        if hints is None
+        else pb.Hints(load=hints.load, suggested_level=hints.suggested_level),
     )
 
 
@@ -130,7 +151,13 @@ def response_from_message(message: pb.InferResponse) -> Response:
     """The response in a message."""
     failure = None
     if message.HasField("failure"):
-        failure = Failure(message.failure.code, message.failure.message)
+        refusal = message.failure
+        failure = Failure(refusal.code, refusal.message, refusal.retry_after_ms)
+    hints = None
+    if message.HasField("hints"):
+        level = message.hints.suggested_level
+        wanted = level if message.hints.HasField("suggested_level") else None
+        hints = Hints(message.hints.load, wanted)
     return Response(
         id=message.id,
         answers=tuple(
@@ -141,6 +168,7 @@ def response_from_message(message: pb.InferResponse) -> Response:
         queue_us=message.queue_us,
         compute_us=message.compute_us,
         failure=failure,
+        hints=hints,
     )
 
 

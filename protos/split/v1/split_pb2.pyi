@@ -190,16 +190,23 @@ class Failure(message.Message):
 
     CODE_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
+    RETRY_AFTER_MS_FIELD_NUMBER: builtins.int
     code: builtins.int
     """A gRPC status code."""
     message: builtins.str
+    retry_after_ms: builtins.int
+    """With RESOURCE_EXHAUSTED or UNAVAILABLE: milliseconds to wait before this request may be sent
+    again, what the trailing metadata grpc-retry-pushback-ms says of a whole call; 0 leaves it to
+    the client.
+    """
     def __init__(
         self,
         *,
         code: builtins.int = ...,
         message: builtins.str = ...,
+        retry_after_ms: builtins.int = ...,
     ) -> None: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["code", b"code", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["code", b"code", "message", b"message", "retry_after_ms", b"retry_after_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @typing.final
