@@ -1,8 +1,8 @@
 """What all benchmarks share: pinning, interleaved timing, a table for people, one JSON line.
 
-A benchmark is a module with a ``run(full) -> Report``; ``main`` gives it its command line. Ratios
-are taken between neighbours in time: every subject is measured once in each round, and a ratio is
-the median of the rounds' ratios.
+A benchmark is a module with a ``run(full) -> Report``; ``main`` gives it its command line. Every
+subject is measured once in each round, as the best of a few short slices (what another process
+takes from a slice is not the subject's time). A ratio is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from shared.packed.__main__ import cpu_name
 
 Subject = Callable[[int], float]  # how many calls -> seconds for one of them
 ROUNDS = 11
+SLICES = 4
 SECONDS_A_ROUND = 0.012
 
 
@@ -83,12 +84,12 @@ def interleaved(
     counts = {}
     for name, subject in subjects.items():
         subject(1)  # warm up
-        counts[name] = max(1, int(seconds / max(subject(1), 1e-8)))
-        counts[name] = max(1, int(seconds / max(subject(min(counts[name], 50)), 1e-8)))
+        once = max(min(subject(3), subject(3)), 1e-8)
+        counts[name] = max(1, int(seconds / SLICES / once))
     times: dict[str, list[float]] = {name: [] for name in subjects}
     for _ in range(rounds):
         for name, subject in subjects.items():
-            times[name].append(subject(counts[name]))
+            times[name].append(min(subject(counts[name]) for _ in range(SLICES)))
     return times
 
 

@@ -226,8 +226,7 @@ def run(full: bool) -> Report:
     report = Report()
     layers = {shape: measure_layer(*shape) for shape in SHAPES}
     report.results["layers"] = {
-        f"{side}x{side} C{channels}": _medians(times)
-        for (side, channels), times in layers.items()
+        f"{side}x{side} C{channels}": _medians(times) for (side, channels), times in layers.items()
     }
     report.results["gmac_s"] = {
         f"{side}x{side} C{channels}": {

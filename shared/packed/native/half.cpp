@@ -210,7 +210,7 @@ void Half::execute(const Prepared& plan, std::size_t index, const std::uint8_t* 
       const std::size_t quads = weights.coefficients.size();
       auto* eight = reinterpret_cast<std::uint32_t*>(extra);
       kernels_.taps(TapsJob{from, eight, eight + quads * reached.stride, reached.stride,
-                            static_cast<int>(quads), words, weights.factors.data(),
+                            static_cast<int>(quads), words, weights.ninth.data(),
                             weights.coefficients.data(), limits,
                             static_cast<int>(step.limits.size()), reached});
       break;

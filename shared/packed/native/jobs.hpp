@@ -66,9 +66,9 @@ struct TapsJob {
   std::size_t stride;
   int quads;
   const std::uint32_t* weights;       // [output / 4][quad][4]
-  const std::uint32_t* ninth_factors; // [output / 4][quad][4], signed bytes
+  const std::uint32_t* ninth_weights; // [output / 4][quad][4], 0 or 1 in each byte
   const std::uint32_t* coefficients;  // [quad]
-  const std::uint32_t* limits;        // [output], signed: bit = (sum < limit)
+  const std::uint32_t* limits;        // [output]: bit = (sum < limit)
   int outputs;                        // a multiple of 4
   Map reached;
 };

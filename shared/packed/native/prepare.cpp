@@ -120,7 +120,6 @@ void prepare_taps(const Stage& stage, Weights& weights) {
   weights.path = Path::kTaps;
   weights.lane = Lane::k8;
   weights.planes = planes_for(n, Lane::k8);
-  weights.offsets.assign(outputs, 0);
   for (int q = 0; q < quads; ++q) {
     weights.coefficients.push_back(four_coefficients(stage, n, q * 4, 1));
   }
@@ -128,22 +127,17 @@ void prepare_taps(const Stage& stage, Weights& weights) {
     for (int q = 0; q < quads; ++q) {
       for (int o = block; o < block + kTapsAtOnce; ++o) {
         std::uint32_t word = 0;
-        std::uint32_t factors = 0;
+        std::uint32_t ninth = 0;
         for (int i = 0; i < 4; ++i) {
           const int c = q * 4 + i;
           if (o >= stage.out_channels || c >= n) continue;
           for (int t = 0; t < 8; ++t) {
             word |= static_cast<std::uint32_t>(sign(o, t, c)) << (8 * i + t);
           }
-          // The ninth tap disagrees with +1 in 1 - x cases, with -1 in x.
-          const bool plus = sign(o, 8, c);
-          const std::int32_t coefficient = stage.coefficients[c];
-          const auto factor = static_cast<std::uint8_t>(plus ? -coefficient : coefficient);
-          factors |= static_cast<std::uint32_t>(factor) << (8 * i);
-          if (plus) weights.offsets[o] += coefficient;
+          ninth |= static_cast<std::uint32_t>(sign(o, 8, c)) << (8 * i);
         }
         weights.words.push_back(word);
-        weights.factors.push_back(factors);
+        weights.ninth.push_back(ninth);
       }
     }
   }
@@ -255,13 +249,11 @@ std::vector<std::uint32_t> make_limits(const Weights& weights, const Stage& stag
     } else {  // total - 2 * disagreeing >= threshold
       limit = 1 + floor_divide(weights.total - threshold, 2);
       limit = std::clamp<std::int64_t>(limit, 0, weights.total + 1);
-      if (taps) limit -= weights.offsets[o];
     }
     limits.push_back(repeat(static_cast<std::uint32_t>(limit), taps ? Lane::k32 : weights.lane));
   }
   // The taps kernel computes a few outputs more; their bits must stay 0.
-  const auto never = static_cast<std::uint32_t>(std::numeric_limits<std::int32_t>::min());
-  while (taps && limits.size() % kTapsAtOnce != 0) limits.push_back(never);
+  while (taps && limits.size() % kTapsAtOnce != 0) limits.push_back(0);
   return limits;
 }
 

@@ -46,11 +46,10 @@ struct Weights {
   int mask_bits = 0;
   std::vector<std::uint32_t> words;
   std::vector<std::uint32_t> coefficients;
-  std::vector<std::uint32_t> factors;
+  std::vector<std::uint32_t> ninth;
   std::vector<std::uint32_t> masks;
   std::vector<std::uint16_t> patterns;
   std::vector<std::uint8_t> bytes;     // kLinear
-  std::vector<std::int32_t> offsets;   // kTaps: what the folded ninth tap adds to each output
 };
 
 int lane_bits(Lane lane);

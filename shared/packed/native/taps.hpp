@@ -61,23 +61,24 @@ void run_taps(const TapsJob& job) {
   const std::ptrdiff_t block = std::ptrdiff_t{job.quads} * kAtOnce;
   for (std::ptrdiff_t p = 0; p < positions; p += kLanes) {
     const std::uint32_t* w = job.weights;
-    const std::uint32_t* factors = job.ninth_factors;
+    const std::uint32_t* last = job.ninth_weights;
     auto* reached = static_cast<std::uint32_t*>(job.reached.words) + p;
     for (int first = 0; first < job.outputs; first += 32) {
       const int rest = job.outputs - first;
       const int count = rest < 32 ? rest : 32;
       R word = V::zero();
-      for (int i = 0; i < count; i += kAtOnce, w += block, factors += block) {
+      for (int i = 0; i < count; i += kAtOnce, w += block, last += block) {
         R sum[kAtOnce] = {V::zero(), V::zero(), V::zero(), V::zero()};
         for (int q = 0; q < job.quads; ++q) {
           const R eight = V::load(job.eight + q * job.stride + p);
           const R ninth = V::load(job.ninth + q * job.stride + p);
           const R coefficients = V::splat(job.coefficients[q]);
           for (int j = 0; j < kAtOnce; ++j) {
-            const R counts = V::popcount8(V::exclusive(eight, V::splat(w[q * kAtOnce + j])));
+            const int at = q * kAtOnce + j;
+            const R counts = V::template add<std::uint8_t>(
+                V::popcount8(V::exclusive(eight, V::splat(w[at]))),
+                V::exclusive(ninth, V::splat(last[at])));
             sum[j] = V::template dot<std::uint32_t>(sum[j], counts, coefficients);
-            sum[j] = V::template dot<std::uint32_t>(sum[j], ninth,
-                                                    V::splat(factors[q * kAtOnce + j]));
           }
         }
         for (int j = 0; j < kAtOnce; ++j) {
