@@ -9,8 +9,10 @@
     |-- RequestError                exit 1   a request that a server refuses
     |   |-- InvalidRequestError              INVALID_ARGUMENT: it can never succeed
     |   |-- UnknownModelError                NOT_FOUND: no such model here
-    |   `-- VersionMismatchError             FAILED_PRECONDITION: another version is served
+    |   |-- VersionMismatchError             FAILED_PRECONDITION: another version is served
+    |   `-- OverloadedError                  RESOURCE_EXHAUSTED: not now, perhaps later
     |-- LinkError                   exit 3   the server cannot be reached or went away
+    |   `-- SpooledError                     ... and the sample waits in the spool for its return
     `-- DatasetError                exit 4   a data set cannot be had from any source
 
 Every message is one line that names the flag or field and says what is allowed.
@@ -71,10 +73,20 @@ class VersionMismatchError(RequestError):
     grpc_status = "FAILED_PRECONDITION"
 
 
+class OverloadedError(RequestError):
+    """The server has more to do than it can; the same request may succeed later."""
+
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
 class LinkError(TaperError):
     """The server cannot be reached, or went away before it had answered everything."""
 
     exit_status = 3
+
+
+class SpooledError(LinkError):
+    """The server is away and nothing on the device can answer; the sample is kept for later."""
 
 
 class DatasetError(TaperError):
