@@ -15,7 +15,9 @@ def paper(input_shape: Shape, classes: int) -> Architecture:
     """The paper's binarized network: 8-channel block on the device, 32 and 64 in the cloud.
 
     The device block is too narrow for byte steps, so every channel has a coefficient of its own
-    (linear profile). Source: section IV-A, network "Binarized" of arXiv 1710.07830.
+    (linear profile). Inner layers are cut in steps of half a layer on the device and of 16 channels
+    in the cloud: with a single channel inside, (0.125, 0.25) stays at 81 %. Source: section IV-A,
+    network "Binarized" of arXiv 1710.07830.
     """
     colours = input_shape.channels
     return Architecture(
@@ -23,12 +25,12 @@ def paper(input_shape: Shape, classes: int) -> Architecture:
         input_shape=input_shape,
         classes=classes,
         device=(
-            Stage("conv1", Kind.IMAGE_CONV, colours, 8, step=1),
+            Stage("conv1", Kind.IMAGE_CONV, colours, 8, step=4),
             Stage("conv2", Kind.BINARY_CONV, 8, 8, pool=2, step=1, profile="linear"),
         ),
         cloud=(
-            Stage("conv3", Kind.BINARY_CONV, 8, 32, pool=2, profile="linear"),
-            Stage("conv4", Kind.BINARY_CONV, 32, 64, pool=2),
+            Stage("conv3", Kind.BINARY_CONV, 8, 32, pool=2, step=16, profile="linear"),
+            Stage("conv4", Kind.BINARY_CONV, 32, 64, pool=2, step=16),
             Stage("classify", Kind.BINARY_LINEAR, 64, classes),
         ),
         device_levels=DEVICE_LEVELS,

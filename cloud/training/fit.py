@@ -26,7 +26,7 @@ from shared.errors import UsageError
 from shared.networks.binarynet import BinaryNet
 
 # The narrow levels are many and pull the shared weights their way; this is the counterweight.
-WIDEST_WEIGHT = 3.0
+WIDEST_WEIGHT = 2.0
 
 Pairs = list[tuple[int, list[int]]]
 

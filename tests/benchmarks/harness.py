@@ -132,12 +132,17 @@ def main(benchmark: str, description: str, run: Callable[[bool], Report]) -> Non
     cpu = pin(options.cpu)
     begin = time.monotonic()
     report = run(options.full)
-    elapsed = round(time.monotonic() - begin, 1)
+    show(benchmark, report, time.monotonic() - begin, cpu, options.json)
+
+
+def show(benchmark: str, report: Report, seconds: float, cpu: int | None, as_json: bool) -> None:
+    """Print the report's tables and, if wanted, its line of JSON."""
+    elapsed = round(seconds, 1)
     console = Console(width=110)
     for table in (*report.tables, _check_table(report.checks)):
         console.print(table)
     console.print(f"{machine(cpu)['cpu']}, CPU {cpu}, {elapsed} s")
-    if options.json:
+    if as_json:
         document = {
             "benchmark": benchmark,
             "machine": machine(cpu),

@@ -1,0 +1,210 @@
+"""``python -m tests.benchmarks.accuracy``: a bundle over the whole test set.
+
+Runs the packed runtime that devices and servers run. For every pair of levels: accuracy, payload
+bytes, multiply-accumulates of both halves; for the exit head: how many samples it answers, and how
+well, over its threshold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.table import Table
+
+from cloud.training.datasets import DATA_DIR_VARIABLE, Dataset, load
+from cloud.training.evaluate import cloud_logits, device_features, exit_levels
+from cloud.training.exit_calibration import curve
+from shared.bundle import Bundle, read_bundle
+from shared.bundles import DEFAULT_MODEL, bundle_path
+from shared.codec import FeatureCodec
+from shared.fractions import level_for
+from shared.packed import CloudHalf, DeviceHalf
+from tests.benchmarks.harness import Check, Report, show, table
+
+# Targets of the flagship bundles, by the shape of their images.
+GREY = {
+    "accuracy_full": 0.99,
+    "accuracy_d30": 0.98,
+    "accuracy_min": 0.96,
+    "drop_c25": 0.008,
+    "payload_d30": 56.0,
+    "exit_rate_d30": 0.7,
+    "exit_accuracy_d30": 0.993,
+    "bundle_kb": 64.0,
+}
+COLOUR = {
+    "accuracy_full": 0.82,
+    "accuracy_d30": 0.74,
+    "accuracy_min": 0.6,
+    "drop_c25": 0.06,
+    "payload_d30": 400.0,
+    "bundle_kb": 512.0,
+}
+UNITS = {"payload_d30": "bytes", "bundle_kb": "KiB"}
+LOWER_IS_BETTER = {"drop_c25", "payload_d30", "bundle_kb"}
+
+
+@dataclass(frozen=True)
+class LevelResult:
+    """One device level; lists run over the cloud levels."""
+
+    fraction: float
+    channels: int
+    raw_bytes: int
+    payload_mean: float
+    payload_p99: float
+    device_macs: int
+    cloud_macs: list[int]
+    accuracy: list[float]
+
+
+def measure_levels(bundle: Bundle, test_set: Dataset) -> Iterator[LevelResult]:
+    """Every device level of ``bundle`` over the whole test set."""
+    architecture = bundle.architecture
+    device, cloud, codec = DeviceHalf(bundle), CloudHalf(bundle), FeatureCodec(bundle)
+    cloud_levels = range(len(architecture.cloud_levels))
+    for level, fraction in enumerate(architecture.device_levels):
+        features = device_features(device, test_set.images, level)
+        sizes = [len(codec.encode(row[None], level).payload) for row in features]
+        accuracy = [
+            share_right(cloud_logits(cloud, features, level, c), test_set.labels)
+            for c in cloud_levels
+        ]
+        yield LevelResult(
+            fraction=fraction,
+            channels=architecture.sent_shape(level).channels,
+            raw_bytes=architecture.sent_shape(level).packed_bytes,
+            payload_mean=float(np.mean(sizes)),
+            payload_p99=float(np.percentile(sizes, 99)),
+            device_macs=architecture.device_macs(level),
+            cloud_macs=[architecture.cloud_macs(level, c) for c in cloud_levels],
+            accuracy=accuracy,
+        )
+
+
+def share_right(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
+    """Share of samples whose largest logit is that of their label."""
+    return float((logits.argmax(axis=1) == labels).mean())
+
+
+def measure_exit(bundle: Bundle, test_set: Dataset) -> list[list[list[float]]]:
+    """The exit head's curve at every device level, with the bundle's own temperatures."""
+    temperatures = bundle.metadata.extra["exit"]["temperature"]
+    nothing = test_set.images[:0], test_set.labels[:0]
+    levels = exit_levels(bundle, *nothing, test_set.images, test_set.labels)
+    return [curve(at, t) for at, t in zip(levels, temperatures, strict=True)]
+
+
+def checks(
+    bundle: Bundle, rows: list[LevelResult], exits: list[list[list[float]]], size_bytes: int
+) -> list[Check]:
+    """The measured values beside the targets of the flagship for such images."""
+    level = level_for(0.3, bundle.architecture.device_levels)
+    d30 = rows[level]
+    values: dict[str, float] = {
+        "accuracy_full": rows[-1].accuracy[-1],
+        "accuracy_d30": d30.accuracy[-1],
+        "accuracy_min": rows[0].accuracy[0],
+        "drop_c25": max(row.accuracy[-1] - row.accuracy[0] for row in rows),
+        "payload_d30": d30.payload_mean,
+        "bundle_kb": size_bytes / 1024,
+    }
+    if exits:
+        rate, accuracy = exit_point(exits[level])
+        values |= {"exit_rate_d30": rate, "exit_accuracy_d30": accuracy}
+    targets = GREY if bundle.architecture.input_shape.channels == 1 else COLOUR
+    return [
+        Check(
+            name,
+            values.get(name),
+            UNITS.get(name, "share"),
+            target,
+            "lower" if name in LOWER_IS_BETTER else "higher",
+        )
+        for name, target in targets.items()
+    ]
+
+
+def exit_point(points: list[list[float]]) -> tuple[float, float]:
+    """Rate and accuracy at the most generous measured threshold that keeps 99.3 %."""
+    good = [(rate, right) for _, rate, right, _ in points if right >= GREY["exit_accuracy_d30"]]
+    return max(good) if good else max((rate, right) for _, rate, right, _ in points[-1:])
+
+
+def tables(bundle: Bundle, rows: list[LevelResult], exits: list[list[list[float]]]) -> list[Table]:
+    """Accuracy and payload by level; the exit head at d = 0.3."""
+    cloud = [f"c={fraction:g}" for fraction in bundle.architecture.cloud_levels]
+    made = [
+        table(
+            f"{bundle.metadata.name}: accuracy in percent, payload in bytes",
+            ("d", "channels", *cloud, "raw", "mean", "p99", "device MMAC", "cloud MMAC"),
+            [
+                (
+                    f"{row.fraction:g}",
+                    str(row.channels),
+                    *(f"{100 * share:.2f}" for share in row.accuracy),
+                    str(row.raw_bytes),
+                    f"{row.payload_mean:.1f}",
+                    f"{row.payload_p99:.0f}",
+                    f"{row.device_macs / 1e6:.2f}",
+                    f"{row.cloud_macs[-1] / 1e6:.2f}",
+                )
+                for row in rows
+            ],
+        )
+    ]
+    if exits:
+        level = level_for(0.3, bundle.architecture.device_levels)
+        made.append(
+            table(
+                "exit head at d = 0.3, percent",
+                ("threshold", "answered on the device", "right of those", "with the cloud"),
+                [
+                    (f"{threshold:g}", *(f"{100 * share:.2f}" for share in shares))
+                    for threshold, *shares in exits[level]
+                ],
+            )
+        )
+    return made
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.accuracy", description=str(__doc__).splitlines()[0]
+    )
+    parser.add_argument("--bundle", default=DEFAULT_MODEL, help="shipped bundle, or a file")
+    parser.add_argument("--data", help="data set (default: the one it was trained on)")
+    parser.add_argument("--data-dir", type=Path, default=os.environ.get(DATA_DIR_VARIABLE, "data"))
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    options = parser.parse_args()
+    begin = time.monotonic()
+    path = bundle_path(options.bundle, "--bundle")
+    bundle = read_bundle(path)
+    data = options.data or str(bundle.metadata.training["data"])
+    test_set = load(data, Path(options.data_dir), "test")
+    rows = list(measure_levels(bundle, test_set))
+    exits = measure_exit(bundle, test_set) if "exit" in bundle.metadata.extra else []
+    results: dict[str, Any] = {
+        "bundle": bundle.metadata.name,
+        "version": bundle.metadata.version,
+        "images": len(test_set.images),
+        "levels": [asdict(row) for row in rows],
+        "exit": exits,
+    }
+    report = Report(
+        results, checks(bundle, rows, exits, path.stat().st_size), tables(bundle, rows, exits)
+    )
+    show("accuracy", report, time.monotonic() - begin, None, options.json)
+
+
+if __name__ == "__main__":
+    main()
