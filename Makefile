@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+# Tests must not pass, slowly, on numpy because the kernels silently did not build.
+test lint sanitize fuzz bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint train protos clean
+.PHONY: help demo test lint sanitize fuzz aarch64 bench train protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,7 +31,7 @@ $(VENV)/.dev: $(INSTALLED) | $(BIN)/python
 demo: $(VENV)/.runtime ## a real server and client over real test digits, one table
 	$(BIN)/python scripts/demo.py
 
-test: lint ## lint, types, import contracts and all tests
+test: lint sanitize ## lint, types, import contracts and all tests
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev ## ruff, mypy, import contracts, protocol files
@@ -39,6 +41,19 @@ lint: $(VENV)/.dev ## ruff, mypy, import contracts, protocol files
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/generate-protos --check
+
+sanitize: $(VENV)/.dev ## the kernels under address, undefined-behaviour and thread sanitizers
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/sanitize
+
+fuzz: $(VENV)/.dev ## fuzz the binding of the kernels for a minute
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/fuzz-kernels 60
+
+aarch64: ## cross-compile the kernels for Arm, run their self-test in an emulator
+	scripts/test-aarch64
+
+bench: $(VENV)/.dev ## print the benchmarks' tables
+	$(BIN)/python -m tests.benchmarks.kernels
+	$(BIN)/python -m tests.benchmarks.accuracy
 
 train: $(VENV)/.dev ## train the shipped bundles again (hours; resumable)
 	$(BIN)/python -m cloud.training.datasets fetch mnist
