@@ -1,86 +1,124 @@
-"""The link to the cloud: one open stream, answers matched to requests by their id."""
+"""The link to the cloud: one open stream at a time, reopened when it breaks, over several servers.
+
+A request may be sent again on another stream, since it is idempotent: it carries the same id and
+the same bytes, the server keeps nothing of it, and an answer is handed out once.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import re
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 import grpc
 
-from protos.split.v1 import split_pb2_grpc
-from protos.split.v1.split_pb2 import InferResponse
+from device.backoff import Backoff
+from device.channel import Security, check_address, check_addresses, connect, open_channel
+from device.stream import Loss, Stream, StreamLostError
 from shared.codec import Frame
-from shared.errors import LinkError, RequestError, UsageError
-from shared.protocol import (
-    DEFAULT_MAX_MESSAGE_BYTES,
-    Request,
-    Response,
-    request_to_message,
-    response_from_message,
+from shared.errors import (
+    InvalidRequestError,
+    LinkError,
+    OverloadedError,
+    RequestError,
+    UnknownModelError,
+    VersionMismatchError,
 )
+from shared.protocol import Failure, Hints, Request, Response
+
+__all__ = ["Identity", "Link", "Security", "check_address"]
 
 VERSION_DIGITS = 16  # of the 64 that name a model's version: enough, and a fourth of the bytes
-ADDRESS = re.compile(r"(?P<host>[^:\s]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d{1,5})")
+CONNECT_S = 5.0  # one attempt takes no longer
+LISTEN_S = 0.2  # a new stream that ends within this time does not count as a working one
+REFUSALS: dict[int, type[RequestError]] = {
+    grpc.StatusCode[error.grpc_status].value[0]: error
+    for error in (InvalidRequestError, UnknownModelError, VersionMismatchError, OverloadedError)
+}
+TRY_AGAIN = (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], grpc.StatusCode.UNAVAILABLE.value[0])
+_log = logging.getLogger(__name__)
 
 
-def check_address(address: str, flag: str = "--server") -> str:
-    """Return ``address`` if it is HOST:PORT, else raise ``UsageError`` naming ``flag``."""
-    match = ADDRESS.fullmatch(address)
-    if match is None or not 1 <= int(match["port"]) <= 65535:
-        raise UsageError(f"{flag}: {address!r} is not allowed; give HOST:PORT, e.g. cloud:50051")
-    return address
+@dataclass(frozen=True)
+class Identity:
+    """Which model a request is for; empty fields leave it to the server."""
+
+    model: str = ""
+    version: str = ""
 
 
 class Link:
-    """A connection to one server with one inference stream for one model. Use as ``async with``.
+    """A connection to the first of ``servers`` that can be reached. Use as ``async with``.
 
-    ``wait_s`` is how long the server may take to come up, ``timeout_s`` how long one answer may
-    take. All failures are ``LinkError``; a refusal by the server is ``RequestError``.
+    ``wait_s`` is how long the first connection may take, ``timeout_s`` how long one answer may
+    take, over as many attempts as fit. All failures are ``LinkError``; a refusal by the server is
+    ``RequestError``. With ``patient`` a link starts while no server can be reached.
     """
 
     def __init__(
         self,
-        address: str,
+        servers: str | Sequence[str],
         model: str = "",
         version: str = "",
         wait_s: float = 10.0,
         timeout_s: float = 10.0,
+        security: Security | None = None,
+        patient: bool = False,
+        backoff: Backoff | None = None,
     ) -> None:
-        self._address = check_address(address)
-        self._model = model
-        self._version = version[:VERSION_DIGITS]
-        self._named = False
-        self._next_id = 0
+        self._security = Security() if security is None else security
+        self._servers = check_addresses(servers, self._security)
+        self._identity = Identity(model, version[:VERSION_DIGITS])
         self._wait_s = wait_s
         self._timeout_s = timeout_s
-        self._pending: dict[int, asyncio.Future[Response]] = {}
-        self._writing = asyncio.Lock()
-        self._lost: LinkError | None = None
+        self._patient = patient
+        self._backoff = Backoff() if backoff is None else backoff
+        self._next_id = 0
+        self._stream: Stream | None = None
+        self._turned = asyncio.Event()  # set at every change; whoever waits takes the next one
+        self._failed = 0  # attempts since a stream last worked
+        self._refused: set[str] = set()  # servers that will not change their mind soon
+        self._not_before: dict[str, float] = {}
+        self._last_error: LinkError | None = None
+        self.hints: Hints | None = None
+        self.round_trip_s: float | None = None
+        self.connections = 0
+
+    @property
+    def away(self) -> bool:
+        """Whether no server can be reached: there is no stream, and every server was tried."""
+        return self._stream is None and self._failed >= len(self._servers)
+
+    @property
+    def server(self) -> str:
+        """The server in use, or the first."""
+        return self._servers[0] if self._stream is None else self._stream.address
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(
-            self._address,
-            options=[
-                ("grpc.max_receive_message_length", DEFAULT_MAX_MESSAGE_BYTES),
-                # A dead peer behind a silent network is noticed within half a minute.
-                ("grpc.keepalive_time_ms", 20_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
-                # A server that comes up late is found soon, not after a long back-off.
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 1_000),
-            ],
-        )
+        self._keeper = asyncio.create_task(self._keep(), name="link keeper")
         try:
-            await asyncio.wait_for(self._channel.channel_ready(), self._wait_s)
+            async with asyncio.timeout(self._wait_s):
+                while self._stream is None and not self._all_refuse():
+                    if self._patient and self.away:
+                        return self
+                    await self._turn()
         except TimeoutError:
-            await self._channel.close()
+            if self._patient:
+                return self
+            await self._stop()
+            listed = ", ".join(self._servers)
             raise LinkError(
-                f"--server: {self._address} could not be reached within {self._wait_s:g} s"
+                f"--server: {listed} could not be reached within {self._wait_s:g} s"
             ) from None
-        self._call = split_pb2_grpc.SplitInferenceStub(self._channel).InferStream()
-        self._reader = asyncio.create_task(self._read(), name="link reader")
+        except BaseException:
+            await self._stop()
+            raise
+        if self._stream is None and not self._patient:
+            await self._stop()
+            raise self._error("refused")
         return self
 
     async def __aexit__(
@@ -89,60 +127,165 @@ class Link:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._reader.cancel()
-        self._call.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
-        await self._channel.close()
+        await self._stop()
 
-    async def infer(self, frame: Frame, top_k: int = 0) -> Response:
-        """Send one frame and wait for its answer. Safe to call many times at once."""
-        if self._lost is not None:
-            raise self._lost
+    async def infer(
+        self,
+        frame: Frame,
+        top_k: int = 0,
+        identity: Identity | None = None,
+        stop_when_away: bool = False,
+    ) -> Response:
+        """Send one frame and wait for its answer. Safe to call many times at once.
+
+        Tries again, within the time limit, when the stream breaks or the server asks to come back
+        later; with ``stop_when_away`` it gives up as soon as no server can be reached.
+        """
         self._next_id += 1
-        request_id = self._next_id
-        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._pending[request_id] = answer
+        name = self._identity if identity is None else identity
+        request = Request(self._next_id, name.model, name.version, frame, top_k=top_k)
+        busy = Backoff(0.05, 2.0)
+        refusal: RequestError | None = None
+        stream = self._stream
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._write(request_id, frame, top_k)
-                response = await answer
+                while True:
+                    stream = self._stream
+                    if stream is None:
+                        if self._all_refuse() or (stop_when_away and self.away):
+                            raise self._error("is away")
+                        await self._turn()
+                        continue
+                    try:
+                        response = await self._timed(stream, request)
+                    except StreamLostError as error:
+                        self._drop(stream, error.loss)
+                        continue
+                    if response.failure is None:
+                        return response
+                    refusal = self._refusal(stream, response.failure)
+                    if response.failure.code not in TRY_AGAIN:
+                        raise refusal
+                    asked_s = response.failure.retry_after_ms / 1000
+                    await asyncio.sleep(max(asked_s, busy.next_s()))
         except TimeoutError:
-            raise LinkError(
-                f"server {self._address}: no answer within {self._timeout_s:g} s"
-            ) from None
-        finally:
-            self._pending.pop(request_id, None)
-        if response.failure is not None:
-            raise RequestError(f"server {self._address}: {response.failure.message}")
+            if refusal is not None:
+                raise refusal from None
+            self._suspect(stream)
+            raise self._error(f"no answer within {self._timeout_s:g} s") from None
+
+    async def _timed(self, stream: Stream, request: Request) -> Response:
+        loop = asyncio.get_running_loop()
+        sent_s = loop.time()
+        heard = stream.answers
+        try:
+            response = await stream.exchange(request)
+        except asyncio.CancelledError:
+            if stream.answers == heard:
+                # Silence since this request went out: the network may have died without a word.
+                self._silent = stream
+            raise
+        took_s = loop.time() - sent_s
+        before_s = self.round_trip_s
+        self.round_trip_s = took_s if before_s is None else before_s + 0.1 * (took_s - before_s)
+        self.hints = response.hints
+        if self._failed:
+            self._works(stream)
         return response
 
-    async def _write(self, request_id: int, frame: Frame, top_k: int) -> None:
-        async with self._writing:
-            # Only the first message names the model: the server remembers it for the stream.
-            model, version = ("", "") if self._named else (self._model, self._version)
-            request = Request(request_id, model, version, frame, top_k=top_k)
-            try:
-                await self._call.write(request_to_message(request))
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-                raise self._lost or self._lost_by(error) from None
-            self._named = True
+    _silent: Stream | None = None
 
-    async def _read(self) -> None:
-        """Hand every response to whoever waits for it, until the stream ends."""
-        lost = LinkError(f"server {self._address}: ended the stream")
+    def _suspect(self, stream: Stream | None) -> None:
+        """After a timeout: give up a stream that has been silent all the while."""
+        if stream is not None and stream is self._silent:
+            self._silent = None
+            stream.abort()
+
+    def _works(self, stream: Stream) -> None:
+        self._failed = 0
+        self._backoff.reset()
+        self._refused.discard(stream.address)
+
+    def _drop(self, stream: Stream, loss: Loss) -> None:
+        """Stop using ``stream``; the keeper, which reads it, opens the next."""
+        if self._stream is stream:
+            self._stream = None
+            self._last_error = loss.error
+            stream.abort()
+
+    async def _keep(self) -> None:
+        """Open streams, one after the other, for as long as the link lives."""
+        turn = 0
+        while True:
+            address = self._servers[turn % len(self._servers)]
+            loss, worked = await self._serve(address)
+            self._last_error = loss.error
+            if loss.final:
+                self._refused.add(address)
+            now_s = asyncio.get_running_loop().time()
+            if loss.wait_s is not None:
+                self._not_before[address] = now_s + loss.wait_s
+            if worked:
+                _log.info("%s; connecting again", loss.error)
+                self._failed = 0
+            else:
+                self._failed += 1
+            turn += 1
+            self._announce()
+            following = self._servers[turn % len(self._servers)]
+            wait_s = max(self._not_before.get(following, 0.0) - now_s, 0.0)
+            # The other servers are tried at once; a whole round in vain is followed by a pause.
+            if self._failed and self._failed % len(self._servers) == 0:
+                wait_s = max(wait_s, self._backoff.next_s())
+            await asyncio.sleep(wait_s)
+
+    async def _serve(self, address: str) -> tuple[Loss, bool]:
+        """Connect to ``address`` and read its stream to the end; whether it ever worked."""
+        channel = open_channel(address, self._security)
         try:
-            while (message := await self._call.read()) is not grpc.aio.EOF:
-                response = response_from_message(cast("InferResponse", message))
-                waiting = self._pending.get(response.id)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(response)
-        except grpc.aio.AioRpcError as error:
-            lost = self._lost_by(error)
-        self._lost = lost
-        for waiting in self._pending.values():
-            if not waiting.done():
-                waiting.set_exception(lost)
+            await connect(channel, address, CONNECT_S)
+        except LinkError as error:
+            await channel.close()
+            return Loss(error), False
+        except BaseException:
+            await channel.close()
+            raise
+        stream = Stream(channel, address, self._security)
+        started_s = asyncio.get_running_loop().time()
+        self._stream = stream
+        self.connections += 1
+        self._announce()
+        try:
+            loss = await stream.read()
+        finally:
+            if self._stream is stream:
+                self._stream = None
+            await stream.close()
+        lasted_s = asyncio.get_running_loop().time() - started_s
+        return loss, bool(stream.answers) or (lasted_s > LISTEN_S and not loss.final)
 
-    def _lost_by(self, error: BaseException) -> LinkError:
-        reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
-        return LinkError(f"server {self._address}: connection lost ({reason})")
+    async def _turn(self) -> None:
+        """Wait for the next change of the link."""
+        await self._turned.wait()
+
+    def _announce(self) -> None:
+        """Wake everybody who waits for a change."""
+        turned, self._turned = self._turned, asyncio.Event()
+        turned.set()
+
+    def _all_refuse(self) -> bool:
+        return len(self._refused) == len(self._servers)
+
+    def _error(self, text: str) -> LinkError:
+        last = self._last_error
+        if last is not None and (self._stream is None):
+            return LinkError(str(last))
+        return LinkError(f"server {self.server}: {text}")
+
+    def _refusal(self, stream: Stream, failure: Failure) -> RequestError:
+        kind = REFUSALS.get(failure.code, RequestError)
+        return kind(f"server {stream.address}: {failure.message}")
+
+    async def _stop(self) -> None:
+        self._keeper.cancel()
+        await asyncio.gather(self._keeper, return_exceptions=True)

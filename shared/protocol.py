@@ -79,6 +79,16 @@ class ModelInfo:
     accuracy: tuple[tuple[float, ...], ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class PartChunk:
+    """Piece of a device's part; version, size and SHA-256 of the whole come with the first one."""
+
+    version: str
+    total_bytes: int
+    sha256: str
+    chunk: bytes
+
+
 def request_to_message(request: Request) -> pb.InferRequest:
     """The message of a request."""
     message = pb.InferRequest(
@@ -200,3 +210,18 @@ def model_from_message(message: pb.GetModelResponse) -> ModelInfo:
         class_names=tuple(message.class_names),
         accuracy=tuple(tuple(row.by_cloud_level) for row in message.accuracy),
     )
+
+
+def model_request(name: str) -> pb.GetModelRequest:
+    """The message that asks for the description of a model."""
+    return pb.GetModelRequest(model=name)
+
+
+def part_request(name: str, version: str = "", offset: int = 0) -> pb.GetDevicePartRequest:
+    """The message that asks for the device's part of a model from ``offset`` on."""
+    return pb.GetDevicePartRequest(model=name, version=version, offset=offset)
+
+
+def part_from_message(message: pb.GetDevicePartResponse) -> PartChunk:
+    """A piece of a device's part."""
+    return PartChunk(message.version, message.total_bytes, message.sha256, message.chunk)
