@@ -1,1 +1,30 @@
-"""The device half: client, battery, policy and the link to the cloud. Never imports torch."""
+"""The device half: client, battery, policy and the link to the cloud. Never imports torch.
+
+``from device import Settings, SplitClient, SyncSplitClient``; names are loaded when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from device.settings import Settings
+    from device.split import SampleResult, SplitClient
+    from device.sync import SyncSplitClient
+
+__all__ = ["SampleResult", "Settings", "SplitClient", "SyncSplitClient"]
+
+_HOMES = {
+    "SampleResult": "device.split",
+    "Settings": "device.settings",
+    "SplitClient": "device.split",
+    "SyncSplitClient": "device.sync",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from where it lives (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

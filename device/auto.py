@@ -137,6 +137,8 @@ class AutoPolicy:
         remaining_s = self._remaining_s()
         if self._goal.lifetime_s is None or situation.stored_j is None or remaining_s <= 0:
             return math.inf
+        if situation.charge.plugged and not situation.forecast:
+            return math.inf  # nobody says for how long, and nothing has to be saved meanwhile
         power_w = sustainable_w(situation.stored_j, situation.forecast, remaining_s)
         return max(power_w - self._model.hardware.idle_w, 0.0)
 

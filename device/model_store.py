@@ -50,6 +50,8 @@ class ModelStore:
     def local(self) -> Bundle | None:
         """The newest copy on disk that passes its checks, or None."""
         if not self._name:
+            self._name = self._last_used()
+        if not self._name:
             return None
         for path in (self._path(".safetensors"), self._path(".previous.safetensors")):
             if not path.exists():
@@ -192,6 +194,15 @@ class ModelStore:
         else:
             current.unlink(missing_ok=True)
         return self.local()
+
+    def _last_used(self) -> str:
+        """The name of the model that was put in place last; empty if there is none."""
+        kept = [
+            path
+            for path in self._folder.glob("*.safetensors")
+            if not path.stem.endswith((".previous", ".new"))
+        ]
+        return max(kept, key=lambda path: path.stat().st_mtime).stem if kept else ""
 
     def _folder_ready(self) -> None:
         try:

@@ -39,6 +39,7 @@ class Pipeline:
         self._half = DeviceHalf(bundle)
         self._codec = FeatureCodec(bundle)
         levels = len(self.architecture.device_levels)
+        self.channels = [self.architecture.sent_shape(level).channels for level in range(levels)]
         calibration = read_calibration(bundle)
         self._temperature = calibration.temperature if calibration else (1.0,) * levels
         self._thresholds = (NEVER,) * levels

@@ -1,27 +1,57 @@
-"""The split client: device half, codec and link put together."""
+"""The split client: device half, exit head, codec, link, spool and policy put together."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from device.battery import Battery
+from device.auto import AutoPolicy, Goal
+from device.battery import Battery, Charge, FixedBattery, SystemBattery
+from device.channel import check_addresses
+from device.clock import boot_s
+from device.coalesce import Coalescer, Delivered
+from device.energy import EnergyModel
+from device.exits import LocalAnswer
+from device.hardware import find_hardware
 from device.link import Link
-from device.policy import Policy
-from shared.bundle import Bundle
-from shared.codec import FeatureCodec
-from shared.packed import DeviceHalf
+from device.model_store import ModelStore, follow
+from device.options import LARGEST_BATCH, NEVER, Conditions, level_tables
+from device.outbox import LateAnswer, Outbox
+from device.pipeline import ExitSettings, Features, Pipeline
+from device.policy import Decision, FixedPolicy, LinearPolicy, Policy, Situation, simple_policy
+from device.settings import AUTO, Settings
+from device.spool import Sample, Spool
+from shared.bundle import DEVICE_GROUPS, Bundle, read_bundle
+from shared.bundles import DEFAULT_MODEL, bundle_path
+from shared.errors import LinkError, OverloadedError, SpooledError, VersionMismatchError
+
+DECIDE_EVERY_S = 0.5
+DEVICE = "device"
+CLOUD = "cloud"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SampleResult:
     """The answer for one image and what it took.
 
-    ``fraction`` and ``cloud_fraction`` are the levels used; ``channels`` is the number that left
-    the device; ``candidates`` are (label, probability) if asked for; times in milliseconds.
+    source          ``cloud`` or ``device``: who gave the answer
+    fraction        device level used; ``channels``: how many of them would leave the device
+    cloud_fraction  the cloud's level, 0 where it had no part
+    payload_bytes   of the request; a share of it where samples travelled together
+    candidates      (label, probability), if asked for
+    confidence      of the exit head, where it was asked
+    kept            whether the sample waits in the spool for the cloud's own answer
+    device_ms, encode_ms, cloud_ms   parts of the latency; the rest is the wire
     """
 
     index: int
@@ -34,39 +64,348 @@ class SampleResult:
     payload_bytes: int
     latency_ms: float
     candidates: tuple[tuple[int, float], ...] = ()
+    confidence: float | None = None
+    kept: bool = False
+    device_ms: float = 0.0
+    encode_ms: float = 0.0
+    cloud_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A sample as far as the device has come with it."""
+
+    index: int
+    level: int
+    features: Features
+    local: LocalAnswer | None
+    started_s: float
+    device_s: float
 
 
 class SplitClient:
-    """Classifies images: lower layers here, upper layers at the other end of ``link``."""
+    """Classifies images: lower layers here, upper layers in the cloud, if need be all here.
+
+    Use as ``async with``. ``bundle``, ``battery`` and ``policy`` replace what ``settings`` would
+    choose. ``on_late`` is told the cloud's answers to samples that had waited in the spool,
+    ``on_decision`` every change of the policy's choice.
+
+        async with SplitClient(Settings(servers=("edge:50051",))) as client:
+            result = await client.classify(image)
+    """
 
     def __init__(
-        self, bundle: Bundle, link: Link, policy: Policy, battery: Battery, top_k: int = 0
+        self,
+        settings: Settings | None = None,
+        *,
+        bundle: Bundle | None = None,
+        battery: Battery | None = None,
+        policy: Policy | None = None,
+        on_late: Callable[[LateAnswer], None] | None = None,
+        on_decision: Callable[[Decision], None] | None = None,
     ) -> None:
-        self._bundle = bundle
-        self._link = link
-        self._policy = policy
-        self._battery = battery
-        self._top_k = top_k
-        self._half = DeviceHalf(bundle)
-        self._codec = FeatureCodec(bundle)
+        self._settings = Settings() if settings is None else settings
+        self._servers = check_addresses(self._settings.servers, self._settings.security)
+        self._exits = ExitSettings(self._settings.use_exit, self._settings.exit_threshold)
+        if bundle is None and not self._settings.model.from_server:
+            bundle = read_bundle(bundle_path(self._settings.model.name), DEVICE_GROUPS)
+        self._given_policy = policy
+        self._battery = battery or _battery(self._settings)
+        self._on_late = on_late
+        self._on_decision = on_decision
+        self._newer_model = asyncio.Event()
+        self._decision: Decision | None = None
+        self._decided_s = 0.0
+        self._samples = 0
+        self._rate = 0.0
+        self.has_model = bundle is not None  # else it comes from the server
+        if bundle is not None:
+            self._use(bundle)
+
+    def _use(self, bundle: Bundle) -> None:
+        """Work with ``bundle`` from the next sample on."""
+        self._pipeline = Pipeline(bundle, self._exits)
+        self._policy = self._given_policy or make_policy(self._settings, bundle)
+        self._decision = None
+
+    @property
+    def bundle(self) -> Bundle:
+        """The model in use; with ``from_server`` known once the client was entered."""
+        return self._pipeline.bundle
+
+    @property
+    def link(self) -> Link:
+        """The connection, for its state: away, round trip, server."""
+        return self._link
+
+    @property
+    def decision(self) -> Decision | None:
+        """How the policy works at the moment; None before the first sample."""
+        return self._decision
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            if settings.model.from_server:
+                store = self._store()
+                self._use(await asyncio.wait_for(store.first(), settings.wait_s + 60))
+            metadata = self.bundle.metadata
+            self._link = await stack.enter_async_context(
+                Link(
+                    self._servers,
+                    metadata.name,
+                    metadata.version,
+                    settings.wait_s,
+                    settings.timeout_s,
+                    settings.security,
+                    patient=settings.start_offline or settings.spool is not None,
+                )
+            )
+            self._coalescer = Coalescer(self._link, settings.top_k)
+            stack.push_async_callback(self._coalescer.close)
+            self._outbox = None
+            if settings.spool is not None:
+                spool = Spool(settings.spool.path, settings.spool.limit)
+                self._outbox = await stack.enter_async_context(
+                    Outbox(spool, self._link, self._on_late)
+                )
+            if settings.model.from_server:
+                follower = asyncio.create_task(
+                    follow(
+                        store,
+                        lambda: self.bundle.metadata.version,
+                        self._switch,
+                        self._newer_model,
+                        settings.model.poll_s,
+                    ),
+                    name="model follower",
+                )
+                stack.push_async_callback(_stop, follower)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
 
     async def classify(self, image: npt.NDArray[np.uint8], index: int = 0) -> SampleResult:
-        """Classify one image (H, W, C) uint8. Raises ``LinkError`` or ``RequestError``."""
-        started = time.perf_counter()
-        architecture = self._bundle.architecture
-        level = self._policy.level(self._battery.charge())
-        frame = self._codec.encode(self._half.run(image[None], level), level)
-        response = await self._link.infer(frame, self._top_k)
-        answer = response.answers[0]
+        """Classify one image (H, W, C) uint8. Safe to call many times at once.
+
+        Raises ``LinkError`` if the cloud is away and there is no exit head to answer (its subclass
+        ``SpooledError`` if the sample waits in the spool), ``RequestError`` if the server refuses,
+        ``ValueError`` for an image of another shape.
+        """
+        started_s = time.perf_counter()
+        pipeline = self._pipeline  # one model for the whole way of a sample
+        decision = self._decide()
+        level = self._level(decision)
+        features = pipeline.run(image, level)
+        local = None
+        threshold = pipeline.threshold(level, decision.exit_threshold)
+        if threshold <= 1:
+            local = pipeline.answer(features, level)
+        device_s = time.perf_counter() - started_s
+        taken = _Taken(index, level, features, local, started_s, device_s)
+        if local is not None and local.confidence >= threshold:
+            return self._answered_here(pipeline, taken, kept=False)
+        return await self._ask(pipeline, taken, decision)
+
+    async def drain(self, limit_s: float) -> int:
+        """Wait until the spool is empty, at most ``limit_s``; how many samples still wait."""
+        return 0 if self._outbox is None else await self._outbox.empty(limit_s)
+
+    @property
+    def late_answers(self) -> int:
+        """How many samples of the spool the cloud has answered."""
+        return 0 if self._outbox is None else self._outbox.late_answers
+
+    def flush(self) -> None:
+        """Send at once what waits to be coalesced: no more samples will come soon."""
+        self._coalescer.flush()
+
+    async def _ask(self, pipeline: Pipeline, taken: _Taken, decision: Decision) -> SampleResult:
+        """The cloud's answer, or the device's while the cloud is away."""
+        outbox = self._outbox
+        number = None
+        if outbox is not None:
+            number = await outbox.put(
+                Sample(*_names(pipeline), taken.level, taken.features.tobytes())
+            )
+        confirmed = False
+        try:
+            try:
+                delivered = await self._coalescer.send(
+                    pipeline,
+                    taken.features,
+                    taken.level,
+                    decision.wait_s,
+                    decision.batch,
+                    stop_when_away=pipeline.can_answer or number is not None,
+                )
+            except VersionMismatchError:
+                if not self._settings.model.from_server:
+                    raise
+                self._newer_model.set()
+                if pipeline.can_answer:
+                    return self._answered_here(pipeline, taken, kept=number is not None)
+                raise
+            except (LinkError, OverloadedError) as error:
+                if pipeline.can_answer:
+                    return self._answered_here(pipeline, taken, kept=number is not None)
+                if number is not None:
+                    raise SpooledError(f"{error}; the sample waits in the spool") from None
+                raise
+            if outbox is not None and number is not None:
+                await outbox.confirm(number)
+                confirmed = True
+            return _answered_there(pipeline, taken, delivered)
+        finally:
+            if outbox is not None and number is not None and not confirmed:
+                outbox.leave(number)
+
+    def _answered_here(self, pipeline: Pipeline, taken: _Taken, *, kept: bool) -> SampleResult:
+        local = taken.local or pipeline.answer(taken.features, taken.level)
+        chances = sorted(enumerate(local.probabilities), key=lambda pair: -pair[1])
+        architecture = pipeline.architecture
         return SampleResult(
-            index=index,
-            label=answer.label,
-            class_name=self._bundle.metadata.class_names[answer.label],
-            source="cloud",
-            fraction=architecture.device_levels[level],
-            cloud_fraction=architecture.cloud_levels[response.cloud_level],
-            channels=architecture.sent_shape(level).channels,
-            payload_bytes=len(frame.payload),
-            latency_ms=1000 * (time.perf_counter() - started),
-            candidates=answer.candidates,
+            index=taken.index,
+            label=local.label,
+            class_name=pipeline.class_names[local.label],
+            source=DEVICE,
+            fraction=architecture.device_levels[taken.level],
+            cloud_fraction=0.0,
+            channels=pipeline.channels[taken.level],
+            payload_bytes=0,
+            latency_ms=1000 * (time.perf_counter() - taken.started_s),
+            candidates=tuple(chances[: self._settings.top_k]),
+            confidence=local.confidence,
+            kept=kept,
+            device_ms=1000 * taken.device_s,
         )
+
+    def _level(self, decision: Decision) -> int:
+        """The level to use: no more than the server suggests, unless the user fixed it."""
+        hints = self._link.hints
+        if hints is None or hints.suggested_level is None or isinstance(self._policy, FixedPolicy):
+            return decision.level
+        return min(decision.level, hints.suggested_level)
+
+    def _decide(self) -> Decision:
+        """The policy's choice, asked for anew twice a second."""
+        now_s = boot_s()
+        self._samples += 1
+        passed_s = now_s - self._decided_s
+        if self._decision is not None and 0 <= passed_s < DECIDE_EVERY_S:
+            return self._decision
+        if self._decided_s and passed_s > 0:
+            rate = self._samples / passed_s
+            self._rate = rate if not self._rate else self._rate + 0.3 * (rate - self._rate)
+        self._samples = 0
+        self._decided_s = now_s
+        fixed = isinstance(self._policy, FixedPolicy)
+        charge = Charge(1.0, plugged=True) if fixed else self._battery.charge()
+        capacity_j = self._settings.capacity_j
+        if capacity_j is None:
+            capacity_j = find_hardware(self._settings.hardware).battery_j
+        decision = self._policy.decide(
+            Situation(
+                charge=charge,
+                now_s=now_s,
+                stored_j=charge.level * capacity_j,
+                rate_per_s=self._rate or 1.0,
+                round_trip_s=self._link.round_trip_s,
+                cloud_away=self._link.away,
+            )
+        )
+        if self._settings.max_wait_s and not isinstance(self._policy, AutoPolicy):
+            wait_s = self._settings.max_wait_s
+            decision = replace(decision, wait_s=wait_s, batch=LARGEST_BATCH)
+        if self._on_decision and _differs(decision, self._decision):
+            self._on_decision(decision)
+        self._decision = decision
+        return decision
+
+    def _switch(self, bundle: Bundle) -> None:
+        _log.warning(
+            "model %s: switched to version %s", bundle.metadata.name, bundle.metadata.version[:16]
+        )
+        self._use(bundle)
+
+    def _store(self) -> ModelStore:
+        model = self._settings.model
+        name = "" if model.name == DEFAULT_MODEL else model.name
+        return ModelStore(
+            model.folder,
+            name,
+            self._servers,
+            self._settings.security,
+            lambda bundle: Pipeline(bundle, self._exits).check(),
+        )
+
+
+def make_policy(settings: Settings, bundle: Bundle) -> Policy:
+    """The policy that the settings ask for.
+
+    ``auto`` without a goal follows the charge; with one it plans.
+    """
+    levels = bundle.architecture.device_levels
+    planned = settings.lifetime_s is not None or settings.min_accuracy is not None
+    if settings.fraction != AUTO:
+        return simple_policy(settings.fraction, levels, "--fraction")
+    if not planned:
+        return LinearPolicy(levels)
+    pinned = NEVER if not settings.use_exit else settings.exit_threshold
+    return AutoPolicy(
+        level_tables(bundle),
+        EnergyModel(find_hardware(settings.hardware)),
+        Goal(settings.lifetime_s, settings.min_accuracy),
+        Conditions(max_wait_s=settings.max_wait_s, deadline_s=settings.deadline_s),
+        pinned,
+    )
+
+
+def _battery(settings: Settings) -> Battery:
+    percent = settings.battery_percent
+    return SystemBattery() if percent is None else FixedBattery(percent)
+
+
+def _names(pipeline: Pipeline) -> tuple[str, str]:
+    return pipeline.identity.model, pipeline.identity.version
+
+
+def _differs(one: Decision, other: Decision | None) -> bool:
+    return other is None or (one.level, one.exit_threshold, one.wait_s) != (
+        other.level,
+        other.exit_threshold,
+        other.wait_s,
+    )
+
+
+def _answered_there(pipeline: Pipeline, taken: _Taken, delivered: Delivered) -> SampleResult:
+    answer, response = delivered.answer, delivered.response
+    architecture = pipeline.architecture
+    return SampleResult(
+        index=taken.index,
+        label=answer.label,
+        class_name=pipeline.class_names[answer.label],
+        source=CLOUD,
+        fraction=architecture.device_levels[taken.level],
+        cloud_fraction=architecture.cloud_levels[response.cloud_level],
+        channels=pipeline.channels[taken.level],
+        payload_bytes=delivered.payload_bytes,
+        latency_ms=1000 * (time.perf_counter() - taken.started_s),
+        candidates=answer.candidates,
+        confidence=taken.local.confidence if taken.local else None,
+        device_ms=1000 * taken.device_s,
+        encode_ms=1000 * delivered.encode_s,
+        cloud_ms=(response.queue_us + response.compute_us) / 1000,
+    )
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
