@@ -7,12 +7,15 @@ in Neural Network Inference", ICMLA 2017 (arXiv 1710.07830), for all but ``stair
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.errors import ProfileError
+from shared.fractions import channels
 
 Coefficients = npt.NDArray[np.float64]
 IntegerCoefficients = npt.NDArray[np.int32]
@@ -20,6 +23,7 @@ Profile = Callable[[int], Coefficients]
 
 LARGEST_INTEGER = 127  # a coefficient fits a signed byte, as the dot product instructions want it
 BYTE_CHANNELS = 8
+TRIED_COUNTS = (1, 2, 3, 8, 100)  # a profile of the user's is tried over so many channels
 
 
 def all_one(count: int) -> Coefficients:
@@ -58,32 +62,136 @@ PROFILES: dict[str, Profile] = {
 }
 
 
+@dataclass(frozen=True)
+class ProfileRange:
+    """The fractions above ``above`` and up to ``upto``, and the profile that serves them."""
+
+    above: float
+    upto: float
+    profile: str
+
+
 def coefficients(name: str, count: int) -> Coefficients:
-    """The profile ``name`` over ``count`` channels; ``ProfileError`` lists the known ones."""
+    """The profile ``name`` over ``count`` channels.
+
+    ``name`` is a registered one or a list such as "1,0.9,0.5", read by ``tabulated``.
+    ``ProfileError`` lists the registered ones.
+    """
     if count < 1:
         raise ProfileError(f"profile {name}: {count} channels are too few; give at least 1")
-    try:
-        profile = PROFILES[name]
-    except KeyError:
-        known = ", ".join(sorted(PROFILES))
-        raise ProfileError(f"profile: {name!r} is unknown; known profiles: {known}") from None
-    return check_profile(profile(count))
+    return check_profile(_named(name)(count), f"profile {name}")
 
 
-def check_profile(values: npt.ArrayLike) -> Coefficients:
+def register(name: str, profile: Profile) -> None:
+    """Make a profile of the user's known as ``name``, for every flag and layer that takes one.
+
+    Raises ``ProfileError`` if the name is taken or has a comma, or if the profile, tried over a few
+    counts, gives anything but that many finite, non-negative, non-increasing coefficients.
+    """
+    if name in PROFILES or "," in name or not name:
+        raise ProfileError(f"profile: the name {name!r} is taken, empty or has a comma")
+    for count in TRIED_COUNTS:
+        values = check_profile(profile(count), f"profile {name} over {count} channels")
+        if len(values) != count:
+            raise ProfileError(f"profile {name}: gives {len(values)} coefficients for {count}")
+    PROFILES[name] = profile
+
+
+def tabulated(values: Sequence[float]) -> Profile:
+    """A profile through ``values``, equally spaced over the channels and interpolated between.
+
+    The first channel has the first value, the last channel the last.
+    """
+    table = check_profile(values)
+
+    def profile(count: int) -> Coefficients:
+        places = np.linspace(0, len(table) - 1, count)
+        return np.interp(places, np.arange(len(table)), table)
+
+    return profile
+
+
+def check_ranges(ranges: Sequence[ProfileRange]) -> tuple[ProfileRange, ...]:
+    """Return ``ranges`` as a tuple if they ascend from 0 to 1 without overlap or gap.
+
+    Raises ``ProfileError`` that names the first offending range; an unknown profile is one too.
+    """
+    if not ranges:
+        raise ProfileError("ranges: there is none; give at least one, from 0 to 1")
+    before = 0.0
+    for entry in ranges:
+        _named(entry.profile)
+        text = f"ranges: ({entry.above:g}, {entry.upto:g}]"
+        if not 0.0 <= entry.above < entry.upto <= 1.0:
+            raise ProfileError(f"{text} does not ascend within 0 to 1")
+        if entry.above < before:
+            raise ProfileError(f"{text} overlaps or precedes the range before, up to {before:g}")
+        if entry.above > before:
+            raise ProfileError(f"{text} leaves a gap above {before:g}")
+        before = entry.upto
+    if before != 1.0:
+        raise ProfileError(f"ranges: the last one ends at {before:g}; it must end at 1")
+    return tuple(ranges)
+
+
+def parse_ranges(text: str) -> tuple[ProfileRange, ...]:
+    """Read "0-0.2:linear,0.2-1:linear"; raises ``ProfileError`` that quotes the wrong part."""
+    entries = []
+    for part in text.split(","):
+        try:
+            bounds, profile = part.split(":")
+            above, upto = bounds.split("-")
+            entries.append(ProfileRange(float(above), float(upto), profile))
+        except ValueError:
+            raise ProfileError(
+                f"ranges: {part!r} is not of the form 0-0.2:linear; separate ranges by commas"
+            ) from None
+    return check_ranges(entries)
+
+
+def composite(ranges: Sequence[ProfileRange], count: int) -> Coefficients:
+    """Coefficients that profiles of several ranges share: (count,).
+
+    A channel has the coefficient of the profile whose range adds it. Raises ``ProfileError`` if
+    the coefficients increase where one range meets the next.
+    """
+    values = np.empty(count)
+    start = 0
+    for entry in check_ranges(ranges):
+        stop = channels(entry.upto, count)
+        values[start:stop] = coefficients(entry.profile, count)[start:stop]
+        start = stop
+    return check_profile(values, "ranges")
+
+
+def _named(name: str) -> Profile:
+    if name in PROFILES:
+        return PROFILES[name]
+    if "," in name:
+        try:
+            return tabulated([float(value) for value in name.split(",")])
+        except ValueError:
+            raise ProfileError(f"profile: {name!r} is not a list of numbers") from None
+    known = ", ".join(sorted(PROFILES))
+    raise ProfileError(f"profile: {name!r} is unknown; known profiles: {known}")
+
+
+def check_profile(values: npt.ArrayLike, name: str = "profile") -> Coefficients:
     """Return ``values`` as an array if they are finite, non-negative and non-increasing.
 
     Raises ``ProfileError`` that names the first offending index, counted from 0.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
-        raise ProfileError(f"profile: shape {array.shape} is not a non-empty list of coefficients")
-    for index, value in enumerate(array):
+        raise ProfileError(f"{name}: shape {array.shape} is not a non-empty list of coefficients")
+    if not np.isfinite(array[0]) or array[0] < 0:
+        raise ProfileError(f"{name}: index 0 holds {array[0]}; must be finite and >= 0")
+    for index, (before, value) in enumerate(itertools.pairwise(array), start=1):
         if not np.isfinite(value) or value < 0:
-            raise ProfileError(f"profile: index {index} holds {value}; must be finite and >= 0")
-        if index and value > array[index - 1]:
+            raise ProfileError(f"{name}: index {index} holds {value}; must be finite and >= 0")
+        if value > before:
             raise ProfileError(
-                f"profile: index {index} holds {value}, more than {array[index - 1]} before it; "
+                f"{name}: index {index} holds {value}, more than {before} before it; "
                 "coefficients must not increase"
             )
     return array

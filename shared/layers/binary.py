@@ -9,12 +9,17 @@ float32 too, whatever the order of summation. Source: "B-Conv" and "B-FC" of arX
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shared.layers.conv import Size
+from shared.layers.leading import ProfileLike, leading, resolve
 from shared.layers.sign import sign
-from shared.profiles import coefficients, quantise
+from shared.profiles import quantise
 
 # Latent weights start near 0, so that the first steps can still flip them.
 INITIAL_REACH = 0.1
@@ -24,9 +29,10 @@ PADDING_VALUE = -1.0  # bit 0: the packed runtime then needs no correction at th
 def incomplete_binary_linear(
     x: Tensor, weight: Tensor, coefficients: Tensor, out_features: int | None = None
 ) -> Tensor:
-    """Shapes: x (B, n), weight (M, N) latent, coefficients (N,) -> (B, m); n <= N, m <= M."""
-    n = x.shape[1]
-    binary = sign(weight[:out_features, :n]) * coefficients[:n]
+    """Shapes: x (..., n), weight (M, N) latent, coefficients (N,) -> (..., m); n <= N, m <= M."""
+    n = x.shape[-1]
+    m = leading(n, weight.shape[1], out_features, weight.shape[0])
+    binary = sign(weight[:m, :n]) * coefficients[:n]
     return F.linear(x, binary)
 
 
@@ -34,78 +40,111 @@ def incomplete_binary_conv2d(
     x: Tensor,
     weight: Tensor,
     coefficients: Tensor,
-    stride: int = 1,
-    padding: int = 0,
+    stride: Size = 1,
+    padding: Size = 0,
     out_channels: int | None = None,
+    dilation: Size = 1,
 ) -> Tensor:
     """Shapes: x (B, n, H, W), weight (M, N, kh, kw) latent -> (B, m, H', W'); n <= N, m <= M.
 
     The border is padded with -1.
     """
     n = x.shape[1]
-    binary = sign(weight[:out_channels, :n]) * coefficients[:n].view(1, -1, 1, 1)
-    if padding:
-        x = F.pad(x, (padding,) * 4, value=PADDING_VALUE)
-    return F.conv2d(x, binary, stride=stride)
+    m = leading(n, weight.shape[1], out_channels, weight.shape[0])
+    binary = sign(weight[:m, :n]) * coefficients[:n].view(1, -1, 1, 1)
+    rows, columns = (padding, padding) if isinstance(padding, int) else padding
+    if rows or columns:
+        x = F.pad(x, (columns, columns, rows, rows), value=PADDING_VALUE)
+    return F.conv2d(x, binary, stride=stride, dilation=dilation)
 
 
 class IncompleteBinaryLinear(nn.Module):
     """Binary linear layer whose input features are ordered by ``profile``.
 
-    ``forward(x, out_features=None)``: x (B, n) of -1/+1 -> (B, out_features), integers.
+    ``forward(x, out_features=None)``: x (..., n) of -1/+1 -> (..., out_features), integers. There
+    is no bias: the batch norm that follows has a shift.
     """
 
     coefficients: Tensor
+    parameter_bits = 1
 
-    def __init__(self, in_features: int, out_features: int, profile: str = "linear") -> None:
+    def __init__(
+        self, in_features: int, out_features: int, profile: ProfileLike = "linear"
+    ) -> None:
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
         self.weight = nn.Parameter(
             torch.empty(out_features, in_features).uniform_(-INITIAL_REACH, INITIAL_REACH)
         )
-        integers = quantise(coefficients(profile, in_features))
+        integers = quantise(resolve(profile, in_features))
         self.register_buffer("coefficients", torch.tensor(integers, dtype=torch.float32))
 
     def forward(self, x: Tensor, out_features: int | None = None) -> Tensor:
         """Sums of the first ``out_features`` outputs over the inputs that came."""
         return incomplete_binary_linear(x, self.weight, self.coefficients, out_features)
 
+    def used(self, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+        """See ``Counted``."""
+        return {"weight": (outputs, inputs)}
+
+    def macs(self, x: Sequence[int], y: Sequence[int]) -> int:
+        """See ``Counted``."""
+        return math.prod(x) * y[-1]
+
 
 class IncompleteBinaryConv2d(nn.Module):
     """Binary convolution whose input channels are ordered by ``profile``; padded with -1.
 
     ``forward(x, out_channels=None)``: x (B, n, H, W) of -1/+1 -> (B, out_channels, H', W'),
-    integers.
+    integers. There is no bias: the batch norm that follows has a shift.
     """
 
     coefficients: Tensor
+    parameter_bits = 1
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int = 1,
-        padding: int = 0,
-        profile: str = "linear",
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        dilation: Size = 1,
+        *,
+        profile: ProfileLike = "linear",
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.stride = stride
         self.padding = padding
+        self.dilation = dilation
         height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
         self.weight = nn.Parameter(
             torch.empty(out_channels, in_channels, height, width).uniform_(
                 -INITIAL_REACH, INITIAL_REACH
             )
         )
-        integers = quantise(coefficients(profile, in_channels))
+        integers = quantise(resolve(profile, in_channels))
         self.register_buffer("coefficients", torch.tensor(integers, dtype=torch.float32))
 
     def forward(self, x: Tensor, out_channels: int | None = None) -> Tensor:
         """Sums of the first ``out_channels`` outputs over the input channels that came."""
         return incomplete_binary_conv2d(
-            x, self.weight, self.coefficients, self.stride, self.padding, out_channels
+            x,
+            self.weight,
+            self.coefficients,
+            self.stride,
+            self.padding,
+            out_channels,
+            self.dilation,
         )
+
+    def used(self, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+        """See ``Counted``."""
+        return {"weight": (outputs, inputs, *self.weight.shape[2:])}
+
+    def macs(self, x: Sequence[int], y: Sequence[int]) -> int:
+        """See ``Counted``."""
+        return math.prod(y) * x[1] * math.prod(self.weight.shape[2:])

@@ -1,0 +1,128 @@
+"""The incomplete convolution: the first n input channels count, the first m outputs are computed.
+
+    y_j = sum over i < n of g_i * (w_ji convolved with x_i) + b_j,   j < m
+
+Both are sliced, nothing is multiplied by zero. Gradients are those of this sum; weights outside of
+the slice have none. Source: "Conv" of arXiv 1710.07830.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shared.layers.leading import ProfileLike, add_coefficients, leading
+
+Size = int | tuple[int, int]
+
+
+def incomplete_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    coefficients: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    out_channels: int | None = None,
+) -> Tensor:
+    """Shapes: x (B, n, H, W), weight (M, N / groups, kh, kw) -> (B, m, H', W'); n <= N, m <= M.
+
+    No coefficients (N,): all are 1. With ``groups``, n and m are those of whole leading groups, and
+    m is by default what the groups that came give.
+    """
+    n, in_group, out_group = x.shape[1], weight.shape[1], weight.shape[0] // groups
+    if groups == 1:
+        m = leading(n, in_group, out_channels, weight.shape[0])
+    else:
+        came = n // in_group
+        m = leading(n, in_group * groups, out_channels or came * out_group, came * out_group)
+        if n % in_group or m % out_group:
+            raise ValueError(
+                f"groups: {n} inputs and {m} outputs are no whole groups of {in_group} inputs and "
+                f"{out_group} outputs"
+            )
+        groups = m // out_group
+        n = groups * in_group
+        x = x[:, :n]
+    w = weight[:m, :n]
+    if coefficients is not None:
+        # (n,) -> (groups, 1, n / groups), a row for each output of a group: (m, n / groups, 1, 1)
+        rows = coefficients[:n].view(groups, 1, -1).expand(-1, m // groups, -1)
+        w = w * rows.reshape(m, -1, 1, 1)
+    b = None if bias is None else bias[:m]
+    return F.conv2d(x, w, b, stride, padding, dilation, groups)
+
+
+class IncompleteConv2d(nn.Conv2d):
+    """``nn.Conv2d`` whose input channels are ordered by ``profile``.
+
+    ``forward(x, out_channels=None)``: x (B, n, H, W) -> (B, out_channels, H', W').
+    """
+
+    coefficients: Tensor
+    parameter_bits = 32
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: Literal["zeros"] = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        profile: ProfileLike = "linear",
+    ) -> None:
+        if padding_mode != "zeros":
+            raise ValueError(f"padding_mode: {padding_mode!r} is not supported; only 'zeros' is")
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+        )
+        self.all_one = add_coefficients(self, profile, in_channels, self.weight)
+
+    def forward(self, input: Tensor, out_channels: int | None = None) -> Tensor:
+        """The first ``out_channels`` outputs over the input channels that came."""
+        return incomplete_conv2d(
+            input,
+            self.weight,
+            self.bias,
+            None if self.all_one else self.coefficients,
+            self.stride,  # type: ignore[arg-type]
+            self.padding,  # type: ignore[arg-type]
+            self.dilation,  # type: ignore[arg-type]
+            self.groups,
+            out_channels,
+        )
+
+    def used(self, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+        """See ``Counted``."""
+        columns = inputs if self.groups == 1 else self.in_channels // self.groups
+        blocks: dict[str, tuple[int, ...]] = {"weight": (outputs, columns, *self.kernel_size)}
+        return blocks if self.bias is None else {**blocks, "bias": (outputs,)}
+
+    def macs(self, x: Sequence[int], y: Sequence[int]) -> int:
+        """See ``Counted``."""
+        columns = x[1] if self.groups == 1 else self.in_channels // self.groups
+        return math.prod(y) * columns * math.prod(self.kernel_size)

@@ -1,0 +1,70 @@
+"""The incomplete depthwise separable convolution: a filter a channel, then a 1x1 convolution.
+
+    z_i = h_i * (v_i convolved with x_i) + a_i,          i < n
+    y_j = sum over i < n of g_i * w_ji * z_i + b_j,      j < m
+
+IDP is on the pointwise part (g); a profile h on the depthwise part is possible too.
+Source: "S-Conv" of arXiv 1710.07830.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from shared.layers.conv import IncompleteConv2d, Size
+from shared.layers.leading import ProfileLike
+
+
+class IncompleteDepthwiseSeparableConv2d(nn.Module):
+    """A depthwise ``IncompleteConv2d``, then a pointwise one; arguments as those of ``nn.Conv2d``.
+
+    ``forward(x, out_channels=None, between=None)``: x (B, n, H, W) -> (B, out_channels, H', W');
+    ``between`` is applied to the maps after the depthwise part, such as a norm and an activation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        profile: ProfileLike = "linear",
+        depthwise_profile: ProfileLike = "all-one",
+    ) -> None:
+        super().__init__()
+        self.depthwise = IncompleteConv2d(
+            in_channels,
+            in_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups=in_channels,
+            bias=bias,
+            device=device,
+            dtype=dtype,
+            profile=depthwise_profile,
+        )
+        self.pointwise = IncompleteConv2d(
+            in_channels, out_channels, 1, bias=bias, device=device, dtype=dtype, profile=profile
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        out_channels: int | None = None,
+        between: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """The first ``out_channels`` outputs over the input channels that came."""
+        z: Tensor = self.depthwise(x)
+        y: Tensor = self.pointwise(z if between is None else between(z), out_channels)
+        return y
