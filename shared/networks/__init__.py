@@ -1,5 +1,22 @@
-"""Networks made of incomplete layers."""
+"""Networks made of incomplete layers: the split binary one, and those of the paper."""
 
+from shared.networks.binarized import BinarizedNetwork
 from shared.networks.binarynet import BinaryNet
+from shared.networks.cost import Cost, cost
+from shared.networks.incomplete import IncompleteNetwork, Scheme, single
+from shared.networks.mlp import Mlp
+from shared.networks.mobilenet import MobileNet
+from shared.networks.vgg import Vgg16
 
-__all__ = ["BinaryNet"]
+__all__ = [
+    "BinarizedNetwork",
+    "BinaryNet",
+    "Cost",
+    "IncompleteNetwork",
+    "Mlp",
+    "MobileNet",
+    "Scheme",
+    "Vgg16",
+    "cost",
+    "single",
+]

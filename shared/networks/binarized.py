@@ -1,0 +1,71 @@
+"""The split binary network as one incomplete network, truncated on the device alone.
+
+Source: network "Binarized" of arXiv 1710.07830. Unlike ``BinaryNet`` it takes any fraction, and its
+batch norms keep running statistics in floats, as those of the paper's other networks do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from shared.architecture import Architecture, Stage
+from shared.fractions import channels
+from shared.layers.sign import sign
+from shared.layers.slimmable import SlimmableBatchNorm
+from shared.networks.binarynet import BinaryNet, BinaryStage
+from shared.networks.incomplete import IncompleteNetwork, Scheme, Width
+
+
+class BinarizedNetwork(IncompleteNetwork):
+    """The stages of ``BinaryNet`` at any fraction of the device's channels.
+
+    The first stage takes the complete image, the cloud's first stage takes what the device sends
+    with the coefficients of the profile, later ones are complete: all coefficients are 1.
+    """
+
+    def __init__(self, architecture: Architecture, scheme: Scheme) -> None:
+        super().__init__(scheme)
+        profile = scheme.ranges[0].profile
+        device = [dataclasses.replace(stage, profile=profile) for stage in architecture.device]
+        cloud = [dataclasses.replace(stage, profile="all-one") for stage in architecture.cloud]
+        cloud[0] = dataclasses.replace(cloud[0], profile=profile)
+        self.net = BinaryNet(
+            dataclasses.replace(
+                architecture,
+                device=tuple(device),
+                cloud=tuple(cloud),
+                device_levels=scheme.levels,
+                cloud_levels=(1.0,),
+                exit_head=False,
+            )
+        )
+        for stage in self._stages():
+            norm = SlimmableBatchNorm(stage.stage.out_channels, len(scheme.levels))
+            stage.norm = norm  # type: ignore[assignment]
+
+    def _stages(self) -> list[BinaryStage]:
+        return [cast("BinaryStage", stage) for stage in (*self.net.device, *self.net.cloud)]
+
+    def run(self, images: Tensor, width: Width) -> Tensor:
+        """Logits of one pass."""
+        x = images
+        stages = self._stages()
+        for index, stage in enumerate(stages):
+            described: Stage = stage.stage
+            m = described.out_channels
+            if index < len(self.net.device):
+                m = channels(width.fraction, m)
+            x = stage(x, m, width.level)
+            if index < len(stages) - 1:
+                x = sign(x)
+        # (B, classes, 1, 1) -> (B, classes)
+        return x.flatten(1)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Keep latent weights in [-1, 1]."""
+        self.net.clip_latent_weights()

@@ -1,0 +1,144 @@
+"""Blocks: an incomplete layer, batch norm and activation. Source: section III of arXiv 1710.07830.
+
+A block that is ``complete`` takes all its inputs with coefficients of 1, whatever the fraction; its
+unused outputs are not computed all the same. One with ``all_outputs`` computes all of them, since a
+complete block follows.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shared.fractions import channels
+from shared.layers.conv import IncompleteConv2d
+from shared.layers.leading import ProfileLike
+from shared.layers.linear import IncompleteLinear
+from shared.layers.separable import IncompleteDepthwiseSeparableConv2d
+from shared.layers.slimmable import SlimmableBatchNorm
+from shared.networks.incomplete import Block, Scheme, Width
+
+
+class ConvBlock(Block):
+    """Conv: 3x3 convolution, batch norm, ReLU, then 2x2 max pooling if asked for."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        scheme: Scheme,
+        *,
+        pool: bool = False,
+        complete: bool = False,
+    ) -> None:
+        super().__init__()
+        self.conv = IncompleteConv2d(
+            in_channels,
+            out_channels,
+            3,
+            padding=1,
+            bias=False,
+            profile=_profile(scheme, complete),
+        )
+        self.norm = SlimmableBatchNorm(out_channels, len(scheme.levels))
+        self.pool = pool
+
+    def forward(self, x: Tensor, width: Width) -> Tensor:
+        """(B, n, H, W) -> (B, m, H, W), half as high and wide if pooled."""
+        m = channels(width.fraction, self.conv.out_channels)
+        x = F.relu(self.norm(self.conv(x, m), width.level))
+        return F.max_pool2d(x, 2) if self.pool else x
+
+
+class SeparableBlock(Block):
+    """S-Conv: depthwise 3x3, batch norm, ReLU, pointwise, batch norm, ReLU.
+
+    The norm between the two parts is MobileNet's (arXiv 1704.04861).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, scheme: Scheme, *, stride: int = 1
+    ) -> None:
+        super().__init__()
+        self.conv = IncompleteDepthwiseSeparableConv2d(
+            in_channels,
+            out_channels,
+            3,
+            stride,
+            padding=1,
+            bias=False,
+            profile=_profile(scheme, complete=False),
+        )
+        self.out_channels = out_channels
+        self.between = SlimmableBatchNorm(in_channels, len(scheme.levels))
+        self.norm = SlimmableBatchNorm(out_channels, len(scheme.levels))
+
+    def forward(self, x: Tensor, width: Width) -> Tensor:
+        """(B, n, H, W) -> (B, m, H / stride, W / stride)."""
+        m = channels(width.fraction, self.out_channels)
+
+        def between(z: Tensor) -> Tensor:
+            return F.relu(self.between(z, width.level))
+
+        return F.relu(self.norm(self.conv(x, m, between), width.level))
+
+
+class LinearBlock(Block):
+    """FC: linear layer, batch norm, ReLU, dropout; its input is flattened."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        scheme: Scheme,
+        *,
+        complete: bool = False,
+        all_outputs: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.linear = IncompleteLinear(
+            in_features, out_features, bias=False, profile=_profile(scheme, complete)
+        )
+        self.norm = SlimmableBatchNorm(out_features, len(scheme.levels))
+        self.dropout = nn.Dropout(dropout)
+        self.all_outputs = all_outputs
+
+    def forward(self, x: Tensor, width: Width) -> Tensor:
+        """(B, n, ...) -> (B, m)."""
+        features = self.linear.out_features
+        m = features if self.all_outputs else channels(width.fraction, features)
+        y: Tensor = self.dropout(F.relu(self.norm(self.linear(x.flatten(1), m), width.level)))
+        return y
+
+
+class MeanOverMap(Block):
+    """The mean of every channel over its map, and dropout."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, width: Width) -> Tensor:  # noqa: ARG002
+        """(B, n, H, W) -> (B, n)."""
+        y: Tensor = self.dropout(x.mean((2, 3)))
+        return y
+
+
+class Classifier(Block):
+    """The last layer: all its outputs, no batch norm, no activation."""
+
+    def __init__(
+        self, in_features: int, classes: int, scheme: Scheme, *, complete: bool = False
+    ) -> None:
+        super().__init__()
+        self.linear = IncompleteLinear(in_features, classes, profile=_profile(scheme, complete))
+
+    def forward(self, x: Tensor, width: Width) -> Tensor:  # noqa: ARG002
+        """(B, n) -> (B, classes)."""
+        logits: Tensor = self.linear(x)
+        return logits
+
+
+def _profile(scheme: Scheme, complete: bool) -> ProfileLike:
+    return "all-one" if complete else scheme.coefficients

@@ -1,0 +1,125 @@
+"""What all incomplete networks share: fractions, levels of batch norm and ranges of profiles."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from shared.fractions import check_fraction, check_levels, level_for
+from shared.layers.slimmable import SlimmableBatchNorm
+from shared.profiles import Coefficients, ProfileRange, check_ranges, composite
+
+
+@dataclass(frozen=True)
+class Width:
+    """How wide one pass is, and which sets of parameters serve it."""
+
+    fraction: float
+    level: int  # of batch norm
+    profile: int  # index of the range, for the first and last layers
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Which profile serves which fractions, and which fractions have a batch norm of their own.
+
+    ``levels`` ascend and end with 1; a fraction uses the smallest level that is not below it.
+    """
+
+    ranges: tuple[ProfileRange, ...] = (ProfileRange(0.0, 1.0, "linear"),)
+    levels: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        check_ranges(self.ranges)
+        check_levels(self.levels)
+
+    @property
+    def tops(self) -> tuple[float, ...]:
+        """The widest fraction of every range."""
+        return tuple(entry.upto for entry in self.ranges)
+
+    def width(self, fraction: float) -> Width:
+        """What serves ``fraction``; ``FractionError`` if it is outside (0, 1]."""
+        check_fraction(fraction)
+        return Width(fraction, level_for(fraction, self.levels), level_for(fraction, self.tops))
+
+    def coefficients(self, count: int) -> Coefficients:
+        """Coefficients of a truncated layer with ``count`` input channels: (count,)."""
+        return composite(self.ranges, count)
+
+
+def single(profile: str, levels: tuple[float, ...] = (1.0,)) -> Scheme:
+    """One profile for all fractions."""
+    return Scheme((ProfileRange(0.0, 1.0, profile),), levels)
+
+
+class IncompleteNetwork(nn.Module, ABC):
+    """A network that runs at any fraction of its channels.
+
+    ``forward(images, fraction=1.0)``: images (B, C, H, W) in 0..255 -> logits (B, classes).
+    """
+
+    def __init__(self, scheme: Scheme) -> None:
+        super().__init__()
+        self.scheme = scheme
+
+    def forward(self, images: Tensor, fraction: float = 1.0) -> Tensor:
+        """Logits with the leading ``fraction`` of the channels."""
+        return self.run(images, self.scheme.width(fraction))
+
+    @abstractmethod
+    def run(self, images: Tensor, width: Width) -> Tensor:
+        """Logits of one pass."""
+
+    def norms(self) -> list[SlimmableBatchNorm]:
+        """All batch norms."""
+        return [module for module in self.modules() if isinstance(module, SlimmableBatchNorm)]
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Bring weights back to where they may be, after a step of an optimiser."""
+
+    @torch.no_grad()
+    def inherit(self, profile: int) -> None:
+        """Start what belongs to range ``profile`` alone from that of the range before."""
+        for norm in self.norms():
+            norm.copy_level(profile - 1, profile)
+
+
+class Block(nn.Module, ABC):
+    """A layer with what follows it, at any width."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, width: Width) -> Tensor:
+        """(B, n, ...) -> (B, m, ...)."""
+
+
+class BlockNetwork(IncompleteNetwork):
+    """A chain of blocks: a first one a range, shared ones, a last one a range."""
+
+    def __init__(
+        self, scheme: Scheme, first: list[Block], middle: list[Block], last: list[Block]
+    ) -> None:
+        super().__init__(scheme)
+        self.first = nn.ModuleList(first)
+        self.middle = nn.ModuleList(middle)
+        self.last = nn.ModuleList(last)
+
+    def run(self, images: Tensor, width: Width) -> Tensor:
+        """Logits of one pass."""
+        x = images / 127.5 - 1  # 0..255 -> -1..1
+        x = self.first[width.profile](x, width)
+        for block in self.middle:
+            x = block(x, width)
+        logits: Tensor = self.last[width.profile](x, width)
+        return logits
+
+    @torch.no_grad()
+    def inherit(self, profile: int) -> None:
+        """Start what belongs to range ``profile`` alone from that of the range before."""
+        for ends in (self.first, self.last):
+            ends[profile].load_state_dict(ends[profile - 1].state_dict())
+        super().inherit(profile)
