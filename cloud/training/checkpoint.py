@@ -1,0 +1,66 @@
+"""Checkpoints: written at once or not at all, read back only by the run that they belong to."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shared.errors import UsageError
+
+FORMAT = 1
+REMEDY = "use another --checkpoint-dir, remove the file, or run with its settings"
+
+
+def save(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Write ``state``; a kill at any moment leaves the file before or the file after it.
+
+    ``identity`` holds plain values that say what is being trained.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {"format": FORMAT, "identity": dict(identity), "state": dict(state)}
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
+        temporary = Path(file.name)
+        try:
+            torch.save(document, file)
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What ``save`` wrote, or None if there is no file.
+
+    ``UsageError``: the file is no checkpoint, or is of another network or other settings; the
+    message names the first difference.
+    """
+    if not path.exists():
+        return None
+    try:
+        document = torch.load(path, weights_only=True)
+        found, state = document["identity"], document["state"]
+        version = document["format"]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"checkpoint {path}: cannot be read ({error!r:.200}); {REMEDY}") from None
+    except pickle.UnpicklingError:
+        raise UsageError(f"checkpoint {path}: is not a checkpoint of tensors; {REMEDY}") from None
+    if version != FORMAT:
+        raise UsageError(f"checkpoint {path}: has format {version}, not {FORMAT}; {REMEDY}")
+    for name in dict.fromkeys((*identity, *found)):
+        ours, theirs = identity.get(name), found.get(name)
+        if ours != theirs:
+            raise UsageError(
+                f"checkpoint {path}: was made with {name} {theirs!r}, not {ours!r}; {REMEDY}"
+            )
+    result: dict[str, Any] = state
+    return result

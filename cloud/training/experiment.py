@@ -1,0 +1,271 @@
+"""``python -m cloud.training.experiment``: train one network by one regime, sweep its fractions."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import pooch
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import Tensor
+
+from cloud.training.catalogue import KNOWN
+from cloud.training.datasets import DATA_DIR_VARIABLE, Dataset, load
+from cloud.training.loop import EpochReport, Trainer, calibration_images
+from cloud.training.recipes import NETWORKS, OPTIMISERS, Recipe, build, recipe
+from cloud.training.regimes import REGIMES, SWEEP, Regime, regime
+from cloud.training.schedules import SCHEDULES
+from cloud.training.sweep import accuracy, recalibrated_accuracy
+from shared.architecture import Shape
+from shared.errors import TaperError, UsageError
+from shared.networks.cost import cost
+from shared.profiles import PROFILES, parse_ranges
+
+CHECKPOINT_DIR_VARIABLE = "TAPER_CHECKPOINTS"
+CHECKPOINT_DIR = Path(str(pooch.os_cache("taper"))) / "checkpoints"
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One curve: what is trained, and how."""
+
+    network: str
+    regime: str
+    recipe: Recipe
+    profile: str | None = None  # None: the regime's own
+    ranges: str | None = None  # of multi-profile
+
+    def make_regime(self) -> Regime:
+        """The strategy; ``UsageError`` if what was given does not fit together."""
+        return regime(
+            self.regime, self.profile, None if self.ranges is None else parse_ranges(self.ranges)
+        )
+
+    @property
+    def name(self) -> str:
+        """For files: network, regime, profile or ranges, data and seed."""
+        shape = self.ranges or self.profile or self.make_regime().scheme.ranges[0].profile
+        data = Path(self.recipe.data).name
+        words = (self.network, self.regime, shape, data, f"seed{self.recipe.seed}")
+        return "-".join(words).replace(":", "_").replace(",", "_")
+
+    def identity(self, train_set: Dataset) -> dict[str, Any]:
+        """Plain values that tell this training from every other one."""
+        scheme = self.make_regime().scheme
+        return {
+            "network": self.network,
+            "regime": self.regime,
+            "ranges": [[entry.above, entry.upto, entry.profile] for entry in scheme.ranges],
+            "levels": list(scheme.levels),
+            **asdict(self.recipe),
+            "train_digest": train_set.digest,
+        }
+
+
+@dataclass(frozen=True)
+class Point:
+    """One fraction of a curve; costs are of one image."""
+
+    fraction: float
+    accuracy: float
+    recalibrated: float  # with statistics measured for this fraction
+    macs: int
+    parameter_bytes: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What an experiment gave."""
+
+    settings: dict[str, Any]
+    points: tuple[Point, ...]
+    test_images: int
+    seconds: float  # of training
+    threads: int
+    torch: str
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where data and checkpoints are, and what to do with a checkpoint that is there."""
+
+    data_dir: Path
+    checkpoint_dir: Path
+    resume: bool = False
+    restart: bool = False
+
+
+def run_experiment(experiment: Experiment, places: Places) -> Curve:
+    """Train what is missing and measure the test set at every fraction.
+
+    ``UsageError``: the checkpoint is another training's, or unfinished and neither ``resume`` nor
+    ``restart`` is given.
+    """
+    chosen = experiment.recipe
+    make = experiment.make_regime()
+    train_set, test_set = (load(chosen.data, places.data_dir, name) for name in ("train", "test"))
+    _, height, width, colours = train_set.images.shape
+    shape = Shape(height, width, colours)
+    torch.manual_seed(chosen.seed)
+    network = build(experiment.network, shape, len(train_set.classes), make.scheme)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    path = places.checkpoint_dir / f"{experiment.name}.pt"
+    if places.restart:
+        path.unlink(missing_ok=True)
+    identity = experiment.identity(train_set)
+    trainer = Trainer(network, make, chosen, identity, path)
+    if trainer.resume() and not (trainer.progress.finished or places.resume):
+        raise UsageError(
+            f"checkpoint {path}: stands at epoch {trainer.progress.epochs_done} of "
+            f"{trainer.epochs}; give --resume to go on or --restart to begin anew"
+        )
+    images, labels = _tensors(train_set)
+    _train(trainer, images, labels, experiment.name)
+    test_images, test_labels = _tensors(test_set)
+    recalibrated = recalibrated_accuracy(
+        network, calibration_images(images, chosen), test_images, test_labels, SWEEP
+    )
+    points = []
+    for fraction, again in zip(SWEEP, recalibrated, strict=True):
+        spent = cost(network, (colours, height, width), fraction)
+        share = accuracy(network, test_images, test_labels, fraction)
+        points.append(Point(fraction, share, again, spent.macs, spent.parameter_bytes))
+    return Curve(
+        {**identity, "test_digest": test_set.digest},
+        tuple(points),
+        len(test_images),
+        round(trainer.progress.seconds, 1),
+        torch.get_num_threads(),
+        torch.__version__,
+    )
+
+
+def _train(trainer: Trainer, images: Tensor, labels: Tensor, name: str) -> None:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
+    quiet = not console.is_terminal  # a bar in a log file is only noise
+    with Progress(*columns, console=console, disable=quiet) as progress:
+        task = progress.add_task(name, total=None)
+
+        def on_step(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        def on_epoch(report: EpochReport) -> None:
+            line = f"{name}: epoch {report.epoch}/{report.epochs}"
+            progress.console.print(
+                f"{line}, loss {report.loss:.4f}, {report.seconds:.1f} s",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+
+        trainer.train(images, labels, on_step, on_epoch)
+
+
+def _tensors(data: Dataset) -> tuple[Tensor, Tensor]:
+    # (N, H, W, C) -> (N, C, H, W)
+    return torch.from_numpy(data.images).permute(0, 3, 1, 2), torch.from_numpy(data.labels)
+
+
+def curve_table(name: str, curve: Curve) -> Table:
+    """Accuracy and cost over fractions."""
+    table = Table(title=f"{name}: {curve.test_images} test images")
+    for heading in ("channels", "accuracy", "recalibrated", "multiply-accumulates", "parameters"):
+        table.add_column(heading, justify="right")
+    full = curve.points[-1]
+    for point in curve.points:
+        table.add_row(
+            f"{point.fraction:.0%}",
+            f"{point.accuracy:.2%}",
+            f"{point.recalibrated:.2%}",
+            f"{point.macs:,} ({point.macs / full.macs:.1%})",
+            f"{point.parameter_bytes:,} B",
+        )
+    return table
+
+
+DataDir = Annotated[
+    Path, typer.Option("--data-dir", envvar=DATA_DIR_VARIABLE, help="Folder of fetched data sets.")
+]
+CheckpointDir = Annotated[
+    Path,
+    typer.Option(
+        "--checkpoint-dir",
+        envvar=CHECKPOINT_DIR_VARIABLE,
+        help="Where trained networks are kept; the default is in the user's cache folder.",
+        show_default=False,
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from an unfinished checkpoint.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Remove checkpoints and begin anew.")]
+Threads = Annotated[int, typer.Option("--threads", min=0, help="0 means all cores.")]
+
+
+@app.command()
+def experiment(
+    network: Annotated[str, typer.Option(help=f"One of {', '.join(NETWORKS)}.")],
+    regime_name: Annotated[str, typer.Option("--regime", help=f"One of {', '.join(REGIMES)}.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help=f"One of {', '.join(KNOWN)}, or a folder of IDX files."),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help=f"One of {', '.join(PROFILES)}, or values such as 1,0.8,0.1."),
+    ] = None,
+    ranges: Annotated[
+        str | None, typer.Option(help="Of multi-profile, such as 0-0.2:linear,0.2-1:linear.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of every stage.")] = None,
+    batch: Annotated[int | None, typer.Option()] = None,
+    optimiser: Annotated[str | None, typer.Option(help=f"One of {', '.join(OPTIMISERS)}.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0.0)] = None,
+    schedule: Annotated[str | None, typer.Option(help=f"One of {', '.join(SCHEDULES)}.")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    data_dir: DataDir = Path("data"),
+    checkpoint_dir: CheckpointDir = CHECKPOINT_DIR,
+    resume: Resume = False,
+    restart: Restart = False,
+    threads: Threads = 0,
+) -> None:
+    """Train one of the paper's networks and print its accuracy at 10 to 100% of the channels.
+
+    What is not given is taken from the network's recipe.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    given = {
+        "data": data,
+        "epochs": epochs,
+        "batch": batch,
+        "optimiser": optimiser,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "seed": seed,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    chosen = replace(recipe(network), **changes)  # type: ignore[arg-type]
+    wanted = Experiment(network, regime_name, chosen, profile, ranges)
+    curve = run_experiment(wanted, Places(data_dir, checkpoint_dir, resume, restart))
+    Console().print(curve_table(wanted.name, curve))
+
+
+def run_app(command: typer.Typer) -> None:
+    """Run a command; a user's mistake is one line and its exit status."""
+    try:
+        command()
+    except TaperError as error:
+        console.print(f"error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    run_app(app)
