@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from torch import Tensor
 
+from cloud.training.augment import AUGMENTATIONS
 from cloud.training.catalogue import KNOWN
 from cloud.training.datasets import DATA_DIR_VARIABLE, Dataset, load
 from cloud.training.loop import EpochReport, Trainer, calibration_images
@@ -228,6 +229,8 @@ def experiment(
     batch: Annotated[int | None, typer.Option()] = None,
     optimiser: Annotated[str | None, typer.Option(help=f"One of {', '.join(OPTIMISERS)}.")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0.0)] = None,
+    weight_decay: Annotated[float | None, typer.Option(min=0.0)] = None,
+    augment: Annotated[str | None, typer.Option(help=f"One of {', '.join(AUGMENTATIONS)}.")] = None,
     schedule: Annotated[str | None, typer.Option(help=f"One of {', '.join(SCHEDULES)}.")] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     data_dir: DataDir = Path("data"),
@@ -248,6 +251,8 @@ def experiment(
         "batch": batch,
         "optimiser": optimiser,
         "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "augment": augment,
         "schedule": schedule,
         "seed": seed,
     }
