@@ -9,18 +9,28 @@ import numpy.typing as npt
 
 from shared.bundle import Bundle
 from shared.codec import FeatureCodec
-from shared.errors import InvalidRequestError, UnknownModelError, VersionMismatchError
+from shared.errors import (
+    InvalidRequestError,
+    UnknownModelError,
+    UsageError,
+    VersionMismatchError,
+)
 from shared.packed import CloudHalf
 from shared.protocol import Answer, Request
 
 
 class ServedModel:
-    """One bundle, ready to answer requests. Not safe for use by several threads at once."""
+    """One bundle, ready to answer requests. Not safe for use by several threads at once.
+
+    Raises ``BundleError`` if the bundle has no cloud part.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self._codec = FeatureCodec(bundle)
         self._half = CloudHalf(bundle)
+        for stage in bundle.architecture.cloud:
+            bundle.stage("cloud", stage.name)  # a device's part of a bundle lacks them
 
     @property
     def widest(self) -> int:
@@ -65,6 +75,9 @@ class Models:
     def __init__(self, bundles: Iterable[Bundle]) -> None:
         served = [ServedModel(bundle) for bundle in bundles]
         self._by_name: Mapping[str, ServedModel] = {m.bundle.metadata.name: m for m in served}
+        if len(self._by_name) < len(served):
+            names = ", ".join(model.bundle.metadata.name for model in served)
+            raise UsageError(f"--model: every model needs a name of its own; these are {names}")
         self._default = served[0]
 
     def find(self, name: str) -> ServedModel:

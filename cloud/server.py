@@ -80,7 +80,7 @@ async def run(models: Models, settings: Settings) -> None:
         # The first line on standard output: whoever started the server with port 0 reads it.
         sys.stdout.write(f"listening on {settings.host}:{port}\n")
         sys.stdout.flush()
-        stderr.print(f"models: {', '.join(models.names())}", highlight=False)
+        stderr.print(f"models: {', '.join(models.names())}", markup=False, highlight=False)
         await stop.wait()
         stderr.print("stopping", highlight=False)
 

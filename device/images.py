@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +17,28 @@ from PIL import Image, UnidentifiedImageError
 
 from shared.architecture import Shape
 from shared.errors import ImageError
-from shared.idx import read_idx
+from shared.idx import parse_idx
 from shared.sample import sample_digits
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 IDX_NAMES = (".idx", "-ubyte", ".idx.gz", "-ubyte.gz")
 LARGEST_IMAGE_PIXELS = 64_000_000  # refuse decompression bombs
+
+# What Pillow raises for damaged files, depending on their format.
+UNREADABLE_IMAGE = (
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    struct.error,
+)
+# What numpy raises for damaged files.
+UNREADABLE_ARRAY = (ValueError, EOFError, TypeError, SyntaxError, MemoryError, TokenError)
 
 Images = npt.NDArray[np.uint8]
 
@@ -57,23 +76,23 @@ def read_images(source: str, shape: Shape) -> ImageSet:
         image = _decode(sys.stdin.buffer.read(), "standard input", shape)
         return _fit([image], ("-",), shape)
     path = Path(source)
-    if path.is_dir():
+    if _is_folder(path):
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
             raise ImageError(f"--input: folder {source} has no image files")
         images = [_decode(_read(file), str(file), shape) for file in files]
         return _fit(images, tuple(str(file) for file in files), shape)
     if path.suffix == ".npy":
-        return _from_array(_load_npy(path), source, shape)
+        return _from_array(_load_npy(path, "--input"), source, shape)
     if path.name.endswith(IDX_NAMES):
-        _read(path)
-        return _from_array(read_idx(path), source, shape)
+        return _from_array(_parse_idx(path, "--input"), source, shape)
     return _fit([_decode(_read(path), source, shape)], (source,), shape)
 
 
 def read_labels(path: Path, count: int) -> npt.NDArray[np.int64]:
     """Labels (count,) from an IDX or .npy file; ``ImageError`` if there are more or fewer."""
-    array = _load_npy(path) if path.suffix == ".npy" else read_idx(path)
+    read = _load_npy if path.suffix == ".npy" else _parse_idx
+    array = read(path, "--labels")
     if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
         raise ImageError(
             f"--labels: {path} holds {array.dtype}{array.shape}; {count} whole numbers are needed"
@@ -81,13 +100,20 @@ def read_labels(path: Path, count: int) -> npt.NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def _read(path: Path) -> bytes:
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise ImageError(f"--input: {path} cannot be read ({error.strerror})") from None
+
+
+def _read(path: Path, flag: str = "--input") -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ImageError(f"--input: {path} cannot be read ({error.strerror})") from None
+        raise ImageError(f"{flag}: {path} cannot be read ({error.strerror})") from None
     if not data:
-        raise ImageError(f"--input: {path} is empty")
+        raise ImageError(f"{flag}: {path} is empty")
     return data
 
 
@@ -96,11 +122,13 @@ def _decode(data: bytes, name: str, shape: Shape) -> Images:
     if not data:
         raise ImageError(f"--input: {name} is empty")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > LARGEST_IMAGE_PIXELS:
-                raise ImageError(f"--input: {name} has more than {LARGEST_IMAGE_PIXELS} pixels")
-            converted = image.convert("L" if shape.channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata, of sizes: those are checked here
+            with Image.open(io.BytesIO(data)) as image:
+                if image.width * image.height > LARGEST_IMAGE_PIXELS:
+                    raise ImageError(f"--input: {name} has more than {LARGEST_IMAGE_PIXELS} pixels")
+                converted = image.convert("L" if shape.channels == 1 else "RGB")
+    except UNREADABLE_IMAGE:
         raise ImageError(
             f"--input: {name} is not an image; give PNG, JPEG, WebP, IDX, .npy or a folder"
         ) from None
@@ -108,12 +136,21 @@ def _decode(data: bytes, name: str, shape: Shape) -> Images:
     return array[:, :, None] if array.ndim == 2 else array
 
 
-def _load_npy(path: Path) -> npt.NDArray[np.generic]:
+def _load_npy(path: Path, flag: str) -> npt.NDArray[np.generic]:
+    data = io.BytesIO(_read(path, flag))
     try:
-        array: npt.NDArray[np.generic] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ImageError(f"--input: {path} is no readable .npy file ({error})") from None
+        array: npt.NDArray[np.generic] = np.lib.format.read_array(data, allow_pickle=False)
+    except UNREADABLE_ARRAY:
+        raise ImageError(f"{flag}: {path} is no readable .npy file") from None
     return array
+
+
+def _parse_idx(path: Path, flag: str) -> npt.NDArray[np.uint8]:
+    data = _read(path, flag)
+    try:
+        return parse_idx(data, str(path))
+    except ImageError as error:
+        raise ImageError(f"{flag}: {error}") from None
 
 
 def _from_array(array: npt.NDArray[np.generic], source: str, shape: Shape) -> ImageSet:

@@ -7,14 +7,19 @@ threshold to bits; the last cloud stage gives logits instead of bits.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
-from shared.errors import BundleError
+from shared.errors import BundleError, FractionError
 from shared.fractions import channels, check_levels
 from shared.profiles import PROFILES
+
+# A name goes into tensors' names and into messages of one line.
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+LARGEST_SIZE = 2**16  # of an image's side, of channels, kernels and steps: bounds what a file asks
 
 
 class Kind(str, Enum):
@@ -80,6 +85,10 @@ class Architecture:
         check_levels(self.cloud_levels, "cloud_levels")
         if not self.device or not self.cloud:
             raise BundleError(f"network {self.name}: needs stages on the device and in the cloud")
+        for stages in (self.device, self.cloud):
+            names = [stage.name for stage in stages]
+            if len(set(names)) < len(names):
+                raise BundleError(f"network {self.name}: two stages of one half have the same name")
         shape = self.input_shape
         for stage in (*self.device, *self.cloud):
             _check_stage(stage, shape)
@@ -141,16 +150,20 @@ class Architecture:
         """Read what ``to_json`` wrote; raises ``BundleError`` for anything else."""
         try:
             return cls(
-                name=str(value["name"]),
-                input_shape=Shape(**value["input_shape"]),
-                classes=int(value["classes"]),
+                name=_name(value["name"]),
+                input_shape=Shape(
+                    **{key: _whole(size) for key, size in value["input_shape"].items()}
+                ),
+                classes=_whole(value["classes"]),
                 device=tuple(_stage_from_json(stage) for stage in value["device"]),
                 cloud=tuple(_stage_from_json(stage) for stage in value["cloud"]),
                 device_levels=tuple(float(level) for level in value["device_levels"]),
                 cloud_levels=tuple(float(level) for level in value["cloud_levels"]),
                 exit_head=bool(value["exit_head"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except FractionError as error:
+            raise BundleError(f"network description: {error}") from None
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BundleError(f"network description: cannot be read ({error!r})") from None
 
 
@@ -187,11 +200,23 @@ def _check_stage(stage: Stage, shape: Shape) -> None:
 
 def _stage_from_json(value: dict[str, Any]) -> Stage:
     return Stage(
-        name=str(value["name"]),
+        name=_name(value["name"]),
         kind=Kind(value["kind"]),
-        in_channels=int(value["in_channels"]),
-        out_channels=int(value["out_channels"]),
-        pool=int(value["pool"]),
-        step=int(value["step"]),
+        in_channels=_whole(value["in_channels"]),
+        out_channels=_whole(value["out_channels"]),
+        pool=_whole(value["pool"]),
+        step=_whole(value["step"]),
         profile=str(value["profile"]),
     )
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or NAME.fullmatch(value) is None:
+        raise ValueError(f"{str(value)[:64]!r} is no name of letters, digits, - and _")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= LARGEST_SIZE:
+        raise ValueError(f"{str(value)[:64]!r} is no whole number from 1 to {LARGEST_SIZE}")
+    return value

@@ -32,6 +32,16 @@ CLOUD_GROUPS = ("cloud", "codec")
 
 Array = npt.NDArray[Any]
 
+# What reading values out of a foreign JSON document raises.
+UNREADABLE_JSON = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -172,7 +182,10 @@ def read_bundle(path: Path, groups: Iterable[str] | None = None) -> Bundle:
     """
     where = f"bundle {path}"
     try:
-        if path.stat().st_size > LARGEST_FILE_BYTES:
+        size = path.stat().st_size
+        if not path.is_file():  # a pipe would never end
+            raise BundleError(f"{where}: is not a file")
+        if size > LARGEST_FILE_BYTES:
             raise BundleError(f"{where}: larger than {LARGEST_FILE_BYTES} bytes")
         with safe_open(path, framework="numpy") as file:
             document = (file.metadata() or {}).get(METADATA_KEY)
@@ -183,13 +196,17 @@ def read_bundle(path: Path, groups: Iterable[str] | None = None) -> Bundle:
             tensors = {n: file.get_tensor(n) for n in names if n.split(".", 1)[0] in wanted}
     except OSError as error:
         raise BundleError(f"{where}: cannot be read ({error.strerror or error})") from None
-    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
-        raise BundleError(f"{where}: is no readable safetensors file ({error})") from None
+    except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"{where}: is no readable safetensors file ({reason})") from None
     bundle = Bundle(metadata, tensors)
     for group in wanted:
         if metadata.digests.get(group) != _digest(tensors, group):
             raise BundleError(f"{where}: damaged, the SHA-256 of its {group} tensors is wrong")
-    _check_tensors(bundle, wanted)
+    try:
+        _check_tensors(bundle, wanted)
+    except BundleError as error:
+        raise BundleError(f"{where}: {error}") from None
     return bundle
 
 
@@ -197,23 +214,31 @@ def _parse_metadata(document: str | None, where: str) -> Metadata:
     if document is None:
         raise BundleError(f"{where}: is not a taper bundle (no {METADATA_KEY!r} in its header)")
     try:
-        value = json.loads(document)
-        version = value["format"]
-        if version != FORMAT_VERSION:
-            raise BundleError(
-                f"{where}: has format version {version}; this taper reads version {FORMAT_VERSION}"
-            )
-        return Metadata(
-            name=str(value["name"]),
-            architecture=Architecture.from_json(value["architecture"]),
-            class_names=tuple(str(name) for name in value["class_names"]),
-            accuracy=tuple(tuple(float(v) for v in row) for row in value["accuracy"]),
-            training=dict(value["training"]),
-            digests={str(k): str(v) for k, v in value["digests"].items()},
-            extra=dict(value["extra"]),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        return _metadata_from_json(json.loads(document))
+    except BundleError as error:
+        raise BundleError(f"{where}: {error}") from None
+    except UNREADABLE_JSON as error:
         raise BundleError(f"{where}: its metadata cannot be read ({error!r})") from None
+
+
+def _metadata_from_json(value: Any) -> Metadata:
+    version = value["format"]
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"has format version {str(version)[:40]!r}; this taper reads version {FORMAT_VERSION}"
+        )
+    name = str(value["name"])
+    if not name or not name.isprintable():
+        raise ValueError(f"{name!r} is no name")
+    return Metadata(
+        name=name,
+        architecture=Architecture.from_json(value["architecture"]),
+        class_names=tuple(str(name) for name in value["class_names"]),
+        accuracy=tuple(tuple(float(v) for v in row) for row in value["accuracy"]),
+        training=dict(value["training"]),
+        digests={str(k): str(v) for k, v in value["digests"].items()},
+        extra=dict(value["extra"]),
+    )
 
 
 def _digest(tensors: Mapping[str, Array], group: str) -> str:

@@ -16,10 +16,14 @@ import zstandard
 from shared.architecture import Architecture
 from shared.bits import unused_bits_are_zero
 from shared.bundle import Bundle
-from shared.errors import InvalidRequestError
+from shared.errors import BundleError, InvalidRequestError
 
 DICTIONARY = "zstd"  # name of the dictionary's tensor in a bundle
 COMPRESSION_LEVEL = 19
+# A frame's first byte when nothing optional is in it: no sizes, no checksum, no dictionary id. Only
+# such frames are read: zstd would allocate whatever size a frame declares.
+PLAIN_FRAME = b"\0"
+LARGEST_WINDOW_BYTES = 2**20  # what decoding may take besides its output
 # Values of sample counts that a receiver accepts: bounds what one request can make it allocate.
 LARGEST_BATCH = 1024
 
@@ -42,7 +46,10 @@ class Frame:
 
 
 class FeatureCodec:
-    """Encoder and decoder for the bits of one model. For one thread at a time."""
+    """Encoder and decoder for the bits of one model. For one thread at a time.
+
+    Raises ``BundleError`` if a dictionary of the bundle is none.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         self._architecture: Architecture = bundle.architecture
@@ -101,6 +108,8 @@ class _Level:
         self._decompressor: zstandard.ZstdDecompressor | None = None
         if dictionary is None or not dictionary.size:
             return
+        if dictionary.dtype != np.uint8:
+            raise BundleError(f"bundle: a codec dictionary is {dictionary.dtype}, must be uint8")
         data = zstandard.ZstdCompressionDict(dictionary.tobytes())
         # Small frames: every byte of a header counts, and gRPC already guards against bit errors.
         parameters = zstandard.ZstdCompressionParameters.from_level(
@@ -114,8 +123,14 @@ class _Level:
         )
         self._compressor = zstandard.ZstdCompressor(dict_data=data, compression_params=parameters)
         self._decompressor = zstandard.ZstdDecompressor(
-            dict_data=data, format=zstandard.FORMAT_ZSTD1_MAGICLESS
+            dict_data=data,
+            max_window_size=LARGEST_WINDOW_BYTES,
+            format=zstandard.FORMAT_ZSTD1_MAGICLESS,
         )
+        try:
+            self.decompress(self._compressor.compress(bytes(size)), size)
+        except (zstandard.ZstdError, InvalidRequestError):
+            raise BundleError("bundle: a codec dictionary cannot be used by zstd") from None
 
     def compress(self, raw: bytes) -> bytes | None:
         return None if self._compressor is None else self._compressor.compress(raw)
@@ -123,6 +138,10 @@ class _Level:
     def decompress(self, payload: bytes, size: int) -> bytes:
         if self._decompressor is None:
             raise InvalidRequestError("encoding: this level has no dictionary; send RAW")
+        if not payload.startswith(PLAIN_FRAME):
+            raise InvalidRequestError(
+                "payload: a zstd frame must have none of the optional fields in its header"
+            )
         try:
             return self._decompressor.decompress(
                 payload, max_output_size=size, allow_extra_data=False

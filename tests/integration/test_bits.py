@@ -1,0 +1,144 @@
+"""The packed runtime gives the same bits as torch: 1,000 real images, every level, every stage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from cloud.training.architectures import compact, paper
+from cloud.training.catalogue import KNOWN
+from cloud.training.datasets import Dataset, fetch, load
+from cloud.training.export import export
+from shared.architecture import Architecture, Kind, Shape, Stage
+from shared.bits import pack
+from shared.bundle import Bundle
+from shared.networks.binarynet import BinaryNet
+from shared.packed import CloudHalf, DeviceHalf, kernels
+
+IMAGES = 1000
+GREY = Shape(28, 28, 1)
+
+
+@pytest.fixture(scope="session")
+def mnist(data_dir: Path) -> Dataset:
+    """The real MNIST test set, fetched if it is not there."""
+    with Progress(console=Console(stderr=True), disable=True) as progress:
+        fetch("mnist", KNOWN["mnist"], data_dir, progress)
+    return load("mnist", data_dir, "test")
+
+
+def odd() -> Architecture:
+    """Odd widths, odd map sizes, another profile for every layer, an exit head."""
+    return Architecture(
+        name="odd",
+        input_shape=GREY,
+        classes=10,
+        device=(
+            Stage("conv1", Kind.IMAGE_CONV, 1, 12, pool=3, step=4),
+            Stage("conv2", Kind.BINARY_CONV, 12, 21, step=8, profile="harmonic"),
+            Stage("conv3", Kind.BINARY_CONV, 21, 11, step=1, profile="half-exp"),
+        ),
+        cloud=(
+            Stage("conv4", Kind.BINARY_CONV, 11, 40, pool=2, profile="all-one"),
+            Stage("conv5", Kind.BINARY_CONV, 40, 17, step=3),
+            Stage("linear1", Kind.BINARY_LINEAR, 17, 24, profile="linear"),
+            Stage("classify", Kind.BINARY_LINEAR, 24, 10),
+        ),
+        device_levels=(0.2, 0.6, 1.0),
+        cloud_levels=(0.3, 1.0),
+        exit_head=True,
+    )
+
+
+def made(architecture: Architecture, data: Dataset) -> tuple[BinaryNet, Bundle]:
+    """A network with random weights, scales of both signs, real statistics; and its bundle."""
+    torch.manual_seed(7)
+    net = BinaryNet(architecture)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith(("norm.weight", "norm.bias")):
+                parameter.normal_()
+        images = torch.from_numpy(data.images[:512]).permute(0, 3, 1, 2).float()
+        net.eval()
+        net.calibrate(images)
+    small = replace(data, images=data.images[:200], labels=data.labels[:200])
+    return net, export(net, architecture.name, small, small, {})
+
+
+def channel_last(bits: torch.Tensor) -> npt.NDArray[np.bool_]:
+    """-1/+1 (B, C, H, W) -> truth values (B, H, W, C)."""
+    return (bits > 0).permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "count"),
+    [(paper(GREY, 10), IMAGES), (compact(GREY, 10), 100), (odd(), 300)],
+    ids=["paper", "compact", "odd"],
+)
+def test_every_stage_and_level(architecture: Architecture, count: int, mnist: Dataset) -> None:
+    net, bundle = made(architecture, mnist)
+    images = mnist.images[:count]
+    tensor = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    device, cloud = DeviceHalf(bundle), CloudHalf(bundle)
+    with torch.no_grad():
+        sums = net.image_sums(tensor)
+        for level in range(len(architecture.device_levels)):
+            trace = net.device_trace(sums, level)
+            for theirs, ours in zip(trace, device.trace(images, level), strict=True):
+                assert np.array_equal(channel_last(theirs), ours)
+            packed = pack(channel_last(trace[-1]).reshape(count, -1))
+            for kernel in kernels.available():
+                found = DeviceHalf(bundle, kernel).run(images, level)
+                assert np.array_equal(found, packed), kernel
+            if net.exit is not None:
+                expected = net.forward_exit(trace[-1], level).numpy()
+                found_exit = device.exit_logits(packed, level)
+                np.testing.assert_allclose(found_exit, expected, rtol=1e-4, atol=1e-4)
+            for cloud_level in range(len(architecture.cloud_levels)):
+                *stages, logits = net.cloud_trace(trace[-1], level, cloud_level)
+                *bits, _ = cloud.trace(packed, level, cloud_level)
+                for theirs, ours in zip(stages, bits, strict=True):
+                    assert np.array_equal(channel_last(theirs), ours)
+                answers = [
+                    CloudHalf(bundle, kernel).run(packed, level, cloud_level)
+                    for kernel in kernels.available()
+                ]
+                for answer in answers:
+                    assert np.array_equal(answer, answers[0])
+                np.testing.assert_allclose(answers[0], logits, rtol=1e-4, atol=1e-4)
+
+
+def test_last_sums_are_the_integers_of_torch(mnist: Dataset) -> None:
+    architecture = paper(GREY, 10)
+    net, bundle = made(architecture, mnist)
+    tensor = torch.from_numpy(mnist.images[:IMAGES]).permute(0, 3, 1, 2).float()
+    cloud = CloudHalf(bundle)
+    last = net.cloud[-1]
+    with torch.no_grad():
+        for level in range(len(architecture.device_levels)):
+            bits = net.forward_device(tensor, level)
+            packed = pack(channel_last(bits).reshape(IMAGES, -1))
+            *_, before, _ = net.cloud_trace(bits, level, 0)
+            theirs = last.sums(before, 10).flatten(1).numpy()  # type: ignore[operator]
+            ours = cloud.trace(packed, level, 0)[-1].reshape(IMAGES, 10)
+            assert np.array_equal(theirs, ours)
+
+
+def test_shipped_bundle_meets_its_floors(bundle: Bundle, mnist: Dataset) -> None:
+    floors = {(1.0, 1.0): 0.975, (0.3, 1.0): 0.95, (0.125, 0.25): 0.90}
+    architecture = bundle.architecture
+    for (fraction, cloud_fraction), floor in floors.items():
+        level = architecture.device_levels.index(fraction)
+        cloud_level = architecture.cloud_levels.index(cloud_fraction)
+        features = DeviceHalf(bundle).run(mnist.images, level)
+        logits = CloudHalf(bundle).run(features, level, cloud_level)
+        accuracy = float((logits.argmax(axis=1) == mnist.labels).mean())
+        assert accuracy >= floor
+        assert accuracy == bundle.metadata.accuracy[level][cloud_level]
