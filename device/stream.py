@@ -57,22 +57,39 @@ class Stream:
         self._named = ("", "")
         self._pending: dict[int, asyncio.Future[Response]] = {}
         self._writing = asyncio.Lock()
+        self._blocked: asyncio.Future[Response] | None = None  # whose request is being written
 
-    async def exchange(self, request: Request) -> Response:
-        """Send ``request`` and wait for its answer; ``StreamLostError`` if the stream ends.
+    async def exchange(self, request: Request, deadline_s: float) -> Response:
+        """Send ``request`` and wait for its answer, until ``deadline_s`` on the loop's clock.
 
-        Cancelled while it waits, it only forgets the answer.
+        Raises ``StreamLostError`` if the stream ends, ``TimeoutError`` when time is up. Cancelled
+        while it waits, it only forgets the answer.
         """
         if self.loss is not None:
             raise StreamLostError(self.loss)
-        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Response] = loop.create_future()
         self._pending[request.id] = answer
+        # A bare timer: ``asyncio.timeout`` would cost a tenth of the whole exchange.
+        timer = loop.call_at(deadline_s, self._expire, answer)
         try:
             async with self._writing:
+                self._blocked = answer
                 await self._write(request)
+                self._blocked = None
             return await answer
         finally:
+            timer.cancel()
             del self._pending[request.id]
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # nobody may have come to wait for it
+
+    def _expire(self, answer: asyncio.Future[Response]) -> None:
+        if not answer.done():
+            answer.set_exception(TimeoutError())
+        if self._blocked is answer:
+            # The network takes nothing any more, and an unfinished message spoils the stream.
+            self.abort()
 
     async def _write(self, request: Request) -> None:
         message = request_to_message(request)
