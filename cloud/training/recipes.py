@@ -103,7 +103,7 @@ NETWORKS: dict[str, tuple[Maker, Recipe]] = {
             bfloat16=True,
         ),
     ),
-    "binarynet": (binarynet, Recipe("mnist", 20, 256, "adam", 0.003, "one-cycle")),
+    "binarynet": (binarynet, Recipe("mnist", 15, 256, "adam", 0.003, "one-cycle")),
 }
 
 
