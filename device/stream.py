@@ -102,6 +102,10 @@ class Stream:
             await self._call.write(message)
         except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
             raise StreamLostError(self.loss or self._loss_by(error)) from None
+        except asyncio.CancelledError:
+            if _task_is_cancelled():
+                raise
+            raise StreamLostError(self.loss or self._given_up()) from None
         self._named = name
 
     async def read(self) -> Loss:
@@ -128,6 +132,10 @@ class Stream:
                     waiting.set_result(response)
         except grpc.aio.AioRpcError as error:
             loss = self._loss_by(error)
+        except asyncio.CancelledError:
+            if _task_is_cancelled():
+                raise
+            loss = self._given_up()
         self._end(loss)
         return loss
 
@@ -148,6 +156,9 @@ class Stream:
             if not waiting.done():
                 waiting.set_exception(StreamLostError(self.loss))
 
+    def _given_up(self) -> Loss:
+        return Loss(LinkError(f"server {self.address}: the connection was given up"))
+
     async def _pushback(self) -> str | bytes | None:
         trailing = await self._call.trailing_metadata()
         return dict(trailing or ()).get(PUSHBACK_KEY)
@@ -167,3 +178,9 @@ class Stream:
             return Loss(LinkError(text), pushback_s(pushback), final=True)
         text = f"server {self.address}: connection lost{said}"
         return Loss(LinkError(text), pushback_s(pushback))
+
+
+def _task_is_cancelled() -> bool:
+    """Whether a ``CancelledError`` means this task, and not a gRPC call that we gave up."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
