@@ -1,0 +1,408 @@
+"""The split client: local exits, outages, the spool, coalescing, models over the air."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from device import Settings, SplitClient, SyncSplitClient
+from device.battery import FixedBattery
+from device.channel import Security
+from device.link import Link
+from device.model_store import ModelStore
+from device.outbox import LateAnswer
+from device.pipeline import Pipeline
+from device.settings import ModelSettings, SpoolSettings
+from device.spool import Spool
+from shared.bundle import DEVICE_GROUPS, Bundle, serialise, write_bundle
+from shared.errors import (
+    BundleError,
+    LinkError,
+    SpooledError,
+    UnknownModelError,
+    VersionMismatchError,
+)
+from shared.packed import DeviceHalf
+from shared.protocol import Hints, Request, Response
+from tests.clouds import Cloud, free_port, images, labels, serve, tiny_bundle, until
+
+BUNDLE = tiny_bundle()
+HEADLESS = tiny_bundle(exit_head=False)
+PICTURES = images(60)
+
+
+def settings(*servers: str, **changes: Any) -> Settings:
+    """Settings for a test: the whole network, everything to the cloud, short times."""
+    plain = Settings(servers=servers, fraction="1.0", use_exit=False, wait_s=5.0, timeout_s=5.0)
+    return replace(plain, **changes)
+
+
+def expected_here(bundle: Bundle, level: int) -> list[int]:
+    """What the exit head says of all pictures."""
+    half = DeviceHalf(bundle)
+    found: list[int] = half.exit_logits(half.run(PICTURES, level), level).argmax(axis=1).tolist()
+    return found
+
+
+async def test_answers_of_the_cloud() -> None:
+    cloud = Cloud(BUNDLE)
+    async with serve(cloud) as address, SplitClient(settings(address), bundle=BUNDLE) as client:
+        results = [await client.classify(image, i) for i, image in enumerate(PICTURES)]
+    assert [result.label for result in results] == labels(BUNDLE, cloud.seen)
+    assert {result.source for result in results} == {"cloud"}
+    assert [result.index for result in results] == list(range(60))
+    assert all(result.latency_ms >= result.device_ms + result.encode_ms for result in results)
+    assert cloud.streams == 1
+
+
+async def test_wrong_shape_is_refused_here() -> None:
+    async with (
+        serve(Cloud(BUNDLE)) as address,
+        SplitClient(settings(address), bundle=BUNDLE) as client,
+    ):
+        with pytest.raises(ValueError, match="images"):
+            await client.classify(np.zeros((9, 8, 1), np.uint8))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
+async def test_confident_samples_stay_on_the_device(threshold: float) -> None:
+    cloud = Cloud(BUNDLE)
+    chosen = settings("", use_exit=True, exit_threshold=threshold)
+    here = expected_here(BUNDLE, 2)
+    async with serve(cloud) as address:
+        chosen = replace(chosen, servers=(address,))
+        async with SplitClient(chosen, bundle=BUNDLE) as client:
+            results = [await client.classify(image, i) for i, image in enumerate(PICTURES)]
+    for result in results:
+        assert (result.source == "device") == ((result.confidence or 0) >= threshold)
+        if result.source == "device":
+            assert result.label == here[result.index]
+            assert result.payload_bytes == 0
+    assert len(cloud.seen) == sum(result.source == "cloud" for result in results)
+
+
+async def test_default_threshold_is_the_bundles_and_no_head_is_no_exit() -> None:
+    async with (
+        serve(Cloud(BUNDLE)) as address,
+        SplitClient(settings(address, use_exit=True), bundle=BUNDLE) as client,
+    ):
+        results = [await client.classify(image) for image in PICTURES]
+    for result in results:
+        assert (result.source == "device") == ((result.confidence or 0) >= 0.9)
+    async with serve(Cloud(HEADLESS)) as address:
+        chosen = settings(address, use_exit=True, exit_threshold=0.0)
+        async with SplitClient(chosen, bundle=HEADLESS) as client:
+            assert (await client.classify(PICTURES[0])).source == "cloud"
+
+
+async def test_outage_is_bridged_by_the_exit_head() -> None:
+    port, cloud = free_port(), Cloud(BUNDLE)
+    here = expected_here(BUNDLE, 2)
+    async with serve(cloud, port) as address:
+        client = await SplitClient(settings(address, top_k=2), bundle=BUNDLE).__aenter__()
+        assert (await client.classify(PICTURES[0])).source == "cloud"
+    await until(lambda: client.link.away)
+    for index in range(5):
+        result = await client.classify(PICTURES[index], index)
+        assert (result.source, result.label) == ("device", here[index])
+        assert result.confidence is not None
+        assert result.candidates[0] == (result.label, result.confidence)
+        assert len(result.candidates) == 2
+    async with serve(cloud, port):
+        await until(lambda: not client.link.away)
+        assert (await client.classify(PICTURES[0])).source == "cloud"
+    await client.__aexit__(None, None, None)
+
+
+async def test_outage_without_head_or_spool_is_an_error() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    chosen = settings(address, start_offline=True, timeout_s=0.3)
+    async with SplitClient(chosen, bundle=HEADLESS) as client:
+        with pytest.raises(LinkError, match=address):
+            await client.classify(PICTURES[0])
+
+
+@pytest.mark.parametrize("bundle", [BUNDLE, HEADLESS], ids=["exit head", "no exit head"])
+async def test_spool_keeps_samples_through_an_outage(bundle: Bundle, tmp_path: Path) -> None:
+    port, cloud = free_port(), Cloud(bundle)
+    late: list[LateAnswer] = []
+    chosen = settings(f"127.0.0.1:{port}", spool=SpoolSettings(tmp_path / "s.db"))
+    async with SplitClient(chosen, bundle=bundle, on_late=late.append) as client:
+        for index in range(10):
+            if bundle.architecture.exit_head:
+                result = await client.classify(PICTURES[index], index)
+                assert (result.source, result.kept) == ("device", True)
+            else:
+                with pytest.raises(SpooledError, match="waits in the spool"):
+                    await client.classify(PICTURES[index], index)
+        async with serve(cloud, port):
+            assert await client.drain(10.0) == 0
+            assert client.late_answers == 10
+    assert [answer.label for answer in late] == labels(bundle, cloud.seen)
+    assert [answer.number for answer in late] == list(range(1, 11))
+
+
+async def test_spool_outlives_the_process_and_nothing_confirmed_is_sent_again(
+    tmp_path: Path,
+) -> None:
+    port, cloud = free_port(), Cloud(BUNDLE)
+    chosen = settings(f"127.0.0.1:{port}", spool=SpoolSettings(tmp_path / "s.db"))
+    async with SplitClient(chosen, bundle=BUNDLE) as client:
+        for index in range(5):
+            await client.classify(PICTURES[index], index)
+    async with serve(cloud, port), SplitClient(chosen, bundle=BUNDLE) as client:
+        assert (await client.classify(PICTURES[5], 5)).source == "cloud"
+        assert await client.drain(10.0) == 0
+    assert sum(request.frame.samples for request in cloud.seen) == 6
+    async with serve(cloud, port), SplitClient(chosen, bundle=BUNDLE) as client:
+        assert await client.drain(1.0) == 0
+    assert sum(request.frame.samples for request in cloud.seen) == 6
+
+
+async def test_full_spool_still_answers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    chosen = settings(f"127.0.0.1:{free_port()}", spool=SpoolSettings(tmp_path / "s.db", 3))
+    with caplog.at_level(logging.WARNING):
+        async with SplitClient(chosen, bundle=BUNDLE) as client:
+            kept = [(await client.classify(image)).kept for image in PICTURES[:5]]
+    assert kept == [True, True, True, False, False]
+    assert caplog.text.count("new samples are not kept") == 1
+
+
+async def test_spooled_sample_that_no_server_takes_is_set_aside(tmp_path: Path) -> None:
+    port = free_port()
+    chosen = settings(f"127.0.0.1:{port}", spool=SpoolSettings(tmp_path / "s.db"))
+    async with SplitClient(chosen, bundle=BUNDLE) as client:
+        for image in PICTURES[:3]:
+            await client.classify(image)
+        async with serve(Cloud(tiny_bundle(seed=1)), port):  # another version of the model
+            assert await client.drain(10.0) == 0
+    with Spool(tmp_path / "s.db") as spool:
+        assert len(spool.refused()) == 3
+        assert "this server has" in spool.refused()[0][1]
+
+
+async def test_coalesced_samples_share_requests() -> None:
+    cloud = Cloud(BUNDLE)
+    async with (
+        serve(cloud) as address,
+        SplitClient(settings(address, max_wait_s=0.2), bundle=BUNDLE) as client,
+    ):
+        work = [client.classify(image, i) for i, image in enumerate(PICTURES)]
+        results = await asyncio.gather(*work)
+        assert len(cloud.seen) == 1
+        alone = await client.classify(PICTURES[0])
+        assert alone.latency_ms >= 190
+        slow = asyncio.create_task(client.classify(PICTURES[0]))
+        await asyncio.sleep(0.01)
+        client.flush()
+        assert (await slow).latency_ms < 150
+    assert [result.label for result in results] == labels(BUNDLE, cloud.seen[:1])
+
+
+async def test_server_may_suggest_a_narrower_level() -> None:
+    async def hint(request: Request) -> Response:
+        return replace(Cloud(BUNDLE).answer(request), hints=Hints(1.5, 0))
+
+    async with serve(Cloud(BUNDLE, hint)) as address:
+        chosen = settings(address, fraction="linear")
+        battery = FixedBattery(100)
+        async with SplitClient(chosen, bundle=BUNDLE, battery=battery) as client:
+            fractions = [(await client.classify(image)).fraction for image in PICTURES[:3]]
+        async with SplitClient(settings(address), bundle=BUNDLE) as client:
+            pinned = [(await client.classify(image)).fraction for image in PICTURES[:2]]
+    assert fractions == [1.0, 0.25, 0.25]
+    assert pinned == [1.0, 1.0]
+
+
+async def test_auto_explains_itself() -> None:
+    reasons: list[str] = []
+    async with serve(Cloud(BUNDLE)) as address:
+        chosen = settings(address, fraction="auto", use_exit=True, min_accuracy=0.95)
+        client = SplitClient(
+            chosen,
+            bundle=BUNDLE,
+            battery=FixedBattery(50),
+            on_decision=lambda decision: reasons.append(decision.reason),
+        )
+        async with client:
+            await client.classify(PICTURES[0])
+    assert reasons
+    assert reasons[0].startswith("auto: fraction ")
+
+
+async def test_answer_that_does_not_fit_the_model() -> None:
+    async def odd(request: Request) -> Response:
+        return replace(Cloud(HEADLESS).answer(request), answers=())
+
+    async with (
+        serve(Cloud(HEADLESS, odd)) as address,
+        SplitClient(settings(address), bundle=HEADLESS) as client,
+    ):
+        with pytest.raises(LinkError, match="does not fit the model"):
+            await client.classify(PICTURES[0])
+
+
+async def test_server_with_another_version() -> None:
+    async with (
+        serve(Cloud(tiny_bundle(seed=1, exit_head=False))) as address,
+        SplitClient(settings(address), bundle=HEADLESS) as client,
+    ):
+        with pytest.raises(VersionMismatchError, match="this server has"):
+            await client.classify(PICTURES[0])
+
+
+def over_the_air(address: str, folder: Path, poll_s: float = 60.0) -> Settings:
+    return settings(address, model=ModelSettings("tiny", True, folder, poll_s))
+
+
+async def test_model_comes_from_the_server_and_is_kept(tmp_path: Path) -> None:
+    port, cloud = free_port(), Cloud(BUNDLE)
+    async with (
+        serve(cloud, port) as address,
+        SplitClient(over_the_air(address, tmp_path)) as client,
+    ):
+        assert (await client.classify(PICTURES[0])).source == "cloud"
+        assert client.bundle.metadata.version == BUNDLE.metadata.version
+    chosen = replace(over_the_air(f"127.0.0.1:{port}", tmp_path), start_offline=True)
+    async with SplitClient(chosen) as client:  # no server: the kept copy does
+        assert (await client.classify(PICTURES[0])).source == "device"
+
+
+async def test_model_is_updated_between_two_samples(tmp_path: Path) -> None:
+    cloud, newer = Cloud(BUNDLE), tiny_bundle(seed=1)
+    async with serve(cloud) as address, SplitClient(over_the_air(address, tmp_path)) as client:
+        await client.classify(PICTURES[0])
+        cloud.bundle = newer
+        cloud.seen.clear()
+        first = await client.classify(PICTURES[1])  # refused: the server has moved on
+        assert first.source == "device"
+        await until(lambda: client.bundle.metadata.version == newer.metadata.version)
+        result = await client.classify(PICTURES[1])
+        assert (result.source, [result.label]) == ("cloud", labels(newer, cloud.seen[1:]))
+
+
+async def test_update_that_fails_its_self_check_is_rolled_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud, bad = Cloud(BUNDLE), tiny_bundle(seed=2)
+
+    def check(bundle: Bundle) -> None:
+        if bundle.metadata.version == bad.metadata.version:
+            raise BundleError("model tiny: level 1 gives other bits than it should")
+        Pipeline(bundle).check()
+
+    async with serve(cloud) as address:
+        store = ModelStore(tmp_path, "tiny", [address], Security(), check)
+        first = await store.first()
+        cloud.bundle = bad
+        with caplog.at_level(logging.WARNING):
+            assert await store.newer(first.metadata.version) is None
+            assert await store.newer(first.metadata.version) is None  # not even fetched again
+        assert caplog.text.count("is not used") == 1
+        kept = store.local()
+        assert kept is not None
+        assert kept.metadata.version == BUNDLE.metadata.version
+        cloud.bundle = tiny_bundle(seed=3)
+        newest = await store.newer(first.metadata.version)
+        assert newest is not None
+        rolled = store.roll_back(newest.metadata.version)
+        assert rolled is not None
+        assert rolled.metadata.version == BUNDLE.metadata.version
+
+
+async def test_broken_transfer_is_resumed(tmp_path: Path) -> None:
+    offsets: list[int] = []
+
+    class Recording(Cloud):
+        async def GetDevicePart(self, request: Any, context: Any) -> Any:  # noqa: N802
+            offsets.append(request.offset)
+            async for part in super().GetDevicePart(request, context):
+                yield part
+
+    data = serialise(BUNDLE, DEVICE_GROUPS)
+    (tmp_path / f"tiny.{BUNDLE.metadata.version[:16]}.part").write_bytes(data[:1000])
+    async with serve(Recording(BUNDLE)) as address:
+        store = ModelStore(tmp_path, "tiny", [address], Security(), lambda _: None)
+        assert (await store.first()).metadata.version == BUNDLE.metadata.version
+    assert offsets == [1000]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda part: setattr(part, "chunk", part.chunk[:-1] + b"x"),
+        lambda part: setattr(part, "chunk", part.chunk[:500]),
+        lambda part: setattr(part, "sha256", "0" * 64),
+        lambda part: setattr(part, "total_bytes", 2**40),
+        lambda part: setattr(part, "chunk", part.chunk * 2),
+    ],
+)
+async def test_damaged_model_is_not_used(tmp_path: Path, spoil: Callable[[Any], None]) -> None:
+    class Spoiling(Cloud):
+        async def GetDevicePart(self, request: Any, context: Any) -> Any:  # noqa: N802
+            async for part in super().GetDevicePart(request, context):
+                spoil(part)
+                yield part
+
+    async with serve(Spoiling(BUNDLE)) as address:
+        store = ModelStore(tmp_path, "tiny", [address], Security(), lambda _: None)
+        with pytest.raises((LinkError, BundleError)):
+            await store.first()
+    assert store.local() is None
+
+
+async def test_damaged_kept_copy_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    write_bundle(BUNDLE, tmp_path / "tiny.previous.safetensors")
+    (tmp_path / "tiny.safetensors").write_bytes(b"half a file")
+    kept = ModelStore(tmp_path, "tiny", ["localhost:1"], Security(), lambda _: None).local()
+    assert kept is not None
+    assert kept.metadata.version == BUNDLE.metadata.version
+
+
+async def test_model_that_the_server_does_not_have(tmp_path: Path) -> None:
+    class Empty(Cloud):
+        async def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+            await context.abort(grpc.StatusCode.NOT_FOUND, "this server has mnist")
+
+    async with serve(Empty(BUNDLE)) as address:
+        with pytest.raises(UnknownModelError, match="this server has mnist"):
+            async with SplitClient(over_the_air(address, tmp_path)):
+                pass
+
+
+async def test_sync_twin() -> None:
+    def work(address: str) -> list[str]:
+        with SyncSplitClient(settings(address), bundle=BUNDLE) as client:
+            assert client.drain(1.0) == 0
+            return [client.classify(image).source for image in PICTURES[:3]]
+
+    async with serve(Cloud(BUNDLE)) as address:
+        assert await asyncio.to_thread(work, address) == ["cloud"] * 3
+    with pytest.raises(LinkError, match="could not be reached"):
+        await asyncio.to_thread(work_unreachable)
+
+
+def work_unreachable() -> None:
+    chosen = settings(f"127.0.0.1:{free_port()}", wait_s=0.1)
+    with SyncSplitClient(chosen, bundle=BUNDLE):
+        pass
+
+
+def test_self_check_finds_a_model_that_gives_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Pipeline(BUNDLE)
+    pipeline.check()
+    monkeypatch.setattr(pipeline._half, "run", lambda *_: np.zeros((1, 16), np.uint8))
+    with pytest.raises(BundleError, match="other bits"):
+        pipeline.check()
+
+
+def test_link_is_exported_for_users_of_the_old_name() -> None:
+    assert Link(["localhost:1"]).server == "localhost:1"
