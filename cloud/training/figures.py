@@ -128,6 +128,7 @@ def draw(name: str, curves: Mapping[str, Curve], folder: Path) -> list[Path]:
         axes = figure.subplots()
         for line, curve in curves.items():
             _draw_curve(axes, line, entry.lines[line].colour, curve)
+        axes.plot([], [], ":", c="black", lw=1, label="norms recalibrated")
         first = next(iter(curves.values()))
         axes.set_title(f"{entry.title}, {first.test_images:,} test images")
         axes.set_xlabel("channels, %")
@@ -158,6 +159,5 @@ def _draw_curve(axes: Axes, line: str, colour: str, curve: Curve) -> None:
         axes.plot(x, [100 * point.accuracy for point in inside], "o-", c=colour, label=label)
         if len(curve.settings["levels"]) == len(curve.settings["ranges"]):
             measured = [100 * point.recalibrated for point in inside]
-            again = None if label is None else f"{line}, norms recalibrated"
-            axes.plot(x, measured, ":", c=colour, lw=1, label=again)
+            axes.plot(x, measured, ":", c=colour, lw=1)
         label = None

@@ -73,7 +73,7 @@ def binarynet(shape: Shape, classes: int, scheme: Scheme) -> BinarizedNetwork:
 
 
 NETWORKS: dict[str, tuple[Maker, Recipe]] = {
-    "mlp": (mlp, Recipe("mnist", 40, 128, "sgd", 0.05, "one-cycle")),
+    "mlp": (mlp, Recipe("mnist", 40, 128, "sgd", 0.05, "one-cycle", weight_decay=5e-4)),
     "vgg16": (
         vgg16,
         Recipe(
