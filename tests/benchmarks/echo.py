@@ -29,7 +29,7 @@ async def _stream(requests: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes
 async def serve() -> None:
     """Serve on a free loopback port, told on standard output, until the process is ended."""
     server = grpc.aio.server()
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "Stream": grpc.stream_stream_rpc_method_handler(_stream),
         "Unary": grpc.unary_unary_rpc_method_handler(_unary),
     }
