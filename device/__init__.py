@@ -9,14 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from device.sample import SampleResult
     from device.settings import Settings
-    from device.split import SampleResult, SplitClient
+    from device.split import SplitClient
     from device.sync import SyncSplitClient
 
 __all__ = ["SampleResult", "Settings", "SplitClient", "SyncSplitClient"]
 
 _HOMES = {
-    "SampleResult": "device.split",
+    "SampleResult": "device.sample",
     "Settings": "device.settings",
     "SplitClient": "device.split",
     "SyncSplitClient": "device.sync",

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from device.energy import EnergyModel
-from device.options import ALWAYS, Conditions, LevelTable, Option, all_options, frontier
+from device.exits import ALWAYS
+from device.options import Conditions, LevelTable, Option, all_options, frontier
 from device.policy import Decision, Situation
-from device.recharge import DAY_S, HOUR_S
+from device.recharge import DAY_S
 from shared.errors import UsageError
 
-UNITS_S = {"s": 1.0, "m": 60.0, "h": HOUR_S, "d": DAY_S, "w": 7 * DAY_S}
 # A change must pay: the budget has to lie this share beyond what the change needs.
 MARGIN = 0.03
 DWELLS = 1000  # a choice stays for this part of the lifetime, unless the battery cannot carry it
@@ -34,15 +33,6 @@ class Goal:
                 f"--min-accuracy: {self.min_accuracy:g} is not allowed; "
                 "give a share above 0, up to 1, e.g. 0.985"
             )
-
-
-def parse_duration(text: str, flag: str = "--lifetime") -> float:
-    """Seconds in a text such as ``7d``, ``36h`` or ``90m``; ``UsageError`` names ``flag``."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip())
-    seconds = float(match[1]) * UNITS_S[match[2]] if match else 0.0
-    if seconds <= 0:
-        raise UsageError(f"{flag}: {text!r} is not allowed; give a time such as 7d, 36h or 90m")
-    return seconds
 
 
 def sustainable_w(

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from device.images import ImageSet, read_images, read_labels, sample_images
-from device.split import SampleResult, SplitClient
+from device.sample import SampleResult
+from device.split import SplitClient
 from shared.architecture import Shape
 from shared.errors import SpooledError, TaperError
 

@@ -10,20 +10,23 @@ import sys
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from device.auto import parse_duration
 from device.batch import Run, classify_all
 from device.channel import Security
+from device.clock import parse_duration
 from device.hardware import HARDWARE, PI_WIFI, WATT_HOUR_J, find_hardware
-from device.outbox import LateAnswer
 from device.policy import Decision
+from device.sample import SampleResult
 from device.settings import AUTO, ModelSettings, Settings, SpoolSettings
-from device.split import SampleResult, SplitClient
+from device.split import SplitClient
 from shared.bundles import DEFAULT_MODEL
 from shared.errors import TaperError, UsageError
+
+if TYPE_CHECKING:
+    from device.outbox import LateAnswer
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 

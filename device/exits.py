@@ -11,6 +11,8 @@ from shared.bundle import Bundle
 from shared.errors import BundleError, UsageError
 
 METADATA_KEY = "exit"  # in a bundle's ``extra``
+NEVER = 2.0  # an exit threshold that no confidence reaches
+ALWAYS = 0.0  # one that every confidence reaches
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import struct
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,6 @@ from tokenize import TokenError
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
 from shared.architecture import Shape
 from shared.errors import ImageError
@@ -22,21 +19,6 @@ from shared.sample import sample_digits
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 IDX_NAMES = (".idx", "-ubyte", ".idx.gz", "-ubyte.gz")
-LARGEST_IMAGE_PIXELS = 64_000_000  # refuse decompression bombs
-
-# What Pillow raises for damaged files, depending on their format.
-UNREADABLE_IMAGE = (
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    struct.error,
-)
 # What numpy raises for damaged files.
 UNREADABLE_ARRAY = (ValueError, EOFError, TypeError, SyntaxError, MemoryError, TokenError)
 
@@ -121,19 +103,10 @@ def _decode(data: bytes, name: str, shape: Shape) -> Images:
     """One image as (H, W, C) in the colours of ``shape``."""
     if not data:
         raise ImageError(f"--input: {name} is empty")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata, of sizes: those are checked here
-            with Image.open(io.BytesIO(data)) as image:
-                if image.width * image.height > LARGEST_IMAGE_PIXELS:
-                    raise ImageError(f"--input: {name} has more than {LARGEST_IMAGE_PIXELS} pixels")
-                converted = image.convert("L" if shape.channels == 1 else "RGB")
-    except UNREADABLE_IMAGE:
-        raise ImageError(
-            f"--input: {name} is not an image; give PNG, JPEG, WebP, IDX, .npy or a folder"
-        ) from None
-    array = np.asarray(converted)
-    return array[:, :, None] if array.ndim == 2 else array
+    # Here, since Pillow costs time and memory that arrays of the right size do without.
+    from device.pictures import decode
+
+    return decode(data, name, shape)
 
 
 def _load_npy(path: Path, flag: str) -> npt.NDArray[np.generic]:
@@ -182,15 +155,9 @@ def _fit(
     for image in images:
         cube = image.reshape(*image.shape[:2], -1)
         if cube.shape != wanted:
-            cube = _scale(cube, shape)
+            from device.pictures import scale
+
+            cube = scale(cube, shape)
             resized += 1
         fitted.append(cube)
     return ImageSet(np.stack(fitted), names, labels, resized)
-
-
-def _scale(image: Images, shape: Shape) -> Images:
-    mode = "L" if image.shape[2] == 1 else "RGB"
-    picture = Image.fromarray(image[:, :, 0] if mode == "L" else image)
-    picture = picture.convert("L" if shape.channels == 1 else "RGB")
-    scaled = picture.resize((shape.width, shape.height), Image.Resampling.LANCZOS)
-    return np.asarray(scaled).reshape(shape.height, shape.width, shape.channels)

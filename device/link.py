@@ -98,6 +98,8 @@ class Link:
         return self._servers[0] if self._stream is None else self._stream.address
 
     async def __aenter__(self) -> Self:
+        # Certificates that cannot be read are told here, not by a task in the background.
+        await open_channel(self._servers[0], self._security).close()
         self._keeper = asyncio.create_task(self._keep(), name="link keeper")
         try:
             async with asyncio.timeout(self._wait_s):

@@ -10,12 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from device.energy import EnergyModel, Work, device_work, exit_work
-from device.exits import ExitPoint, read_calibration
+from device.exits import NEVER, ExitPoint, read_calibration
+from device.policy import LARGEST_BATCH
 from shared.bundle import Bundle
 
-NEVER = 2.0  # an exit threshold that no confidence reaches
-ALWAYS = 0.0  # one that every confidence reaches
-LARGEST_BATCH = 64  # samples that wait for each other at most
 # Share of the bits that a payload takes before any has been measured.
 USUAL_COMPRESSION = 0.9
 

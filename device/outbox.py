@@ -77,8 +77,9 @@ class Outbox:
         self._thread.shutdown()
         self._spool.close()
 
-    async def put(self, sample: Sample) -> int | None:
+    async def put(self, model: str, version: str, level: int, bits: bytes) -> int | None:
         """Commit a sample that somebody waits for; its number, or None if there is no room."""
+        sample = Sample(model, version, level, bits)
         stored: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         self._puts.append((sample, stored))
         self._start_commits()

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from device.exits import LocalAnswer, local_answer, read_calibration
+from device.exits import NEVER, LocalAnswer, local_answer, read_calibration
 from device.link import VERSION_DIGITS, Identity
-from device.options import NEVER
 from shared.architecture import Architecture
 from shared.bundle import Bundle
 from shared.codec import FeatureCodec, Frame

@@ -13,6 +13,8 @@ from device.battery import Charge
 from shared.errors import UsageError
 from shared.fractions import check_fraction, level_for, parse_fraction
 
+LARGEST_BATCH = 64  # samples that wait for each other at most
+
 
 @dataclass(frozen=True)
 class Situation:

@@ -6,13 +6,15 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from device.outbox import LateAnswer
-from device.split import SampleResult
+from device.sample import SampleResult
+
+if TYPE_CHECKING:
+    from device.outbox import LateAnswer
 
 LONGEST_LIST = 20  # a table of more samples than this shows only the summary
 

@@ -76,6 +76,12 @@ class Settings:
     security: Security = field(default_factory=Security)
     spool: SpoolSettings | None = None
 
+    @property
+    def planned(self) -> bool:
+        """Whether ``auto`` has a goal to plan for."""
+        goal = self.lifetime_s is not None or self.min_accuracy is not None
+        return goal and self.fraction == AUTO
+
     def __post_init__(self) -> None:
         if self.exit_threshold is not None:
             check_threshold(self.exit_threshold)

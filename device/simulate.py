@@ -16,7 +16,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from device.auto import AutoPolicy, Goal, parse_duration
+from device.auto import AutoPolicy, Goal
+from device.clock import parse_duration
 from device.energy import EnergyModel
 from device.exits import read_calibration
 from device.figure import draw

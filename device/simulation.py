@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from device.energy import EnergyModel
-from device.options import NEVER, LevelTable
+from device.exits import NEVER
+from device.options import LevelTable
 from device.policy import Decision, Policy, Situation
 from device.recharge import DAY_S
 from device.results import LevelResults

@@ -7,80 +7,42 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from device.auto import AutoPolicy, Goal
 from device.battery import Battery, Charge, FixedBattery, SystemBattery
 from device.channel import check_addresses
 from device.clock import boot_s
-from device.coalesce import Coalescer, Delivered
-from device.energy import EnergyModel
-from device.exits import LocalAnswer
-from device.hardware import find_hardware
+from device.coalesce import Coalescer
 from device.link import Link
-from device.model_store import ModelStore, follow
-from device.options import LARGEST_BATCH, NEVER, Conditions, level_tables
-from device.outbox import LateAnswer, Outbox
-from device.pipeline import ExitSettings, Features, Pipeline
-from device.policy import Decision, FixedPolicy, LinearPolicy, Policy, Situation, simple_policy
+from device.pipeline import ExitSettings, Pipeline
+from device.policy import (
+    LARGEST_BATCH,
+    Decision,
+    FixedPolicy,
+    LinearPolicy,
+    Policy,
+    Situation,
+    simple_policy,
+)
+from device.sample import SampleResult, Taken, answered_here, answered_there
 from device.settings import AUTO, Settings
-from device.spool import Sample, Spool
 from shared.bundle import DEVICE_GROUPS, Bundle, read_bundle
 from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.errors import LinkError, OverloadedError, SpooledError, VersionMismatchError
 
+# Planning, the spool and models over the air load their modules when they are used: what a device
+# does not need it does not pay for.
+if TYPE_CHECKING:
+    from device.model_store import ModelStore
+    from device.outbox import LateAnswer
+
 DECIDE_EVERY_S = 0.5
-DEVICE = "device"
-CLOUD = "cloud"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SampleResult:
-    """The answer for one image and what it took.
-
-    source          ``cloud`` or ``device``: who gave the answer
-    fraction        device level used; ``channels``: how many of them would leave the device
-    cloud_fraction  the cloud's level, 0 where it had no part
-    payload_bytes   of the request; a share of it where samples travelled together
-    candidates      (label, probability), if asked for
-    confidence      of the exit head, where it was asked
-    kept            whether the sample waits in the spool for the cloud's own answer
-    device_ms, encode_ms, cloud_ms   parts of the latency; the rest is the wire
-    """
-
-    index: int
-    label: int
-    class_name: str
-    source: str
-    fraction: float
-    cloud_fraction: float
-    channels: int
-    payload_bytes: int
-    latency_ms: float
-    candidates: tuple[tuple[int, float], ...] = ()
-    confidence: float | None = None
-    kept: bool = False
-    device_ms: float = 0.0
-    encode_ms: float = 0.0
-    cloud_ms: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """A sample as far as the device has come with it."""
-
-    index: int
-    level: int
-    features: Features
-    local: LocalAnswer | None
-    started_s: float
-    device_s: float
 
 
 class SplitClient:
@@ -110,6 +72,7 @@ class SplitClient:
         if bundle is None and not self._settings.model.from_server:
             bundle = read_bundle(bundle_path(self._settings.model.name), DEVICE_GROUPS)
         self._given_policy = policy
+        self._capacity_j = _capacity_j(self._settings)
         self._battery = battery or _battery(self._settings)
         self._on_late = on_late
         self._on_decision = on_decision
@@ -165,11 +128,16 @@ class SplitClient:
             stack.push_async_callback(self._coalescer.close)
             self._outbox = None
             if settings.spool is not None:
+                from device.outbox import Outbox
+                from device.spool import Spool
+
                 spool = Spool(settings.spool.path, settings.spool.limit)
                 self._outbox = await stack.enter_async_context(
                     Outbox(spool, self._link, self._on_late)
                 )
             if settings.model.from_server:
+                from device.model_store import follow
+
                 follower = asyncio.create_task(
                     follow(
                         store,
@@ -209,9 +177,9 @@ class SplitClient:
         if threshold <= 1:
             local = pipeline.answer(features, level)
         device_s = time.perf_counter() - started_s
-        taken = _Taken(index, level, features, local, started_s, device_s)
+        taken = Taken(index, level, features, local, started_s, device_s)
         if local is not None and local.confidence >= threshold:
-            return self._answered_here(pipeline, taken, kept=False)
+            return answered_here(pipeline, taken, self._settings.top_k, kept=False)
         return await self._ask(pipeline, taken, decision)
 
     async def drain(self, limit_s: float) -> int:
@@ -227,14 +195,14 @@ class SplitClient:
         """Send at once what waits to be coalesced: no more samples will come soon."""
         self._coalescer.flush()
 
-    async def _ask(self, pipeline: Pipeline, taken: _Taken, decision: Decision) -> SampleResult:
+    async def _ask(self, pipeline: Pipeline, taken: Taken, decision: Decision) -> SampleResult:
         """The cloud's answer, or the device's while the cloud is away."""
-        outbox = self._outbox
+        outbox, top_k = self._outbox, self._settings.top_k
         number = None
         if outbox is not None:
-            number = await outbox.put(
-                Sample(*_names(pipeline), taken.level, taken.features.tobytes())
-            )
+            identity = pipeline.identity
+            bits = taken.features.tobytes()
+            number = await outbox.put(identity.model, identity.version, taken.level, bits)
         confirmed = False
         try:
             try:
@@ -251,41 +219,21 @@ class SplitClient:
                     raise
                 self._newer_model.set()
                 if pipeline.can_answer:
-                    return self._answered_here(pipeline, taken, kept=number is not None)
+                    return answered_here(pipeline, taken, top_k, kept=number is not None)
                 raise
             except (LinkError, OverloadedError) as error:
                 if pipeline.can_answer:
-                    return self._answered_here(pipeline, taken, kept=number is not None)
+                    return answered_here(pipeline, taken, top_k, kept=number is not None)
                 if number is not None:
                     raise SpooledError(f"{error}; the sample waits in the spool") from None
                 raise
             if outbox is not None and number is not None:
                 await outbox.confirm(number)
                 confirmed = True
-            return _answered_there(pipeline, taken, delivered)
+            return answered_there(pipeline, taken, delivered)
         finally:
             if outbox is not None and number is not None and not confirmed:
                 outbox.leave(number)
-
-    def _answered_here(self, pipeline: Pipeline, taken: _Taken, *, kept: bool) -> SampleResult:
-        local = taken.local or pipeline.answer(taken.features, taken.level)
-        chances = sorted(enumerate(local.probabilities), key=lambda pair: -pair[1])
-        architecture = pipeline.architecture
-        return SampleResult(
-            index=taken.index,
-            label=local.label,
-            class_name=pipeline.class_names[local.label],
-            source=DEVICE,
-            fraction=architecture.device_levels[taken.level],
-            cloud_fraction=0.0,
-            channels=pipeline.channels[taken.level],
-            payload_bytes=0,
-            latency_ms=1000 * (time.perf_counter() - taken.started_s),
-            candidates=tuple(chances[: self._settings.top_k]),
-            confidence=local.confidence,
-            kept=kept,
-            device_ms=1000 * taken.device_s,
-        )
 
     def _level(self, decision: Decision) -> int:
         """The level to use: no more than the server suggests, unless the user fixed it."""
@@ -308,20 +256,18 @@ class SplitClient:
         self._decided_s = now_s
         fixed = isinstance(self._policy, FixedPolicy)
         charge = Charge(1.0, plugged=True) if fixed else self._battery.charge()
-        capacity_j = self._settings.capacity_j
-        if capacity_j is None:
-            capacity_j = find_hardware(self._settings.hardware).battery_j
+        capacity_j = self._capacity_j
         decision = self._policy.decide(
             Situation(
                 charge=charge,
                 now_s=now_s,
-                stored_j=charge.level * capacity_j,
+                stored_j=None if capacity_j is None else charge.level * capacity_j,
                 rate_per_s=self._rate or 1.0,
                 round_trip_s=self._link.round_trip_s,
                 cloud_away=self._link.away,
             )
         )
-        if self._settings.max_wait_s and not isinstance(self._policy, AutoPolicy):
+        if self._settings.max_wait_s and not self._settings.planned:
             wait_s = self._settings.max_wait_s
             decision = replace(decision, wait_s=wait_s, batch=LARGEST_BATCH)
         if self._on_decision and _differs(decision, self._decision):
@@ -336,6 +282,8 @@ class SplitClient:
         self._use(bundle)
 
     def _store(self) -> ModelStore:
+        from device.model_store import ModelStore
+
         model = self._settings.model
         name = "" if model.name == DEFAULT_MODEL else model.name
         return ModelStore(
@@ -348,24 +296,15 @@ class SplitClient:
 
 
 def make_policy(settings: Settings, bundle: Bundle) -> Policy:
-    """The policy that the settings ask for.
-
-    ``auto`` without a goal follows the charge; with one it plans.
-    """
+    """The policy that the settings ask for; ``auto`` without a goal follows the charge."""
     levels = bundle.architecture.device_levels
-    planned = settings.lifetime_s is not None or settings.min_accuracy is not None
     if settings.fraction != AUTO:
         return simple_policy(settings.fraction, levels, "--fraction")
-    if not planned:
+    if not settings.planned:
         return LinearPolicy(levels)
-    pinned = NEVER if not settings.use_exit else settings.exit_threshold
-    return AutoPolicy(
-        level_tables(bundle),
-        EnergyModel(find_hardware(settings.hardware)),
-        Goal(settings.lifetime_s, settings.min_accuracy),
-        Conditions(max_wait_s=settings.max_wait_s, deadline_s=settings.deadline_s),
-        pinned,
-    )
+    from device.planning import plan
+
+    return plan(settings, bundle)
 
 
 def _battery(settings: Settings) -> Battery:
@@ -373,8 +312,13 @@ def _battery(settings: Settings) -> Battery:
     return SystemBattery() if percent is None else FixedBattery(percent)
 
 
-def _names(pipeline: Pipeline) -> tuple[str, str]:
-    return pipeline.identity.model, pipeline.identity.version
+def _capacity_j(settings: Settings) -> float | None:
+    """Energy of the full battery, where a policy asks for it."""
+    if settings.capacity_j is not None or not settings.planned:
+        return settings.capacity_j
+    from device.hardware import find_hardware
+
+    return find_hardware(settings.hardware).battery_j
 
 
 def _differs(one: Decision, other: Decision | None) -> bool:
@@ -382,27 +326,6 @@ def _differs(one: Decision, other: Decision | None) -> bool:
         other.level,
         other.exit_threshold,
         other.wait_s,
-    )
-
-
-def _answered_there(pipeline: Pipeline, taken: _Taken, delivered: Delivered) -> SampleResult:
-    answer, response = delivered.answer, delivered.response
-    architecture = pipeline.architecture
-    return SampleResult(
-        index=taken.index,
-        label=answer.label,
-        class_name=pipeline.class_names[answer.label],
-        source=CLOUD,
-        fraction=architecture.device_levels[taken.level],
-        cloud_fraction=architecture.cloud_levels[response.cloud_level],
-        channels=pipeline.channels[taken.level],
-        payload_bytes=delivered.payload_bytes,
-        latency_ms=1000 * (time.perf_counter() - taken.started_s),
-        candidates=answer.candidates,
-        confidence=taken.local.confidence if taken.local else None,
-        device_ms=1000 * taken.device_s,
-        encode_ms=1000 * delivered.encode_s,
-        cloud_ms=(response.queue_us + response.compute_us) / 1000,
     )
 
 

@@ -11,8 +11,9 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from device.sample import SampleResult
 from device.settings import Settings
-from device.split import SampleResult, SplitClient
+from device.split import SplitClient
 
 T = TypeVar("T")
 

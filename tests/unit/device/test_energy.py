@@ -9,9 +9,9 @@ import pytest
 
 import device.hardware
 from device.energy import ANSWER_BYTES, REQUEST_BYTES, EnergyModel, device_work, exit_work
-from device.exits import ExitPoint, local_answer, read_calibration
+from device.exits import NEVER, ExitPoint, local_answer, read_calibration
 from device.hardware import HARDWARE, MCU_BLE, MCU_LTEM, PI_WIFI, find_hardware
-from device.options import NEVER, Conditions, all_options, at_threshold, frontier, level_tables
+from device.options import Conditions, all_options, at_threshold, frontier, level_tables
 from shared.bundle import make_bundle
 from shared.errors import BundleError, UsageError
 from tests.clouds import tiny_architecture, tiny_bundle

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device.auto import AutoPolicy, Goal, parse_duration, sustainable_w
+from device.auto import AutoPolicy, Goal, sustainable_w
 from device.battery import Charge
+from device.clock import parse_duration
 from device.energy import EnergyModel
 from device.hardware import MCU_BLE
 from device.options import level_tables

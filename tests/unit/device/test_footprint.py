@@ -1,0 +1,63 @@
+"""What the client loads: no heavy package, and not more time than its budget."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import device
+
+# In units of numpy's own import in the same process, so that a busy machine does not fail the test:
+# our modules, and everything together. On a quiet machine numpy takes about 50 ms.
+OWN_BUDGET = 1.2
+WHOLE_BUDGET = 6.0
+NEVER = ("torch", "pandas", "matplotlib", "scipy")
+ONLY_WHEN_NEEDED = (
+    *("PIL", "rich.table", "psutil", "sqlite3", "device.report", "device.figure"),
+    *("device.auto", "device.spool", "device.model_store"),
+)
+LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
+
+
+def imports() -> dict[str, float]:
+    """Seconds of every module that ``device.client`` loads, without those that it loads in turn."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import device.client"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    found = (LINE.fullmatch(line.strip()) for line in done.stderr.splitlines())
+    return {match[2]: int(match[1]) / 1e6 for match in found if match}
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[dict[str, float]]:
+    return [imports() for _ in range(3)]
+
+
+@pytest.mark.parametrize("package", [*NEVER, *ONLY_WHEN_NEEDED])
+def test_client_starts_without(runs: list[dict[str, float]], package: str) -> None:
+    loaded = [name for name in runs[0] if name == package or name.startswith(f"{package}.")]
+    assert loaded == []
+
+
+def test_import_time_budget(runs: list[dict[str, float]]) -> None:
+    ours = ("device", "shared", "protos")
+
+    def seconds(run: dict[str, float], *packages: str) -> float:
+        return sum(s for name, s in run.items() if name.split(".")[0] in packages)
+
+    assert min(seconds(run, *ours) / seconds(run, "numpy") for run in runs) <= OWN_BUDGET
+    assert min(sum(run.values()) / seconds(run, "numpy") for run in runs) <= WHOLE_BUDGET
+
+
+def test_public_names_load_when_used() -> None:
+    for name in device.__all__:
+        assert getattr(device, name).__name__ == name
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = device.nothing
