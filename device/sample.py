@@ -23,7 +23,7 @@ class SampleResult:
     payload_bytes   of the request; a share of it where samples travelled together
     candidates      (label, probability), if asked for
     confidence      of the exit head, where it was asked
-    kept            whether the sample waits in the spool for the cloud's own answer
+    kept            whether the sample waits in the spool for the cloud's own answer, as ``number``
     device_ms, encode_ms, cloud_ms   parts of the latency; the rest is the wire
     """
 
@@ -39,6 +39,7 @@ class SampleResult:
     candidates: tuple[tuple[int, float], ...] = ()
     confidence: float | None = None
     kept: bool = False
+    number: int | None = None
     device_ms: float = 0.0
     encode_ms: float = 0.0
     cloud_ms: float = 0.0
@@ -56,7 +57,9 @@ class Taken:
     device_s: float
 
 
-def answered_here(pipeline: Pipeline, taken: Taken, top_k: int, *, kept: bool) -> SampleResult:
+def answered_here(
+    pipeline: Pipeline, taken: Taken, top_k: int, *, number: int | None
+) -> SampleResult:
     """The exit head's answer to a sample; it is asked now if it was not before."""
     local = taken.local or pipeline.answer(taken.features, taken.level)
     chances = sorted(enumerate(local.probabilities), key=lambda pair: -pair[1])
@@ -72,7 +75,8 @@ def answered_here(pipeline: Pipeline, taken: Taken, top_k: int, *, kept: bool) -
         latency_ms=1000 * (time.perf_counter() - taken.started_s),
         candidates=tuple(chances[:top_k]),
         confidence=local.confidence,
-        kept=kept,
+        kept=number is not None,
+        number=number,
         device_ms=1000 * taken.device_s,
     )
 

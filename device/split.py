@@ -179,7 +179,7 @@ class SplitClient:
         device_s = time.perf_counter() - started_s
         taken = Taken(index, level, features, local, started_s, device_s)
         if local is not None and local.confidence >= threshold:
-            return answered_here(pipeline, taken, self._settings.top_k, kept=False)
+            return answered_here(pipeline, taken, self._settings.top_k, number=None)
         return await self._ask(pipeline, taken, decision)
 
     async def drain(self, limit_s: float) -> int:
@@ -219,13 +219,15 @@ class SplitClient:
                     raise
                 self._newer_model.set()
                 if pipeline.can_answer:
-                    return answered_here(pipeline, taken, top_k, kept=number is not None)
+                    return answered_here(pipeline, taken, top_k, number=number)
                 raise
             except (LinkError, OverloadedError) as error:
                 if pipeline.can_answer:
-                    return answered_here(pipeline, taken, top_k, kept=number is not None)
+                    return answered_here(pipeline, taken, top_k, number=number)
                 if number is not None:
-                    raise SpooledError(f"{error}; the sample waits in the spool") from None
+                    spooled = SpooledError(f"{error}; the sample waits in the spool")
+                    spooled.number = number
+                    raise spooled from None
                 raise
             if outbox is not None and number is not None:
                 await outbox.confirm(number)

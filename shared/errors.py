@@ -86,7 +86,12 @@ class LinkError(TaperError):
 
 
 class SpooledError(LinkError):
-    """The server is away and nothing on the device can answer; the sample is kept for later."""
+    """The server is away and nothing on the device can answer; the sample is kept for later.
+
+    ``number`` is that of the sample in the spool; its late answer carries it too.
+    """
+
+    number: int | None = None
 
 
 class DatasetError(TaperError):
