@@ -100,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except TaperError as error:
         say(f"error: {error}", "31")
         sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BrokenPipeError:
         # Whoever read the results has gone; Python would complain once more while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

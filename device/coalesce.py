@@ -125,10 +125,8 @@ class Coalescer:
 def check_response(response: Response, samples: int, pipeline: Pipeline) -> None:
     """Raise ``LinkError`` unless ``response`` fits the model and has ``samples`` answers."""
     architecture = pipeline.architecture
-    fits = (
-        len(response.answers) == samples
-        and all(answer.label < architecture.classes for answer in response.answers)
-        and response.cloud_level < len(architecture.cloud_levels)
-    )
-    if not fits:
+    fits = len(response.answers) == samples
+    for answer in response.answers:
+        fits = fits and answer.label < architecture.classes
+    if not fits or response.cloud_level >= len(architecture.cloud_levels):
         raise LinkError("server: its answer does not fit the model")

@@ -33,6 +33,8 @@ class Pipeline:
     def __init__(self, bundle: Bundle, exits: ExitSettings | None = None) -> None:
         exits = ExitSettings() if exits is None else exits
         self.bundle = bundle
+        self.architecture: Architecture = bundle.architecture
+        self.can_answer = self.architecture.exit_head  # whether there is an exit head to ask
         self.identity = Identity(bundle.metadata.name, bundle.metadata.version[:VERSION_DIGITS])
         self.class_names = bundle.metadata.class_names
         self._half = DeviceHalf(bundle)
@@ -48,16 +50,6 @@ class Pipeline:
             elif calibration:
                 self._thresholds = calibration.threshold
         self._exits = exits
-
-    @property
-    def architecture(self) -> Architecture:
-        """The network."""
-        return self.bundle.architecture
-
-    @property
-    def can_answer(self) -> bool:
-        """Whether there is an exit head."""
-        return self.architecture.exit_head
 
     def threshold(self, level: int, wanted: float | None) -> float:
         """The exit threshold at ``level``: what the settings say, else ``wanted`` by a policy."""

@@ -220,14 +220,14 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 def table(outcomes: Sequence[Outcome]) -> Table:
     """One row a policy."""
-    made = Table(box=box.SIMPLE_HEAVY)
-    headings = ("policy", "life", "accuracy", "of all\noffered", "on\ndevice", "mean\nfraction")
-    for heading in (*headings, "mJ per\nsample", "bytes", "changes"):
+    made = Table(box=box.SIMPLE_HEAVY, pad_edge=False, padding=(0, 1, 0, 0))
+    headings = ("policy", "days", "right", "right of\noffered", "on\ndevice", "mean\nfraction")
+    for heading in (*headings, "mJ", "bytes", "turns"):
         made.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
     for outcome in outcomes:
         made.add_row(
             outcome.policy,
-            f"{outcome.life_days:.2f} d",
+            f"{outcome.life_days:.2f}",
             f"{outcome.accuracy:.2%}",
             f"{outcome.delivered:.1%}",
             f"{outcome.on_device:.0%}",

@@ -81,6 +81,7 @@ class SplitClient:
         self._decided_s = 0.0
         self._samples = 0
         self._rate = 0.0
+        self._bridging = False  # the cloud is away, and that was said
         self.has_model = bundle is not None  # else it comes from the server
         if bundle is not None:
             self._use(bundle)
@@ -223,6 +224,9 @@ class SplitClient:
                 raise
             except (LinkError, OverloadedError) as error:
                 if pipeline.can_answer:
+                    if not self._bridging:
+                        _log.warning("%s; answering on the device", error)
+                        self._bridging = True
                     return answered_here(pipeline, taken, top_k, number=number)
                 if number is not None:
                     spooled = SpooledError(f"{error}; the sample waits in the spool")
@@ -232,6 +236,7 @@ class SplitClient:
             if outbox is not None and number is not None:
                 await outbox.confirm(number)
                 confirmed = True
+            self._bridging = False
             return answered_there(pipeline, taken, delivered)
         finally:
             if outbox is not None and number is not None and not confirmed:

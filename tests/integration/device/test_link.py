@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,6 +15,7 @@ import pytest
 from device.backoff import Backoff
 from device.link import Identity, Link, Security
 from protos.split.v1 import split_pb2 as pb
+from protos.split.v1 import split_pb2_grpc
 from shared.codec import Encoding, Frame
 from shared.errors import (
     InvalidRequestError,
@@ -248,3 +252,37 @@ async def test_cancelled_requests_do_not_disturb_others() -> None:
         doomed.cancel()
         assert (await lucky).answers
         assert running.connections == 1
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A key and a certificate of its own for localhost."""
+    folder = tmp_path_factory.mktemp("tls")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-keyout", str(key), "-out", str(cert), "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(command, check=True, capture_output=True)
+    return key, cert
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+async def test_tls_with_a_token(certificate: tuple[Path, Path]) -> None:
+    key, cert = certificate
+    cloud = Cloud(BUNDLE)
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), cert.read_bytes())])
+    server = grpc.aio.server()
+    split_pb2_grpc.add_SplitInferenceServicer_to_server(cloud, server)
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    await server.start()
+    address = f"localhost:{port}"
+    async with link(address, security=Security(tls=True, ca=cert, token="t")) as running:
+        assert (await running.infer(FRAME)).answers
+    assert cloud.metadata[0]["authorization"] == "Bearer t"
+    with pytest.raises(LinkError, match="could not be reached"):  # not signed by anybody we trust
+        async with link(address, wait_s=0.5, security=Security(tls=True)):
+            pass
+    with pytest.raises(LinkError, match="could not be reached"):
+        async with link(address, wait_s=0.5):
+            pass
+    await server.stop(None)
