@@ -32,6 +32,7 @@ SAMPLES = 10_000
 KILLS = 20
 IN_FLIGHT = 32
 FRACTION = "0.5"
+PAUSE_S = 0.25  # between samples during an outage, so that most are left for the server
 WORKED = 250  # answers of the cloud between a start and the next kill
 
 
@@ -154,6 +155,7 @@ async def classify_all(client: SplitClient, digits: npt.NDArray[np.uint8], tally
             except SpooledError as error:
                 if error.number is not None:
                     tally.kept[error.number] = index
+                await asyncio.sleep(PAUSE_S)
                 continue
             if result.source == "cloud":
                 tally.cloud[index] = (result.label, result.cloud_fraction)
@@ -161,8 +163,7 @@ async def classify_all(client: SplitClient, digits: npt.NDArray[np.uint8], tally
                 tally.device[index] = result.label
                 if result.number is not None:
                     tally.kept[result.number] = index
-                # A camera gives no more pictures during an outage than at other times.
-                await asyncio.sleep(0.25)
+                await asyncio.sleep(PAUSE_S)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(IN_FLIGHT):
