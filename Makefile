@@ -55,6 +55,7 @@ aarch64: ## cross-compile the kernels for Arm, run their self-test in an emulato
 bench: $(VENV)/.dev ## print the benchmarks' tables
 	$(BIN)/python -m tests.benchmarks.kernels
 	$(BIN)/python -m tests.benchmarks.accuracy
+	$(BIN)/python -m tests.benchmarks.device
 
 train: $(VENV)/.dev ## train the shipped bundles again (hours; resumable)
 	$(BIN)/python -m cloud.training.datasets fetch mnist
