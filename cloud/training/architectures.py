@@ -66,9 +66,38 @@ def compact(input_shape: Shape, classes: int) -> Architecture:
     )
 
 
+def colour(input_shape: Shape, classes: int) -> Architecture:
+    """The flagship for small colour images: three binary layers on the device, 8x8x64 bits sent.
+
+    Both device layers pool, so that the wide maps of 32x32 are computed for pixels only; inner
+    layers are cut in steps of 32, since natural images need that many channels at any fraction.
+    """
+    colours = input_shape.channels
+    return Architecture(
+        name="colour",
+        input_shape=input_shape,
+        classes=classes,
+        device=(
+            Stage("conv1", Kind.IMAGE_CONV, colours, 64, pool=2, step=32),
+            Stage("conv2", Kind.BINARY_CONV, 64, 128, pool=2, step=32),
+            Stage("conv3", Kind.BINARY_CONV, 128, 64, step=1),
+        ),
+        cloud=(
+            Stage("conv4", Kind.BINARY_CONV, 64, 192, profile="linear", step=32),
+            Stage("conv5", Kind.BINARY_CONV, 192, 192, pool=2, step=32),
+            Stage("conv6", Kind.BINARY_CONV, 192, 256, pool=2, step=32),
+            Stage("classify", Kind.BINARY_LINEAR, 256, classes),
+        ),
+        device_levels=DEVICE_LEVELS,
+        cloud_levels=CLOUD_LEVELS,
+        exit_head=True,
+    )
+
+
 ARCHITECTURES: dict[str, Callable[[Shape, int], Architecture]] = {
     "paper": paper,
     "compact": compact,
+    "colour": colour,
 }
 
 

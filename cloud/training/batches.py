@@ -11,6 +11,12 @@ from torch import Tensor
 from cloud.training.augment import AUGMENTATIONS
 
 
+# grid      widest, narrowest, random pairs; each random pair's device level with the widest cloud
+#           level too, and the widest device level with a random cloud level
+# sandwich  widest, narrowest, random pairs and no more: a third less work a step
+PAIR_RULES = ("grid", "sandwich")
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a network is trained; two runs with the same settings and data give the same weights."""
@@ -20,6 +26,7 @@ class Settings:
     learning_rate: float = 0.01
     seed: int = 1
     augment: str = "shift"
+    pairs: str = "grid"  # which level pairs a step trains, see PAIR_RULES
     random_pairs: int = 1  # random level pairs a step, besides the widest and the narrowest
     bfloat16: bool = True  # convolutions of the training steps; calibration is always exact
     calibration_images: int = 8192

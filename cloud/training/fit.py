@@ -45,10 +45,15 @@ def draw_pairs(architecture: Architecture, settings: Settings, generator: random
     """The level pairs of one step, grouped by device level; the widest pair comes first."""
     top = len(architecture.device_levels) - 1
     widest = len(architecture.cloud_levels) - 1
-    wanted = [(top, widest), (top, generator.randrange(widest)), (0, 0)]
+    wanted = [(top, widest), (0, 0)]
+    if settings.pairs == "grid":
+        wanted.append((top, generator.randrange(widest)))
     for _ in range(settings.random_pairs):
-        level = generator.randrange(top)
-        wanted += [(level, generator.randrange(widest)), (level, widest)]
+        if settings.pairs == "grid":
+            level = generator.randrange(top)
+            wanted += [(level, generator.randrange(widest)), (level, widest)]
+        else:
+            wanted.append((generator.randrange(top + 1), generator.randrange(widest + 1)))
     grouped: dict[int, list[int]] = {}
     for level, cloud_level in wanted:
         if cloud_level not in grouped.setdefault(level, []):

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from cloud.training.architectures import ARCHITECTURES, architecture
 from cloud.training.augment import AUGMENTATIONS
-from cloud.training.batches import Settings
+from cloud.training.batches import PAIR_RULES, Settings
 from cloud.training.datasets import DATA_DIR_VARIABLE, Dataset, load
 from cloud.training.export import export
 from cloud.training.fit import EpochReport, fit
@@ -45,6 +45,9 @@ def train(
     augment: Annotated[
         str, typer.Option(help=f"One of {', '.join(AUGMENTATIONS)}.")
     ] = DEFAULTS.augment,
+    pairs: Annotated[
+        str, typer.Option(help=f"Level pairs that a step trains: {' or '.join(PAIR_RULES)}.")
+    ] = DEFAULTS.pairs,
     teacher_epochs: Annotated[
         int, typer.Option(min=0, help="Epochs of the float network to learn from; 0: none.")
     ] = DEFAULTS.teacher_epochs,
@@ -65,6 +68,8 @@ def train(
     """
     if augment not in AUGMENTATIONS:
         raise UsageError(f"--augment: {augment!r} is unknown; known: {', '.join(AUGMENTATIONS)}")
+    if pairs not in PAIR_RULES:
+        raise UsageError(f"--pairs: {pairs!r} is unknown; known: {', '.join(PAIR_RULES)}")
     if threads:
         torch.set_num_threads(threads)
     settings = replace(
@@ -74,6 +79,7 @@ def train(
         learning_rate=learning_rate,
         seed=seed,
         augment=augment,
+        pairs=pairs,
         teacher_epochs=teacher_epochs,
     )
     if checkpoint and not resume:
@@ -139,7 +145,15 @@ def command_line(network: str, name: str, data: str, settings: Settings) -> str:
     flags = [("network", network), ("data", data), ("output", f"{name}.safetensors")]
     flags += [
         (flag, str(getattr(settings, flag)))
-        for flag in ("epochs", "batch", "learning_rate", "seed", "augment", "teacher_epochs")
+        for flag in (
+            "epochs",
+            "batch",
+            "learning_rate",
+            "seed",
+            "augment",
+            "pairs",
+            "teacher_epochs",
+        )
     ]
     words = (f"--{flag.replace('_', '-')} {value}" for flag, value in flags)
     return f"python -m cloud.training.train {' '.join(words)}"

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from shared.errors import BundleError
 
-DEFAULT_MODEL = "mnist-binary-paper"
+DEFAULT_MODEL = "mnist-binary"
 SUFFIX = ".safetensors"
 
 
 def shipped() -> dict[str, Path]:
-    """The bundles that ship with taper, by name."""
+    """The bundles that ship with taper, by name, the default first."""
     folder = Path(str(files(__name__)))
-    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+    paths = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: (path.stem != DEFAULT_MODEL, path))
+    return {path.stem: path for path in paths}
 
 
 def bundle_path(name_or_path: str, flag: str = "--model") -> Path:

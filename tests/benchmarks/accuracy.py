@@ -20,7 +20,7 @@ import numpy.typing as npt
 from rich.table import Table
 
 from cloud.training.datasets import DATA_DIR_VARIABLE, Dataset, load
-from cloud.training.evaluate import cloud_logits, device_features, exit_levels
+from cloud.training.evaluate import cloud_logits, device_features
 from cloud.training.exit_calibration import curve
 from shared.bundle import Bundle, read_bundle
 from shared.bundles import DEFAULT_MODEL, bundle_path
@@ -98,9 +98,15 @@ def share_right(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) 
 def measure_exit(bundle: Bundle, test_set: Dataset) -> list[list[list[float]]]:
     """The exit head's curve at every device level, with the bundle's own temperatures."""
     temperatures = bundle.metadata.extra["exit"]["temperature"]
-    nothing = test_set.images[:0], test_set.labels[:0]
-    levels = exit_levels(bundle, *nothing, test_set.images, test_set.labels)
-    return [curve(at, t) for at, t in zip(levels, temperatures, strict=True)]
+    device, cloud = DeviceHalf(bundle), CloudHalf(bundle)
+    widest = len(bundle.architecture.cloud_levels) - 1
+    curves = []
+    for level, temperature in enumerate(temperatures):
+        features = device_features(device, test_set.images, level)
+        answers = cloud_logits(cloud, features, level, widest)
+        exits = device.exit_logits(features, level)
+        curves.append(curve(exits, answers, test_set.labels, temperature))
+    return curves
 
 
 def checks(
