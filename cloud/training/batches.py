@@ -10,7 +10,6 @@ from torch import Tensor
 
 from cloud.training.augment import AUGMENTATIONS
 
-
 # grid      widest, narrowest, random pairs; each random pair's device level with the widest cloud
 #           level too, and the widest device level with a random cloud level
 # sandwich  widest, narrowest, random pairs and no more: a third less work a step

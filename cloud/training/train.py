@@ -27,6 +27,7 @@ from shared.errors import TaperError, UsageError
 from shared.networks.binarynet import BinaryNet
 
 DEFAULTS = Settings()
+RECORDED = ("epochs", "batch", "learning_rate", "seed", "augment", "pairs", "teacher_epochs")
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 console = Console(stderr=True)
 

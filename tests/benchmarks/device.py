@@ -37,7 +37,7 @@ from device.simulated_battery import Cell
 from device.simulation import Scenario
 from protos.split.v1 import split_pb2_grpc
 from shared.bundle import Bundle, read_bundle
-from shared.bundles import DEFAULT_MODEL, bundle_path, shipped
+from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.idx import read_idx
 from shared.protocol import Request, request_to_message
 from shared.sample import sample_digits
@@ -46,7 +46,6 @@ from tests.benchmarks.endurance import endure
 from tests.benchmarks.harness import Check, Report, main, table
 from tests.processes import ROOT, environment, start_server
 
-FLAGSHIP = "mnist-binary"
 STARTS = 7
 CALLS_A_ROUND = 150
 ROUNDS = 11
@@ -57,8 +56,8 @@ Images = npt.NDArray[np.uint8]
 
 
 def model_name() -> str:
-    """The flagship, or the bundle that ships as long as that does not."""
-    return os.environ.get("TAPER_MODEL") or (FLAGSHIP if FLAGSHIP in shipped() else DEFAULT_MODEL)
+    """The model to measure: the default one, unless the environment names another."""
+    return os.environ.get("TAPER_MODEL") or DEFAULT_MODEL
 
 
 def run(full: bool) -> Report:
