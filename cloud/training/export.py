@@ -9,20 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cloud.training.codec_tables import codec_tensors
+from cloud.training.context import ContextSettings
 from cloud.training.datasets import Dataset
-from cloud.training.evaluate import device_features, exit_levels, grid_accuracy
+from cloud.training.evaluate import exit_levels, grid_accuracy
 from cloud.training.exit_calibration import calibrate
 from shared.architecture import Stage
 from shared.bits import pack
 from shared.bundle import Bundle, Metadata, make_bundle, stage_to_file
-from shared.codec import DICTIONARY, train_dictionary
 from shared.networks.binarynet import BinaryNet
-from shared.packed import DeviceHalf
 from shared.stage_tensors import StageTensors
 
-DICTIONARY_BYTES = 2048
 CALIBRATION_IMAGES = 6000  # the exit head is far too small to have learnt these by heart
-DICTIONARY_IMAGES = 6000  # zstd wants about 100 times the dictionary's size to learn from
 
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -33,6 +31,7 @@ def export(
     train_set: Dataset,
     test_set: Dataset,
     training: Mapping[str, Any],
+    codec: ContextSettings | None = None,
 ) -> Bundle:
     """The bundle of a calibrated network, with its accuracy over all levels on the test set.
 
@@ -40,12 +39,7 @@ def export(
     """
     metadata = Metadata(name, net.architecture, train_set.classes, (), dict(training))
     tensors = _network_tensors(net)
-    half = DeviceHalf(make_bundle(metadata, tensors))
-    for level in range(len(net.architecture.device_levels)):
-        features = device_features(half, train_set.images[:DICTIONARY_IMAGES], level)
-        dictionary = train_dictionary(features, DICTIONARY_BYTES)
-        if dictionary.size:
-            tensors[f"codec.{level}.{DICTIONARY}"] = dictionary
+    tensors |= codec_tensors(make_bundle(metadata, tensors), train_set.images, codec)
     bundle = make_bundle(metadata, tensors)
     extra: dict[str, Any] = {}
     if net.exit is not None:

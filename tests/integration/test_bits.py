@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from cloud.training.architectures import compact, paper
 from cloud.training.catalogue import KNOWN
+from cloud.training.context import ContextSettings
 from cloud.training.datasets import Dataset, fetch, load
 from cloud.training.export import export
 from shared.architecture import Architecture, Kind, Shape, Stage
@@ -69,7 +70,7 @@ def made(architecture: Architecture, data: Dataset) -> tuple[BinaryNet, Bundle]:
         net.eval()
         net.calibrate(images)
     small = replace(data, images=data.images[:200], labels=data.labels[:200])
-    return net, export(net, architecture.name, small, small, {})
+    return net, export(net, architecture.name, small, small, {}, ContextSettings(steps=20))
 
 
 def channel_last(bits: torch.Tensor) -> npt.NDArray[np.bool_]:

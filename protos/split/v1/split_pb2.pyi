@@ -36,6 +36,10 @@ class _EncodingEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Encoding.Valu
     """One zstd frame of the raw bytes: no magic number, no content size, no checksum, no dictionary
     id, with the dictionary of the level.
     """
+    ENCODING_CONTEXT: _Encoding.ValueType  # 3
+    """All samples as one number of a binary range coder under the bundle's context model
+    (shared/context_model.py, shared/range_coder.py), most significant byte first.
+    """
 
 class Encoding(_Encoding, metaclass=_EncodingEnumTypeWrapper):
     """How a payload holds the bits of its samples. A sample's bits are laid out row by row, pixel by
@@ -49,6 +53,10 @@ ENCODING_RAW: Encoding.ValueType  # 1
 ENCODING_ZSTD_DICT: Encoding.ValueType  # 2
 """One zstd frame of the raw bytes: no magic number, no content size, no checksum, no dictionary
 id, with the dictionary of the level.
+"""
+ENCODING_CONTEXT: Encoding.ValueType  # 3
+"""All samples as one number of a binary range coder under the bundle's context model
+(shared/context_model.py, shared/range_coder.py), most significant byte first.
 """
 
 @typing.final

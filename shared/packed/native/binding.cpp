@@ -1,11 +1,16 @@
 // The Python module shared.packed._native. Everything is checked here before memory is read.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <chrono>
+#include <optional>
 #include <string>
+#include <utility>
 
+#include "coder.hpp"
 #include "dispatch.hpp"
 #include "half.hpp"
 
@@ -14,12 +19,15 @@ using namespace nb::literals;  // NOLINT: "name"_a
 
 namespace {
 
+using taper::CoderSpec;
+using taper::ContextCoder;
 using taper::Half;
 using taper::HalfSpec;
 using taper::Kernels;
 using taper::Stage;
 
 constexpr long kPeakRounds = 200000;
+constexpr std::size_t kMostRows = 65535;
 
 [[noreturn]] void refuse(const std::string& message) { throw nb::value_error(message.c_str()); }
 
@@ -29,6 +37,16 @@ template <>
 struct Format<std::uint8_t> {
   static constexpr char kCode = 'B';
   static constexpr const char* kName = "uint8";
+};
+template <>
+struct Format<std::int16_t> {
+  static constexpr char kCode = 'h';
+  static constexpr const char* kName = "int16";
+};
+template <>
+struct Format<std::uint16_t> {
+  static constexpr char kCode = 'H';
+  static constexpr const char* kName = "uint16";
 };
 template <>
 struct Format<std::int32_t> {
@@ -211,6 +229,51 @@ double peak(const std::string& name) {
   return operations / elapsed.count();
 }
 
+template <class T>
+std::vector<T> copy_of(const char* name, nb::handle object, int dimensions) {
+  const Buffer<T> buffer(name, object, dimensions);
+  return std::vector<T>(buffer.data(), buffer.data() + buffer.size());
+}
+
+// Tables are arrays with the shapes of CoderSpec; hidden is the length of base's rows.
+void make_coder(ContextCoder* self, int height, int width, nb::handle base, nb::handle neighbour,
+                nb::handle channel, nb::handle output, nb::handle bias, nb::handle probability) {
+  CoderSpec spec{};
+  spec.height = height;
+  spec.width = width;
+  spec.base = copy_of<std::int16_t>("base", base, 2);
+  spec.neighbour = copy_of<std::int16_t>("neighbour", neighbour, 2);
+  spec.channel = copy_of<std::int16_t>("channel", channel, 2);
+  spec.output = copy_of<std::int16_t>("output", output, 2);
+  spec.bias = copy_of<std::int32_t>("bias", bias, 1);
+  spec.probability = copy_of<std::uint16_t>("probability", probability, 1);
+  const Buffer<std::int16_t> rows("channel", channel, 2);
+  if (rows.rows() == 0 || rows.rows() > kMostRows) refuse("channel: must have 1 to 65535 rows");
+  spec.channels = static_cast<int>(rows.rows());
+  spec.hidden = static_cast<int>(std::min<std::size_t>(rows.size() / rows.rows(), kMostRows));
+  new (self) ContextCoder(std::move(spec));
+}
+
+std::optional<nb::bytes> encode(const ContextCoder& coder, nb::handle input, std::size_t limit) {
+  const Buffer<std::uint8_t> from("input", input, 2);
+  check_size("input", from.size(), from.rows(), coder.sample_bytes());
+  std::optional<std::vector<std::uint8_t>> payload;
+  {
+    nb::gil_scoped_release release;
+    payload = coder.encode(from.data(), from.rows(), limit);
+  }
+  if (!payload) return std::nullopt;
+  return nb::bytes(payload->data(), payload->size());
+}
+
+bool decode(const ContextCoder& coder, nb::bytes payload, nb::handle output) {
+  const Buffer<std::uint8_t> to("output", output, 2, true);
+  check_size("output", to.size(), to.rows(), coder.sample_bytes());
+  const auto* from = static_cast<const std::uint8_t*>(payload.data());
+  nb::gil_scoped_release release;
+  return coder.decode(from, payload.size(), to.rows(), to.data());
+}
+
 int vector_bits(const std::string& name) { return kernels_named(name).vector_bits; }
 
 }  // namespace
@@ -220,6 +283,14 @@ NB_MODULE(_native, module) {
   module.def("available", &available, "Names of the implementations for this CPU, best first.");
   module.def("vector_bits", &vector_bits, "name"_a, "Width of an implementation's vectors.");
   module.def("peak", &peak, "name"_a, "Binary multiply-accumulates a second on registers alone.");
+  nb::class_<ContextCoder>(module, "ContextCoder", "Codes packed maps of bits; safe in many threads.")
+      .def("__init__", &make_coder, "height"_a, "width"_a, "base"_a, "neighbour"_a, "channel"_a,
+           "output"_a, "bias"_a, "probability"_a)
+      .def("encode", &encode, "input"_a.none(), "limit"_a,
+           "input uint8 (batch, sample_bytes) -> fewer than `limit` bytes, or None.")
+      .def("decode", &decode, "payload"_a, "output"_a.none(),
+           "Fills output uint8 (batch, sample_bytes); False if the payload is not what was coded.")
+      .def_prop_ro("sample_bytes", &ContextCoder::sample_bytes);
   nb::class_<Half>(module, "Half", "Stages that run in one call.")
       .def("__init__", &make_half, "kernels"_a, "shape"_a, "stages"_a, "plans"_a)
       .def("run", &run, "input"_a.none(), "plan"_a, "output"_a.none(),
