@@ -41,6 +41,7 @@ lint: $(VENV)/.dev ## ruff, mypy, import contracts, protocol files
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/released.json
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/generate-protos --check
 
 sanitize: $(VENV)/.dev ## the kernels under address, undefined-behaviour and thread sanitizers
