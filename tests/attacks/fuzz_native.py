@@ -1,7 +1,7 @@
 """Fuzz the compiled module: ``python -m tests.attacks.fuzz_native --seconds 60``.
 
-Well-formed halves with one or more fields replaced by something hostile. Whatever comes, the module
-answers with a result or with an ordinary exception; anything else ends the process.
+Well-formed halves and coders with one or more fields replaced by something hostile. Whatever comes,
+the module answers with a result or with an ordinary exception; anything else ends the process.
 """
 
 from __future__ import annotations
@@ -113,6 +113,54 @@ class Fuzzer:
         else:
             arguments[int(self.rng.integers(4))] = self.hostile()
 
+    def coder(self) -> dict[str, Any]:
+        """Arguments of a well-formed context coder."""
+        height, width, channels = (int(n) for n in self.rng.integers(1, 10, 3))
+        hidden = 8 * int(self.rng.integers(1, 9))
+
+        def weights(rows: int) -> Any:
+            return self.rng.integers(-127, 128, (rows, hidden)).astype(np.int16)
+
+        return {
+            "height": height,
+            "width": width,
+            "base": weights(height * width),
+            "neighbour": weights(4 * channels),
+            "channel": weights(channels),
+            "output": weights(channels),
+            "bias": self.rng.integers(-9000, 9000, channels).astype(np.int32),
+            "probability": self.rng.integers(1, 2**16, 1024).astype(np.uint16),
+        }
+
+    def code(self) -> bool:
+        """One coder, round trips of its own and hostile payloads; True if it could be made."""
+        arguments = self.coder()
+        if self.rng.integers(2):
+            arguments[self.pick(sorted(arguments))] = self.hostile()
+        try:
+            coder = _native.ContextCoder(**arguments)
+        except EXPECTED:
+            return False
+        batch = int(self.rng.integers(0, 4))
+        output: Any = np.empty((batch, coder.sample_bytes), np.uint8)
+        payload = coder.encode(self.bytes(batch, coder.sample_bytes), int(self.rng.integers(400)))
+        for given in (
+            payload or b"",
+            bytes(self.bytes(int(self.rng.integers(80)))),
+            self.hostile(),
+        ):
+            try:
+                coder.decode(given, output)
+                coder.decode(given, self.hostile())
+            except EXPECTED:
+                continue
+        for given, limit in ((self.hostile(), 100), (output, self.hostile())):
+            try:
+                coder.encode(given, limit)
+            except EXPECTED:
+                continue
+        return True
+
     def call(self) -> bool:
         """One half and a few runs of it; True if one went through."""
         arguments, tables = self.half()
@@ -153,11 +201,12 @@ def main() -> None:
     print(f"seed {options.seed}", flush=True)
     fuzzer = Fuzzer(options.seed)
     end = time.monotonic() + options.seconds
-    calls = fine = 0
+    calls = fine = coders = 0
     while time.monotonic() < end:
         calls += 1
         fine += fuzzer.call()
-    print(f"{calls} halves, {fine} of them ran, no crash")
+        coders += fuzzer.code()
+    print(f"{calls} halves, {fine} of them ran; {calls} coders, {coders} were made; no crash")
 
 
 if __name__ == "__main__":
