@@ -26,6 +26,9 @@ class Settings:
     seed: int = 1
     augment: str = "shift"
     pairs: str = "grid"  # which level pairs a step trains, see PAIR_RULES
+    # The narrow pairs are many and pull the shared weights their way; this is the counterweight.
+    widest_weight: float = 2.0  # of the widest pair's loss, the others' is 1 each
+    warm_up: float = 0.1  # share of the steps in which the learning rate rises
     random_pairs: int = 1  # random level pairs a step, besides the widest and the narrowest
     bfloat16: bool = True  # convolutions of the training steps; calibration is always exact
     calibration_images: int = 8192

@@ -25,9 +25,6 @@ from shared.architecture import Architecture
 from shared.errors import UsageError
 from shared.networks.binarynet import BinaryNet
 
-# The narrow levels are many and pull the shared weights their way; this is the counterweight.
-WIDEST_WEIGHT = 2.0
-
 Pairs = list[tuple[int, list[int]]]
 
 
@@ -62,7 +59,12 @@ def draw_pairs(architecture: Architecture, settings: Settings, generator: random
 
 
 def step_loss(
-    net: BinaryNet, images: Tensor, labels: Tensor, pairs: Pairs, target: Tensor | None = None
+    net: BinaryNet,
+    images: Tensor,
+    labels: Tensor,
+    pairs: Pairs,
+    widest_weight: float,
+    target: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted loss over ``pairs``, loss of the widest pair, logits of the widest pair.
 
@@ -80,11 +82,11 @@ def step_loss(
         if not widest_logits.numel():
             widest_logits = outputs.pop(0).float()
             widest_loss = F.cross_entropy(widest_logits, labels)
-            total = total + WIDEST_WEIGHT * widest_loss
+            total = total + widest_weight * widest_loss
             if target is None:
                 lesson = F.softmax(widest_logits.detach(), dim=1)
             else:
-                total = total + WIDEST_WEIGHT * F.cross_entropy(widest_logits, target)
+                total = total + widest_weight * F.cross_entropy(widest_logits, target)
         for logits in (*outputs, *exits):
             total = total + F.cross_entropy(logits.float(), lesson)
     return total, widest_loss.detach(), widest_logits.detach()
@@ -118,7 +120,7 @@ def fit(
         optimiser,
         settings.learning_rate,
         total_steps=max(settings.epochs * steps, 1),
-        pct_start=0.1,
+        pct_start=settings.warm_up,
     )
     first = _resume(checkpoint, net, optimiser, schedule, settings) if checkpoint else 0
     for epoch in range(first, settings.epochs):
@@ -130,7 +132,7 @@ def fit(
             pairs = draw_pairs(net.architecture, settings, generator)
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
                 target = None if teacher is None else soft_labels(teacher, x)
-                loss, widest, logits = step_loss(net, x, y, pairs, target)
+                loss, widest, logits = step_loss(net, x, y, pairs, settings.widest_weight, target)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

@@ -27,7 +27,10 @@ from shared.errors import TaperError, UsageError
 from shared.networks.binarynet import BinaryNet
 
 DEFAULTS = Settings()
-RECORDED = ("epochs", "batch", "learning_rate", "seed", "augment", "pairs", "teacher_epochs")
+RECORDED = (
+    *("epochs", "batch", "learning_rate", "warm_up", "seed", "augment", "pairs"),
+    *("widest_weight", "teacher_epochs"),
+)
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 console = Console(stderr=True)
 
@@ -42,6 +45,9 @@ def train(
     epochs: Annotated[int, typer.Option(min=0)] = DEFAULTS.epochs,
     batch: Annotated[int, typer.Option(min=2)] = DEFAULTS.batch,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = DEFAULTS.learning_rate,
+    warm_up: Annotated[
+        float, typer.Option(min=0.01, max=0.9, help="Share of the steps until that rate.")
+    ] = DEFAULTS.warm_up,
     seed: Annotated[int, typer.Option()] = DEFAULTS.seed,
     augment: Annotated[
         str, typer.Option(help=f"One of {', '.join(AUGMENTATIONS)}.")
@@ -49,6 +55,9 @@ def train(
     pairs: Annotated[
         str, typer.Option(help=f"Level pairs that a step trains: {' or '.join(PAIR_RULES)}.")
     ] = DEFAULTS.pairs,
+    widest_weight: Annotated[
+        float, typer.Option(min=0.0, help="Of the widest pair's loss; the others' is 1 each.")
+    ] = DEFAULTS.widest_weight,
     teacher_epochs: Annotated[
         int, typer.Option(min=0, help="Epochs of the float network to learn from; 0: none.")
     ] = DEFAULTS.teacher_epochs,
@@ -78,9 +87,11 @@ def train(
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
+        warm_up=warm_up,
         seed=seed,
         augment=augment,
         pairs=pairs,
+        widest_weight=widest_weight,
         teacher_epochs=teacher_epochs,
     )
     if checkpoint and not resume:
