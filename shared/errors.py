@@ -5,14 +5,20 @@
     |   |-- FractionError                    a fraction outside (0, 1]
     |   |-- ProfileError                     coefficients that are no profile, or an unknown profile
     |   |-- BundleError                      a file that is not a usable model bundle
-    |   `-- ImageError                       an input that is not an image or a set of images
+    |   |-- ImageError                       an input that is not an image or a set of images
+    |   `-- MessageError                     a message of the fleet that is not the contract
     |-- RequestError                exit 1   a request that a server refuses
     |   |-- InvalidRequestError              INVALID_ARGUMENT: it can never succeed
     |   |-- UnknownModelError                NOT_FOUND: no such model here
     |   |-- VersionMismatchError             FAILED_PRECONDITION: another version is served
-    |   `-- OverloadedError                  RESOURCE_EXHAUSTED: not now, perhaps later
+    |   |-- OverloadedError                  RESOURCE_EXHAUSTED: not now, perhaps later
+    |   |-- LateError                        DEADLINE_EXCEEDED: it cannot be done in time
+    |   |-- UnavailableError                 UNAVAILABLE: this server is going away
+    |   |-- UnauthenticatedError             UNAUTHENTICATED: no token, or one that is not known
+    |   `-- ServerFaultError                 INTERNAL: the server failed, the request may be right
     |-- LinkError                   exit 3   the server cannot be reached or went away
-    |   `-- SpooledError                     ... and the sample waits in the spool for its return
+    |   |-- SpooledError                     ... and the sample waits in the spool for its return
+    |   `-- BrokerError                      the MQTT broker cannot be reached, or refuses
     `-- DatasetError                exit 4   a data set cannot be had from any source
 
 Every message is one line that names the flag or field and says what is allowed.
@@ -51,6 +57,15 @@ class ImageError(UsageError):
     """An input cannot be read as an image or a set of images."""
 
 
+class MessageError(UsageError):
+    """A message of the fleet is refused; names the topic that it came on and the field."""
+
+    def __init__(self, topic: str, field: str, reason: str) -> None:
+        super().__init__(f"{topic}: {field}: {reason}")
+        self.topic = topic
+        self.field = field
+
+
 class RequestError(TaperError):
     """A server refuses a request; ``grpc_status`` is the name of the status it answers with."""
 
@@ -74,9 +89,40 @@ class VersionMismatchError(RequestError):
 
 
 class OverloadedError(RequestError):
-    """The server has more to do than it can; the same request may succeed later."""
+    """The server has more to do than it can; the same request may succeed later.
+
+    ``retry_after_ms`` says when; 0 leaves it to the client.
+    """
 
     grpc_status = "RESOURCE_EXHAUSTED"
+
+    def __init__(self, message: str, retry_after_ms: int = 0) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class LateError(RequestError):
+    """The request's deadline is over before it could be answered."""
+
+    grpc_status = "DEADLINE_EXCEEDED"
+
+
+class UnavailableError(RequestError):
+    """The server is going away; another one, or this one later, may answer."""
+
+    grpc_status = "UNAVAILABLE"
+
+
+class UnauthenticatedError(RequestError):
+    """The caller has not shown a token that this server knows."""
+
+    grpc_status = "UNAUTHENTICATED"
+
+
+class ServerFaultError(RequestError):
+    """The server failed while it answered; the request may be right."""
+
+    grpc_status = "INTERNAL"
 
 
 class LinkError(TaperError):
@@ -92,6 +138,10 @@ class SpooledError(LinkError):
     """
 
     number: int | None = None
+
+
+class BrokerError(LinkError):
+    """The MQTT broker cannot be reached, or refuses the credentials."""
 
 
 class DatasetError(TaperError):

@@ -1,0 +1,1 @@
+"""The contract of a device fleet over MQTT."""
