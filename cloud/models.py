@@ -1,100 +1,134 @@
-"""The models that a server has: bundles, each with its codec and its cloud half."""
+"""A model that is served: a bundle with its codec, its cloud half and what computing it costs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from shared.bundle import Bundle
-from shared.codec import FeatureCodec
-from shared.errors import (
-    InvalidRequestError,
-    UnknownModelError,
-    UsageError,
-    VersionMismatchError,
-)
+from cloud.costs import CostModel
+from shared.bundle import DEVICE_GROUPS, Bundle, serialise
+from shared.codec import LARGEST_BATCH, FeatureCodec
+from shared.errors import InvalidRequestError, RequestError
 from shared.packed import CloudHalf
 from shared.protocol import Answer, Request
 
+# A frame is never worth sending if it is larger than the bits; this much is let pass all the same.
+PAYLOAD_SLACK_BYTES = 64
+WARM_UP_SAMPLES = 8
+WARM_UP_S = 0.2
+
+Outcome = tuple[Answer, ...] | RequestError
+
 
 class ServedModel:
-    """One bundle, ready to answer requests. Not safe for use by several threads at once.
+    """One bundle, ready to answer requests; ``compute`` is for one thread at a time.
 
     Raises ``BundleError`` if the bundle has no cloud part.
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
-        self._codec = FeatureCodec(bundle)
-        self._half = CloudHalf(bundle)
         for stage in bundle.architecture.cloud:
             bundle.stage("cloud", stage.name)  # a device's part of a bundle lacks them
+        self.bundle = bundle
+        self.name = bundle.metadata.name
+        self.version = bundle.metadata.version
+        self.cloud_levels = bundle.architecture.cloud_levels
+        self.loaded_unix_s = time.time()
+        architecture = bundle.architecture
+        self._codec = FeatureCodec(bundle)
+        self._half = CloudHalf(bundle)
+        self._sizes = [
+            architecture.sent_shape(level).packed_bytes
+            for level in range(len(architecture.device_levels))
+        ]
+        self.costs = CostModel(architecture)
 
-    @property
-    def widest(self) -> int:
-        """Index of the cloud level with all channels."""
-        return len(self.bundle.architecture.cloud_levels) - 1
+    @cached_property
+    def device_part(self) -> bytes:
+        """The bundle file that a device needs."""
+        return serialise(self.bundle, DEVICE_GROUPS)
 
-    def check_version(self, prefix: str) -> None:
-        """Raise ``VersionMismatchError`` unless the served version starts with ``prefix``."""
-        version = self.bundle.metadata.version
-        if not version.startswith(prefix.lower()):
-            raise VersionMismatchError(
-                f"version: {prefix[:64]!r} of {self.bundle.metadata.name} is not served; "
-                f"this server has {version}"
-            )
+    def warm_up(self) -> None:
+        """Run every pair of levels while time allows, so that costs are known and caches filled."""
+        end_s = time.perf_counter() + WARM_UP_S
+        for cloud_level in reversed(range(len(self.cloud_levels))):
+            for level in reversed(range(len(self._sizes))):
+                features = np.zeros((WARM_UP_SAMPLES, self._sizes[level]), np.uint8)
+                self._half.run(features, level, cloud_level)
+                began_s = time.perf_counter()
+                if began_s > end_s:
+                    return
+                self._half.run(features, level, cloud_level)
+                seconds = time.perf_counter() - began_s
+                self.costs.learn(level, cloud_level, WARM_UP_SAMPLES, seconds)
 
     def check(self, request: Request) -> None:
-        """Raise ``RequestError`` unless the request is for this version and an existing level."""
-        self.check_version(request.version)
-        levels = self.bundle.architecture.cloud_levels
+        """Raise ``InvalidRequestError`` unless levels, count and size can be right.
+
+        What passes costs no more than its number of samples says.
+        """
+        frame = request.frame
+        if not 0 <= frame.level < len(self._sizes):
+            raise InvalidRequestError(
+                f"level: {frame.level} is not allowed; levels are {self._listed_device_levels()}"
+            )
+        if not 1 <= frame.samples <= LARGEST_BATCH:
+            raise InvalidRequestError(
+                f"samples: {frame.samples} is not allowed; give 1 to {LARGEST_BATCH}"
+            )
+        largest = frame.samples * self._sizes[frame.level] + PAYLOAD_SLACK_BYTES
+        if len(frame.payload) > largest:
+            raise InvalidRequestError(
+                f"payload: {len(frame.payload)} bytes is more than the bits of {frame.samples} "
+                f"samples of level {frame.level} take; give at most {largest}"
+            )
+        levels = self.cloud_levels
         if request.cloud_level is not None and request.cloud_level >= len(levels):
             listed = ", ".join(f"{i} ({f:g})" for i, f in enumerate(levels))
             raise InvalidRequestError(
                 f"cloud_level: {request.cloud_level} is not allowed; levels are {listed}"
             )
 
-    def answer(self, request: Request, cloud_level: int) -> tuple[Answer, ...]:
-        """Finish a request's samples at ``cloud_level``; raises ``RequestError``."""
-        features = self._codec.decode(request.frame)
-        logits = self._half.run(features, request.frame.level, cloud_level)
-        labels = logits.argmax(axis=1)
-        if not request.top_k:
-            return tuple(Answer(int(label)) for label in labels)
-        return tuple(
-            Answer(int(label), best(row, request.top_k))
-            for label, row in zip(labels, probabilities(logits), strict=True)
-        )
+    def compute(self, requests: Sequence[Request], cloud_level: int) -> list[Outcome]:
+        """Finish the samples of ``requests``, all of one device level, in one run.
+
+        A request whose payload is wrong gets its error, the others their answers.
+        """
+        outcomes: list[Outcome | None] = [None] * len(requests)
+        parts: list[npt.NDArray[np.uint8]] = []
+        for place, request in enumerate(requests):
+            try:
+                parts.append(self._codec.decode(request.frame))
+            except RequestError as error:
+                outcomes[place] = error
+        if parts:
+            features = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            logits = self._half.run(features, requests[0].frame.level, cloud_level)
+            labels = logits.argmax(axis=1).tolist()
+            start = 0
+            for place, request in enumerate(requests):
+                if outcomes[place] is None:
+                    end = start + request.frame.samples
+                    outcomes[place] = _answers(labels[start:end], logits[start:end], request.top_k)
+                    start = end
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _listed_device_levels(self) -> str:
+        fractions = self.bundle.architecture.device_levels
+        return ", ".join(f"{i} ({f:g})" for i, f in enumerate(fractions))
 
 
-class Models:
-    """The served models by name; the first one is the default."""
-
-    def __init__(self, bundles: Iterable[Bundle]) -> None:
-        served = [ServedModel(bundle) for bundle in bundles]
-        self._by_name: Mapping[str, ServedModel] = {m.bundle.metadata.name: m for m in served}
-        if len(self._by_name) < len(served):
-            names = ", ".join(model.bundle.metadata.name for model in served)
-            raise UsageError(f"--model: every model needs a name of its own; these are {names}")
-        self._default = served[0]
-
-    def find(self, name: str) -> ServedModel:
-        """The model called ``name``, or the default; ``UnknownModelError`` lists what there is."""
-        if not name:
-            return self._default
-        try:
-            return self._by_name[name]
-        except KeyError:
-            known = ", ".join(self._by_name)
-            raise UnknownModelError(
-                f"model: {name[:100]!r} is not served; this server has {known}"
-            ) from None
-
-    def names(self) -> tuple[str, ...]:
-        """Names of all models, the default first."""
-        return tuple(self._by_name)
+def _answers(labels: list[int], logits: npt.NDArray[np.float32], top_k: int) -> tuple[Answer, ...]:
+    if not top_k:
+        return tuple([Answer(label) for label in labels])
+    return tuple(
+        Answer(label, best(row, top_k))
+        for label, row in zip(labels, probabilities(logits), strict=True)
+    )
 
 
 def probabilities(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

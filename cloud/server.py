@@ -3,125 +3,173 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
-import grpc
 import typer
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from rich.console import Console
 
-from cloud.models import Models
-from cloud.servicer import SplitInferenceServicer
-from protos.split.v1 import split_pb2, split_pb2_grpc
-from shared.bundle import read_bundle
-from shared.bundles import bundle_path, shipped
-from shared.errors import TaperError, UsageError
-from shared.protocol import DEFAULT_MAX_MESSAGE_BYTES
+from cloud import logs
+from cloud.exposition import exposed
+from cloud.serving import serving
+from cloud.settings import LogFormat, LogLevel, Settings, load, to_toml
+from cloud.supervisor import supervise
+from shared.errors import TaperError
 
-SERVICE = split_pb2.DESCRIPTOR.services_by_name["SplitInference"].full_name
+SERVER, MODELS, LOAD, SECURITY, OPERATIONS = "Server", "Models", "Load", "Security", "Operations"
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 stderr = Console(stderr=True)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Where and how to serve; port 0 means a free one."""
-
-    host: str = "0.0.0.0"  # noqa: S104 - a server in a container must listen on all addresses
-    port: int = 50051
-    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
-    drain_seconds: float = 5.0
-
-
-@contextlib.asynccontextmanager
-async def serving(models: Models, settings: Settings) -> AsyncIterator[int]:
-    """Serve ``models`` while the block runs; yields the port. Requests in flight finish at exit."""
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", settings.max_message_bytes),
-            # Two servers on one port by mistake would each get half of the requests.
-            ("grpc.so_reuseport", 0),
-        ]
-    )
-    # Codecs and halves are used by one thread; the event loop stays free for the network.
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute") as executor:
-        split_pb2_grpc.add_SplitInferenceServicer_to_server(
-            SplitInferenceServicer(models, executor), server
-        )
-        checks = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-        address = f"{settings.host}:{settings.port}"
-        try:
-            port = server.add_insecure_port(address)
-        except RuntimeError:
-            raise UsageError(f"--host/--port: cannot listen on {address}") from None
-        await server.start()
-        for name in ("", SERVICE):
-            await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-        try:
-            yield port
-        finally:
-            await checks.enter_graceful_shutdown()
-            await server.stop(settings.drain_seconds)
-
-
-async def run(models: Models, settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serving(models, settings) as port:
-        # The first line on standard output: whoever started the server with port 0 reads it.
-        sys.stdout.write(f"listening on {settings.host}:{port}\n")
-        sys.stdout.flush()
-        stderr.print(f"models: {', '.join(models.names())}", markup=False, highlight=False)
-        await stop.wait()
-        stderr.print("stopping", highlight=False)
+def option(panel: str, text: str, *names: str) -> Any:
+    """A flag without a default of its own: ``Settings`` has those."""
+    return typer.Option(*names, help=text, rich_help_panel=panel)
 
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = Settings.host,
+    host: Annotated[str | None, option(SERVER, "Address to listen on.")] = None,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")
-    ] = Settings.port,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Shipped bundle by name, or a bundle file; may be repeated. The first is the "
-            "default. Without it every shipped bundle is served."
-        ),
+        int | None,
+        option(SERVER, "Port to listen on; 0 picks a free one."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        option(SERVER, "Processes on that port; one that dies is replaced."),
+    ] = None,
+    drain_seconds: Annotated[
+        float | None,
+        option(SERVER, "How long work in flight may take at the end."),
     ] = None,
     max_message_bytes: Annotated[
-        int, typer.Option(min=1024, help="Largest request that is read.")
-    ] = Settings.max_message_bytes,
-    drain_seconds: Annotated[
-        float, typer.Option(min=0.0, help="How long requests in flight may take at the end.")
-    ] = Settings.drain_seconds,
+        int | None, option(SERVER, "Largest request that is read.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        option(
+            MODELS,
+            "Shipped bundle by name, or a bundle file; may be repeated. The first is the "
+            "default. Without it and --models every shipped bundle is served.",
+        ),
+    ] = None,
+    models: Annotated[
+        Path | None,
+        option(MODELS, "Folder of bundles that is watched: what changes there is served anew."),
+    ] = None,
+    models_poll_seconds: Annotated[
+        float | None, option(MODELS, "How often it is looked at.")
+    ] = None,
+    slo_ms: Annotated[
+        float | None,
+        option(
+            LOAD,
+            "Objective of queue and compute, 99 of 100 requests; the cloud narrows to hold it.",
+        ),
+    ] = None,
+    cloud_fraction: Annotated[
+        float | None,
+        option(LOAD, "Pin the cloud's fraction, above 0 to 1."),
+    ] = None,
+    max_batch: Annotated[int | None, option(LOAD, "Samples that are computed together.")] = None,
+    max_delay_us: Annotated[
+        int | None,
+        option(LOAD, "After this long a small batch goes before fuller ones."),
+    ] = None,
+    max_queue: Annotated[int | None, option(LOAD, "Samples that may wait.")] = None,
+    max_streams_per_client: Annotated[
+        int | None, option(LOAD, "Open streams of one client.")
+    ] = None,
+    max_connections_per_client: Annotated[
+        int | None,
+        option(LOAD, "Connections with streams of one client."),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        option(SECURITY, "Certificate (PEM); read again when it changes."),
+    ] = None,
+    tls_key: Annotated[Path | None, option(SECURITY, "Its key (PEM).")] = None,
+    client_ca: Annotated[
+        Path | None,
+        option(SECURITY, "Clients must show a certificate of this CA."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        option(SECURITY, "Clients must show a bearer token of this file: NAME TOKEN a line."),
+    ] = None,
+    metrics_host: Annotated[
+        str | None,
+        option(OPERATIONS, "Address of the metrics endpoint."),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        option(OPERATIONS, "Prometheus metrics on this port; 0: a free one."),
+    ] = None,
+    log_format: Annotated[LogFormat | None, option(OPERATIONS, "Log lines.")] = None,
+    log_level: Annotated[LogLevel | None, option(OPERATIONS, "Least severe lines.")] = None,
+    reflection: Annotated[
+        bool | None,
+        option(OPERATIONS, "Tell tools what is served.", "--reflection/--no-reflection"),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        option(OPERATIONS, "TOML file of settings; flags and TAPER_... beat it."),
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings as such a file and stop.")
+    ] = False,
 ) -> None:
     """Serve the cloud half of split networks over gRPC, until Ctrl-C or SIGTERM.
 
     The first line on standard output is **listening on HOST:PORT**.
     """
-    bundles = [read_bundle(bundle_path(name)) for name in model or shipped()]
-    if not bundles:
-        raise UsageError("--model: no bundle ships with this installation; name a bundle file")
-    asyncio.run(run(Models(bundles), Settings(host, port, max_message_bytes, drain_seconds)))
+    flags = {name: value for name, value in locals().items() if name in Settings.model_fields}
+    settings = load(flags, config)
+    if print_config:
+        sys.stdout.write(to_toml(settings))
+        return
+    logs.set_up(settings.log_format, settings.log_level)
+    asyncio.run(run(settings) if settings.workers == 1 else supervise(settings))
+
+
+async def run(settings: Settings) -> None:
+    """Serve in this process until SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with serving(settings) as running:
+        with exposed(running.snapshot, settings.metrics_host, settings.metrics_port) as port:
+            announce(settings, running.port, port)
+            stderr.print(
+                f"models: {', '.join(running.answering.catalog.names) or 'none yet'}",
+                markup=False,
+                highlight=False,
+            )
+            await stop.wait()
+            stderr.print("stopping", highlight=False)
+
+
+def announce(settings: Settings, port: int, metrics_port: int | None) -> None:
+    """Say where the server listens; whoever started it with port 0 reads the first line."""
+    sys.stdout.write(f"listening on {settings.host}:{port}\n")
+    if metrics_port is not None:
+        sys.stdout.write(f"metrics on {settings.metrics_host}:{metrics_port}\n")
+    sys.stdout.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake is one line and its exit status."""
     try:
         app(arguments)
-    except TaperError as error:
+    except* TaperError as group:
+        error = group.exceptions[0]
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         stderr.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_status)
+        status = error.exit_status if isinstance(error, TaperError) else 1
+        sys.exit(status)
 
 
 if __name__ == "__main__":

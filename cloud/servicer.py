@@ -4,159 +4,121 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import AsyncIterator
-from concurrent.futures import Executor
-from dataclasses import replace
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import grpc
-
-from cloud.models import Models, ServedModel
+from cloud.answering import Answering, status_of
+from cloud.batching import Item
+from cloud.gate import GOING_AWAY, Context, Gate
+from cloud.stream import StreamSession
 from protos.split.v1 import split_pb2 as pb
 from protos.split.v1 import split_pb2_grpc
-from shared.bundle import DEVICE_GROUPS, serialise
-from shared.errors import InvalidRequestError, RequestError
-from shared.protocol import (
-    Failure,
-    Request,
-    Response,
-    model_to_message,
-    request_from_message,
-    response_to_message,
-)
+from shared.errors import InvalidRequestError, OverloadedError, RequestError, UnavailableError
+from shared.protocol import Response, model_to_message, request_from_message
 
 CHUNK_BYTES = 64 * 2**10
-STREAM_IN_FLIGHT = 64  # requests of one stream that are worked on before its reading pauses
-
-Context = grpc.aio.ServicerContext[Any, Any]
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+GO_AWAY_MS = 100  # when a client of a stream that was ended by a drain may come back
 
 
 class SplitInferenceServicer(split_pb2_grpc.SplitInferenceServicer):
-    """Answers requests with ``models``; the computing happens on ``executor``, one at a time."""
+    """Answers requests through ``answering``; ``gate`` says who may ask."""
 
-    def __init__(self, models: Models, executor: Executor) -> None:
-        self._models = models
-        self._executor = executor
+    def __init__(self, answering: Answering, gate: Gate) -> None:
+        self._answering = answering
+        self._gate = gate
 
     async def Infer(  # noqa: N802 - the protocol's name
         self, request: pb.InferRequest, context: Context
     ) -> pb.InferResponse:
         """Answer one request."""
+        caller = ""
         try:
-            return response_to_message(await self._answer(request_from_message(request)))
+            caller = self._gate.caller(context)
+            outcome = await self._answer(request, context, caller)
         except RequestError as error:
-            await _refuse(context, error)
+            self._answering.refused(error, request.id, caller, request.ByteSize())
+            await refuse(context, error)
+        return self._answering.message(outcome, request.id, caller, request.ByteSize())
 
-    async def InferStream(  # noqa: N802 - the protocol's name
-        self,
-        request_iterator: AsyncIterator[pb.InferRequest],
-        context: Context,  # noqa: ARG002
-    ) -> AsyncIterator[pb.InferResponse]:
-        """Answer a stream of requests, each as soon as it is ready."""
-        ready: asyncio.Queue[Response | None] = asyncio.Queue()
-        slots = asyncio.Semaphore(STREAM_IN_FLIGHT)
+    async def _answer(self, message: pb.InferRequest, context: Context, caller: str) -> Response:
+        later: asyncio.Future[Response | RequestError] | None = None
 
-        async def work(request: Request) -> None:
-            await ready.put(await self._answer_or_failure(request))
+        def then(outcome: Response | RequestError) -> None:
+            if later is not None and not later.done():
+                later.set_result(outcome)
 
-        async def read() -> None:
-            model, version = "", ""
-            try:
-                async with asyncio.TaskGroup() as group:
-                    async for message in request_iterator:
-                        await slots.acquire()
-                        # A message that names nothing means what was named last.
-                        if message.model or message.version:
-                            model, version = message.model, message.version
-                        try:
-                            request = request_from_message(message)
-                        except InvalidRequestError as error:
-                            await ready.put(_failure(message.id, error))
-                            continue
-                        group.create_task(work(replace(request, model=model, version=version)))
-            finally:
-                ready.put_nowait(None)
-
-        reader = asyncio.create_task(read(), name="stream reader")
+        request = request_from_message(message)
+        begun = self._answering.begin(request, caller, context.time_remaining(), then)
+        if not isinstance(begun, Item):
+            return begun
+        later = asyncio.get_running_loop().create_future()
         try:
-            while (response := await ready.get()) is not None:
-                slots.release()
-                yield response_to_message(response)
-            await reader
-        finally:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
+            outcome = await later
+        except asyncio.CancelledError:
+            self._answering.give_up(begun)
+            raise
+        if isinstance(outcome, RequestError):
+            raise outcome
+        return outcome
+
+    async def InferStream(  # type: ignore[override]  # noqa: N802 - the protocol's name
+        self,
+        request_iterator: AsyncIterator[pb.InferRequest],  # noqa: ARG002 - the session reads
+        context: Context,
+    ) -> None:
+        """Answer a stream of requests, each as soon as it is ready."""
+        try:
+            with self._gate.stream(context) as caller:
+                await StreamSession(self._answering, context, caller).run(self._gate)
+        except RequestError as error:
+            await refuse(context, error)
 
     async def GetModel(  # noqa: N802 - the protocol's name
         self, request: pb.GetModelRequest, context: Context
     ) -> pb.GetModelResponse:
         """Describe a model."""
         try:
-            return model_to_message(self._models.find(request.model).bundle)
+            self._gate.caller(context)
+            catalog = self._answering.catalog
+            model = catalog.find(request.model)
         except RequestError as error:
-            await _refuse(context, error)
+            await refuse(context, error)
+        versions = [served.version for served in catalog.versions[model.name]]
+        return model_to_message(model.bundle, versions)
 
     async def GetDevicePart(  # noqa: N802 - the protocol's name
         self, request: pb.GetDevicePartRequest, context: Context
     ) -> AsyncIterator[pb.GetDevicePartResponse]:
         """Send the device's part of a model from ``offset`` on."""
         try:
-            model = self._models.find(request.model)
-            model.check_version(request.version)
-            data = serialise(model.bundle, DEVICE_GROUPS)
+            self._gate.caller(context)
+            model = self._answering.catalog.find(request.model, request.version)
+            data = model.device_part
             if request.offset > len(data):
                 raise InvalidRequestError(
                     f"offset: {request.offset} is beyond the end; the file has {len(data)} bytes"
                 )
         except RequestError as error:
-            await _refuse(context, error)
+            await refuse(context, error)
         yield pb.GetDevicePartResponse(
-            version=model.bundle.metadata.version,
+            version=model.version,
             total_bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             chunk=data[request.offset : request.offset + CHUNK_BYTES],
         )
         for start in range(request.offset + CHUNK_BYTES, len(data), CHUNK_BYTES):
+            if self._gate.draining.is_set():
+                await refuse(context, UnavailableError(GOING_AWAY))
             yield pb.GetDevicePartResponse(chunk=data[start : start + CHUNK_BYTES])
 
-    async def _answer(self, request: Request) -> Response:
-        """Answer a request, or raise ``RequestError``."""
-        model = self._models.find(request.model)
-        model.check(request)
-        level = model.widest if request.cloud_level is None else request.cloud_level
-        arrived = time.perf_counter_ns()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, _compute, model, request, level, arrived)
 
-    async def _answer_or_failure(self, request: Request) -> Response:
-        try:
-            return await self._answer(request)
-        except RequestError as error:
-            return _failure(request.id, error)
-
-
-def _compute(model: ServedModel, request: Request, cloud_level: int, arrived_ns: int) -> Response:
-    started = time.perf_counter_ns()
-    answers = model.answer(request, cloud_level)
-    finished = time.perf_counter_ns()
-    return Response(
-        id=request.id,
-        answers=answers,
-        cloud_level=cloud_level,
-        queue_us=(started - arrived_ns) // 1000,
-        compute_us=(finished - started) // 1000,
-    )
-
-
-def _status(error: RequestError) -> grpc.StatusCode:
-    return grpc.StatusCode[error.grpc_status]
-
-
-def _failure(request_id: int, error: RequestError) -> Response:
-    code: int = _status(error).value[0]
-    return Response(id=request_id, failure=Failure(code, str(error)))
-
-
-async def _refuse(context: Context, error: RequestError) -> NoReturn:
-    await context.abort(_status(error), str(error))
+async def refuse(context: Context, error: RequestError) -> NoReturn:
+    """End a call with the status of ``error``, and when it may be tried again."""
+    wait_ms = 0
+    if isinstance(error, OverloadedError):
+        wait_ms = error.retry_after_ms
+    elif isinstance(error, UnavailableError):
+        wait_ms = GO_AWAY_MS
+    trailing = ((PUSHBACK_KEY, str(wait_ms)),) if wait_ms else ()
+    await context.abort(status_of(error), str(error), trailing)

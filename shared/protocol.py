@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from protos.split.v1 import split_pb2 as pb
@@ -77,6 +78,7 @@ class ModelInfo:
     cloud_levels: tuple[float, ...]
     class_names: tuple[str, ...]
     accuracy: tuple[tuple[float, ...], ...] = field(default=())
+    served_versions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,8 +184,8 @@ def response_from_message(message: pb.InferResponse) -> Response:
     )
 
 
-def model_to_message(bundle: Bundle) -> pb.GetModelResponse:
-    """What a server says of the model in ``bundle``."""
+def model_to_message(bundle: Bundle, served_versions: Sequence[str] = ()) -> pb.GetModelResponse:
+    """What a server says of the model in ``bundle``, of which it serves ``served_versions``."""
     architecture = bundle.architecture
     shape = architecture.input_shape
     return pb.GetModelResponse(
@@ -197,6 +199,7 @@ def model_to_message(bundle: Bundle) -> pb.GetModelResponse:
         input_channels=shape.channels,
         accuracy=[pb.AccuracyRow(by_cloud_level=row) for row in bundle.metadata.accuracy],
         metadata_json=json.dumps(describe(bundle), sort_keys=True),
+        served_versions=served_versions,
     )
 
 
@@ -209,6 +212,7 @@ def model_from_message(message: pb.GetModelResponse) -> ModelInfo:
         cloud_levels=tuple(message.cloud_levels),
         class_names=tuple(message.class_names),
         accuracy=tuple(tuple(row.by_cloud_level) for row in message.accuracy),
+        served_versions=tuple(message.served_versions),
     )
 
 

@@ -272,6 +272,7 @@ class GetModelResponse(message.Message):
     INPUT_CHANNELS_FIELD_NUMBER: builtins.int
     ACCURACY_FIELD_NUMBER: builtins.int
     METADATA_JSON_FIELD_NUMBER: builtins.int
+    SERVED_VERSIONS_FIELD_NUMBER: builtins.int
     model: builtins.str
     version: builtins.str
     """SHA-256 of the model, 64 hexadecimal digits."""
@@ -288,6 +289,10 @@ class GetModelResponse(message.Message):
     def class_names(self) -> containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @builtins.property
     def accuracy(self) -> containers.RepeatedCompositeFieldContainer[AccuracyRow]: ...
+    @builtins.property
+    def served_versions(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Versions of the model that are served at the moment, the default first."""
+
     def __init__(
         self,
         *,
@@ -301,8 +306,9 @@ class GetModelResponse(message.Message):
         input_channels: builtins.int = ...,
         accuracy: abc.Iterable[AccuracyRow] | None = ...,
         metadata_json: builtins.str = ...,
+        served_versions: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["accuracy", b"accuracy", "class_names", b"class_names", "cloud_levels", b"cloud_levels", "device_levels", b"device_levels", "input_channels", b"input_channels", "input_height", b"input_height", "input_width", b"input_width", "metadata_json", b"metadata_json", "model", b"model", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["accuracy", b"accuracy", "class_names", b"class_names", "cloud_levels", b"cloud_levels", "device_levels", b"device_levels", "input_channels", b"input_channels", "input_height", b"input_height", "input_width", b"input_width", "metadata_json", b"metadata_json", "model", b"model", "served_versions", b"served_versions", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @typing.final

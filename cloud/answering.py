@@ -1,0 +1,77 @@
+"""From a request to its response: the model is found, the scheduler asked, the outcome counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import grpc
+import structlog
+
+from cloud.batching import Item
+from cloud.catalog import Catalog
+from cloud.metrics import Metrics
+from cloud.scheduler import Key, Scheduler, Ticket
+from protos.split.v1 import split_pb2 as pb
+from shared.errors import OverloadedError, RequestError
+from shared.protocol import Failure, Request, Response, response_to_message
+
+_log = structlog.stdlib.get_logger(__name__)
+
+Waiter = Item[Key, Ticket]
+
+
+def status_of(error: RequestError) -> grpc.StatusCode:
+    """The gRPC status of an error."""
+    return grpc.StatusCode[error.grpc_status]
+
+
+def failure_of(error: RequestError) -> Failure:
+    """An error as a response in a stream says it."""
+    code: int = status_of(error).value[0]
+    retry_after_ms = error.retry_after_ms if isinstance(error, OverloadedError) else 0
+    return Failure(code, str(error), retry_after_ms)
+
+
+class Answering:
+    """What unary calls and streams share. ``catalog`` may be replaced at any time."""
+
+    def __init__(self, catalog: Catalog, scheduler: Scheduler, metrics: Metrics) -> None:
+        self.catalog = catalog
+        self._scheduler = scheduler
+        self._metrics = metrics
+
+    def begin(
+        self,
+        request: Request,
+        caller: str,
+        remaining_s: float | None,
+        then: Callable[[Response | RequestError], object],
+    ) -> Response | Waiter:
+        """The response, or what waits for it: ``then`` is called with the outcome later.
+
+        Raises ``RequestError`` for what is refused at once.
+        """
+        model = self.catalog.find(request.model, request.version)
+        return self._scheduler.submit(model, request, caller, remaining_s, then)
+
+    def give_up(self, item: Waiter) -> None:
+        """Nobody waits for ``item`` any more."""
+        self._scheduler.give_up(item)
+
+    def message(
+        self, outcome: Response | RequestError, request_id: int, caller: str, received: int
+    ) -> pb.InferResponse:
+        """The message of an outcome in a stream; ``received`` bytes asked for it."""
+        if isinstance(outcome, RequestError):
+            self.refused(outcome, request_id, caller, received)
+            return response_to_message(Response(request_id, failure=failure_of(outcome)))
+        message = response_to_message(outcome)
+        self._metrics.request("OK", received, message.ByteSize())
+        return message
+
+    def refused(self, error: RequestError, request_id: int, caller: str, received: int) -> None:
+        """Count and log a refusal."""
+        self._metrics.request(error.grpc_status, received, 0)
+        _log.debug(
+            "refused", request=request_id, client=caller, status=error.grpc_status, why=str(error)
+        )

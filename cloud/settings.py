@@ -1,0 +1,191 @@
+"""What the server is told: a flag beats the environment (``TAPER_...``), that beats a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from shared.errors import UsageError
+from shared.protocol import DEFAULT_MAX_MESSAGE_BYTES
+
+PREFIX = "TAPER_"
+LARGEST_PORT = 65535
+
+
+class LogFormat(str, Enum):
+    """How log lines look."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(str, Enum):
+    """The least severe lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Settings(BaseSettings):
+    """Everything that the server can be told; fields are flags with ``-`` for ``_``.
+
+    Holds paths of secrets, never secrets. Made by ``load``, which knows the file.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = "0.0.0.0"  # noqa: S104 - a server in a container must listen on all addresses
+    port: int = Field(50051, ge=0, le=LARGEST_PORT)
+    model: Annotated[tuple[str, ...], NoDecode] = ()
+    models: Path | None = None
+    models_poll_seconds: float = Field(2.0, gt=0.0, le=3600.0)
+    workers: int = Field(1, ge=1, le=256)
+
+    max_batch: int = Field(64, ge=1, le=1024)
+    max_delay_us: int = Field(1000, ge=0, le=1_000_000)
+    slo_ms: float = Field(50.0, gt=0.0, le=60_000.0)
+    cloud_fraction: float | None = Field(None, gt=0.0, le=1.0)
+    max_queue: int = Field(8192, ge=1, le=1_000_000)
+
+    max_message_bytes: int = Field(DEFAULT_MAX_MESSAGE_BYTES, ge=1024, le=256 * 2**20)
+    max_streams_per_client: int = Field(1024, ge=1)
+    max_connections_per_client: int = Field(256, ge=1)
+    drain_seconds: float = Field(5.0, ge=0.0, le=3600.0)
+
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    client_ca: Path | None = None
+    token_file: Path | None = None
+
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(None, ge=0, le=LARGEST_PORT)
+    log_format: LogFormat = LogFormat.CONSOLE
+    log_level: LogLevel = LogLevel.INFO
+    otlp_endpoint: str | None = None
+    reflection: bool = True
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """A list in the environment is separated by commas."""
+        if isinstance(value, str):
+            return tuple(part for part in value.split(",") if part)
+        return value
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key: must be given together")
+        if self.client_ca is not None and self.tls_cert is None:
+            raise ValueError("--client-ca: needs --tls-cert and --tls-key")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """``load`` says what comes from where; nothing is read behind its back."""
+        return (init_settings,)
+
+
+def flag(field: str) -> str:
+    """The flag of a field."""
+    return "--" + field.replace("_", "-")
+
+
+def load(
+    flags: Mapping[str, Any],
+    config: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Settings from ``flags`` (None: not given), the environment and the file ``config``.
+
+    ``TAPER_CONFIG`` names the file if the flag does not. Raises ``UsageError`` that names the flag,
+    the variable or the line of the file.
+    """
+    variables = os.environ if environment is None else environment
+    path = config
+    if path is None and variables.get(PREFIX + "CONFIG"):
+        path = Path(variables[PREFIX + "CONFIG"])
+    sources: list[tuple[str, dict[str, Any]]] = [
+        ("flag", {name: value for name, value in flags.items() if value is not None}),
+        ("environment", _from_environment(variables)),
+        ("file", {} if path is None else _from_file(path)),
+    ]
+    merged: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for kind, values in sources:
+        for name, value in values.items():
+            if name not in merged:
+                merged[name] = value
+                origin[name] = _spelling(kind, name, path)
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise UsageError(_explain(error, origin)) from None
+
+
+def to_toml(settings: Settings) -> str:
+    """The settings as a file that ``--config`` reads; what is not set is left out."""
+    values = settings.model_dump(mode="json", exclude_none=True)
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+
+
+def _from_environment(variables: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: variables[PREFIX + name.upper()]
+        for name in Settings.model_fields
+        if variables.get(PREFIX + name.upper())
+    }
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"--config: {path} cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config: {path} is no TOML ({error})") from None
+    unknown = sorted(set(values) - set(Settings.model_fields))
+    if unknown:
+        raise UsageError(f"--config: {path}: {unknown[0]!r} is no setting; see --print-config")
+    return values
+
+
+def _spelling(kind: str, name: str, path: Path | None) -> str:
+    """How the user wrote a setting."""
+    if kind == "environment":
+        return PREFIX + name.upper()
+    return flag(name) if kind == "flag" else f"{name} in {path}"
+
+
+def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    name = str(first["loc"][0])
+    where = origin.get(name, flag(name))
+    given = str(first["input"])[:80]
+    allowed = message.removeprefix("Input ")
+    return f"{where}: {given!r} is not allowed; it {allowed}"
