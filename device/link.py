@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -39,6 +39,7 @@ REFUSALS: dict[int, type[RequestError]] = {
     for error in (InvalidRequestError, UnknownModelError, VersionMismatchError, OverloadedError)
 }
 TRY_AGAIN = (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], grpc.StatusCode.UNAVAILABLE.value[0])
+Opener = Callable[[str, Security], grpc.aio.Channel]
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +56,8 @@ class Link:
 
     ``wait_s`` is how long the first connection may take, ``timeout_s`` how long one answer may
     take, over as many attempts as fit. All failures are ``LinkError``; a refusal by the server is
-    ``RequestError``. With ``patient`` a link starts while no server can be reached.
+    ``RequestError``. With ``patient`` a link starts while no server can be reached. ``opener``
+    makes channels.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class Link:
         security: Security | None = None,
         patient: bool = False,
         backoff: Backoff | None = None,
+        opener: Opener = open_channel,
     ) -> None:
+        self._opener = opener
         self._security = Security() if security is None else security
         self._servers = check_addresses(servers, self._security)
         self._identity = Identity(model, version[:VERSION_DIGITS])
@@ -252,7 +256,7 @@ class Link:
 
     async def _serve(self, address: str) -> tuple[Loss, bool]:
         """Connect to ``address`` and read its stream to the end; whether it ever worked."""
-        channel = open_channel(address, self._security)
+        channel = self._opener(address, self._security)
         try:
             await connect(channel, address, CONNECT_S)
         except LinkError as error:

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from device.battery import Battery, Charge, FixedBattery, SystemBattery
-from device.channel import check_addresses
+from device.channel import check_addresses, open_channel
 from device.clock import boot_s
 from device.coalesce import Coalescer
-from device.link import Link
+from device.link import Link, Opener
 from device.pipeline import ExitSettings, Pipeline
 from device.policy import (
     LARGEST_BATCH,
@@ -50,7 +50,8 @@ class SplitClient:
 
     Use as ``async with``. ``bundle``, ``battery`` and ``policy`` replace what ``settings`` would
     choose. ``on_late`` is told the cloud's answers to samples that had waited in the spool,
-    ``on_decision`` every change of the policy's choice.
+    ``on_decision`` every change of the policy's choice. ``make_pipeline`` and ``opener`` let many
+    clients of one process share what they can.
 
         async with SplitClient(Settings(servers=("edge:50051",))) as client:
             result = await client.classify(image)
@@ -65,7 +66,12 @@ class SplitClient:
         policy: Policy | None = None,
         on_late: Callable[[LateAnswer], None] | None = None,
         on_decision: Callable[[Decision], None] | None = None,
+        make_pipeline: Callable[[Bundle, ExitSettings], Pipeline] = Pipeline,
+        opener: Opener = open_channel,
     ) -> None:
+        self._make_pipeline = make_pipeline
+        self._opener = opener
+        self._steered_threshold: float | None = None
         self._settings = Settings() if settings is None else settings
         self._servers = check_addresses(self._settings.servers, self._settings.security)
         self._exits = ExitSettings(self._settings.use_exit, self._settings.exit_threshold)
@@ -88,7 +94,7 @@ class SplitClient:
 
     def _use(self, bundle: Bundle) -> None:
         """Work with ``bundle`` from the next sample on."""
-        self._pipeline = Pipeline(bundle, self._exits)
+        self._pipeline = self._make_pipeline(bundle, self._exits)
         self._policy = self._given_policy or make_policy(self._settings, bundle)
         self._decision = None
 
@@ -123,6 +129,7 @@ class SplitClient:
                     settings.timeout_s,
                     settings.security,
                     patient=settings.start_offline or settings.spool is not None,
+                    opener=self._opener,
                 )
             )
             self._coalescer = Coalescer(self._link, settings.top_k)
@@ -174,7 +181,8 @@ class SplitClient:
         level = self._level(decision)
         features = pipeline.run(image, level)
         local = None
-        threshold = pipeline.threshold(level, decision.exit_threshold)
+        wanted = self._steered_threshold
+        threshold = pipeline.threshold(level, decision.exit_threshold if wanted is None else wanted)
         if threshold <= 1:
             local = pipeline.answer(features, level)
         device_s = time.perf_counter() - started_s
@@ -182,6 +190,12 @@ class SplitClient:
         if local is not None and local.confidence >= threshold:
             return answered_here(pipeline, taken, self._settings.top_k, number=None)
         return await self._ask(pipeline, taken, decision)
+
+    def steer(self, policy: Policy, exit_threshold: float | None) -> None:
+        """Decide by ``policy`` from the next sample on; None leaves the exits to it."""
+        self._given_policy = self._policy = policy
+        self._steered_threshold = exit_threshold
+        self._decision = None
 
     async def drain(self, limit_s: float) -> int:
         """Wait until the spool is empty, at most ``limit_s``; how many samples still wait."""

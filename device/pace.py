@@ -1,0 +1,35 @@
+"""How fast time passes for an agent: as it does, or faster for a simulated device."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Pace:
+    """A clock that runs ``speed`` times as fast from ``start_unix_s`` on."""
+
+    speed: float = 1.0
+    start_unix_s: float = field(default_factory=time.time)
+    _began_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds that have passed on this clock."""
+        return (time.monotonic() - self._began_s) * self.speed
+
+    def now_unix_s(self) -> float:
+        """Seconds since 1970 on this clock."""
+        return self.start_unix_s + self.elapsed_s
+
+    async def sleep(self, seconds: float, woken: asyncio.Event) -> bool:
+        """Let ``seconds`` of this clock pass, or fewer if ``woken`` is set; whether it was."""
+        try:
+            async with asyncio.timeout(seconds / self.speed):
+                await woken.wait()
+        except TimeoutError:
+            return False
+        woken.clear()
+        return True
