@@ -88,6 +88,8 @@ def test_every_stage_and_level(architecture: Architecture, count: int, mnist: Da
     images = mnist.images[:count]
     tensor = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     device, cloud = DeviceHalf(bundle), CloudHalf(bundle)
+    devices = {kernel: DeviceHalf(bundle, kernel) for kernel in kernels.available()}
+    clouds = [CloudHalf(bundle, kernel) for kernel in kernels.available()]
     with torch.no_grad():
         sums = net.image_sums(tensor)
         for level in range(len(architecture.device_levels)):
@@ -95,9 +97,8 @@ def test_every_stage_and_level(architecture: Architecture, count: int, mnist: Da
             for theirs, ours in zip(trace, device.trace(images, level), strict=True):
                 assert np.array_equal(channel_last(theirs), ours)
             packed = pack(channel_last(trace[-1]).reshape(count, -1))
-            for kernel in kernels.available():
-                found = DeviceHalf(bundle, kernel).run(images, level)
-                assert np.array_equal(found, packed), kernel
+            for kernel, half in devices.items():
+                assert np.array_equal(half.run(images, level), packed), kernel
             if net.exit is not None:
                 expected = net.forward_exit(trace[-1], level).numpy()
                 found_exit = device.exit_logits(packed, level)
@@ -107,10 +108,7 @@ def test_every_stage_and_level(architecture: Architecture, count: int, mnist: Da
                 *bits, _ = cloud.trace(packed, level, cloud_level)
                 for theirs, ours in zip(stages, bits, strict=True):
                     assert np.array_equal(channel_last(theirs), ours)
-                answers = [
-                    CloudHalf(bundle, kernel).run(packed, level, cloud_level)
-                    for kernel in kernels.available()
-                ]
+                answers = [half.run(packed, level, cloud_level) for half in clouds]
                 for answer in answers:
                     assert np.array_equal(answer, answers[0])
                 np.testing.assert_allclose(answers[0], logits, rtol=1e-4, atol=1e-4)
