@@ -1,0 +1,126 @@
+"""Makes the folder of a broker: certificates, passwords for N devices, access rules, settings.
+
+    python deploy/mosquitto/provision.py FOLDER --fleet city --devices 200 --host broker.example
+    mosquitto -c FOLDER/mosquitto.conf
+
+Safe to repeat: certificates and passwords that are there stay, missing devices are added. The
+passwords are in ``credentials.csv`` (name,password), readable by its owner only: hand each device
+its own line and ``ca.crt``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import ipaddress
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROLES = ("controller", "operator", "dashboard")
+DAYS = "3650"
+
+
+def main() -> None:
+    """Read the command line and do it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--fleet", default="default")
+    parser.add_argument(
+        "--devices", type=int, default=0, metavar="N", help="named device-00001 ..."
+    )
+    parser.add_argument("--device", action="append", default=[], metavar="NAME", help="or by name")
+    parser.add_argument("--host", default="localhost", help="name or address in the certificate")
+    parser.add_argument("--port", type=int, default=8883)
+    given = parser.parse_args()
+    for command in ("openssl", "mosquitto_passwd"):
+        if shutil.which(command) is None:
+            sys.exit(f"error: {command} is missing; run scripts/system-deps broker")
+    names = [*given.device, *(f"device-{number:05d}" for number in range(1, given.devices + 1))]
+    folder = given.folder.resolve()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = credentials(folder, [*ROLES, *(f"{given.fleet}/{name}" for name in names)])
+    certificates(folder, given.host)
+    shutil.copy(HERE / "acl", folder / "acl")
+    (folder / "acl").chmod(0o600)
+    settings = "mosquitto.conf"
+    (folder / settings).write_text(configuration("mosquitto.conf.in", folder, given.port))
+    sys.stdout.write(f"{folder}: {made} new users; start: mosquitto -c {folder / settings}\n")
+
+
+def configuration(name: str, folder: Path, port: int) -> str:
+    """The settings file ``name``, filled in."""
+    text = (HERE / name).read_text() + (HERE / "common.conf").read_text()
+    return text.replace("@FOLDER@", str(folder)).replace("@PORT@", str(port))
+
+
+def credentials(folder: Path, names: list[str]) -> int:
+    """Give every name that has none a password; how many there were."""
+    path = folder / "credentials.csv"
+    known: dict[str, str] = {}
+    if path.exists():
+        with path.open(newline="") as file:
+            known = {row[0]: row[1] for row in csv.reader(file) if row}
+    fresh = {name: secrets.token_urlsafe(18) for name in names if name not in known}
+    _write(path, "".join(f"{name},{word}\n" for name, word in {**known, **fresh}.items()))
+    if fresh:
+        # mosquitto_passwd hashes a whole file at once, in place.
+        added = folder / "passwords.new"
+        _write(added, "".join(f"{name}:{word}\n" for name, word in fresh.items()))
+        subprocess.run(["mosquitto_passwd", "-U", str(added)], check=True)
+        before = folder / "passwords"
+        _write(before, (before.read_text() if before.exists() else "") + added.read_text())
+        added.unlink()
+    return len(fresh)
+
+
+def certificates(folder: Path, host: str) -> None:
+    """A certificate authority of our own, and the server's certificate for ``host``."""
+    ca, ca_key = folder / "ca.crt", folder / "ca.key"
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    if not ca.exists():
+        openssl("req", "-x509", *curve, "-keyout", ca_key, "-out", ca, "-days", DAYS, "-subj",
+                "/CN=taper fleet CA", "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
+    server, key, request = folder / "server.crt", folder / "server.key", folder / "server.csr"
+    if server.exists():
+        return
+    openssl("req", *curve, "-keyout", key, "-out", request, "-subj", f"/CN={host}")
+    extensions = folder / "server.ext"
+    names = sorted({f"{'IP' if _is_address(host) else 'DNS'}:{host}", "DNS:localhost"})
+    extensions.write_text(f"subjectAltName={','.join(names)},IP:127.0.0.1\n")
+    openssl("x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-out",
+            server, "-days", DAYS, "-extfile", extensions)  # fmt: skip
+    for leftover in (request, extensions):
+        leftover.unlink()
+    for secret in (key, ca_key):
+        secret.chmod(0o600)
+
+
+def openssl(*words: str | Path) -> None:
+    """Run openssl; its complaint ends the program."""
+    done = subprocess.run(
+        ["openssl", *map(str, words)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"error: openssl: {done.stderr.strip().splitlines()[-1]}")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _write(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+
+
+if __name__ == "__main__":
+    main()
