@@ -36,7 +36,8 @@ from shared.fleet import (
 )
 from shared.fleet_json import dump, load
 
-HEARD = (Kind.BIRTH, Kind.DEATH, Kind.REPORTED, Kind.TELEMETRY, Kind.RESULT, Kind.DESIRED)
+# In this order: what was desired must be known before what is reported is judged by it.
+HEARD = (Kind.BIRTH, Kind.DEATH, Kind.DESIRED, Kind.REPORTED, Kind.TELEMETRY, Kind.RESULT)
 LARGEST_BATCH = 2000
 MEND_EVERY_S = 1.0
 RESENDS_AT_ONCE = 200
@@ -84,7 +85,6 @@ class Controller:
         self._asked: dict[str, tuple[tuple[int, int], float]] = {}
         self._commands = itertools.count(1)
         self._prefix = secrets.token_hex(4)  # a result to an earlier controller is not ours
-        self._fresh = True
 
     async def run(self) -> None:
         """Connect, receive, keep and mend until cancelled."""
@@ -100,6 +100,7 @@ class Controller:
                 manual_ack=True,
                 session_s=0 if self._store is None else 86_400,
             )
+            failure: BaseException | None = None
             try:
                 async with client, asyncio.TaskGroup() as group:
                     group.create_task(self._keep(client), name="controller keeper")
@@ -112,12 +113,13 @@ class Controller:
                         group.create_task(self._mend(), name="controller mender")
                     await client.lost()
             except* BrokerError as errors:
-                if self._fresh and not self.counts.connections:
-                    raise errors.exceptions[0] from None
-                _log.warning("%s; connecting again", errors.exceptions[0])
+                failure = errors.exceptions[0]
+                _log.warning("%s; connecting again", failure)
             finally:
                 self._client = None
                 self.connected.clear()
+            if failure is not None and not self.counts.connections:
+                raise failure
             await asyncio.sleep(RECONNECT_S)
 
     async def _keep(self, client: BrokerClient) -> None:
@@ -133,7 +135,8 @@ class Controller:
                 if received is not None:
                     batch.append(received)
             if batch and self._store is not None:
-                appended = await self._store.append(batch)
+                # Shielded: what the state has learnt must be in the store, come what may.
+                appended = await asyncio.shield(self._store.append(batch))
                 self.counts.stored += appended.stored
                 self.counts.duplicates += appended.duplicates
             for _, _, number in arrived:

@@ -10,6 +10,7 @@ from shared.errors import UsageError
 from shared.fleet import Birth, Death, Desired, Message, Reported, Settings, Telemetry, Topic
 
 ALL = "all"
+MOST_CHANGES = 1_000_000  # of the desired state of one device
 
 
 class RefusedError(Exception):
@@ -53,10 +54,12 @@ class DeviceState:
             case Death():
                 self.death = message
             case Reported():
-                if message.version > self.desired.version:
+                # Before anything is known to be desired, it may have been by an earlier controller.
+                last = self.desired.version or MOST_CHANGES
+                if message.version > last:
                     raise RefusedError(
                         "version",
-                        f"{message.version} was never desired; {self.desired.version} is the last",
+                        f"{message.version} was never desired; {last} is the most",
                     )
                 self.reported = message
             case Desired():
@@ -75,7 +78,8 @@ class DeviceState:
 
     def change(self, settings: Settings) -> Desired:
         """The next desired state."""
-        self.desired = Desired(self.desired.version + 1, settings)
+        reported = 0 if self.reported is None else self.reported.version
+        self.desired = Desired(max(self.desired.version, reported) + 1, settings)
         return self.desired
 
 
