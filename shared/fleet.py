@@ -96,7 +96,7 @@ class Refusal:
     """A setting that a device did not take."""
 
     field: str
-    reason: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class Result:
 
     device: str
     id: str
-    ok: bool
+    ok: bool = False
     values: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -147,6 +147,9 @@ class _Shape:
         self.readers = {one.name: _reader(kind, one) for one in descriptor.fields}
         if set(self.readers) != {one.name for one in fields(kind)}:
             raise TypeError(f"{kind.__name__} and its .proto differ")
+        bare = {one.name for one in fields(kind) if one.default is one.default_factory is MISSING}
+        if not bare <= self._required:
+            raise TypeError(f"{kind.__name__}: {bare - self._required} need defaults")
 
     def read(self, value: Any) -> Any:
         if type(value) is not dict:
