@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from aiomqtt import Will
@@ -38,6 +39,7 @@ RESEND_AT_MOST = 500  # messages for one command
 _log = logging.getLogger(__name__)
 
 
+@cache
 def software() -> str:
     """Name and version of what runs here."""
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import gc
 import logging
 import random
 import resource
@@ -233,6 +234,8 @@ def run(
         find_hardware(group.hardware, "--scenario: groups.hardware")
         parse_recharge(group.recharge, "--scenario: groups.recharge")
     allow_connections(devices)
+    # A collection walks through the objects of all devices: rarely is often enough.
+    gc.set_threshold(50_000, 20, 100)
     first = {k: v for k, v in played.settings.model_dump().items() if v is not None}
     bundle = read_bundle(bundle_path(model), DEVICE_GROUPS)
     with tempfile.TemporaryDirectory(prefix="taper-fleet-") as folder:
