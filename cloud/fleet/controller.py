@@ -60,7 +60,7 @@ class Controller:
     """Talks to one fleet. ``run`` never returns; everything else may be called beside it.
 
     ``identifier`` names the broker's session; two controllers must not share one. ``store`` None
-    keeps nothing: for looking and setting only. ``on_message`` sees what was let in.
+    keeps nothing: for looking and setting only. ``on_message`` sees what was kept.
     """
 
     def __init__(
@@ -69,7 +69,6 @@ class Controller:
         fleet: str,
         store: TelemetryStore | None = None,
         identifier: str = "controller",
-        on_message: Callable[[Topic, Message], None] | None = None,
     ) -> None:
         self.state = FleetState(fleet)
         self.counts = Counts()
@@ -77,7 +76,7 @@ class Controller:
         self._broker = broker
         self._store = store
         self._identifier = identifier
-        self._on_message = on_message
+        self.on_message: Callable[[Topic, Message], None] | None = None
         self._client: BrokerClient | None = None
         self._arrived: asyncio.Queue[tuple[str, bytes, int]] = asyncio.Queue()
         self._waiting: dict[str, tuple[int, asyncio.Future[Reported]]] = {}
@@ -179,8 +178,8 @@ class Controller:
             future = self._results.get(message.id)
             if future is not None and not future.done():
                 future.set_result(message)
-        if self._on_message is not None:
-            self._on_message(topic, message)
+        if self.on_message is not None:
+            self.on_message(topic, message)
 
     def desire(
         self, devices: Iterable[DeviceState], change: Callable[[DeviceState], Settings]
