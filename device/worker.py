@@ -84,7 +84,7 @@ class Worker:
         self._woken = asyncio.Event()
         self._period = _Period(pace.elapsed_s)
         self._settings = settings
-        self._bundle = bundle
+        self._bundle = self._own = bundle
         self.client: SplitClient
 
     async def __aenter__(self) -> Worker:
@@ -117,8 +117,9 @@ class Worker:
     async def apply(self, wanted: Settings) -> tuple[Refusal, ...]:
         """Work with ``wanted`` from now on; returns what could not be taken."""
         refused = []
-        name = wanted.model
-        if name and name != self._bundle.metadata.name:
+        # Without a choice it is the model that the device began with.
+        name = wanted.model or self._own.metadata.name
+        if name != self._bundle.metadata.name:
             try:
                 await self._change_model(name)
             except TaperError as error:
@@ -149,7 +150,8 @@ class Worker:
 
     async def _change_model(self, name: str) -> None:
         """Open the client of another model before the old one is closed."""
-        bundle = await self._find_model(name)
+        own = name == self._own.metadata.name
+        bundle = self._own if own else await self._find_model(name)
         shape = bundle.architecture.input_shape
         if shape != self._bundle.architecture.input_shape:
             raise RequestError(f"model {name}: takes other images than this device has")

@@ -13,29 +13,31 @@ class Sequences:
     """The numbers of one device: all up to ``through``, and some above it."""
 
     def __init__(self, ranges: Ranges = ()) -> None:
-        self._base = ranges[0][0] if ranges else 0  # what came before it is not asked for
-        self.through = ranges[0][1] if ranges else 0
-        self._above = [n for first, last in ranges[1:] for n in range(first, last + 1)]
+        # Until something is known the first number that comes is the first there is.
+        self._known = bool(ranges)
+        whole = bool(ranges) and ranges[0][0] == 1
+        self.through = ranges[0][1] if whole else 0
+        rest = ranges[1:] if whole else ranges
+        self._above = [n for first, last in rest for n in range(first, last + 1)]
         self._announced = 0
         self.given_up = 0
 
     def announce(self, next_sequence: int) -> None:
         """A birth says which number comes next: all below it were sent."""
-        if not self._base:
-            self._base, self.through = 1, 0
+        self._known = True
         self._announced = max(self._announced, next_sequence - 1)
 
     def plausible(self, sequence: int) -> bool:
         """Whether the device can have come so far."""
-        if not self._base:
+        if not self._known:
             return True
         highest = max(self.through, self._announced, self._above[-1] if self._above else 0)
         return sequence <= highest + FARTHEST_AHEAD
 
     def add(self, sequence: int) -> bool:
         """Note that ``sequence`` has come; False if it had already."""
-        if not self._base:
-            self._base, self.through = sequence, sequence
+        if not self._known:
+            self._known, self.through = True, sequence
             return True
         if sequence == self.through + 1:
             self.through = sequence

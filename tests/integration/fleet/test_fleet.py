@@ -1,0 +1,215 @@
+"""A simulated fleet, a controller, a broker and a cloud server, all real."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud.fleet.__main__ import controlling
+from cloud.fleet.controller import Controller
+from cloud.fleet.log_store import LogStore
+from cloud.fleet.player import Player
+from shared.broker import BrokerClient
+from shared.bundle import make_bundle, read_bundle, write_bundle
+from shared.bundles import bundle_path
+from shared.fleet import Settings
+from shared.scenario import Rollout, Scenario
+from tests.broker import Mosquitto, mosquitto
+from tests.clouds import until
+from tests.fleets import audit, process, start, stop, wait_for_line
+from tests.processes import Server, start_server
+
+DEVICES = 12
+QUICK = "name: quick\nduration: 1h\nsettings: {rate_per_s: 5, telemetry_s: 0.3}\n"
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with mosquitto(tmp_path / "broker") as running:
+        yield running
+
+
+def flags(broker: Mosquitto, server: Server, folder: Path, ledger: str = "ledger") -> list[str]:
+    scenario = folder / "quick.yaml"
+    scenario.write_text(QUICK)
+    words = ["--devices", str(DEVICES), "--broker", broker.url, "--server", server.address]
+    return [*words, "--ledger", str(folder / ledger), "--scenario", str(scenario)]
+
+
+@asynccontextmanager
+async def running_controller(broker: Mosquitto, folder: Path) -> AsyncIterator[Controller]:
+    async with (
+        LogStore(folder / "store") as store,
+        controlling(Controller(broker.broker, "default", store)) as controller,
+    ):
+        yield controller
+
+
+async def all_online(controller: Controller, count: int = DEVICES) -> None:
+    devices = controller.state.devices
+    await until(lambda: sum(one.online for one in devices.values()) == count, 60)
+
+
+async def quiet(controller: Controller) -> None:
+    """No more telemetry, and no holes in what has come."""
+    futures = controller.desire(
+        controller.state.select("all"), lambda _: Settings(rate_per_s=0.0, telemetry_s=86_400.0)
+    )
+    await asyncio.wait_for(asyncio.gather(*futures.values()), 30)
+    devices = controller.state.devices
+    await until(lambda: all(d.sequences.hole() is None for d in devices.values()), 30)
+
+
+async def test_devices_do_what_is_desired_and_say_so(
+    broker: Mosquitto, server: Server, tmp_path: Path
+) -> None:
+    with process("device.fleet", *flags(broker, server, tmp_path), log=tmp_path / "log") as fleet:
+        async with running_controller(broker, tmp_path) as controller:
+            await all_online(controller)
+            devices = controller.state.select("devices")
+            futures = controller.desire(devices, lambda _: Settings(fraction="0.3", rate_per_s=20))
+            reports = await asyncio.wait_for(asyncio.gather(*futures.values()), 30)
+            assert {report.settings.fraction for report in reports} == {"0.3"}
+            one = controller.state.device("device-00001")
+            await until(lambda: bool(one.telemetry and one.telemetry.fraction == 0.3), 30)
+
+            result = await controller.command("device-00001", "battery", {"level": "0.25"})
+            assert result.ok
+            await controller.command("device-00001", "measure")
+            await until(lambda: bool(one.telemetry and one.telemetry.battery < 0.26), 30)
+            unknown = await controller.command("device-00001", "dance")
+            assert not unknown.ok
+            assert "known are ping" in unknown.error
+            silent = await controller.command("device-99999", "ping", timeout_s=0.2)
+            assert "no result within" in silent.error
+
+            fleet.kill()  # last wills: nobody says goodbye
+            await all_online(controller, 0)
+            death = one.death
+            assert death is not None
+            assert death.reason == "connection lost"
+            assert not controller.counts.refused
+
+
+@pytest.mark.parametrize("victim", ["broker", "controller", "fleet"])
+async def test_a_kill_in_mid_run_loses_and_repeats_nothing(
+    victim: str, broker: Mosquitto, server: Server, tmp_path: Path
+) -> None:
+    words = flags(broker, server, tmp_path)
+    with (tmp_path / "log").open("w") as log:
+        fleet = start("device.fleet", words, log.fileno())
+        try:
+            wait_for_line(fleet, f"{DEVICES} of {DEVICES}")
+            if victim == "controller":
+                kept = ["--broker", broker.url, "--store", str(tmp_path / "store")]
+                first = start("cloud.fleet", ["run", "city-day", *kept], log.fileno())
+                wait_for_line(first, "city-day")
+                stop(first, signal.SIGKILL)
+            async with running_controller(broker, tmp_path) as controller:
+                await all_online(controller)
+                slow = Settings(rate_per_s=5.0, telemetry_s=0.2)
+                controller.desire(controller.state.select("all"), lambda _: slow)
+                kept_before = controller.counts.stored
+                await until(lambda: controller.counts.stored > kept_before + 5 * DEVICES, 30)
+                if victim == "broker":
+                    broker.kill()
+                    broker.start()
+                if victim == "fleet":
+                    stop(fleet, signal.SIGKILL)
+                    fleet = start("device.fleet", words, log.fileno())
+                    wait_for_line(fleet, f"{DEVICES} of {DEVICES}")
+                await all_online(controller)
+                kept_before = controller.counts.stored
+                await until(lambda: controller.counts.stored > kept_before + 5 * DEVICES, 60)
+                await quiet(controller)
+        finally:
+            stop(fleet)
+    found = audit(tmp_path / "ledger", tmp_path / "store")
+    assert found.numbered > 10 * DEVICES
+    assert (found.lost, found.duplicate) == (0, 0)
+
+
+async def test_hostile_messages_are_counted_and_harm_nobody(
+    broker: Mosquitto, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with process("device.fleet", *flags(broker, server, tmp_path), log=tmp_path / "log"):
+        async with running_controller(broker, tmp_path) as controller:
+            await all_online(controller)
+            good = {"device": "device-00001", "session": 1, "unix_s": 1.0}
+            root = "taper/v1/default/device-00001"
+            hostile: list[tuple[str, object]] = [
+                ("telemetry", b"{nonsense"),
+                ("telemetry", {**good, "sequence": 1, "colour": "red"}),
+                ("telemetry", {**good, "sequence": 4_000_000_000}),
+                ("telemetry", {**good, "device": "device-00002", "sequence": 1}),
+                ("reported", {**good, "version": 77}),
+                ("birth", {**good, "protocol": 9, "next_sequence": 1}),
+                ("desired", b"\xff"),
+                ("desired", {"version": 3, "settings": {"fraction": "7"}}),
+            ]
+            # So that a version is known, which 77 is not.
+            one = controller.desire(controller.state.select("device-00001"), lambda _: Settings())
+            await asyncio.wait_for(asyncio.gather(*one.values()), 20)
+            async with BrokerClient(broker.broker, "x", lambda *_: None, session_s=0) as intruder:
+                for kind, value in hostile:
+                    data = value if isinstance(value, bytes) else json.dumps(value).encode()
+                    await intruder.post(f"{root}/{kind}", data)
+                refused = controller.counts.refused
+                await until(lambda: sum(refused.values()) >= len(hostile), 20)
+                # 10 MB: the broker itself hangs up.
+                intruder.post(f"{root}/telemetry", b"x" * 10 * 2**20)
+                with pytest.raises(Exception, match="--broker"):
+                    await asyncio.wait_for(intruder.lost(), 20)
+            assert set(refused) >= {"payload", "colour", "sequence", "device", "version"}
+            assert f"{root}/telemetry" in caplog.text
+            result = await controller.command("device-00001", "ping")
+            assert result.ok
+            await all_online(controller)
+
+
+@pytest.fixture
+def shifted(tmp_path: Path) -> Path:
+    """The shipped model with its classes one off, as from labels that were read wrongly."""
+    bundle = read_bundle(bundle_path("mnist-binary"))
+    heads = ("cloud.classify.weight", "exit.exit.weight")
+    rolled = {name: np.roll(bundle.tensors[name], 1, axis=0) for name in heads}
+    metadata = replace(bundle.metadata, name="mnist-shifted")
+    path = tmp_path / "mnist-shifted.safetensors"
+    write_bundle(make_bundle(metadata, {**bundle.tensors, **rolled}), path)
+    return path
+
+
+async def test_a_worse_model_is_rolled_back_and_an_unknown_one_too(
+    broker: Mosquitto, shifted: Path, tmp_path: Path
+) -> None:
+    models = ("--model", "mnist-binary", "--model", str(shifted))
+    with (
+        start_server(*models) as server,
+        process("device.fleet", *flags(broker, server, tmp_path), log=tmp_path / "log"),
+    ):
+        async with running_controller(broker, tmp_path) as controller:
+            await all_online(controller)
+            said: list[str] = []
+            scenario = Scenario.model_validate({"name": "none", "duration": "1s"})
+            player = Player(controller, scenario, 1.0, None, said.append)
+            controller.on_message = player.see
+            await player.set("all", Settings(rate_per_s=40.0))
+            rules = Rollout.model_validate(
+                {"model": "mnist-shifted", "waves": [0.25, 1.0], "watch": "2s", "samples": 50}
+            )
+            for name, reason in (("mnist-shifted", "accuracy"), ("nowhere", "could not take")):
+                said.clear()
+                assert not await player.roll_out("all", rules.model_copy(update={"model": name}))
+                assert reason in said[0]
+                assert "stopped, 3 devices are back" in said[1]
+                reports = [device.reported for device in controller.state.select("all")]
+                in_use = [report.settings.model for report in reports if report]
+                assert in_use == ["mnist-binary"] * DEVICES
