@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import grpc
@@ -54,6 +55,27 @@ class Answering:
         model = self.catalog.find(request.model, request.version)
         return self._scheduler.submit(model, request, caller, remaining_s, then)
 
+    async def finish(self, request: Request, caller: str, remaining_s: float | None) -> Response:
+        """The response, once it is there; raises ``RequestError``. A cancelled wait gives up."""
+        later: asyncio.Future[Response | RequestError] | None = None
+
+        def then(outcome: Response | RequestError) -> None:
+            if later is not None and not later.done():
+                later.set_result(outcome)
+
+        begun = self.begin(request, caller, remaining_s, then)
+        if not isinstance(begun, Item):
+            return begun
+        later = asyncio.get_running_loop().create_future()
+        try:
+            outcome = await later
+        except asyncio.CancelledError:
+            self.give_up(begun)
+            raise
+        if isinstance(outcome, RequestError):
+            raise outcome
+        return outcome
+
     def give_up(self, item: Waiter) -> None:
         """Nobody waits for ``item`` any more."""
         self._scheduler.give_up(item)
@@ -66,8 +88,12 @@ class Answering:
             self.refused(outcome, request_id, caller, received)
             return response_to_message(Response(request_id, failure=failure_of(outcome)))
         message = response_to_message(outcome)
-        self._metrics.request("OK", received, message.ByteSize())
+        self.answered(received, message.ByteSize())
         return message
+
+    def answered(self, received: int, sent: int) -> None:
+        """Count an answer of ``sent`` bytes to a request of ``received``."""
+        self._metrics.request("OK", received, sent)
 
     def refused(self, error: RequestError, request_id: int, caller: str, received: int) -> None:
         """Count and log a refusal."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from typing import NoReturn
 
 from cloud.answering import Answering, status_of
-from cloud.batching import Item
 from cloud.gate import GOING_AWAY, Context, Gate
 from cloud.stream import StreamSession
 from protos.split.v1 import split_pb2 as pb
 from protos.split.v1 import split_pb2_grpc
 from shared.errors import InvalidRequestError, OverloadedError, RequestError, UnavailableError
-from shared.protocol import Response, model_to_message, request_from_message
+from shared.protocol import model_to_message, request_from_message
 
 CHUNK_BYTES = 64 * 2**10
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
@@ -35,32 +33,13 @@ class SplitInferenceServicer(split_pb2_grpc.SplitInferenceServicer):
         caller = ""
         try:
             caller = self._gate.caller(context)
-            outcome = await self._answer(request, context, caller)
+            outcome = await self._answering.finish(
+                request_from_message(request), caller, context.time_remaining()
+            )
         except RequestError as error:
             self._answering.refused(error, request.id, caller, request.ByteSize())
             await refuse(context, error)
         return self._answering.message(outcome, request.id, caller, request.ByteSize())
-
-    async def _answer(self, message: pb.InferRequest, context: Context, caller: str) -> Response:
-        later: asyncio.Future[Response | RequestError] | None = None
-
-        def then(outcome: Response | RequestError) -> None:
-            if later is not None and not later.done():
-                later.set_result(outcome)
-
-        request = request_from_message(message)
-        begun = self._answering.begin(request, caller, context.time_remaining(), then)
-        if not isinstance(begun, Item):
-            return begun
-        later = asyncio.get_running_loop().create_future()
-        try:
-            outcome = await later
-        except asyncio.CancelledError:
-            self._answering.give_up(begun)
-            raise
-        if isinstance(outcome, RequestError):
-            raise outcome
-        return outcome
 
     async def InferStream(  # type: ignore[override]  # noqa: N802 - the protocol's name
         self,

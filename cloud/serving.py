@@ -19,11 +19,14 @@ from cloud.clients import ClientLimits
 from cloud.compute import ComputeThread
 from cloud.gate import Gate
 from cloud.metrics import Metrics, Snapshot
+from cloud.open_inference import SERVICE as OPEN_INFERENCE
+from cloud.open_inference import OpenInferenceServicer
 from cloud.repository import Repository
 from cloud.scheduler import Policy, Scheduler
 from cloud.security import Certificates, Tokens
 from cloud.servicer import SplitInferenceServicer
 from cloud.settings import Settings
+from protos.inference import open_inference_pb2_grpc
 from protos.split.v1 import split_pb2, split_pb2_grpc
 from shared.errors import UsageError
 
@@ -84,9 +87,12 @@ async def serving(settings: Settings, shared_port: bool = False) -> AsyncIterato
         split_pb2_grpc.add_SplitInferenceServicer_to_server(
             SplitInferenceServicer(answering, gate), server
         )
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+            OpenInferenceServicer(answering, gate), server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
         if settings.reflection:
-            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (SERVICE, OPEN_INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
         port = listen(server, settings)
         await server.start()
