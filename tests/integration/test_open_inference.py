@@ -32,7 +32,8 @@ def said(bundle: Bundle, digits: Digits, tmp_path_factory: pytest.TempPathFactor
 
 def labels(bundle: Bundle, images: npt.NDArray[np.uint8], level: int) -> list[int]:
     features = DeviceHalf(bundle).run(images, level)
-    return CloudHalf(bundle).run(features, level, 3).argmax(axis=1).tolist()
+    found: list[int] = CloudHalf(bundle).run(features, level, 3).argmax(axis=1).tolist()
+    return found
 
 
 def test_what_the_server_says_of_itself(said: Any) -> None:
