@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 # Tests must not pass, slowly, on numpy because the kernels silently did not build.
-test lint sanitize fuzz bench: export TAPER_REQUIRE_NATIVE := 1
+test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint sanitize fuzz aarch64 bench train protos clean
+.PHONY: help demo test lint sanitize fuzz fuzz-frames aarch64 bench train protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,12 +50,16 @@ sanitize: $(VENV)/.dev ## the kernels under address, undefined-behaviour and thr
 fuzz: $(VENV)/.dev ## fuzz the binding of the kernels for a minute
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/fuzz-kernels 60
 
+fuzz-frames: $(VENV)/.dev ## send 100,000 hostile frames through a real server
+	$(BIN)/python -m tests.attacks.fuzz_frames --frames 100000
+
 aarch64: ## cross-compile the kernels for Arm, run their self-test in an emulator
 	scripts/test-aarch64
 
 bench: $(VENV)/.dev ## print the benchmarks' tables
 	$(BIN)/python -m tests.benchmarks.kernels
 	$(BIN)/python -m tests.benchmarks.accuracy
+	$(BIN)/python -m tests.benchmarks.wire
 	$(BIN)/python -m tests.benchmarks.device
 
 train: $(VENV)/.dev ## train the shipped bundles again (hours; resumable)
