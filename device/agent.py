@@ -242,12 +242,13 @@ class Agent:
         return result
 
     async def _measure(self) -> None:
-        """Send telemetry every so often; the first after a random part of the time."""
-        wait_s = self._worker.telemetry_s * random.random()  # noqa: S311 - spreads the load
+        """Send telemetry every so often."""
         while True:
-            if not await self._pace.sleep(wait_s, self._retimed):
+            # Spread over the interval, so that a fleet that is set at once does not send at once.
+            wait_s = self._worker.telemetry_s * random.random()  # noqa: S311
+            while not await self._pace.sleep(wait_s, self._retimed):
                 await self._send_telemetry()
-            wait_s = self._worker.telemetry_s
+                wait_s = self._worker.telemetry_s
 
     async def _send_telemetry(self) -> None:
         """Number a message, commit it, and send it if there is a connection."""

@@ -1,0 +1,201 @@
+"""A fleet on one machine: broker, cloud server, simulated devices and controller, all real.
+
+    python -m tests.benchmarks.fleet --json
+
+5,000 devices connect, are set all at once and one by one, and send telemetry as fast as they are
+told to; then 100 devices go on while broker, controller and fleet are killed with -9 in turn, and
+every sequence number is audited. ``--full`` repeats the changes and measures longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import resource
+import signal
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cloud.fleet.__main__ import controlling
+from cloud.fleet.controller import Controller
+from cloud.fleet.log_store import LogStore
+from shared.fleet import Settings
+from tests.benchmarks.harness import Check, Report, show, table
+from tests.broker import Mosquitto, mosquitto
+from tests.fleets import Audit, audit, process, start, stop, wait_for_line
+from tests.processes import Server, start_server
+
+DEVICES = 5000
+AUDITED = 100
+IDLE = "{rate_per_s: 0, telemetry_s: 30}"
+BUSY = "{rate_per_s: 2, telemetry_s: 0.2}"
+MB = 2**20
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which ``share`` of them lie."""
+    return sorted(values)[min(int(share * len(values)), len(values) - 1)]
+
+
+def words(
+    broker: Mosquitto, server: Server, folder: Path, devices: int, settings: str
+) -> list[str]:
+    """The command line of a simulated fleet."""
+    scenario = folder / f"scenario-{devices}.yaml"
+    scenario.write_text(f"name: benchmark\nduration: 1h\nsettings: {settings}\n")
+    given = ["--devices", str(devices), "--broker", broker.url, "--server", server.address]
+    ledger = folder / f"ledger-{devices}"
+    return [*given, "--ledger", str(ledger), "--scenario", str(scenario)]
+
+
+async def all_reported(controller: Controller, count: int, limit_s: float = 90.0) -> None:
+    """Wait until ``count`` devices are online and have reported."""
+    devices = controller.state.devices
+    async with asyncio.timeout(limit_s):
+        while sum(d.online and d.reported is not None for d in devices.values()) < count:  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.02)
+
+
+async def converge(controller: Controller, names: list[str], settings: Settings) -> list[float]:
+    """Seconds from desired to reported of each of ``names``, all desired at once."""
+    began_s = time.perf_counter()
+    took: list[float] = []
+    devices = [controller.state.device(name) for name in names]
+    futures = controller.desire(devices, lambda _: settings)
+    for future in futures.values():
+        future.add_done_callback(lambda _: took.append(time.perf_counter() - began_s))
+    await asyncio.wait_for(asyncio.gather(*futures.values()), 120)
+    return took
+
+
+async def crowd(broker: Mosquitto, server: Server, folder: Path, full: bool) -> dict[str, Any]:
+    """Everything that is measured with many devices."""
+    found: dict[str, Any] = {}
+    alone = words(broker, server, folder, 1, IDLE)
+    with process("device.fleet", *alone, "--fleet", "alone") as small:
+        wait_for_line(small, "1 of 1")
+        base = psutil.Process(small.pid).memory_info().rss
+    async with (
+        LogStore(folder / "crowd") as store,
+        controlling(Controller(broker.broker, "default", store)) as controller,
+    ):
+        began_s = time.perf_counter()
+        flags = words(broker, server, folder, DEVICES, IDLE)
+        with process("device.fleet", *flags, log=folder / "log") as fleet:
+            await all_reported(controller, DEVICES)
+            found["connect_s"] = time.perf_counter() - began_s
+            memory = psutil.Process(fleet.pid).memory_info().rss
+            found["mb_per_device"] = (memory - base) / MB / DEVICES
+            names = sorted(controller.state.devices)
+            rounds = 5 if full else 3
+            found["converge_p99_s"] = sorted(
+                [
+                    percentile(
+                        await converge(
+                            controller, names, Settings(f"{number / 10 + 0.1}", None, 0.0, 30.0)
+                        ),
+                        0.99,
+                    )
+                    for number in range(rounds)
+                ]
+            )[rounds // 2]
+            single = []
+            for name in names[:: 10 if full else 25]:
+                single += await converge(controller, [name], Settings("1.0", None, 0.0, 30.0))
+            found["converge_one_p99_s"] = percentile(single, 0.99)
+            await converge(controller, names, Settings("1.0", None, 0.0, 1.0))
+            await asyncio.sleep(2)
+            kept, began_s = controller.counts.stored, time.perf_counter()
+            await asyncio.sleep(30 if full else 8)
+            seconds = time.perf_counter() - began_s
+            found["telemetry_per_s"] = (controller.counts.stored - kept) / seconds
+    return found
+
+
+async def killed(broker: Mosquitto, server: Server, folder: Path) -> Audit:
+    """Kill broker, controller and fleet, one after the other, and audit what is left."""
+    flags = words(broker, server, folder, AUDITED, BUSY)
+    scenario = flags[-1]
+    kept = ["--fleet", "audit", "--broker", broker.url, "--store", str(folder / "audit")]
+    flags += ["--fleet", "audit"]
+    with (folder / "log").open("a") as log:
+        fleet = start("device.fleet", flags, log.fileno())
+        first = start("cloud.fleet", ["run", scenario, *kept], log.fileno())
+        try:
+            wait_for_line(fleet, f"{AUDITED} of {AUDITED}")
+            wait_for_line(first, "benchmark")
+            await asyncio.sleep(2)
+            broker.kill()
+            await asyncio.sleep(0.5)
+            broker.start()
+            await asyncio.sleep(2)
+            stop(first, signal.SIGKILL)
+            await asyncio.sleep(1)
+            stop(fleet, signal.SIGKILL)
+            fleet = start("device.fleet", flags, log.fileno())
+            async with (
+                LogStore(folder / "audit") as store,
+                controlling(Controller(broker.broker, "audit", store)) as controller,
+            ):
+                await all_reported(controller, AUDITED)
+                await asyncio.sleep(1)
+                names = sorted(controller.state.devices)
+                await converge(controller, names, Settings(rate_per_s=0.0, telemetry_s=86_400.0))
+                # Holes are mended once a second; what is not here in a while is lost.
+                end_s = time.monotonic() + 15
+                devices = controller.state.devices
+                while time.monotonic() < end_s:
+                    await asyncio.sleep(0.5)
+                    if all(d.sequences.hole() is None for d in devices.values()):
+                        break
+                await asyncio.sleep(1)
+        finally:
+            stop(first)
+            stop(fleet)
+    return audit(folder / f"ledger-{AUDITED}", folder / "audit")
+
+
+def run(full: bool) -> Report:
+    """Measure everything."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        streams = str(2 * DEVICES)
+        server = stack.enter_context(start_server("--max-streams-per-client", streams))
+        broker = stack.enter_context(mosquitto(folder / "broker"))
+        found = asyncio.run(crowd(broker, server, folder, full))
+        left = asyncio.run(killed(broker, server, folder))
+    found["audited"] = left.numbered
+    checks = [
+        Check("connect_5000_s", found["connect_s"], "s", 30, "lower"),
+        Check("converge_p99_s", found["converge_p99_s"], "s", 2, "lower"),
+        Check("converge_one_p99_s", found["converge_one_p99_s"], "s", 0.15, "lower"),
+        Check("telemetry_per_s", found["telemetry_per_s"], "1/s", 4000, "higher"),
+        Check("telemetry_lost", left.lost, "messages", 0, "lower"),
+        Check("telemetry_duplicate", left.duplicate, "messages", 0, "lower"),
+        Check("mb_per_device", found["mb_per_device"], "MB", 0.2, "lower"),
+    ]
+    rows = [(name, f"{value:.4g}") for name, value in found.items()]
+    title = f"{DEVICES} devices; {left.numbered} messages audited over three kills"
+    return Report(found, checks, [table(title, ("", "measured"), rows)])
+
+
+def main() -> None:
+    """Measure, and print tables and perhaps a line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument("--full", action="store_true", help="more rounds; takes minutes")
+    options = parser.parse_args()
+    began_s = time.monotonic()
+    report = run(options.full)
+    show("fleet", report, time.monotonic() - began_s, None, options.json)
+
+
+if __name__ == "__main__":
+    main()
