@@ -158,7 +158,9 @@ def read_scenario(source: str, flag: str = "SCENARIO") -> Scenario:
     try:
         return Scenario.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
+        # What is written wrongly explains best what seems to be missing.
+        found = error.errors()
+        first = min(found, key=lambda one: one["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in first["loc"]) or "scenario"
         raise UsageError(f"{flag}: {source}: {where}: {first['msg']}") from None
 
