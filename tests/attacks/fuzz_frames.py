@@ -38,7 +38,7 @@ BOMBS = (
     b"\x00\xf8" + b"\x03\xff\xff" + b"\0",
     b"\x00\x58" + b"\xfb\xff\x1f\x00" * 50,
 )
-BATCH = 4  # under way at a time: their samples, hostile counts included, fit the queue
+BATCH = 2  # under way at a time: their samples, hostile counts included, fit the queue
 
 
 @dataclass

@@ -166,7 +166,7 @@ def plot(curves: Curves, path: Path) -> None:
     axes = figure.add_subplot()
     lines: list[tuple[Sequence[Point], str, dict[str, Any]]] = [
         (curves.ours, "taper, every sample", {"marker": "o", "color": "#1f6feb"}),
-        (curves.exits, "taper, exit head answers", {"marker": "o", "color": "#2da44e"}),
+        (curves.exits, "taper, exit head answers", {"marker": "o", "ls": "", "color": "#2da44e"}),
         (named(curves.rivals, "WEBP q"), "WebP lossy", {"marker": "s", "color": "#bf8700"}),
         (named(curves.rivals, "JPEG"), "JPEG", {"marker": "s", "color": "#cf222e"}),
     ]
