@@ -18,7 +18,7 @@ from PIL import Image
 
 from cloud.training.context import ContextSettings, train_context
 from shared.architecture import Architecture, Kind, Shape, Stage
-from shared.bits import pack, unpack
+from shared.bits import pack
 from shared.codec import COMPRESSION_LEVEL
 from shared.context_coder import context_coder
 from shared.context_model import BIAS, WEIGHT, ContextModel
@@ -167,8 +167,3 @@ def view(name: str, images: Images) -> Images:
         bits = one_bit(images, int(number))
         return np.where(bits, np.uint8(255), np.uint8(0))
     return images
-
-
-def unpack_one_bit(row: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.bool_]:
-    """Undo the packing of one thresholded image: (bytes,) -> (side, side)."""
-    return unpack(row, side * side).reshape(side, side)
