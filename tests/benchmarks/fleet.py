@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import resource
 import signal
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -35,6 +36,12 @@ AUDITED = 100
 IDLE = "{rate_per_s: 0, telemetry_s: 30}"
 BUSY = "{rate_per_s: 2, telemetry_s: 0.2}"
 MB = 2**20
+
+
+def say(text: str) -> None:
+    """Progress, for people."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -73,7 +80,9 @@ async def converge(controller: Controller, names: list[str], settings: Settings)
     return took
 
 
-async def crowd(broker: Mosquitto, server: Server, folder: Path, full: bool) -> dict[str, Any]:
+async def crowd(
+    broker: Mosquitto, server: Server, folder: Path, count: int, full: bool
+) -> dict[str, Any]:
     """Everything that is measured with many devices."""
     found: dict[str, Any] = {}
     alone = words(broker, server, folder, 1, IDLE)
@@ -85,12 +94,13 @@ async def crowd(broker: Mosquitto, server: Server, folder: Path, full: bool) -> 
         controlling(Controller(broker.broker, "default", store)) as controller,
     ):
         began_s = time.perf_counter()
-        flags = words(broker, server, folder, DEVICES, IDLE)
+        flags = words(broker, server, folder, count, IDLE)
         with process("device.fleet", *flags, log=folder / "log") as fleet:
-            await all_reported(controller, DEVICES)
+            await all_reported(controller, count)
             found["connect_s"] = time.perf_counter() - began_s
+            say(f"{count} devices connected after {found['connect_s']:.1f} s")
             memory = psutil.Process(fleet.pid).memory_info().rss
-            found["mb_per_device"] = (memory - base) / MB / DEVICES
+            found["mb_per_device"] = (memory - base) / MB / count
             names = sorted(controller.state.devices)
             rounds = 5 if full else 3
             found["converge_p99_s"] = sorted(
@@ -104,21 +114,25 @@ async def crowd(broker: Mosquitto, server: Server, folder: Path, full: bool) -> 
                     for number in range(rounds)
                 ]
             )[rounds // 2]
+            say(f"all converge in {found['converge_p99_s']:.2f} s")
             single = []
             for name in names[:: 10 if full else 25]:
                 single += await converge(controller, [name], Settings("1.0", None, 0.0, 30.0))
             found["converge_one_p99_s"] = percentile(single, 0.99)
+            say(f"one converges in {found['converge_one_p99_s']:.3f} s")
             await converge(controller, names, Settings("1.0", None, 0.0, 1.0))
             await asyncio.sleep(2)
             kept, began_s = controller.counts.stored, time.perf_counter()
             await asyncio.sleep(30 if full else 8)
             seconds = time.perf_counter() - began_s
             found["telemetry_per_s"] = (controller.counts.stored - kept) / seconds
+            say(f"{found['telemetry_per_s']:.0f} messages of telemetry a second")
     return found
 
 
 async def killed(broker: Mosquitto, server: Server, folder: Path) -> Audit:
     """Kill broker, controller and fleet, one after the other, and audit what is left."""
+    say("killing broker, controller and fleet")
     flags = words(broker, server, folder, AUDITED, BUSY)
     scenario = flags[-1]
     kept = ["--fleet", "audit", "--broker", broker.url, "--store", str(folder / "audit")]
@@ -160,29 +174,30 @@ async def killed(broker: Mosquitto, server: Server, folder: Path) -> Audit:
     return audit(folder / f"ledger-{AUDITED}", folder / "audit")
 
 
-def run(full: bool) -> Report:
+def run(count: int, full: bool) -> Report:
     """Measure everything."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        streams = str(2 * DEVICES)
+        streams = str(2 * count)
         server = stack.enter_context(start_server("--max-streams-per-client", streams))
         broker = stack.enter_context(mosquitto(folder / "broker"))
-        found = asyncio.run(crowd(broker, server, folder, full))
+        found = asyncio.run(crowd(broker, server, folder, count, full))
         left = asyncio.run(killed(broker, server, folder))
     found["audited"] = left.numbered
+    whole = found if count == DEVICES else {}  # the targets are those of 5,000 devices
     checks = [
-        Check("connect_5000_s", found["connect_s"], "s", 30, "lower"),
-        Check("converge_p99_s", found["converge_p99_s"], "s", 2, "lower"),
-        Check("converge_one_p99_s", found["converge_one_p99_s"], "s", 0.15, "lower"),
-        Check("telemetry_per_s", found["telemetry_per_s"], "1/s", 4000, "higher"),
+        Check("connect_5000_s", whole.get("connect_s"), "s", 30, "lower"),
+        Check("converge_p99_s", whole.get("converge_p99_s"), "s", 2, "lower"),
+        Check("converge_one_p99_s", whole.get("converge_one_p99_s"), "s", 0.15, "lower"),
+        Check("telemetry_per_s", whole.get("telemetry_per_s"), "1/s", 4000, "higher"),
         Check("telemetry_lost", left.lost, "messages", 0, "lower"),
         Check("telemetry_duplicate", left.duplicate, "messages", 0, "lower"),
         Check("mb_per_device", found["mb_per_device"], "MB", 0.2, "lower"),
     ]
     rows = [(name, f"{value:.4g}") for name, value in found.items()]
-    title = f"{DEVICES} devices; {left.numbered} messages audited over three kills"
+    title = f"{count} devices; {left.numbered} messages audited over three kills"
     return Report(found, checks, [table(title, ("", "measured"), rows)])
 
 
@@ -191,9 +206,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     parser.add_argument("--full", action="store_true", help="more rounds; takes minutes")
+    parser.add_argument("--devices", type=int, default=DEVICES, help="fewer than the targets name")
     options = parser.parse_args()
     began_s = time.monotonic()
-    report = run(options.full)
+    report = run(options.devices, options.full)
     show("fleet", report, time.monotonic() - began_s, None, options.json)
 
 
