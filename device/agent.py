@@ -36,6 +36,7 @@ from shared.fleet import (
 from shared.fleet_json import dump, load
 
 RESEND_AT_MOST = 500  # messages for one command
+FAREWELL_S = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -135,7 +136,9 @@ class Agent:
                 await client.lost()
             except asyncio.CancelledError:
                 payload = dump(self._death("stopped"))
-                await client.post(who.topic(Kind.DEATH), payload, retain=True)
+                # A broker that is away must not keep us from leaving: it has our last will.
+                leaving = client.post(who.topic(Kind.DEATH), payload, retain=True)
+                await asyncio.wait((leaving,), timeout=FAREWELL_S)
                 raise
 
     def _birth(self) -> Birth:
