@@ -150,6 +150,8 @@ class Controller:
             return None
         try:
             topic = parse_topic(text)
+            if topic.fleet != self.state.fleet:  # the session's subscription to another fleet
+                return None
             message = load(topic, payload)
             known = self.state.learn(topic, message)
         except MessageError as error:
