@@ -14,12 +14,14 @@ from rich.console import Console
 
 from cloud import logs
 from cloud.exposition import exposed
+from cloud.metrics import Snapshot
 from cloud.serving import serving
 from cloud.settings import LogFormat, LogLevel, Settings, load, to_toml
 from cloud.supervisor import supervise
 from shared.errors import TaperError
 
 SERVER, MODELS, LOAD, SECURITY, OPERATIONS = "Server", "Models", "Load", "Security", "Operations"
+SCRAPE_S = 5.0
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 stderr = Console(stderr=True)
 
@@ -140,7 +142,12 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with serving(settings) as running:
-        with exposed(running.snapshot, settings.metrics_host, settings.metrics_port) as port:
+        loop = asyncio.get_running_loop()
+
+        def take() -> Snapshot:  # in the loop: only there do the numbers stand still
+            return asyncio.run_coroutine_threadsafe(running.numbers(), loop).result(SCRAPE_S)
+
+        with exposed(take, settings.metrics_host, settings.metrics_port) as port:
             announce(settings, running.port, port)
             stderr.print(
                 f"models: {', '.join(running.answering.catalog.names) or 'none yet'}",

@@ -47,8 +47,12 @@ class Running:
     metrics: Metrics
     gate: Gate
 
+    async def numbers(self) -> Snapshot:
+        """``snapshot`` for other threads to ask for."""
+        return self.snapshot()
+
     def snapshot(self) -> Snapshot:
-        """All numbers as they are now; safe to call from any thread."""
+        """All numbers as they are now; belongs to the event loop."""
         requests, samples = self.scheduler.queued
         gauges = {
             "queue_requests": requests,

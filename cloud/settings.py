@@ -76,7 +76,6 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(None, ge=0, le=LARGEST_PORT)
     log_format: LogFormat = LogFormat.CONSOLE
     log_level: LogLevel = LogLevel.INFO
-    otlp_endpoint: str | None = None
     reflection: bool = True
 
     @field_validator("model", mode="before")

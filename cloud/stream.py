@@ -29,6 +29,7 @@ class StreamSession:
         self._waiting: dict[int, Item[Any, Any]] = {}
         self._ready: list[pb.InferResponse] = []
         self._arrivals = 0
+        self._leaving = False
         self._moved = asyncio.Event()  # set whenever a request stops waiting
         self._writing = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
@@ -44,9 +45,11 @@ class StreamSession:
             await asyncio.wait((reader, drain), return_when=asyncio.FIRST_COMPLETED)
             if reader.done():
                 await reader
+                await self._settle()
+                return
+            self._leaving = True  # what comes from now on is left to another server
             await self._settle()
-            if not reader.done():
-                raise UnavailableError(GOING_AWAY)
+            raise UnavailableError(GOING_AWAY)
         finally:
             for task in (reader, drain, self._writer):
                 if task is not None:
@@ -58,6 +61,8 @@ class StreamSession:
     async def _read(self) -> None:
         context = self._context
         while (message := await context.read()) is not grpc.aio.EOF:
+            if self._leaving:
+                return
             response = self._begin(message)
             if response is not None:
                 async with self._writing:

@@ -1,7 +1,7 @@
 """``--workers N``: processes on one port, their numbers as one, those that die replaced.
 
 The kernel spreads connections over the workers (SO_REUSEPORT). Nothing of gRPC lives in the
-supervisor. A worker reads one word a line on its standard input and answers with one line of JSON;
+supervisor. A worker reads a number a line on its standard input and answers with one line of JSON;
 the end of its input means that the supervisor is gone.
 """
 
@@ -44,6 +44,7 @@ class Worker:
         self._writer = writer
         self._reader = reader
         self._asking = asyncio.Lock()
+        self._asked = 0
         self.last = Snapshot()
 
     async def ready(self) -> bool:
@@ -55,10 +56,13 @@ class Worker:
         async with self._asking:
             try:
                 async with asyncio.timeout(ANSWER_S):
-                    self._writer.write(b"snapshot\n")
+                    self._asked += 1
+                    self._writer.write(f"{self._asked}\n".encode())
                     await self._writer.drain()
-                    line = await self._reader.readline()
-                self.last = Snapshot(**json.loads(line))
+                    number = 0
+                    while number < self._asked:  # earlier answers that came too late
+                        number, value = json.loads(await self._reader.readline())
+                self.last = Snapshot(**value)
             except (TimeoutError, ConnectionError, ValueError):
                 return without_gauges(self.last)
         return self.last
@@ -75,7 +79,8 @@ class Supervisor:
     def __init__(self, settings: Settings, port: int) -> None:
         self._settings = settings.model_copy(update={"port": port, "workers": 1})
         self._count = settings.workers
-        self._workers: dict[int, Worker] = {}
+        self._started: dict[int, Worker] = {}
+        self._workers: dict[int, Worker] = {}  # those that listen
         self._gone: list[Snapshot] = []  # what workers that ended had counted
         self._restarts = 0
         self._stopping = asyncio.Event()
@@ -92,15 +97,16 @@ class Supervisor:
                 for place in range(self._count)
             ]
             await self._stopping.wait()
-            for worker in self._workers.values():
+            for worker in self._started.values():
                 worker.stop()
             for task in kept:
                 await task
 
     async def snapshot(self) -> Snapshot:
         """The numbers of all workers, also of those that are gone, as one."""
+        gone = list(self._gone)  # a worker that ends meanwhile must not count twice
         alive = await asyncio.gather(*(worker.snapshot() for worker in self._workers.values()))
-        merged = merge([*self._gone, *alive])
+        merged = merge([*gone, *alive])
         merged.counters["worker_restarts"] = self._restarts
         return merged
 
@@ -109,12 +115,16 @@ class Supervisor:
         while not self._stopping.is_set():
             began_s = time.monotonic()
             worker = await self._start()
-            self._workers[place] = worker
+            self._started[place] = worker
+            if self._stopping.is_set():
+                worker.stop()
             worked = await worker.ready()
-            if worked and len(self._workers) == self._count:
+            if worked:
+                self._workers[place] = worker
+            if len(self._workers) == self._count:
                 all_ready.set()
             status = await worker.process.wait()
-            del self._workers[place]
+            self._workers.pop(place, None)
             self._gone = [merge([*self._gone, without_gauges(worker.last)])]
             if self._stopping.is_set():
                 return
@@ -192,6 +202,8 @@ def in_use(host: str, port: int) -> bool:
         return False
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # Connections that have just ended hold no port; somebody who listens does all the same.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host.strip("[]"), port))
         except OSError:

@@ -32,8 +32,8 @@ async def work(settings: Settings) -> None:
 
 async def answer(reader: asyncio.StreamReader, running: Running, stop: asyncio.Event) -> None:
     """Give the numbers whenever a line asks for them; the end of input ends the worker."""
-    while await reader.readline():
-        sys.stdout.write(json.dumps(running.snapshot().to_json()) + "\n")
+    while line := await reader.readline():
+        sys.stdout.write(json.dumps([int(line), running.snapshot().to_json()]) + "\n")
         sys.stdout.flush()
     stop.set()
 

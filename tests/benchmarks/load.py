@@ -1,0 +1,118 @@
+"""Load on a gRPC server over one connection: a fixed number of requests in flight, timed each.
+
+Prebuilt bytes over a raw HTTP/2 client, so that the load costs less than the server: a gRPC client
+in Python is slower than the servers it would measure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.http2 import DATA, Http2, frame
+
+PREFIX = 5  # bytes before a gRPC message
+
+
+@dataclass
+class Load:
+    """What came of it: seconds, requests that were answered, the latency of each in seconds."""
+
+    seconds: float = 0.0
+    answered: int = 0
+    latencies: list[float] = field(default_factory=list)
+
+
+class Caller:
+    """Sends ``bodies`` over and over to ``path`` at ``address``."""
+
+    def __init__(self, address: str, path: str, bodies: Sequence[bytes]) -> None:
+        self._bodies = bodies
+        self._connection = Http2(address, path, {"user-agent": "taper-load"})
+        self._stream = 0
+        self._next = 0
+        self._partial = b""
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _body(self) -> bytes:
+        self._next += 1
+        return self._bodies[self._next % len(self._bodies)]
+
+    def unary(self, in_flight: int, seconds: float) -> Load:
+        """One call for each request."""
+        connection, load = self._connection, Load()
+        began = time.perf_counter()
+        end = began + seconds
+        sent: dict[int, float] = {}
+
+        def call() -> bytes:
+            stream, head = connection.open()
+            sent[stream] = time.perf_counter()
+            return head + connection.message(stream, self._body(), last=True)
+
+        connection.send(b"".join(call() for _ in range(in_flight)))
+        while sent:
+            out = []
+            for one in connection.receive():
+                if not one.ends or one.stream not in sent:
+                    continue
+                now = time.perf_counter()
+                load.latencies.append(now - sent.pop(one.stream))
+                connection.stream_windows.pop(one.stream, None)
+                if now < end:
+                    out.append(call())
+            if out:
+                connection.send(b"".join(out))
+        load.seconds = time.perf_counter() - began
+        load.answered = len(load.latencies)
+        return load
+
+    def stream(self, in_flight: int, seconds: float) -> Load:
+        """One stream for all requests. Answers are matched in order: all cost the same."""
+        connection, load = self._connection, Load()
+        self._partial = b""
+        self._stream, head = connection.open()
+        began = time.perf_counter()
+        end = began + seconds
+        sent = [began] * in_flight
+        first = 0
+        connection.send(
+            head
+            + b"".join(connection.message(self._stream, self._body()) for _ in range(in_flight))
+        )
+        while first < len(sent):
+            out = []
+            taken = 0
+            for one in connection.receive():
+                if one.kind != DATA or one.stream != self._stream:
+                    continue
+                taken += len(one.payload)
+                for _ in range(self._messages(one.payload)):
+                    now = time.perf_counter()
+                    load.latencies.append(now - sent[first])
+                    first += 1
+                    if now < end:
+                        sent.append(now)
+                        out.append(connection.message(self._stream, self._body()))
+            if out:
+                connection.send(b"".join(out))
+        load.seconds = time.perf_counter() - began
+        load.answered = len(load.latencies)
+        connection.send(frame(DATA, 1, self._stream))
+        return load
+
+    def _messages(self, data: bytes) -> int:
+        """How many gRPC messages end in ``data``."""
+        data = self._partial + data
+        count = position = 0
+        while len(data) - position >= PREFIX:
+            end = position + PREFIX + int.from_bytes(data[position + 1 : position + PREFIX], "big")
+            if end > len(data):
+                break
+            position, count = end, count + 1
+        self._partial = data[position:]
+        return count
