@@ -1,0 +1,206 @@
+"""``python -m tests.benchmarks.serving``: the server against a bare gRPC server of its messages.
+
+Servers run on one core, the load on another, in turn. Peers: the generated code of our own
+messages with a fixed answer, on grpc.aio and on gRPC's thread pool, and an echo of bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psutil
+
+from shared.bundle import Bundle, read_bundle
+from shared.bundles import DEFAULT_MODEL, bundle_path
+from shared.codec import Encoding, FeatureCodec
+from shared.fractions import level_for
+from shared.packed import DeviceHalf
+from shared.protocol import Request, request_to_message
+from shared.sample import sample_digits
+from tests.benchmarks.echo import STREAM, UNARY
+from tests.benchmarks.harness import Check, Report, main, ratio, table
+from tests.benchmarks.load import Caller
+from tests.processes import ROOT, environment
+
+INFER = "/taper.split.v1.SplitInference/Infer"
+INFER_STREAM = "/taper.split.v1.SplitInference/InferStream"
+IN_FLIGHT = (1, 16, 64)
+FRACTION = 0.3
+BATCH = 16
+ROUNDS, SECONDS = 5, 0.4
+PEER = "messages, grpc.aio"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A server process, and what is sent to it."""
+
+    process: psutil.Process
+    address: str
+    unary: str
+    stream: str
+    bodies: Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One slice of load."""
+
+    requests_per_s: float
+    p50_us: float
+    p99_us: float
+    cpu_us: float
+
+
+@contextmanager
+def started(cpu: int | None, *words: str) -> Iterator[tuple[psutil.Process, str]]:
+    """A server program on one CPU; yields its process and address."""
+    command = [sys.executable, "-m", *words]
+    if cpu is not None:
+        command = ["taskset", "--cpu-list", str(cpu), *command]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        yield psutil.Process(process.pid), line.split()[-1]
+    finally:
+        process.terminate()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def bodies(bundle: Bundle, samples: int, encoding: Encoding) -> list[bytes]:
+    """Requests of ``samples`` real digits each."""
+    level = level_for(FRACTION, bundle.architecture.device_levels)
+    images, _ = sample_digits()
+    features = DeviceHalf(bundle).run(images[..., None], level)
+    codec = FeatureCodec(bundle)
+    frames = [
+        codec.encode_as(features[start : start + samples], level, encoding)
+        for start in range(0, len(features) - samples + 1, samples)
+    ]
+    requests = [Request(place, "", "", frame) for place, frame in enumerate(frames)]
+    return [request_to_message(request).SerializeToString() for request in requests]
+
+
+def measure(subject: Subject, kind: str, in_flight: int) -> Measured:
+    """One slice of load on ``subject``."""
+    caller = Caller(subject.address, getattr(subject, kind), subject.bodies)
+    try:
+        before = sum(subject.process.cpu_times()[:2])
+        load = getattr(caller, kind)(in_flight, SECONDS)
+        cpu_s = sum(subject.process.cpu_times()[:2]) - before
+    finally:
+        caller.close()
+    latencies = sorted(load.latencies)
+    return Measured(
+        load.answered / load.seconds,
+        statistics.median(latencies) * 1e6,
+        latencies[int(0.99 * (len(latencies) - 1))] * 1e6,
+        cpu_s / load.answered * 1e6,
+    )
+
+
+def middle(slices: Sequence[Measured]) -> Measured:
+    """Median of each value."""
+    columns = zip(*(asdict(one).values() for one in slices), strict=True)
+    return Measured(*(round(statistics.median(column), 1) for column in columns))
+
+
+def run(full: bool) -> Report:
+    """Measure everything; ``full`` takes three times the rounds."""
+    bundle = read_bundle(bundle_path(DEFAULT_MODEL))
+    one = bodies(bundle, 1, Encoding.CONTEXT)
+    sixteen = bodies(bundle, BATCH, Encoding.CONTEXT)
+    raw = bodies(bundle, BATCH, Encoding.RAW)
+    cpus = sorted(os.sched_getaffinity(0) | set(range(os.cpu_count() or 1)))
+    own = max(os.sched_getaffinity(0))
+    cpu = next((other for other in cpus if other != own), None)
+    narrow = ("cloud.server", "--host", "127.0.0.1", "--port", "0", "--cloud-fraction")
+    with (
+        started(cpu, "tests.benchmarks.echo") as echo,
+        started(cpu, "tests.benchmarks.message_echo") as messages,
+        started(cpu, "tests.benchmarks.message_echo", "--threads") as threads,
+        started(cpu, *narrow, "1.0") as ours,
+        started(cpu, *narrow, "0.25") as quarter,
+    ):
+        subjects = {
+            "bytes, grpc.aio": Subject(*echo, UNARY, STREAM, one),
+            PEER: Subject(*messages, INFER, INFER_STREAM, one),
+            "messages, thread pool": Subject(*threads, INFER, INFER_STREAM, one),
+            "ours": Subject(*ours, INFER, INFER_STREAM, one),
+            "ours, c = 0.25": Subject(*quarter, INFER, INFER_STREAM, one),
+            "ours, 16 samples": Subject(*ours, INFER, INFER_STREAM, sixteen),
+            "ours, 16 raw samples": Subject(*ours, INFER, INFER_STREAM, raw),
+            "ours, 16 raw samples, c = 0.25": Subject(*quarter, INFER, INFER_STREAM, raw),
+        }
+        found: dict[tuple[str, int, str], list[Measured]] = {}
+        for _ in range(ROUNDS * (3 if full else 1)):
+            for kind in ("unary", "stream"):
+                for in_flight in IN_FLIGHT:
+                    for name, subject in subjects.items():
+                        key = (kind, in_flight, name)
+                        found.setdefault(key, []).append(measure(subject, kind, in_flight))
+    return report(found)
+
+
+def report(found: dict[tuple[str, int, str], list[Measured]]) -> Report:
+    """Tables, raw medians and checks."""
+    medians = {key: middle(slices) for key, slices in found.items()}
+    results: dict[str, Any] = {
+        f"{kind} {in_flight} {name}": asdict(value)
+        for (kind, in_flight, name), value in medians.items()
+    }
+    rows = [
+        (
+            f"{kind}, {in_flight} in flight: {name}",
+            f"{value.requests_per_s:,.0f}",
+            f"{value.p50_us:,.0f}",
+            f"{value.p99_us:,.0f}",
+            f"{value.cpu_us:,.0f}",
+        )
+        for (kind, in_flight, name), value in medians.items()
+    ]
+
+    def against(kind: str) -> float:
+        rates = {
+            name: [one.requests_per_s for one in found[kind, 16, name]] for name in ("ours", PEER)
+        }
+        return ratio(rates["ours"], rates[PEER])
+
+    added = statistics.median(
+        ours.p50_us - peer.p50_us
+        for ours, peer in zip(found["stream", 1, "ours"], found["stream", 1, PEER], strict=True)
+    )
+    samples = max(
+        BATCH * value.requests_per_s
+        for (_, _, name), value in medians.items()
+        if name in ("ours, 16 samples", "ours, 16 raw samples")
+    )
+    checks = [
+        Check("unary_vs_echo", against("unary"), "", 0.85, "higher"),
+        Check("stream_vs_echo", against("stream"), "", 0.85, "higher"),
+        Check("batch16_samples_per_s", samples, "samples/s", 60_000, "higher"),
+        Check("added_p50_us", added, "us", 30, "lower"),
+    ]
+    title = f"requests of {DEFAULT_MODEL} at d = {FRACTION}; the server on one core"
+    heads = ("subject", "requests/s", "p50 us", "p99 us", "CPU us")
+    return Report(results, checks, [table(title, heads, rows)])
+
+
+if __name__ == "__main__":
+    main("serving", str(__doc__).splitlines()[0], run)
