@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import uvloop
 from rich.console import Console
 
 from cloud import logs
@@ -133,7 +134,7 @@ def serve(
         sys.stdout.write(to_toml(settings))
         return
     logs.set_up(settings.log_format, settings.log_level)
-    asyncio.run(run(settings) if settings.workers == 1 else supervise(settings))
+    uvloop.run(run(settings) if settings.workers == 1 else supervise(settings))
 
 
 async def run(settings: Settings) -> None:

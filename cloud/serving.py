@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -121,6 +122,8 @@ async def serving(settings: Settings, shared_port: bool = False) -> AsyncIterato
                 tasks.append(group.create_task(watch, name="repository"))
             if tokens is not None:
                 tasks.append(group.create_task(reread(tokens), name="tokens"))
+            gc.collect()
+            gc.freeze()  # what is loaded stays: the collector need not look at it between requests
             try:
                 yield Running(port, answering, scheduler, metrics, gate)
             finally:

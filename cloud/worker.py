@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 
+import uvloop
 from rich.console import Console
 
 from cloud import logs
@@ -43,7 +44,7 @@ def main() -> None:
     settings = Settings.model_validate_json(sys.argv[1])
     logs.set_up(settings.log_format, settings.log_level)
     try:
-        asyncio.run(work(settings))
+        uvloop.run(work(settings))
     except* TaperError as group:
         Console(stderr=True).print(f"error: {group.exceptions[0]}", markup=False, highlight=False)
         sys.exit(1)
