@@ -1,7 +1,8 @@
 """``python -m tests.benchmarks.message_echo``: taper's own messages, answered without any work.
 
 The peer of the serving benchmark: the generated code of ``taper.split.v1`` on grpc.aio, or with
-``--threads`` on gRPC's thread pool; every request is answered with its id and a fixed label.
+``--threads`` on gRPC's thread pool, with ``--uvloop`` on grpc.aio over uvloop; every request is
+answered with its id and a fixed label.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+import uvloop
 
 from protos.split.v1 import split_pb2 as pb
 from protos.split.v1 import split_pb2_grpc
@@ -88,5 +90,7 @@ def serve_threads() -> None:
 if __name__ == "__main__":
     if "--threads" in sys.argv:
         serve_threads()
+    elif "--uvloop" in sys.argv:
+        uvloop.run(serve_async())
     else:
         asyncio.run(serve_async())

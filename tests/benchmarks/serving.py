@@ -1,7 +1,8 @@
 """``python -m tests.benchmarks.serving``: the server against a bare gRPC server of its messages.
 
 Servers run on one core, the load on another, in turn. Peers: the generated code of our own
-messages with a fixed answer, on grpc.aio and on gRPC's thread pool, and an echo of bytes.
+messages with a fixed answer, on grpc.aio as it comes (what the checks compare with), on grpc.aio
+over uvloop as ours and on gRPC's thread pool, and an echo of bytes.
 """
 
 from __future__ import annotations
@@ -134,6 +135,7 @@ def run(full: bool) -> Report:
     with (
         started(cpu, "tests.benchmarks.echo") as echo,
         started(cpu, "tests.benchmarks.message_echo") as messages,
+        started(cpu, "tests.benchmarks.message_echo", "--uvloop") as faster,
         started(cpu, "tests.benchmarks.message_echo", "--threads") as threads,
         started(cpu, *narrow, "1.0") as ours,
         started(cpu, *narrow, "0.25") as quarter,
@@ -141,6 +143,7 @@ def run(full: bool) -> Report:
         subjects = {
             "bytes, grpc.aio": Subject(*echo, UNARY, STREAM, one),
             PEER: Subject(*messages, INFER, INFER_STREAM, one),
+            "messages, grpc.aio on uvloop": Subject(*faster, INFER, INFER_STREAM, one),
             "messages, thread pool": Subject(*threads, INFER, INFER_STREAM, one),
             "ours": Subject(*ours, INFER, INFER_STREAM, one),
             "ours, c = 0.25": Subject(*quarter, INFER, INFER_STREAM, one),
