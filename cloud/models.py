@@ -93,6 +93,12 @@ class ServedModel:
                 f"cloud_level: {request.cloud_level} is not allowed; levels are {listed}"
             )
 
+    def answer(self, request: Request, cloud_level: int) -> tuple[Answer, ...]:
+        """Finish the samples of one request; ``RequestError`` if its payload is wrong."""
+        features = self._codec.decode(request.frame)
+        logits = self._half.run(features, request.frame.level, cloud_level)
+        return _answers(logits.argmax(axis=1).tolist(), logits, request.top_k)
+
     def compute(self, requests: Sequence[Request], cloud_level: int) -> list[Outcome]:
         """Finish the samples of ``requests``, all of one device level, in one run.
 

@@ -20,11 +20,13 @@ from cloud.catalog import Catalog
 from cloud.compute import ComputeThread, Job
 from cloud.controller import Demand, LevelController
 from cloud.models import Outcome, ServedModel
+from shared.codec import Frame
 from shared.errors import LateError, OverloadedError, RequestError, ServerFaultError
 from shared.fractions import level_for
 from shared.protocol import Hints, Request, Response
 
 INLINE_S = 100e-6  # the event loop may be kept this long by one request; a call costs as much
+ACCOUNTED_AT = 64  # requests that were answered at once are counted together
 OBSERVE_S = 0.005  # demand is measured no more often
 LOADED = 0.75  # from this load on, answers carry hints
 CROWDED = 0.9  # from this load on, if the cloud is at its narrowest, devices are asked for less
@@ -79,6 +81,16 @@ class Ticket:
 Waiter = Item[Key, Ticket]
 
 
+class _Done(NamedTuple):
+    """A request that was answered at once, to be accounted for."""
+
+    model: ServedModel
+    frame: Frame
+    pinned: int | None
+    cloud_level: int
+    compute_s: float
+
+
 @dataclass(eq=False)
 class _Batch:
     """A batch on its way through the compute thread."""
@@ -123,6 +135,7 @@ class Scheduler:
         self._now = now
         self._queue: BatchQueue[Key, Ticket] = BatchQueue(policy.max_batch, policy.max_delay_s)
         self._running: _Batch | None = None
+        self._done: list[_Done] = []
         self._limits = Limits(policy.max_queue, policy.objective_s)
         self._offered: dict[Key, int] = {}
         self._observed_s = 0.0
@@ -179,13 +192,13 @@ class Scheduler:
         model.check(request)
         frame = request.frame
         pinned = request.cloud_level
-        key = Key(model, frame.level, pinned)
-        self._offered[key] = self._offered.get(key, 0) + frame.samples
         if self._running is None and not self._queue.requests:
             level = self._ladder.of(model)[self._controller.level] if pinned is None else pinned
             expected_s = model.costs.batch_s(frame.level, level, frame.samples)
             if expected_s <= INLINE_S and (remaining_s is None or expected_s <= remaining_s):
                 return self._answer_now(model, request, level)
+        key = Key(model, frame.level, pinned)
+        self._offered[key] = self._offered.get(key, 0) + frame.samples
         item = self._admit(key, request, client, remaining_s, then)
         self._queue.put(item)
         self._observe()
@@ -206,17 +219,27 @@ class Scheduler:
 
     def _answer_now(self, model: ServedModel, request: Request, level: int) -> Response:
         began_s = self._now()
-        (outcome,) = model.compute((request,), level)
-        compute_s = self._now() - began_s
-        samples = request.frame.samples
-        if isinstance(outcome, RequestError):
+        try:
+            answers = model.answer(request, level)
+        except RequestError:
             self._observer.refused("invalid")
-            raise outcome
-        model.costs.learn(request.frame.level, level, samples, compute_s)
-        self._observer.batch(model, level, samples, compute_s)
-        self._observer.answered(0.0, compute_s)
+            raise
+        compute_s = self._now() - began_s
+        self._done.append(_Done(model, request.frame, request.cloud_level, level, compute_s))
+        if len(self._done) >= ACCOUNTED_AT:
+            self.account()
         hints = self._hints and self._hint(request)
-        return Response(request.id, outcome, level, 0, int(compute_s * 1e6), None, hints)
+        return Response(request.id, answers, level, 0, int(compute_s * 1e6), None, hints)
+
+    def account(self) -> None:
+        """Count what was answered at once. In bulk: one by one it would cost as much as they."""
+        for model, frame, pinned, level, compute_s in self._done:
+            key = Key(model, frame.level, pinned)
+            self._offered[key] = self._offered.get(key, 0) + frame.samples
+            model.costs.learn(frame.level, level, frame.samples, compute_s)
+            self._observer.batch(model, level, frame.samples, compute_s)
+            self._observer.answered(0.0, compute_s)
+        self._done.clear()
 
     def _admit(
         self,
@@ -273,6 +296,7 @@ class Scheduler:
 
     def _observe(self, force: bool = False) -> None:
         """Tell the controller what waits and what was asked for."""
+        self.account()
         now_s = self._now()
         if force or now_s - self._observed_s >= OBSERVE_S:
             self._observed_s = now_s

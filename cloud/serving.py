@@ -54,6 +54,7 @@ class Running:
 
     def snapshot(self) -> Snapshot:
         """All numbers as they are now; belongs to the event loop."""
+        self.scheduler.account()
         requests, samples = self.scheduler.queued
         gauges = {
             "queue_requests": requests,

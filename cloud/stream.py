@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -80,7 +79,7 @@ class StreamSession:
             if message.model or message.version:
                 self._named = (message.model, message.version)
             elif self._named != ("", ""):
-                request = replace(request, model=self._named[0], version=self._named[1])
+                request = request._replace(model=self._named[0], version=self._named[1])
             arrival = self._arrivals = self._arrivals + 1
             size = message.ByteSize()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,8 +45,7 @@ class Encoding(IntEnum):
     CONTEXT = 3
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """Samples of one level, encoded."""
 
     level: int

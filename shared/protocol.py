@@ -1,10 +1,14 @@
-"""Messages of the split protocol <-> plain values: the one module that touches ``split_pb2``."""
+"""Messages of the split protocol <-> plain values: the one module that touches ``split_pb2``.
+
+What is made for every request is a named tuple: a frozen dataclass takes twice as long to make.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from protos.split.v1 import split_pb2 as pb
 from shared.bundle import Bundle, describe
@@ -13,10 +17,10 @@ from shared.errors import InvalidRequestError
 
 SHORTEST_VERSION_PREFIX = 8
 DEFAULT_MAX_MESSAGE_BYTES = 4 * 2**20
+_ENCODINGS = {encoding.value: encoding for encoding in Encoding}
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """One inference request. ``model`` and ``version`` may be empty (the default, or the last)."""
 
     id: int
@@ -27,8 +31,7 @@ class Request:
     top_k: int = 0
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What the network says of one sample; ``candidates`` are (label, probability), best first."""
 
     label: int
@@ -55,8 +58,7 @@ class Hints:
     suggested_level: int | None = None
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(NamedTuple):
     """Answers to one request, or the failure."""
 
     id: int
@@ -110,53 +112,49 @@ def request_to_message(request: Request) -> pb.InferRequest:
 
 def request_from_message(message: pb.InferRequest) -> Request:
     """The request in a message; raises ``InvalidRequestError`` for what no server allows."""
-    if message.version and len(message.version) < SHORTEST_VERSION_PREFIX:
+    version = message.version
+    if version and len(version) < SHORTEST_VERSION_PREFIX:
         raise InvalidRequestError(
-            f"version: {message.version!r} is too short; give {SHORTEST_VERSION_PREFIX} or more "
-            "digits, or none"
+            f"version: {version!r} is too short; give {SHORTEST_VERSION_PREFIX} or more digits, "
+            "or none"
         )
-    try:
-        encoding = Encoding(message.encoding)
-    except ValueError:
+    encoding = _ENCODINGS.get(message.encoding)
+    if encoding is None:
         known = ", ".join(f"{e.value} ({e.name})" for e in Encoding)
-        raise InvalidRequestError(
-            f"encoding: {message.encoding} is not allowed; known are {known}"
-        ) from None
+        raise InvalidRequestError(f"encoding: {message.encoding} is not allowed; known are {known}")
     return Request(
-        id=message.id,
-        model=message.model,
-        version=message.version,
-        frame=Frame(message.level, message.samples or 1, encoding, message.payload),
-        cloud_level=message.cloud_level if message.HasField("cloud_level") else None,
-        top_k=message.top_k,
+        message.id,
+        message.model,
+        version,
+        Frame(message.level, message.samples or 1, encoding, message.payload),
+        message.cloud_level if message.HasField("cloud_level") else None,
+        message.top_k,
     )
 
 
 def response_to_message(response: Response) -> pb.InferResponse:
     """The message of a response."""
-    failure = response.failure
-    hints = response.hints
-    return pb.InferResponse(
-        id=response.id,
-        results=[
-            pb.Result(
-                label=answer.label,
-                candidates=[pb.Candidate(label=k, probability=p) for k, p in answer.candidates],
-            )
-            for answer in response.answers
-        ],
-        cloud_level=response.cloud_level,
-        queue_us=response.queue_us,
-        compute_us=response.compute_us,
-        failure=None
-        if failure is None
-        else pb.Failure(
-            code=failure.code, message=failure.message, retry_after_ms=failure.retry_after_ms
-        ),
-        hints=None
-        if hints is None
-        else pb.Hints(load=hints.load, suggested_level=hints.suggested_level),
-    )
+    # Field by field: half the time of naming them all in the constructor.
+    message = pb.InferResponse()
+    message.id = response.id
+    message.cloud_level = response.cloud_level
+    message.queue_us = response.queue_us
+    message.compute_us = response.compute_us
+    for answer in response.answers:
+        result = message.results.add()
+        result.label = answer.label
+        for label, probability in answer.candidates:
+            result.candidates.add(label=label, probability=probability)
+    failure, hints = response.failure, response.hints
+    if failure is not None:
+        message.failure.code = failure.code
+        message.failure.message = failure.message
+        message.failure.retry_after_ms = failure.retry_after_ms
+    if hints is not None:
+        message.hints.load = hints.load
+        if hints.suggested_level is not None:
+            message.hints.suggested_level = hints.suggested_level
+    return message
 
 
 def response_from_message(message: pb.InferResponse) -> Response:

@@ -86,7 +86,7 @@ class Cloud(split_pb2_grpc.SplitInferenceServicer):
         async for message in request_iterator:
             if message.model or message.version:
                 model, version = message.model, message.version
-            request = replace(request_from_message(message), model=model, version=version)
+            request = request_from_message(message)._replace(model=model, version=version)
             self.seen.append(request)
             response = await self.respond(request) if self.respond else None
             yield response_to_message(response or self.answer(request))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -129,4 +128,4 @@ def test_refused_frames(codec: FeatureCodec, change: dict[str, object], part: st
     good = Frame(level=2, samples=1, encoding=Encoding.RAW, payload=bytes(74))
     codec.decode(good)
     with pytest.raises(InvalidRequestError, match=part):
-        codec.decode(replace(good, **change))  # type: ignore[arg-type]
+        codec.decode(good._replace(**change))  # type: ignore[arg-type]

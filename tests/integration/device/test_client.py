@@ -209,7 +209,7 @@ async def test_coalesced_samples_share_requests() -> None:
 
 async def test_server_may_suggest_a_narrower_level() -> None:
     async def hint(request: Request) -> Response:
-        return replace(Cloud(BUNDLE).answer(request), hints=Hints(1.5, 0))
+        return Cloud(BUNDLE).answer(request)._replace(hints=Hints(1.5, 0))
 
     async with serve(Cloud(BUNDLE, hint)) as address:
         chosen = settings(address, fraction="linear")
@@ -240,7 +240,7 @@ async def test_auto_explains_itself() -> None:
 
 async def test_answer_that_does_not_fit_the_model() -> None:
     async def odd(request: Request) -> Response:
-        return replace(Cloud(HEADLESS).answer(request), answers=())
+        return Cloud(HEADLESS).answer(request)._replace(answers=())
 
     async with (
         serve(Cloud(HEADLESS, odd)) as address,
