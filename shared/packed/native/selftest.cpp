@@ -1,4 +1,5 @@
-// Every implementation that runs here against naive loops over one value at a time, on random halves.
+// Every implementation that runs here against naive loops over one value at a time, on random halves;
+// then the coder.
 // Usage: taper_selftest [HALVES [SEED]]. Exits with 1 at the first difference.
 #include <algorithm>
 #include <atomic>
@@ -10,6 +11,7 @@
 
 #include "dispatch.hpp"
 #include "half.hpp"
+#include "selftest_coder.hpp"
 
 namespace {
 
@@ -260,5 +262,5 @@ int main(int count, char** words) {
     std::printf("%s: %d passed, %d failed\n", found[k]->name, halves - failed, failed);
     if (failed > 0) return 1;
   }
-  return 0;
+  return taper::coder_passes(halves, seed) ? 0 : 1;
 }
