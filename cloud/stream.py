@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
 import grpc
@@ -14,11 +15,14 @@ from protos.split.v1 import split_pb2 as pb
 from shared.errors import RequestError, UnavailableError
 from shared.protocol import Response, request_from_message
 
-IN_FLIGHT = 64  # requests of one stream that wait before its reading pauses
+IN_FLIGHT = 64  # requests of one stream without a sent answer before its reading pauses
 
 
 class StreamSession:
-    """Answers one stream. A request that is answered at once costs no task and no queue."""
+    """Answers one stream. A request that is answered at once costs no task and no lock.
+
+    Reading and writing go on at the same time: gRPC then wakes the event loop once for both.
+    """
 
     def __init__(self, answering: Answering, context: Context, caller: str) -> None:
         self._answering = answering
@@ -26,12 +30,12 @@ class StreamSession:
         self._caller = caller
         self._named = ("", "")
         self._waiting: dict[int, Item[Any, Any]] = {}
-        self._ready: list[pb.InferResponse] = []
+        self._ready: deque[pb.InferResponse] = deque()
+        self._unsent = 0  # ready, or being written
         self._arrivals = 0
         self._leaving = False
-        self._moved = asyncio.Event()  # set whenever a request stops waiting
-        self._writing = asyncio.Lock()
-        self._writer: asyncio.Task[None] | None = None
+        self._pushed = asyncio.Event()  # something became ready
+        self._moved = asyncio.Event()  # a request stopped waiting, or its answer was sent
 
     async def run(self, gate: Gate) -> None:
         """Serve until the client has sent everything and has its answers, or the server drains.
@@ -39,34 +43,36 @@ class StreamSession:
         Raises ``UnavailableError`` after the answers under way when the server drains.
         """
         reader = asyncio.create_task(self._read(), name="stream reader")
+        writer = asyncio.create_task(self._write(), name="stream writer")
         drain = asyncio.create_task(gate.draining.wait(), name="stream drain")
+        settled = None
         try:
-            await asyncio.wait((reader, drain), return_when=asyncio.FIRST_COMPLETED)
-            if reader.done():
-                await reader
-                await self._settle()
-                return
-            self._leaving = True  # what comes from now on is left to another server
-            await self._settle()
-            raise UnavailableError(GOING_AWAY)
+            await asyncio.wait((reader, writer, drain), return_when=asyncio.FIRST_COMPLETED)
+            self._leaving = not reader.done()  # what comes from now on is left to another server
+            settled = asyncio.create_task(self._settle(), name="stream settled")
+            await asyncio.wait((settled, writer), return_when=asyncio.FIRST_COMPLETED)
+            for task in (writer, reader):
+                if task.done():
+                    task.result()
+            if self._leaving:
+                raise UnavailableError(GOING_AWAY)
         finally:
-            for task in (reader, drain, self._writer):
-                if task is not None:
-                    task.cancel()
+            tasks = [task for task in (reader, writer, drain, settled) if task is not None]
+            for task in tasks:
+                task.cancel()
             for item in self._waiting.values():
                 self._answering.give_up(item)
-            await asyncio.gather(reader, drain, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self) -> None:
-        context = self._context
-        while (message := await context.read()) is not grpc.aio.EOF:
+        read = self._context.read
+        while (message := await read()) is not grpc.aio.EOF:
             if self._leaving:
                 return
             response = self._begin(message)
             if response is not None:
-                async with self._writing:
-                    await context.write(response)
-            while len(self._waiting) >= IN_FLIGHT:
+                self._push(response)
+            while self._unsent + len(self._waiting) >= IN_FLIGHT:
                 self._moved.clear()
                 await self._moved.wait()
 
@@ -98,22 +104,21 @@ class StreamSession:
 
     def _push(self, message: pb.InferResponse) -> None:
         self._ready.append(message)
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_ready(), name="stream writer")
+        self._unsent += 1
+        self._pushed.set()
 
-    async def _write_ready(self) -> None:
-        while self._ready:
-            ready, self._ready = self._ready, []
-            async with self._writing:
-                for message in ready:
-                    await self._context.write(message)
+    async def _write(self) -> None:
+        write, ready = self._context.write, self._ready
+        while True:
+            while ready:
+                await write(ready.popleft())
+                self._unsent -= 1
+                self._moved.set()
+            self._pushed.clear()
+            await self._pushed.wait()
 
     async def _settle(self) -> None:
         """Wait until everything that came has been answered."""
-        while self._waiting:
+        while self._waiting or self._unsent:
             self._moved.clear()
             await self._moved.wait()
-        if self._writer is not None:
-            await self._writer
-        async with self._writing:  # what the reader may be writing
-            pass
