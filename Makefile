@@ -8,7 +8,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint sanitize fuzz fuzz-frames aarch64 bench train protos clean
+.PHONY: help demo test lint sanitize fuzz fuzz-frames aarch64 bench train reproduce protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,11 +62,22 @@ bench: $(VENV)/.dev ## print the benchmarks' tables
 	$(BIN)/python -m tests.benchmarks.wire
 	$(BIN)/python -m tests.benchmarks.device
 
+BUNDLES := shared/bundles
+TRAIN = $(BIN)/python -m cloud.training.train --output $(BUNDLES)/$(1).safetensors \
+    --checkpoint checkpoints/$(1).pt --resume
+
 train: $(VENV)/.dev ## train the shipped bundles again (hours; resumable)
 	$(BIN)/python -m cloud.training.datasets fetch mnist
-	$(BIN)/python -m cloud.training.train --network paper --data mnist --augment none \
-	    --output shared/bundles/mnist-binary-paper.safetensors \
-	    --checkpoint checkpoints/mnist-binary-paper.pt --resume
+	$(BIN)/python -m cloud.training.datasets fetch cifar10
+	$(call TRAIN,mnist-binary) --network compact --data mnist --epochs 20 --augment affine
+	$(call TRAIN,mnist-binary-paper) --network paper --data mnist --augment none
+	$(call TRAIN,cifar10-binary) --network colour --data cifar10 --epochs 22 --batch 64 \
+	    --warm-up 0.02 --widest-weight 6 --augment flip-and-shift --pairs sandwich
+
+reproduce: $(VENV)/.dev ## run the paper's experiments again (many hours; resumable)
+	$(BIN)/python -m cloud.training.datasets fetch mnist
+	$(BIN)/python -m cloud.training.datasets fetch cifar10
+	$(BIN)/python -m cloud.training.reproduce all
 
 protos: $(VENV)/.dev ## generate code from the .proto files
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/generate-protos
