@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
 
 from cloud.batching import Item
 from cloud.catalog import Catalog
+from cloud.gate import Caller
 from cloud.metrics import Metrics
 from cloud.scheduler import Key, Scheduler, Ticket
 from protos.split.v1 import split_pb2 as pb
 from shared.errors import OverloadedError, RequestError
 from shared.protocol import Failure, Request, Response, response_to_message
+
+if TYPE_CHECKING:  # an extra that need not be installed
+    from cloud.tracing import Traces
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -36,15 +41,22 @@ def failure_of(error: RequestError) -> Failure:
 class Answering:
     """What unary calls and streams share. ``catalog`` may be replaced at any time."""
 
-    def __init__(self, catalog: Catalog, scheduler: Scheduler, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        scheduler: Scheduler,
+        metrics: Metrics,
+        traces: Traces | None = None,
+    ) -> None:
         self.catalog = catalog
         self._scheduler = scheduler
         self._metrics = metrics
+        self._traces = traces
 
     def begin(
         self,
         request: Request,
-        caller: str,
+        caller: Caller,
         remaining_s: float | None,
         then: Callable[[Response | RequestError], object],
     ) -> Response | Waiter:
@@ -53,9 +65,27 @@ class Answering:
         Raises ``RequestError`` for what is refused at once.
         """
         model = self.catalog.find(request.model, request.version)
-        return self._scheduler.submit(model, request, caller, remaining_s, then)
+        traces = self._traces
+        if traces is None:
+            return self._scheduler.submit(model, request, caller.name, remaining_s, then)
 
-    async def finish(self, request: Request, caller: str, remaining_s: float | None) -> Response:
+        def ended(outcome: Response | RequestError) -> None:
+            traces.ended(outcome, model, request, caller.name, caller.trace)
+
+        def told(outcome: Response | RequestError) -> None:
+            ended(outcome)
+            then(outcome)
+
+        try:
+            begun = self._scheduler.submit(model, request, caller.name, remaining_s, told)
+        except RequestError as error:
+            ended(error)
+            raise
+        if not isinstance(begun, Item):
+            ended(begun)
+        return begun
+
+    async def finish(self, request: Request, caller: Caller, remaining_s: float | None) -> Response:
         """The response, once it is there; raises ``RequestError``. A cancelled wait gives up."""
         later: asyncio.Future[Response | RequestError] | None = None
 
@@ -81,7 +111,7 @@ class Answering:
         self._scheduler.give_up(item)
 
     def message(
-        self, outcome: Response | RequestError, request_id: int, caller: str, received: int
+        self, outcome: Response | RequestError, request_id: int, caller: Caller, received: int
     ) -> pb.InferResponse:
         """The message of an outcome in a stream; ``received`` bytes asked for it."""
         if isinstance(outcome, RequestError):
@@ -95,9 +125,13 @@ class Answering:
         """Count an answer of ``sent`` bytes to a request of ``received``."""
         self._metrics.request("OK", received, sent)
 
-    def refused(self, error: RequestError, request_id: int, caller: str, received: int) -> None:
+    def refused(self, error: RequestError, request_id: int, caller: Caller, received: int) -> None:
         """Count and log a refusal."""
         self._metrics.request(error.grpc_status, received, 0)
         _log.debug(
-            "refused", request=request_id, client=caller, status=error.grpc_status, why=str(error)
+            "refused",
+            request=request_id,
+            client=caller.name,
+            status=error.grpc_status,
+            why=str(error),
         )

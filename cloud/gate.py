@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
@@ -13,17 +13,35 @@ from cloud.clients import ClientLimits, host_of
 from cloud.security import Tokens
 from shared.errors import UnavailableError
 
+if TYPE_CHECKING:  # an extra that need not be installed
+    import opentelemetry.context
+
+    from cloud.tracing import Traces
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 GOING_AWAY = "server: is going away; ask another one, or this one a little later"
 
 
+class Caller(NamedTuple):
+    """Who calls, a token's owner or a host, and the trace that the call belongs to."""
+
+    name: str
+    trace: opentelemetry.context.Context | None = None
+
+
+NOBODY = Caller("")  # of a call that was not let in
+
+
 class Gate:
     """Lets calls in. ``draining`` is set when the server is about to stop."""
 
-    def __init__(self, limits: ClientLimits, tokens: Tokens | None) -> None:
+    def __init__(
+        self, limits: ClientLimits, tokens: Tokens | None, traces: Traces | None = None
+    ) -> None:
         self._limits = limits
         self._tokens = tokens
+        self._traces = traces
         self.draining = asyncio.Event()
 
     @property
@@ -31,15 +49,16 @@ class Gate:
         """Streams that are open."""
         return self._limits.streams
 
-    def caller(self, context: Context) -> str:
-        """Who calls: the token's owner, or the host; ``UnauthenticatedError``."""
+    def caller(self, context: Context) -> Caller:
+        """Who calls; ``UnauthenticatedError``."""
+        trace = None if self._traces is None else self._traces.parent(context)
         if self._tokens is None:
-            return host_of(context.peer())
+            return Caller(host_of(context.peer()), trace)
         metadata = dict(context.invocation_metadata() or ())
-        return self._tokens.owner(metadata.get("authorization"))
+        return Caller(self._tokens.owner(metadata.get("authorization")), trace)
 
     @contextmanager
-    def stream(self, context: Context) -> Iterator[str]:
+    def stream(self, context: Context) -> Iterator[Caller]:
         """Let a stream in while the block runs; yields who opened it.
 
         Raises ``UnauthenticatedError``, ``OverloadedError`` or, in a drain, ``UnavailableError``.
@@ -48,8 +67,8 @@ class Gate:
             raise UnavailableError(GOING_AWAY)
         caller = self.caller(context)
         connection = context.peer()
-        self._limits.enter(caller, connection)
+        self._limits.enter(caller.name, connection)
         try:
             yield caller
         finally:
-            self._limits.leave(caller, connection)
+            self._limits.leave(caller.name, connection)

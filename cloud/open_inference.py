@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cloud import open_inference_messages as messages
 from cloud.answering import Answering
-from cloud.gate import Context, Gate
+from cloud.gate import NOBODY, Caller, Context, Gate
 from cloud.models import ServedModel
 from cloud.servicer import refuse
 from protos.inference import open_inference_pb2 as pb
@@ -92,7 +92,7 @@ class OpenInferenceServicer(open_inference_pb2_grpc.GRPCInferenceServiceServicer
         self, request: pb.ModelInferRequest, context: Context
     ) -> pb.ModelInferResponse:
         """Answer one request."""
-        caller = ""
+        caller = NOBODY
         try:
             caller = self._gate.caller(context)
             asked = messages.request_from_message(request)
@@ -141,7 +141,7 @@ class OpenInferenceServicer(open_inference_pb2_grpc.GRPCInferenceServiceServicer
         asked: messages.TensorRequest,
         features: Features,
         level: int,
-        caller: str,
+        caller: Caller,
         remaining_s: float | None,
     ) -> messages.TensorAnswer:
         """The answers to all samples, in requests of at most ``LARGEST_BATCH``."""

@@ -116,6 +116,10 @@ def serve(
         bool | None,
         option(OPERATIONS, "Tell tools what is served.", "--reflection/--no-reflection"),
     ] = None,
+    otlp_endpoint: Annotated[
+        str | None,
+        option(OPERATIONS, "Send a span of every request to this collector: http://HOST:4317."),
+    ] = None,
     config: Annotated[
         Path | None,
         option(OPERATIONS, "TOML file of settings; flags and TAPER_... beat it."),

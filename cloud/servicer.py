@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import NoReturn
 
 from cloud.answering import Answering, status_of
-from cloud.gate import GOING_AWAY, Context, Gate
+from cloud.gate import GOING_AWAY, NOBODY, Context, Gate
 from cloud.stream import StreamSession
 from protos.split.v1 import split_pb2 as pb
 from protos.split.v1 import split_pb2_grpc
@@ -30,7 +30,7 @@ class SplitInferenceServicer(split_pb2_grpc.SplitInferenceServicer):
         self, request: pb.InferRequest, context: Context
     ) -> pb.InferResponse:
         """Answer one request."""
-        caller = ""
+        caller = NOBODY
         try:
             caller = self._gate.caller(context)
             outcome = await self._answering.finish(

@@ -8,6 +8,7 @@ import gc
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
@@ -30,6 +31,9 @@ from cloud.settings import Settings
 from protos.inference import open_inference_pb2_grpc
 from protos.split.v1 import split_pb2, split_pb2_grpc
 from shared.errors import UsageError
+
+if TYPE_CHECKING:
+    from cloud.tracing import Traces
 
 SERVICE = split_pb2.DESCRIPTOR.services_by_name["SplitInference"].full_name
 TICK_S = 0.05
@@ -83,13 +87,14 @@ async def serving(settings: Settings, shared_port: bool = False) -> AsyncIterato
     catalog = repository.scan()
     tokens = None if settings.token_file is None else Tokens(settings.token_file)
     limits = ClientLimits(settings.max_streams_per_client, settings.max_connections_per_client)
-    gate = Gate(limits, tokens)
+    traces = tracing(settings)
+    gate = Gate(limits, tokens, traces)
     server = grpc.aio.server(options=options(settings, shared_port))
     checks = health.aio.HealthServicer()
     with ComputeThread() as thread:
         scheduler = Scheduler(policy(settings), thread, metrics)
         scheduler.serve(catalog)
-        answering = Answering(catalog, scheduler, metrics)
+        answering = Answering(catalog, scheduler, metrics, traces)
         split_pb2_grpc.add_SplitInferenceServicer_to_server(
             SplitInferenceServicer(answering, gate), server
         )
@@ -133,6 +138,19 @@ async def serving(settings: Settings, shared_port: bool = False) -> AsyncIterato
                 await server.stop(settings.drain_seconds)
                 for task in tasks:
                     task.cancel()
+                if traces is not None:
+                    await asyncio.to_thread(traces.close)
+
+
+def tracing(settings: Settings) -> Traces | None:
+    """Where spans go, if anywhere; ``UsageError`` if what sends them is not installed."""
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        from cloud.tracing import Traces
+    except ImportError:
+        raise UsageError("--otlp-endpoint: needs the extra: pip install 'taper[traces]'") from None
+    return Traces(settings.otlp_endpoint)
 
 
 def listen(server: grpc.aio.Server, settings: Settings) -> int:

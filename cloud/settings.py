@@ -77,6 +77,7 @@ class Settings(BaseSettings):
     log_format: LogFormat = LogFormat.CONSOLE
     log_level: LogLevel = LogLevel.INFO
     reflection: bool = True
+    otlp_endpoint: str | None = Field(None, pattern=r"^https?://[^/ ]+$")
 
     @field_validator("model", mode="before")
     @classmethod

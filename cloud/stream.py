@@ -10,7 +10,7 @@ import grpc
 
 from cloud.answering import Answering
 from cloud.batching import Item
-from cloud.gate import GOING_AWAY, Context, Gate
+from cloud.gate import GOING_AWAY, Caller, Context, Gate
 from protos.split.v1 import split_pb2 as pb
 from shared.errors import RequestError, UnavailableError
 from shared.protocol import Response, request_from_message
@@ -24,7 +24,7 @@ class StreamSession:
     Reading and writing go on at the same time: gRPC then wakes the event loop once for both.
     """
 
-    def __init__(self, answering: Answering, context: Context, caller: str) -> None:
+    def __init__(self, answering: Answering, context: Context, caller: Caller) -> None:
         self._answering = answering
         self._context = context
         self._caller = caller
@@ -57,12 +57,12 @@ class StreamSession:
             if self._leaving:
                 raise UnavailableError(GOING_AWAY)
         finally:
-            tasks = [task for task in (reader, writer, drain, settled) if task is not None]
-            for task in tasks:
-                task.cancel()
+            started = [task for task in (reader, writer, drain, settled) if task is not None]
+            for one in started:
+                one.cancel()
             for item in self._waiting.values():
                 self._answering.give_up(item)
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*started, return_exceptions=True)
 
     async def _read(self) -> None:
         read = self._context.read
