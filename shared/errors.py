@@ -18,7 +18,8 @@
     |   `-- ServerFaultError                 INTERNAL: the server failed, the request may be right
     |-- LinkError                   exit 3   the server cannot be reached or went away
     |   |-- SpooledError                     ... and the sample waits in the spool for its return
-    |   `-- BrokerError                      the MQTT broker cannot be reached, or refuses
+    |   |-- BrokerError                      the MQTT broker cannot be reached, or refuses
+    |   `-- StoreError                       the telemetry store cannot be reached, or fails
     `-- DatasetError                exit 4   a data set cannot be had from any source
 
 Every message is one line that names the flag or field and says what is allowed.
@@ -142,6 +143,10 @@ class SpooledError(LinkError):
 
 class BrokerError(LinkError):
     """The MQTT broker cannot be reached, or refuses the credentials."""
+
+
+class StoreError(LinkError):
+    """The telemetry store cannot be reached, or cannot write."""
 
 
 class DatasetError(TaperError):

@@ -1,0 +1,109 @@
+"""Opening the telemetry store: SQLite by file, PostgreSQL by URL."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, inspect, select
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from cloud.telemetry import tables
+from shared.errors import StoreError, UsageError
+
+ALLOWED = "give a file, sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
+DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
+BUSY_S = 30  # how long to wait for another process that writes
+
+
+def parse_store(text: str) -> URL:
+    """The database that ``--store`` names; ``UsageError`` says what is allowed."""
+    if "://" not in text:
+        if not text:
+            raise UsageError(f"--store: '' is not allowed; {ALLOWED}")
+        return URL.create(DRIVERS["sqlite"], database=text)
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise UsageError(f"--store: {text!r} is no database URL; {ALLOWED}") from None
+    kind = url.get_backend_name()
+    if kind not in DRIVERS or not url.database:
+        raise UsageError(f"--store: {shown(url)} is not allowed; {ALLOWED}")
+    return url.set(drivername=DRIVERS[kind])
+
+
+def shown(url: URL) -> str:
+    """``url`` for people: a file, or a URL without its password."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
+
+
+def open_writing(text: str) -> Engine:
+    """The store, made if it is new. Raises ``UsageError``, or ``StoreError`` if it is away."""
+    url = parse_store(text)
+    with translated(url):
+        engine = _engine(url)
+        with engine.begin() as connection:
+            if not inspect(connection).get_table_names():
+                tables.metadata.create_all(connection)
+                connection.execute(tables.schema.insert(), {"version": tables.SCHEMA_VERSION})
+        _check(engine)
+    return engine
+
+
+def open_reading(text: str) -> Engine:
+    """A store that exists. Raises ``UsageError``, or ``StoreError`` if it is away."""
+    url = parse_store(text)
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
+        raise UsageError(f"--store: {shown(url)}: there is no such file")
+    with translated(url):
+        engine = _engine(url)
+        _check(engine)
+    return engine
+
+
+@contextmanager
+def translated(url: URL) -> Iterator[None]:
+    """Errors of the database as ours."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise StoreError(f"--store: {shown(url)}: {cause}") from error
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        # A connection a use: they are cheap, and none is shared between threads.
+        engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_S})
+        event.listen(engine, "connect", _tune)
+        return engine
+    # Positional parameters: the writer passes plain tuples.
+    return create_engine(url, paramstyle="format", pool_pre_ping=True)
+
+
+def _tune(connection: sqlite3.Connection, record: Any) -> None:  # noqa: ARG001 - SQLAlchemy's
+    # Readers and the writer do not wait for each other, and a commit is on the disk when it
+    # returns: neither kill -9 nor a power cut takes back what the broker was told is kept.
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _check(engine: Engine) -> None:
+    """``UsageError`` unless the tables are those of this version."""
+    known = set(inspect(engine).get_table_names())
+    if tables.schema.name not in known:
+        raise UsageError(f"--store: {shown(engine.url)} is no telemetry store of taper")
+    with engine.connect() as connection:
+        version = connection.execute(select(tables.schema.c.version)).scalar()
+    if version != tables.SCHEMA_VERSION:
+        raise UsageError(
+            f"--store: {shown(engine.url)} has schema version {version}, this taper uses "
+            f"{tables.SCHEMA_VERSION}; export it with the taper that wrote it, and give another"
+        )

@@ -1,0 +1,179 @@
+"""The one writer of the telemetry store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
+from typing import Any, Self, TypeVar
+
+from sqlalchemy import Connection, delete, insert, select
+
+from cloud.fleet.store import Appended, Ranges, Received
+from cloud.telemetry import tables
+from cloud.telemetry.database import open_writing, translated
+from cloud.telemetry.queries import joined, runs, stored_sequences
+from cloud.telemetry.statements import statements
+from shared.fleet import Kind, Telemetry
+from shared.fleet_json import dump
+
+ROWS_A_TRANSACTION = 20_000  # that get too old; telemetry that arrives waits no longer than that
+_VALUES = attrgetter(*tables.FIELDS)
+_STATES = (Kind.BIRTH, Kind.DEATH, Kind.REPORTED)
+R = TypeVar("R")
+
+
+class Store:
+    """A ``TelemetryStore`` in the database ``url``. Use as ``async with``.
+
+    Telemetry and events older than ``keep_s`` are dropped by ``expire``. Every method raises
+    ``StoreError`` if the database fails; nothing of the batch is stored then.
+    """
+
+    def __init__(self, url: str, keep_s: float | None = None) -> None:
+        self._url = url
+        self._keep_s = keep_s
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="telemetry store")
+        self._known: set[tuple[str, str]] = set()  # devices with a row
+        self._expired: dict[tuple[str, str], Ranges] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._run(self._open)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._run(self._close)
+        self._executor.shutdown()
+
+    async def append(self, batch: Sequence[Received]) -> Appended:
+        """Commit ``batch`` in one transaction; the same batch again changes nothing."""
+        return await self._run(lambda: self._append(batch))
+
+    async def sequences(self, fleet: str) -> Mapping[str, Ranges]:
+        """For each device the sequence numbers that are stored (or were, before retention)."""
+
+        def read() -> dict[str, Ranges]:
+            with self._engine.connect() as connection:
+                return stored_sequences(connection, fleet)
+
+        return await self._run(read)
+
+    async def expire(self, now_s: float | None = None) -> int:
+        """Drop what is too old, at most ``ROWS_A_TRANSACTION`` rows or so; how many it was."""
+        return await self._run(lambda: self._expire(time.time() if now_s is None else now_s))
+
+    async def _run(self, work: Callable[[], R]) -> R:
+        def guarded() -> R:
+            if not hasattr(self, "_engine"):
+                return work()
+            with translated(self._engine.url):
+                return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, guarded)
+
+    def _open(self) -> None:
+        self._engine = open_writing(self._url)
+        self._connection = self._engine.connect()
+        self._statements = statements(self._engine.dialect)
+        known = self._connection.execute(select(tables.device)).all()
+        self._known = {(row.fleet, row.device) for row in known}
+        self._remember_expired()
+        self._connection.rollback()
+
+    def _close(self) -> None:
+        if hasattr(self, "_engine"):
+            self._connection.close()
+            self._engine.dispose()
+
+    def _append(self, batch: Sequence[Received]) -> Appended:
+        rows, states, events, devices = [], [], [], set()
+        sent = 0
+        for one in batch:
+            topic, message = one.topic, one.message
+            if isinstance(message, Telemetry):
+                sent += 1
+                key = topic.fleet, topic.device
+                if key in self._expired and _within(message.sequence, self._expired[key]):
+                    continue
+                if key not in self._known:
+                    devices.add(key)
+                rows.append((topic.fleet, *_VALUES(message), one.received_s))
+                continue
+            text = dump(message).decode()
+            digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+            name = (topic.fleet, topic.device, topic.kind.value)
+            events.append((*name, digest, one.received_s, text))
+            if topic.kind in _STATES:
+                session = getattr(message, "session", 0)
+                states.append((*name, session, one.received_s, text))
+        connection, into = self._connection, self._statements
+        with connection.begin():
+            stored = _insert(connection, into.telemetry, rows)
+            _insert(connection, into.device, sorted(devices))
+            _insert(connection, into.event, events)
+            _insert(connection, into.state, states)
+        self._known |= devices
+        return Appended(stored, sent - stored)
+
+    def _expire(self, now_s: float) -> int:
+        if self._keep_s is None:
+            return 0
+        connection = self._connection
+        with connection.begin():
+            dropped = self._expire_telemetry(connection, now_s - self._keep_s)
+            old = tables.event.c.received_s < now_s - self._keep_s
+            dropped += connection.execute(delete(tables.event).where(old)).rowcount
+        if dropped:
+            with connection.begin():
+                self._remember_expired()
+        return dropped
+
+    def _expire_telemetry(self, connection: Connection, before_s: float) -> int:
+        """Drop telemetry of before ``before_s``, the oldest first, and note its numbers."""
+        columns = tables.telemetry.c
+        times = select(columns.received_s).order_by(columns.received_s)
+        last_s = connection.execute(times.offset(ROWS_A_TRANSACTION).limit(1)).scalar()
+        old = columns.received_s < before_s
+        if last_s is not None:
+            old &= columns.received_s <= last_s
+        fleets = connection.execute(select(columns.fleet).where(old).distinct()).scalars().all()
+        for fleet in fleets:
+            self._note_expired(connection, fleet, old)
+        return int(connection.execute(delete(tables.telemetry).where(old)).rowcount)
+
+    def _note_expired(self, connection: Connection, fleet: str, old: Any) -> None:
+        columns = tables.telemetry.c
+        gone: dict[str, list[tuple[int, int]]] = {}
+        for name, first, last in connection.execute(runs(old & (columns.fleet == fleet))):
+            gone.setdefault(name, []).append((first, last))
+        for name, ranges in gone.items():
+            whole = joined([*self._expired.get((fleet, name), ()), *ranges])
+            noted = tables.expired.c
+            connection.execute(
+                delete(tables.expired).where(noted.fleet == fleet, noted.device == name)
+            )
+            connection.execute(
+                insert(tables.expired),
+                [
+                    {"fleet": fleet, "device": name, "first": first, "last": last}
+                    for first, last in whole
+                ],
+            )
+
+    def _remember_expired(self) -> None:
+        found: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        for fleet, name, first, last in self._connection.execute(select(tables.expired)):
+            found.setdefault((fleet, name), []).append((first, last))
+        self._expired = {key: joined(ranges) for key, ranges in found.items()}
+
+
+def _within(sequence: int, ranges: Ranges) -> bool:
+    return any(first <= sequence <= last for first, last in ranges)
+
+
+def _insert(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+    """How many of ``rows`` were new."""
+    return connection.exec_driver_sql(statement, list(rows)).rowcount if rows else 0

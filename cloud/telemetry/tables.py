@@ -1,0 +1,80 @@
+"""The tables of the telemetry store. Seconds are since 1970, by the controller's clock."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, Table, Text
+
+from shared.fleet import Telemetry
+
+SCHEMA_VERSION = 1  # one more with every change of a table
+metadata = MetaData()
+
+schema = Table("taper_schema", metadata, Column("version", Integer, nullable=False))
+
+# A column for each field of the message, in the message's order, so that a row is read by position.
+FIELDS = tuple(one.name for one in fields(Telemetry))
+_TYPES: dict[str, type[Any]] = {"str": Text, "int": BigInteger, "float": Double, "bool": Boolean}
+_KEY = ("fleet", "device", "sequence")
+
+telemetry = Table(
+    "telemetry",
+    metadata,
+    Column("fleet", Text, primary_key=True),
+    *(
+        Column(one.name, _TYPES[str(one.type)], primary_key=one.name in _KEY, nullable=False)
+        for one in fields(Telemetry)
+    ),
+    Column("received_s", Double, nullable=False),
+    sqlite_with_rowid=False,  # a device's telemetry lies together, in order
+)
+Index("telemetry_received", telemetry.c.received_s)
+
+# The last birth, death and reported state of each device: one row a kind.
+state = Table(
+    "device_state",
+    metadata,
+    Column("fleet", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("session", BigInteger, nullable=False),
+    Column("received_s", Double, nullable=False),
+    Column("payload", Text, nullable=False),  # the message as JSON
+    sqlite_with_rowid=False,
+)
+
+# Their history, and the results of commands; the digest tells a message that comes again.
+event = Table(
+    "event",
+    metadata,
+    Column("fleet", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("received_s", Double, nullable=False),
+    Column("payload", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("event_received", event.c.received_s)
+
+# Every device that has sent telemetry: what a query for the last of each starts from.
+device = Table(
+    "device",
+    metadata,
+    Column("fleet", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+# Sequence numbers whose telemetry was stored and then dropped for its age, both ends in.
+expired = Table(
+    "expired",
+    metadata,
+    Column("fleet", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("first", BigInteger, primary_key=True),
+    Column("last", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
