@@ -227,6 +227,11 @@ def _boolean(value: Any) -> bool:
 def _text(value: Any) -> str:
     if type(value) is not str or len(value) > LONGEST_TEXT:
         raise ValueError(f"{_shown(value)} is not allowed; give a text of {LONGEST_TEXT} at most")
+    # JSON can name characters that neither UTF-8 nor a database has.
+    if not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value):
+        raise ValueError(f"{_shown(value)} is not allowed; half a surrogate pair is no character")
+    if "\0" in value:
+        raise ValueError(f"{_shown(value)} is not allowed; give a text without NUL")
     return value
 
 

@@ -7,8 +7,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +19,6 @@ from rich.live import Live
 from rich.table import Table
 
 from cloud.fleet.controller import Controller, latest
-from cloud.fleet.log_store import LogStore
 from cloud.fleet.player import Player, merged
 from cloud.fleet.server_process import ServerProcess
 from cloud.fleet.state import FleetState, accuracy
@@ -29,6 +28,7 @@ from shared.fleet import Settings, check_name
 from shared.fleet_json import check_setting
 from shared.scenario import read_scenario
 
+DAY_S = 86_400.0
 SETTLE_S = 0.5  # retained states come at once; when none has for so long, all are there
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 stderr = Console(stderr=True)
@@ -40,7 +40,20 @@ Password = Annotated[
     str | None, typer.Option(envvar="TAPER_BROKER_PASSWORD", help="For the broker.")
 ]
 Authority = Annotated[Path | None, typer.Option("--ca", help="Certificates to trust (PEM).")]
+StoreUrl = Annotated[
+    str,
+    typer.Option("--store", help="Where telemetry is: a file (SQLite) or **postgresql://...**."),
+]
 LOCAL = "mqtt://localhost:1883"
+
+
+@contextmanager
+def fleet_extra() -> Iterator[None]:
+    """Imports of what ``set`` and ``watch`` do without; ``UsageError`` names the extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is not installed; pip install 'taper[fleet]'") from None
 
 
 @asynccontextmanager
@@ -197,9 +210,8 @@ def run(
         float, typer.Option(min=0.01, max=3600, help="As given to device.fleet.")
     ] = 60.0,
     devices: Annotated[int, typer.Option(min=1, help="Wait until so many are online.")] = 1,
-    store: Annotated[Path, typer.Option(help="SQLite file for what devices say.")] = Path(
-        "taper-fleet.sqlite"
-    ),
+    store: StoreUrl = "taper-fleet.sqlite",
+    keep: Annotated[float, typer.Option(min=0.01, help="Days after which it is dropped.")] = 30.0,
     serve: Annotated[
         str | None, typer.Option(help="Run the cloud server at HOST:PORT as a child.")
     ] = None,
@@ -207,6 +219,8 @@ def run(
     ca: Authority = None,
 ) -> None:
     """Play a scenario: drive the devices, keep what they say."""
+    with fleet_extra():
+        from cloud.telemetry.store import Store
     played = read_scenario(scenario)
     if played.needs_cloud and serve is None:
         raise UsageError(f"--serve: scenario {played.name} stops the cloud; give --serve HOST:PORT")
@@ -217,7 +231,7 @@ def run(
             server = None
             if serve is not None:
                 server = await stack.enter_async_context(ServerProcess(serve))
-            kept = await stack.enter_async_context(LogStore(store))
+            kept = await stack.enter_async_context(Store(store, keep * DAY_S))
             controller = Controller(where(broker, "controller", password, ca), name, kept)
             player = Player(controller, played, speed, server, stdout.print)
             controller.on_message = player.see

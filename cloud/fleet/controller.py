@@ -14,14 +14,14 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cloud.fleet.sequences import Sequences
 from cloud.fleet.state import DeviceState, FleetState, RefusedError
-from cloud.fleet.store import Received, TelemetryStore
+from cloud.fleet.store import Appended, Received, TelemetryStore
 from shared.broker import Broker, BrokerClient
-from shared.errors import BrokerError, MessageError
+from shared.errors import BrokerError, MessageError, StoreError
 from shared.fleet import (
     ROOT,
     Command,
@@ -42,6 +42,7 @@ LARGEST_BATCH = 2000
 MEND_EVERY_S = 1.0
 RESENDS_AT_ONCE = 200
 RECONNECT_S = 0.5
+RETRY_STORE_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -135,7 +136,7 @@ class Controller:
                     batch.append(received)
             if batch and self._store is not None:
                 # Shielded: what the state has learnt must be in the store, come what may.
-                appended = await asyncio.shield(self._store.append(batch))
+                appended = await asyncio.shield(self._commit(self._store, batch))
                 self.counts.stored += appended.stored
                 self.counts.duplicates += appended.duplicates
             for _, _, number in arrived:
@@ -143,6 +144,15 @@ class Controller:
                     client.acknowledge(number)
             for received in batch:
                 self._tell(received.topic, received.message)
+
+    async def _commit(self, store: TelemetryStore, batch: Sequence[Received]) -> Appended:
+        """Have ``batch`` kept, however long the store is away: the broker holds back the rest."""
+        while True:
+            try:
+                return await store.append(batch)
+            except StoreError as error:
+                _log.warning("%s; trying again", error)
+                await asyncio.sleep(RETRY_STORE_S)
 
     def _check(self, text: str, payload: bytes, now_s: float) -> Received | None:
         """What came, if it is let in; else it is counted and logged with its topic."""

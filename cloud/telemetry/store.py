@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,34 +18,44 @@ from cloud.telemetry import tables
 from cloud.telemetry.database import open_writing, translated
 from cloud.telemetry.queries import joined, runs, stored_sequences
 from cloud.telemetry.statements import statements
+from shared.errors import StoreError
 from shared.fleet import Kind, Telemetry
 from shared.fleet_json import dump
 
+EXPIRE_EVERY_S = 60.0
 ROWS_A_TRANSACTION = 20_000  # that get too old; telemetry that arrives waits no longer than that
 _VALUES = attrgetter(*tables.FIELDS)
 _STATES = (Kind.BIRTH, Kind.DEATH, Kind.REPORTED)
 R = TypeVar("R")
+_log = logging.getLogger(__name__)
 
 
 class Store:
     """A ``TelemetryStore`` in the database ``url``. Use as ``async with``.
 
-    Telemetry and events older than ``keep_s`` are dropped by ``expire``. Every method raises
-    ``StoreError`` if the database fails; nothing of the batch is stored then.
+    Telemetry and events that came more than ``keep_s`` ago are dropped, once a minute; the last
+    state of a device stays. Every method raises ``StoreError`` if the database fails; nothing of
+    the batch is stored then.
     """
 
     def __init__(self, url: str, keep_s: float | None = None) -> None:
         self._url = url
         self._keep_s = keep_s
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="telemetry store")
+        self._expiring: asyncio.Task[None] | None = None
         self._known: set[tuple[str, str]] = set()  # devices with a row
         self._expired: dict[tuple[str, str], Ranges] = {}
 
     async def __aenter__(self) -> Self:
         await self._run(self._open)
+        if self._keep_s is not None:
+            self._expiring = asyncio.create_task(self._keep_expiring(), name="telemetry retention")
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        if self._expiring is not None:
+            self._expiring.cancel()
+            await asyncio.gather(self._expiring, return_exceptions=True)
         await self._run(self._close)
         self._executor.shutdown()
 
@@ -64,6 +75,15 @@ class Store:
     async def expire(self, now_s: float | None = None) -> int:
         """Drop what is too old, at most ``ROWS_A_TRANSACTION`` rows or so; how many it was."""
         return await self._run(lambda: self._expire(time.time() if now_s is None else now_s))
+
+    async def _keep_expiring(self) -> None:
+        while True:
+            try:
+                while await self.expire():
+                    pass  # a transaction at a time: between them there is room for what arrives
+            except StoreError as error:
+                _log.warning("%s; nothing is dropped for its age", error)
+            await asyncio.sleep(EXPIRE_EVERY_S)
 
     async def _run(self, work: Callable[[], R]) -> R:
         def guarded() -> R:

@@ -24,7 +24,7 @@ import psutil
 
 from cloud.fleet.__main__ import controlling
 from cloud.fleet.controller import Controller
-from cloud.fleet.log_store import LogStore
+from cloud.telemetry.store import Store
 from shared.fleet import Settings
 from tests.benchmarks.harness import Check, Report, show, table
 from tests.broker import Mosquitto, mosquitto
@@ -90,7 +90,7 @@ async def crowd(
         wait_for_line(small, "1 of 1")
         base = psutil.Process(small.pid).memory_info().rss
     async with (
-        LogStore(folder / "crowd") as store,
+        Store(str(folder / "crowd")) as store,
         controlling(Controller(broker.broker, "default", store)) as controller,
     ):
         began_s = time.perf_counter()
@@ -153,7 +153,7 @@ async def killed(broker: Mosquitto, server: Server, folder: Path) -> Audit:
             stop(fleet, signal.SIGKILL)
             fleet = start("device.fleet", flags, log.fileno())
             async with (
-                LogStore(folder / "audit") as store,
+                Store(str(folder / "audit")) as store,
                 controlling(Controller(broker.broker, "audit", store)) as controller,
             ):
                 await all_reported(controller, AUDITED)

@@ -15,8 +15,8 @@ import pytest
 
 from cloud.fleet.__main__ import controlling
 from cloud.fleet.controller import Controller
-from cloud.fleet.log_store import LogStore
 from cloud.fleet.player import Player
+from cloud.telemetry.store import Store
 from shared.broker import BrokerClient
 from shared.bundle import make_bundle, read_bundle, write_bundle
 from shared.bundles import bundle_path
@@ -47,7 +47,7 @@ def flags(broker: Mosquitto, server: Server, folder: Path, ledger: str = "ledger
 @asynccontextmanager
 async def running_controller(broker: Mosquitto, folder: Path) -> AsyncIterator[Controller]:
     async with (
-        LogStore(folder / "store") as store,
+        Store(str(folder / "store")) as store,
         controlling(Controller(broker.broker, "default", store)) as controller,
     ):
         yield controller
