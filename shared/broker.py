@@ -199,6 +199,18 @@ class BrokerClient(aiomqtt.Client):
         while self._client.loop_misc() == MQTT_ERR_SUCCESS:  # noqa: ASYNC110 - paho has no event
             await asyncio.sleep(KEEPALIVE_S / 6)
 
+    def _on_disconnect(
+        self, client: Any, userdata: Any, flags: Any, code: Any, properties: Any = None
+    ) -> None:
+        """A connection that ends before the broker has welcomed it has failed.
+
+        aiomqtt goes on waiting, until its timeout, for a welcome that cannot come.
+        """
+        if self._connected.done():
+            super()._on_disconnect(client, userdata, flags, code, properties)
+        else:
+            self._connected.set_exception(aiomqtt.MqttError("closed the connection"))
+
     def _on_message(self, client: Any, userdata: Any, message: MQTTMessage) -> None:  # noqa: ARG002
         self._deliver(message.topic, bytes(message.payload), message.mid)
 
