@@ -149,13 +149,13 @@ class Ledger:
             jobs = [self._work.get()]
             while not self._work.empty():
                 jobs.append(self._work.get())
+            ended = None in jobs  # whatever becomes of the others
             done: list[tuple[asyncio.Future[Any], Any]] = []
             failure: Exception | None = None
             try:
                 self._database.execute("BEGIN")
                 for job in jobs:
                     if job is None:
-                        ended = True
                         continue
                     value = job[0](self._database)
                     if job[1] is not None:
