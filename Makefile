@@ -8,7 +8,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint sanitize fuzz fuzz-frames aarch64 bench train reproduce protos clean
+.PHONY: help demo test lint sanitize fuzz fuzz-frames chaos chaos-20 aarch64 bench train reproduce protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,14 @@ fuzz: $(VENV)/.dev ## fuzz the binding of the kernels for a minute
 
 fuzz-frames: $(VENV)/.dev ## send 100,000 hostile frames through a real server
 	$(BIN)/python -m tests.attacks.fuzz_frames --frames 100000
+
+chaos: $(VENV)/.dev ## kill programs and break networks for SECONDS (120), then audit
+	scripts/system-deps broker
+	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),120) $(if $(SEED),--seed $(SEED))
+
+chaos-20: $(VENV)/.dev ## 20 short runs of chaos with different seeds
+	scripts/system-deps broker
+	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),12) --runs 20 --seed $(or $(SEED),1)
 
 aarch64: ## cross-compile the kernels for Arm, run their self-test in an emulator
 	scripts/test-aarch64

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,9 @@ class Audit:
 
 def audit(ledger: Path, store: Path) -> Audit:
     """Compare the ledger of a fleet that has ended with the controller's store."""
-    with sqlite3.connect(ledger) as database:
+    with closing(sqlite3.connect(ledger)) as database:
         numbered = dict(database.execute("SELECT name, next_sequence - 1 FROM device").fetchall())
-    with sqlite3.connect(store) as database:
+    with closing(sqlite3.connect(store)) as database:
         rows = database.execute("SELECT device, sequence FROM telemetry").fetchall()
     kept = set(rows)
     wanted = {(name, n) for name, last in numbered.items() for n in range(1, last + 1)}
