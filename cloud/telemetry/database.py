@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, inspect, select
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -46,15 +46,7 @@ def shown(url: URL) -> str:
 
 def open_writing(text: str) -> Engine:
     """The store, made if it is new. Raises ``UsageError``, or ``StoreError`` if it is away."""
-    url = parse_store(text)
-    with translated(url):
-        engine = _engine(url)
-        with engine.begin() as connection:
-            if not inspect(connection).get_table_names():
-                tables.metadata.create_all(connection)
-                connection.execute(tables.schema.insert(), {"version": tables.SCHEMA_VERSION})
-        _check(engine)
-    return engine
+    return _opened(parse_store(text), make=True)
 
 
 def open_reading(text: str) -> Engine:
@@ -62,10 +54,18 @@ def open_reading(text: str) -> Engine:
     url = parse_store(text)
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
         raise UsageError(f"--store: {shown(url)}: there is no such file")
-    with translated(url):
-        engine = _engine(url)
-        _check(engine)
-    return engine
+    return _opened(url, make=False)
+
+
+@contextmanager
+def reading(text: str) -> Iterator[Connection]:
+    """One connection to a store that exists; errors as of ``open_reading``."""
+    engine = open_reading(text)
+    try:
+        with translated(engine.url), engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
 @contextmanager
@@ -76,6 +76,30 @@ def translated(url: URL) -> Iterator[None]:
     except SQLAlchemyError as error:
         cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StoreError(f"--store: {shown(url)}: {cause}") from error
+
+
+def _opened(url: URL, make: bool) -> Engine:
+    with translated(url):
+        engine = _engine(url)
+        try:
+            if make:
+                _make(engine)
+            _check(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+    return engine
+
+
+def _make(engine: Engine) -> None:
+    """The tables, if the database is empty."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            # Else each table would be a transaction: all of them are made, by one process, or none.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if not inspect(connection).get_table_names():
+            tables.metadata.create_all(connection)
+            connection.execute(tables.schema.insert(), {"version": tables.SCHEMA_VERSION})
 
 
 def _engine(url: URL) -> Engine:

@@ -224,7 +224,7 @@ def slices(
 ) -> list[Slice]:
     """Telemetry in slices of time, in order; slices in which nothing happened are left out."""
     answered = _T.answered_device + _T.answered_cloud
-    number = func.floor(_T.unix_s / width_s)
+    number = func.floor(_T.unix_s / float(width_s)).label("number")
     query = (
         select(
             number, func.count(), func.count(_T.device.distinct()),
@@ -238,8 +238,8 @@ def slices(
             func.max(_T.latency_max_ms),
         )
         .where(*_chosen(fleet, device, since_s))
-        .group_by(number)
-        .order_by(number)
+        .group_by("number")
+        .order_by("number")
     )  # fmt: skip
     return [_slice(row, width_s) for row in connection.execute(query)]
 
@@ -274,9 +274,9 @@ def rows(
     if fleet is not None:
         query = query.where(_T.fleet == fleet)
     query = query.order_by(_T.fleet, _T.device, _T.sequence)
-    streamed = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
-    for part in streamed.partitions():
-        yield [tuple(row) for row in part]
+    with connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query) as streamed:
+        for part in streamed.partitions():
+            yield [tuple(row) for row in part]
 
 
 def stored_sequences(connection: Connection, fleet: str) -> dict[str, Ranges]:

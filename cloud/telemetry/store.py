@@ -38,8 +38,11 @@ class Store:
     the batch is stored then.
     """
 
-    def __init__(self, url: str, keep_s: float | None = None) -> None:
+    def __init__(
+        self, url: str, keep_s: float | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
         self._url = url
+        self._clock = clock
         self._keep_s = keep_s
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="telemetry store")
         self._expiring: asyncio.Task[None] | None = None
@@ -72,9 +75,10 @@ class Store:
 
         return await self._run(read)
 
-    async def expire(self, now_s: float | None = None) -> int:
+    async def expire(self) -> int:
         """Drop what is too old, at most ``ROWS_A_TRANSACTION`` rows or so; how many it was."""
-        return await self._run(lambda: self._expire(time.time() if now_s is None else now_s))
+        keep_s = self._keep_s
+        return 0 if keep_s is None else await self._run(lambda: self._expire(keep_s))
 
     async def _keep_expiring(self) -> None:
         while True:
@@ -138,13 +142,11 @@ class Store:
         self._known |= devices
         return Appended(stored, sent - stored)
 
-    def _expire(self, now_s: float) -> int:
-        if self._keep_s is None:
-            return 0
-        connection = self._connection
+    def _expire(self, keep_s: float) -> int:
+        connection, before_s = self._connection, self._clock() - keep_s
         with connection.begin():
-            dropped = self._expire_telemetry(connection, now_s - self._keep_s)
-            old = tables.event.c.received_s < now_s - self._keep_s
+            dropped = self._expire_telemetry(connection, before_s)
+            old = tables.event.c.received_s < before_s
             dropped += connection.execute(delete(tables.event).where(old)).rowcount
         if dropped:
             with connection.begin():
