@@ -7,9 +7,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated
 
 import typer
@@ -18,13 +17,26 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from cloud.fleet import archive
 from cloud.fleet.controller import Controller, latest
+from cloud.fleet.options import (
+    LOCAL,
+    STORE,
+    Authority,
+    Fleet,
+    Password,
+    StoreUrl,
+    Url,
+    fleet_extra,
+    named,
+    where,
+)
 from cloud.fleet.player import Player, merged
 from cloud.fleet.server_process import ServerProcess
 from cloud.fleet.state import FleetState, accuracy
-from shared.broker import Broker, parse_broker
+from shared.broker import Broker
 from shared.errors import TaperError, UsageError
-from shared.fleet import Settings, check_name
+from shared.fleet import Settings
 from shared.fleet_json import check_setting
 from shared.scenario import read_scenario
 
@@ -33,27 +45,6 @@ SETTLE_S = 0.5  # retained states come at once; when none has for so long, all a
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 stderr = Console(stderr=True)
 stdout = Console()
-
-Url = Annotated[str, typer.Option("--broker", help="**mqtt://HOST:PORT** or **mqtts://...**.")]
-Fleet = Annotated[str, typer.Option("--fleet", help="Name of the fleet.")]
-Password = Annotated[
-    str | None, typer.Option(envvar="TAPER_BROKER_PASSWORD", help="For the broker.")
-]
-Authority = Annotated[Path | None, typer.Option("--ca", help="Certificates to trust (PEM).")]
-StoreUrl = Annotated[
-    str,
-    typer.Option("--store", help="Where telemetry is: a file (SQLite) or **postgresql://...**."),
-]
-LOCAL = "mqtt://localhost:1883"
-
-
-@contextmanager
-def fleet_extra() -> Iterator[None]:
-    """Imports of what ``set`` and ``watch`` do without; ``UsageError`` names the extra."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is not installed; pip install 'taper[fleet]'") from None
 
 
 @asynccontextmanager
@@ -74,19 +65,6 @@ async def controlling(controller: Controller) -> AsyncIterator[Controller]:
         for one in (task, connected):
             one.cancel()
         await asyncio.gather(task, connected, return_exceptions=True)
-
-
-def where(url: str, user: str, password: str | None, ca: Path | None) -> Broker:
-    """The broker, as ``user`` where there is a password."""
-    return parse_broker(url, None if password is None else user, password, ca)
-
-
-def named(fleet: str) -> str:
-    """``fleet`` if it is a name."""
-    try:
-        return check_name(fleet, "--fleet")
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def parse_changes(changes: Sequence[str]) -> Settings:
@@ -210,7 +188,7 @@ def run(
         float, typer.Option(min=0.01, max=3600, help="As given to device.fleet.")
     ] = 60.0,
     devices: Annotated[int, typer.Option(min=1, help="Wait until so many are online.")] = 1,
-    store: StoreUrl = "taper-fleet.sqlite",
+    store: StoreUrl = STORE,
     keep: Annotated[float, typer.Option(min=0.01, help="Days after which it is dropped.")] = 30.0,
     serve: Annotated[
         str | None, typer.Option(help="Run the cloud server at HOST:PORT as a child.")
@@ -246,6 +224,9 @@ def run(
             stdout.print(text, highlight=False)
 
     _run(work())
+
+
+app.command()(archive.export)
 
 
 def _steer(broker: Broker, fleet: str, work: Callable[[Controller], Awaitable[None]]) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from cloud.fleet.store import Ranges
 from cloud.telemetry import tables
+from shared.errors import UsageError
 from shared.fleet import Birth, Death, Kind, Message, Reported, Result, Telemetry
 from shared.fleet_json import VALUES, from_json
 
@@ -109,6 +110,14 @@ def fleets(connection: Connection) -> list[str]:
     return sorted(
         names | set(connection.execute(select(tables.state.c.fleet).distinct()).scalars())
     )
+
+
+def check_fleet(connection: Connection, fleet: str) -> None:
+    """``UsageError`` that names the fleets there are, if ``fleet`` is none of them."""
+    known = fleets(connection)
+    if fleet not in known:
+        held = f"it has {', '.join(known)}" if known else "it is empty"
+        raise UsageError(f"--fleet: the store has nothing of {fleet!r}; {held}")
 
 
 def devices(connection: Connection, fleet: str) -> list[DeviceRecord]:
@@ -267,16 +276,20 @@ def _slice(row: Any, width_s: float) -> Slice:
 
 
 def rows(
-    connection: Connection, fleet: str | None, since_s: float = 0.0
+    connection: Connection, fleet: str, since_s: float = 0.0
 ) -> Iterator[list[tuple[Any, ...]]]:
-    """All columns of ``tables.telemetry``, some thousand rows at a time, by fleet and device."""
-    query: Select[Any] = select(tables.telemetry).where(_T.received_s >= since_s)
-    if fleet is not None:
-        query = query.where(_T.fleet == fleet)
-    query = query.order_by(_T.fleet, _T.device, _T.sequence)
+    """All columns of ``tables.telemetry``, some thousand rows at a time, by device and number."""
+    query = select(tables.telemetry).where(*_chosen(fleet, None, since_s))
+    query = query.order_by(_T.device, _T.sequence)
     with connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query) as streamed:
         for part in streamed.partitions():
             yield [tuple(row) for row in part]
+
+
+def count_rows(connection: Connection, fleet: str, since_s: float = 0.0) -> int:
+    """How many rows ``rows`` gives."""
+    query = select(func.count()).select_from(tables.telemetry)
+    return connection.execute(query.where(*_chosen(fleet, None, since_s))).scalar_one()
 
 
 def stored_sequences(connection: Connection, fleet: str) -> dict[str, Ranges]:

@@ -1,0 +1,56 @@
+"""The commands that only read the telemetry store: ``export`` and ``report``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cloud.fleet.options import (
+    STORE,
+    Fleet,
+    Output,
+    Since,
+    StoreUrl,
+    fleet_extra,
+    named,
+    parse_since,
+)
+
+stderr = Console(stderr=True)
+
+
+def export(
+    output: Output,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="**parquet** or **csv**; by default as the file is named."),
+    ] = None,
+    store: StoreUrl = STORE,
+    fleet: Fleet = "default",
+    since: Since = None,
+) -> None:
+    """Write stored telemetry to a Parquet or CSV file."""
+    with fleet_extra():
+        from cloud.telemetry.database import reading
+        from cloud.telemetry.export import parse_format, write
+        from cloud.telemetry.queries import check_fleet, count_rows, rows
+    kind, name, since_s = parse_format(form, output), named(fleet), parse_since(since)
+    with reading(store) as connection:
+        check_fleet(connection, name)
+        with progress("rows", count_rows(connection, name, since_s)) as told:
+            count = write(output, kind, rows(connection, name, since_s), told)
+    typer.echo(f"{output}: {count} rows")
+
+
+@contextmanager
+def progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, if that is a terminal; call what it yields with each step."""
+    columns = (TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda step: bar.advance(task, step)

@@ -1,0 +1,73 @@
+"""Flags that several commands of ``cloud.fleet`` share, and how they are read."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.broker import Broker, parse_broker
+from shared.errors import UsageError
+from shared.fleet import check_name
+from shared.scenario import seconds
+
+LOCAL = "mqtt://localhost:1883"
+STORE = "taper-fleet.sqlite"
+SINCE_RULE = "give 30m, 12h, 7d or a time such as 2026-05-01 or 2026-05-01T12:00 (UTC)"
+
+Url = Annotated[str, typer.Option("--broker", help="**mqtt://HOST:PORT** or **mqtts://...**.")]
+Fleet = Annotated[str, typer.Option("--fleet", help="Name of the fleet.")]
+Password = Annotated[
+    str | None, typer.Option(envvar="TAPER_BROKER_PASSWORD", help="For the broker.")
+]
+Authority = Annotated[Path | None, typer.Option("--ca", help="Certificates to trust (PEM).")]
+StoreUrl = Annotated[
+    str,
+    typer.Option("--store", help="Where telemetry is: a file (SQLite) or **postgresql://...**."),
+]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", help="Only what came since then: **30m**, **12h**, **7d** or a time."),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="File to write; it is replaced.")]
+
+
+def where(url: str, user: str, password: str | None, ca: Path | None) -> Broker:
+    """The broker, as ``user`` where there is a password."""
+    return parse_broker(url, None if password is None else user, password, ca)
+
+
+def named(fleet: str) -> str:
+    """``fleet`` if it is a name."""
+    try:
+        return check_name(fleet, "--fleet")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def parse_since(text: str | None) -> float:
+    """Seconds since 1970 of ``--since``; 0 without it."""
+    if text is None:
+        return 0.0
+    with contextlib.suppress(ValueError):
+        return max(time.time() - seconds(text), 0.0)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--since: {text!r} is not allowed; {SINCE_RULE}") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+@contextmanager
+def fleet_extra() -> Iterator[None]:
+    """Imports of what ``set`` and ``watch`` do without; ``UsageError`` names the extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is not installed; pip install 'taper[fleet]'") from None
