@@ -227,6 +227,7 @@ def run(
 
 
 app.command()(archive.export)
+app.command()(archive.report)
 
 
 def _steer(broker: Broker, fleet: str, work: Callable[[Controller], Awaitable[None]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -45,6 +46,26 @@ def export(
         with progress("rows", count_rows(connection, name, since_s)) as told:
             count = write(output, kind, rows(connection, name, since_s), told)
     typer.echo(f"{output}: {count} rows")
+
+
+def report(
+    output: Output = Path("report.html"),
+    store: StoreUrl = STORE,
+    fleet: Fleet = "default",
+    since: Since = None,
+) -> None:
+    """Write a page with figures: accuracy, fraction, battery, bytes, energy, latency."""
+    with fleet_extra():
+        from cloud.telemetry.database import reading
+        from cloud.telemetry.files import replacing
+        from cloud.telemetry.queries import check_fleet
+        from cloud.telemetry.report import render
+    name, since_s = named(fleet), parse_since(since)
+    with replacing(output) as temporary, reading(store) as connection:
+        check_fleet(connection, name)
+        with stderr.status("reading and drawing"):
+            temporary.write_text(render(connection, name, since_s))
+    typer.echo(f"{output}: {output.stat().st_size / 1000:.0f} KB")
 
 
 @contextmanager

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from cloud.telemetry.files import replacing
 from shared.errors import UsageError
 from shared.fleet import Telemetry
 
@@ -67,23 +66,6 @@ def write(
             count += len(rows)
             told(len(rows))
     return count
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file to write, beside ``path``, which it replaces at the end of the block."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.touch()
-    except OSError as error:
-        raise UsageError(f"--output: {path} cannot be written ({error.strerror})") from None
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(f"--output: {path} cannot be written ({error.strerror})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _writer(path: str, kind: Format) -> Any:

@@ -8,7 +8,7 @@ rows = devices(connection, "default")
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,8 @@ class Slice:
     """Telemetry of ``width_s`` seconds from ``start_s``, by the devices' clocks.
 
     Counts and sums over all devices; ``battery`` and ``fraction`` are means over messages,
-    ``latency_ms`` over answered samples, ``accuracy`` is None without labels.
+    ``latency_ms`` over answered samples, ``battery_low`` is the lowest of any device, ``accuracy``
+    is None without labels.
     """
 
     start_s: float
@@ -92,6 +93,7 @@ class Slice:
     messages: int
     devices: int
     battery: float
+    battery_low: float
     fraction: float
     cloud_fraction: float | None
     answered_device: int
@@ -190,22 +192,37 @@ def totals(
     connection: Connection, fleet: str, device: str | None = None, since_s: float = 0.0
 ) -> Totals | None:
     """Sums over what came after ``since_s``; None if nothing did."""
-    answered = _T.answered_device + _T.answered_cloud
-    query = select(
-        func.count(), func.count(_T.device.distinct()),
-        *(func.sum(_T[name]) for name in (
-            "answered_device", "answered_cloud", "failed", "labelled", "right", "payload_bytes",
-            "energy_j",
-        )),
-        func.sum(_T.latency_ms * answered) / func.nullif(func.sum(answered), 0),
-        func.max(_T.latency_max_ms), func.sum(_T.dropped),
-        func.min(_T.unix_s), func.max(_T.unix_s),
-    ).where(*_chosen(fleet, device, since_s))  # fmt: skip
+    query = select(*_sums()).where(*_chosen(fleet, device, since_s))
     row = connection.execute(query).one()
-    if not row[0]:
-        return None
-    messages, count, own, cloud, failed, labelled, right, size_bytes, energy_j, *rest = row
-    latency_ms, latency_max_ms, dropped, first_s, last_s = rest
+    return _totals(row) if row[0] else None
+
+
+def totals_by_device(connection: Connection, fleet: str, since_s: float = 0.0) -> dict[str, Totals]:
+    """Sums over what came of each device after ``since_s``."""
+    query = select(_T.device, *_sums()).where(*_chosen(fleet, None, since_s)).group_by(_T.device)
+    return {name: _totals(row) for name, *row in connection.execute(query)}
+
+
+def _sums() -> list[ColumnElement[Any]]:
+    answered = _T.answered_device + _T.answered_cloud
+    summed = (
+        "answered_device", "answered_cloud", "failed", "labelled", "right", "payload_bytes",
+        "energy_j", "dropped",
+    )  # fmt: skip
+    return [
+        func.count(),
+        func.count(_T.device.distinct()),
+        *(func.sum(_T[name]) for name in summed),
+        func.sum(_T.latency_ms * answered) / func.nullif(func.sum(answered), 0),
+        func.max(_T.latency_max_ms),
+        func.min(_T.unix_s),
+        func.max(_T.unix_s),
+    ]
+
+
+def _totals(row: Sequence[Any]) -> Totals:
+    messages, count, own, cloud, failed, labelled, right, size_bytes, energy_j, dropped, *rest = row
+    latency_ms, latency_max_ms, first_s, last_s = rest
     return Totals(
         messages=messages,
         devices=count,
@@ -237,7 +254,7 @@ def slices(
     query = (
         select(
             number, func.count(), func.count(_T.device.distinct()),
-            func.avg(_T.battery), func.avg(_T.fraction),
+            func.avg(_T.battery), func.min(_T.battery), func.avg(_T.fraction),
             func.sum(_T.cloud_fraction * _T.answered_cloud)
             / func.nullif(func.sum(_T.answered_cloud), 0),
             func.sum(_T.answered_device), func.sum(_T.answered_cloud), func.sum(_T.failed),
@@ -254,7 +271,7 @@ def slices(
 
 
 def _slice(row: Any, width_s: float) -> Slice:
-    number, messages, count, battery, fraction, cloud_fraction, *rest = row
+    number, messages, count, battery, battery_low, fraction, cloud_fraction, *rest = row
     own, cloud, failed, right, labelled, size_bytes, energy_j, latency_ms, latency_max_ms = rest
     return Slice(
         start_s=float(number) * width_s,
@@ -262,6 +279,7 @@ def _slice(row: Any, width_s: float) -> Slice:
         messages=messages,
         devices=count,
         battery=float(battery),
+        battery_low=battery_low,
         fraction=float(fraction),
         cloud_fraction=None if cloud_fraction is None else float(cloud_fraction),
         answered_device=int(own),

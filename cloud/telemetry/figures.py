@@ -1,0 +1,134 @@
+"""The figures of a report, as SVG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cloud.telemetry.queries import Slice
+
+DEVICE, CLOUD, FAILED, PALE = "#1b7837", "#2166ac", "#b2182b", "#999999"
+Slices = Sequence[Slice]
+Draw = Callable[[Axes, Slices], None]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with what it shows."""
+
+    title: str
+    note: str
+    svg: str
+
+
+def drawings(slices: Slices) -> list[Drawing]:
+    """All figures over ``slices``, of which there is at least one."""
+    return [_drawing(title, note, draw, slices) for title, note, draw in FIGURES]
+
+
+def _drawing(title: str, note: str, draw: Draw, slices: Slices) -> Drawing:
+    # Texts stay texts; names inside the SVG differ from figure to figure, since they share a page.
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 11}
+    with rc_context(style):
+        figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+        axes = figure.subplots()
+        draw(axes, slices)
+        axes.set_title(title)
+        axes.grid(alpha=0.3)
+        locator = AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+        if len(axes.get_legend_handles_labels()[0]) > 1:
+            axes.legend(loc="best", fontsize=9)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    return Drawing(title, note, text[text.index("<svg") :])
+
+
+def _times(slices: Slices) -> NDArray[np.datetime64]:
+    middle_s = np.array([one.start_s + one.width_s / 2 for one in slices])
+    return (1000 * middle_s).astype("datetime64[ms]")
+
+
+def _line(
+    axes: Axes, slices: Slices, value: Callable[[Slice], float | None], colour: str, label: str
+) -> None:
+    """A line that breaks where there is no value."""
+    values = [value(one) for one in slices]
+    heights = [float("nan") if one is None else one for one in values]
+    axes.plot(_times(slices), heights, "-", marker=".", ms=3, c=colour, label=label)
+
+
+def _accuracy(axes: Axes, slices: Slices) -> None:
+    def percent(one: Slice) -> float | None:
+        return None if one.accuracy is None else 100 * one.accuracy
+
+    _line(axes, slices, percent, CLOUD, "right answers")
+    axes.set_ylabel("right, % of labelled")
+
+
+def _fraction(axes: Axes, slices: Slices) -> None:
+    _line(axes, slices, lambda one: one.fraction, DEVICE, "device, d")
+    _line(axes, slices, lambda one: one.cloud_fraction, CLOUD, "cloud, c")
+    axes.set_ylabel("fraction of the channels")
+    axes.set_ylim(0, 1.05)
+
+
+def _battery(axes: Axes, slices: Slices) -> None:
+    _line(axes, slices, lambda one: 100 * one.battery, DEVICE, "mean")
+    _line(axes, slices, lambda one: 100 * one.battery_low, PALE, "emptiest device")
+    axes.set_ylabel("charge, %")
+    axes.set_ylim(0, 105)
+
+
+def _answers(axes: Axes, slices: Slices) -> None:
+    heights = [
+        [one.answered_cloud / one.width_s for one in slices],
+        [one.answered_device / one.width_s for one in slices],
+        [one.failed / one.width_s for one in slices],
+    ]
+    labels = ("cloud", "device alone", "failed")
+    axes.stackplot(_times(slices), heights, labels=labels, colors=(CLOUD, DEVICE, FAILED))
+    axes.set_ylabel("samples / s")
+    axes.set_ylim(bottom=0)
+
+
+def _bytes(axes: Axes, slices: Slices) -> None:
+    _line(axes, slices, lambda one: one.payload_bytes / one.width_s, CLOUD, "payload")
+    axes.set_ylabel("payload, bytes / s")
+    axes.set_ylim(bottom=0)
+
+
+def _energy(axes: Axes, slices: Slices) -> None:
+    _line(axes, slices, lambda one: 1000 * one.energy_j / one.width_s / one.devices, DEVICE, "mean")
+    axes.set_ylabel("mW a device")
+    axes.set_ylim(bottom=0)
+
+
+def _latency(axes: Axes, slices: Slices) -> None:
+    _line(axes, slices, lambda one: one.latency_ms or None, CLOUD, "mean")
+    _line(axes, slices, lambda one: one.latency_max_ms or None, PALE, "longest")
+    axes.set_ylabel("time to an answer, ms")
+    if any(one.latency_max_ms for one in slices):
+        axes.set_yscale("log")
+
+
+FIGURES: tuple[tuple[str, str, Draw], ...] = (
+    ("Accuracy", "Share of right answers among those with a known label.", _accuracy),
+    ("Fraction", "Channels that the devices compute, and the cloud. Means.", _fraction),
+    ("Battery", "Charge over all devices, and of the one that is lowest.", _battery),
+    ("Where answers came from", "A confident device answers by itself.", _answers),
+    ("Bytes", "Payload that all devices sent, without the headers of gRPC.", _bytes),
+    ("Energy", "Sensing, computing, radio and idling, a device.", _energy),
+    ("Latency", "From the picture to its answer, wherever it came from.", _latency),
+)

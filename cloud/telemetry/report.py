@@ -1,0 +1,170 @@
+"""A report on a fleet: one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy import Connection
+
+from cloud.fleet.store import Ranges
+from cloud.telemetry.figures import drawings
+from cloud.telemetry.queries import (
+    Slice,
+    Totals,
+    devices,
+    slices,
+    stored_sequences,
+    totals,
+    totals_by_device,
+)
+from shared.errors import UsageError
+
+MOST_POINTS = 150  # of a line
+WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400, 604_800)
+SPREAD = 10  # times what nearly all messages span: clocks that are farther off are wrong
+TEMPLATE = "report.html.j2"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: the whole fleet, or a group."""
+
+    name: str
+    devices: int
+    samples: int
+    right: str
+    device: str
+    cloud: str
+    failed: str
+    size_bytes: str
+    energy_mj: str
+    latency_ms: str
+
+
+def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
+    """The report on what came after ``since_s``; ``UsageError`` if nothing did."""
+    whole = totals(connection, fleet, since_s=since_s)
+    if whole is None:
+        raise UsageError(f"--since: the store has no telemetry of {fleet} since then")
+    drawn, far_off = series(connection, fleet, whole, since_s)
+    parts = groups(connection, fleet, totals_by_device(connection, fleet, since_s))
+    missing = sum(map(holes, stored_sequences(connection, fleet).values()))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template(TEMPLATE).render(
+        fleet=fleet,
+        whole=whole,
+        rows=[row(f"all of {fleet}", [whole]), *parts],
+        drawings=drawings(drawn),
+        width=span(drawn[0].width_s),
+        first=moment(drawn[0].start_s),
+        last=moment(drawn[-1].start_s + drawn[-1].width_s),
+        far_off=far_off,
+        missing=missing,
+    )
+
+
+def series(
+    connection: Connection, fleet: str, whole: Totals, since_s: float
+) -> tuple[list[Slice], int]:
+    """What is drawn, and how many messages are not since their clocks were far off.
+
+    A device without a clock of its own believes that it is 1970: one such would squeeze the rest
+    into a line.
+    """
+    first_s, last_s = whole.first_s, whole.last_s
+    coarse = slices(connection, fleet, max((last_s - first_s) / 1000, 1.0), since_s=since_s)
+    near = nearly_all(coarse)
+    if last_s - first_s > SPREAD * (near[-1].start_s + near[-1].width_s - near[0].start_s):
+        first_s, last_s = near[0].start_s, near[-1].start_s + near[-1].width_s
+    width_s = slice_width(last_s - first_s)
+    every = slices(connection, fleet, width_s, since_s=since_s)
+    drawn = [one for one in every if first_s - width_s < one.start_s <= last_s]
+    return drawn, whole.messages - sum(one.messages for one in drawn)
+
+
+def nearly_all(ordered: Sequence[Slice]) -> list[Slice]:
+    """Without the first and the last hundredth of the messages."""
+    count = sum(one.messages for one in ordered)
+    kept, before = [], 0
+    for one in ordered:
+        after = before + one.messages
+        if after > count / 100 and before < count * 99 / 100:
+            kept.append(one)
+        before = after
+    return kept
+
+
+def slice_width(seconds: float) -> float:
+    """A round width of which ``seconds`` have at most ``MOST_POINTS``."""
+    needed = seconds / MOST_POINTS
+    for width_s in WIDTHS_S:
+        if width_s >= needed:
+            return width_s
+    return WIDTHS_S[-1] * math.ceil(needed / WIDTHS_S[-1])
+
+
+def groups(connection: Connection, fleet: str, of_devices: dict[str, Totals]) -> list[Row]:
+    """A line for each group; a device in several counts in each."""
+    members: dict[str, list[Totals]] = defaultdict(list)
+    for device in devices(connection, fleet):
+        if device.name in of_devices and device.birth is not None:
+            for group in device.birth.groups:
+                members[group].append(of_devices[device.name])
+    return [row(name, members[name]) for name in sorted(members)]
+
+
+def row(name: str, of: Sequence[Totals]) -> Row:
+    """The sum of ``of`` as a line of the table."""
+    own, cloud = sum(one.answered_device for one in of), sum(one.answered_cloud for one in of)
+    failed = sum(one.failed for one in of)
+    samples, answered = own + cloud + failed, own + cloud
+    waited_ms = sum(one.latency_ms * (one.answered_device + one.answered_cloud) for one in of)
+    return Row(
+        name=name,
+        devices=sum(one.devices for one in of),
+        samples=samples,
+        right=percent(sum(one.right for one in of), sum(one.labelled for one in of)),
+        device=percent(own, samples),
+        cloud=percent(cloud, samples),
+        failed=percent(failed, samples),
+        size_bytes=ratio(sum(one.payload_bytes for one in of), samples),
+        energy_mj=ratio(1000 * sum(one.energy_j for one in of), samples),
+        latency_ms=ratio(waited_ms, answered),
+    )
+
+
+def holes(ranges: Ranges) -> int:
+    """How many numbers are missing between those that came."""
+    return sum(after[0] - before[1] - 1 for before, after in pairwise(ranges))
+
+
+def percent(part: float, whole: float) -> str:
+    """A share for people."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def ratio(part: float, whole: float) -> str:
+    """A quotient for people."""
+    return f"{part / whole:.3g}" if whole else "-"
+
+
+def span(seconds: float) -> str:
+    """A width of time for people."""
+    for unit, size_s in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size_s:
+            return f"{seconds / size_s:g} {unit}"
+    return f"{seconds:g} s"
+
+
+def moment(unix_s: float) -> str:
+    """A time for people."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M")
