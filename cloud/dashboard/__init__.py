@@ -1,0 +1,1 @@
+"""A page to watch a fleet and to set what it should do; needs ``taper[dashboard]``."""

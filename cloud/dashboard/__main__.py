@@ -1,0 +1,68 @@
+"""``python -m cloud.dashboard``: watch a fleet in a browser, set what it should do."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cloud.fleet.options import LOCAL, Authority, Fleet, Password, Url, named, where
+from shared.errors import TaperError, UsageError
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+stderr = Console(stderr=True)
+
+
+@app.command()
+def serve(
+    broker: Url = LOCAL,
+    fleet: Fleet = "default",
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="The controller's store, for the timelines of devices."),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Metrics page of the cloud server: **http://HOST:PORT/metrics**."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Whoever reaches it may set the fleet: see the docs.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    password: Password = None,
+    ca: Authority = None,
+) -> None:
+    """Serve the dashboard until Ctrl-C. It needs no controller: it reads the broker."""
+    try:
+        from cloud.dashboard.pages import run
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is not installed; pip install 'taper[dashboard]'") from None
+    from cloud.dashboard.cloud_page import CloudPage
+    from cloud.dashboard.live import LiveFleet
+    from cloud.telemetry.database import parse_store
+
+    if metrics is not None and not metrics.startswith(("http://", "https://")):
+        raise UsageError(f"--metrics: {metrics!r} is not allowed; give http://HOST:PORT/metrics")
+    if store is not None:
+        parse_store(store)
+    cloud = None if metrics is None else CloudPage(metrics)
+    live = LiveFleet(where(broker, "operator", password, ca), named(fleet), store, cloud)
+    run(live, host, port)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; a user's mistake is one line and its exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        app(arguments)
+    except TaperError as error:
+        stderr.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_status)
+
+
+if __name__ in {"__main__", "__mp_main__"}:
+    main()

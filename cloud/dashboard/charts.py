@@ -1,0 +1,145 @@
+"""Options of the charts, as ECharts takes them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cloud.dashboard.cloud_page import CloudPoint
+from cloud.dashboard.view import BATTERY_BINS, View
+from shared.fleet import Telemetry
+
+Options = dict[str, Any]
+
+# Readable on white and on black.
+GREY = "#8a8f98"
+BLUE, TEAL, ORANGE, RED = "#5b8def", "#14a89a", "#f0963c", "#e0575b"
+LINE = {"lineStyle": {"color": "rgba(138,143,152,0.25)"}}
+
+
+def axis(name: str, kind: str = "value", **more: Any) -> Options:
+    """An axis with its unit."""
+    return {
+        "type": kind,
+        "name": name,
+        "nameLocation": "middle",
+        "nameGap": 26,
+        "nameTextStyle": {"color": GREY},
+        "axisLabel": {"color": GREY, "hideOverlap": True},
+        "splitLine": LINE,
+        **more,
+    }
+
+
+def base(x: Options, y: Options | list[Options], series: list[Options]) -> Options:
+    """What all charts share."""
+    return {
+        "animation": False,
+        "grid": {"left": 48, "right": 16, "top": 28, "bottom": 44},
+        "tooltip": {"trigger": "axis"},
+        "legend": {"top": 0, "textStyle": {"color": GREY}, "itemHeight": 8},
+        "xAxis": x,
+        "yAxis": y,
+        "series": series,
+    }
+
+
+def battery_chart(view: View) -> Options:
+    """Devices by tenths of a full battery."""
+    step = 100 // BATTERY_BINS
+    names = [f"{step * place}-{step * (place + 1)}" for place in range(BATTERY_BINS)]
+    colours = [RED, RED, *[ORANGE] * 2, *[TEAL] * (BATTERY_BINS - 4)]
+    data = [
+        {"value": count, "itemStyle": {"color": colour}}
+        for count, colour in zip(view.battery_bins, colours, strict=True)
+    ]
+    y = axis("devices", nameGap=34, minInterval=1)
+    bars = {"type": "bar", "data": data, "barCategoryGap": "20%"}
+    return base(axis("battery, %", "category", data=names), y, [bars])
+
+
+def fraction_chart(view: View) -> Options:
+    """Devices by the fraction that they work at."""
+    x = axis("fraction d", "category", data=[name for name, _ in view.fractions])
+    bars = {
+        "type": "bar",
+        "data": [count for _, count in view.fractions],
+        "itemStyle": {"color": BLUE},
+        "barMaxWidth": 48,
+    }
+    return base(x, axis("devices", nameGap=34, minInterval=1), [bars])
+
+
+def scatter_chart(view: View) -> Options:
+    """Accuracy against energy, a point a device."""
+    points = [
+        {"name": name, "value": [energy, round(100 * accuracy, 2), fraction]}
+        for energy, accuracy, name, fraction in view.scatter
+    ]
+    options = base(
+        axis("energy an answer, mJ", scale=True),
+        axis("right, %", nameGap=34, scale=True),
+        [{"type": "scatter", "symbolSize": 9, "data": points}],
+    )
+    options["tooltip"] = {"trigger": "item", "formatter": "{b}: {c}"}
+    options["visualMap"] = {
+        "min": 0, "max": 1, "dimension": 2, "show": False,
+        "inRange": {"color": [ORANGE, TEAL, BLUE]},
+    }  # fmt: skip
+    return options
+
+
+def cloud_chart(points: Sequence[CloudPoint]) -> Options:
+    """Load of the cloud and the fraction that it works at, over time."""
+    return over_time(
+        [
+            ("load", RED, [(one.unix_s, one.load) for one in points]),
+            ("fraction c", BLUE, [(one.unix_s, one.fraction) for one in points]),
+        ],
+        "",
+        low=0.0,
+    )
+
+
+def over_time(
+    lines: Sequence[tuple[str, str, Sequence[tuple[float, float]]]],
+    unit: str,
+    low: float | None = None,
+) -> Options:
+    """Lines over time: name, colour, (seconds since 1970, value)."""
+    series = [
+        {
+            "name": name,
+            "type": "line",
+            "showSymbol": False,
+            "color": colour,
+            "data": [[round(1000 * unix_s), round(value, 4)] for unix_s, value in points],
+        }
+        for name, colour, points in lines
+    ]
+    y = axis(unit, nameGap=34, scale=low is None)
+    if low is not None:
+        y["min"] = low
+    return base(axis("", "time"), y, series)
+
+
+def device_charts(messages: Sequence[Telemetry]) -> dict[str, Options]:
+    """The charts of a device's page, by title."""
+    power = [(one.unix_s, 100 * one.battery) for one in messages]
+    width = [(one.unix_s, 100 * one.fraction) for one in messages]
+    mean = [(one.unix_s, one.latency_ms) for one in messages]
+    worst = [(one.unix_s, one.latency_max_ms) for one in messages]
+    own = [(one.unix_s, float(one.answered_device)) for one in messages]
+    cloud = [(one.unix_s, float(one.answered_cloud)) for one in messages]
+    failed = [(one.unix_s, float(one.failed)) for one in messages]
+    right = [(one.unix_s, 100 * one.right / one.labelled) for one in messages if one.labelled]
+    return {
+        "Battery and fraction": over_time(
+            [("battery", TEAL, power), ("fraction d", BLUE, width)], "%", 0.0
+        ),
+        "Right answers": over_time([("right", TEAL, right)], "%"),
+        "Where answers came from": over_time(
+            [("device", TEAL, own), ("cloud", BLUE, cloud), ("failed", RED, failed)], "samples", 0.0
+        ),
+        "Latency": over_time([("mean", BLUE, mean), ("worst", ORANGE, worst)], "ms", 0.0),
+    }

@@ -1,0 +1,133 @@
+"""What every page has: header, colours, state of the connections, the control that sets things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from nicegui import ui
+
+from cloud.dashboard.live import LiveFleet
+from shared.errors import TaperError
+from shared.fleet import Settings
+from shared.fleet_json import check_setting
+
+EVERY_S = 1.0
+TILES = "grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 w-full"
+CHARTS = "grid grid-cols-1 md:grid-cols-2 gap-4 w-full"
+FRACTIONS = ["0.125", "0.25", "0.3", "0.5", "0.75", "1", "auto", "linear", "step"]
+STYLE = """
+.nicegui-content { padding: 0; }
+.tile-value { font-variant-numeric: tabular-nums; }
+.q-table td, .q-table th { font-variant-numeric: tabular-nums; }
+"""
+
+
+@contextmanager
+def page(live: LiveFleet, title: str, back: bool = False) -> Iterator[None]:
+    """The header, then what the block puts below it."""
+    ui.colors(primary="#2f6fdb", secondary="#14a89a", accent="#f0963c")
+    ui.add_css(STYLE)
+    ui.page_title(f"{title} - taper")
+    dark = ui.dark_mode(value=None)
+    with ui.header(elevated=True).classes("items-center gap-2 px-4 py-2 no-wrap"):
+        if back:
+            ui.button(icon="arrow_back", on_click=lambda: ui.navigate.to("/")).props(
+                'flat round dense color=white aria-label="Back"'
+            )
+        ui.label(title).classes("text-lg font-medium truncate").props("data-testid=title")
+        ui.space()
+        _connections(live)
+        colours = ui.button(icon="contrast").props("flat round dense color=white")
+        with colours.props('aria-label="Colours"'), ui.menu():
+            for name, value in (("Dark", True), ("Light", False), ("As the system", None)):
+                ui.menu_item(name, on_click=_setter(dark, value))
+    with ui.column().classes("w-full max-w-7xl mx-auto p-4 gap-4"):
+        yield
+
+
+def _setter(dark: ui.dark_mode, value: bool | None) -> Callable[[], object]:
+    return lambda: dark.set_value(value)
+
+
+def _connections(live: LiveFleet) -> None:
+    broker = ui.badge("broker").props("rounded")
+    cloud = None if live.cloud is None else ui.badge("cloud").props("rounded")
+    with broker:
+        broker_tip = ui.tooltip("")
+    with cloud or broker:
+        cloud_tip = ui.tooltip("")
+
+    def refresh() -> None:
+        broker.props(f"color={'positive' if live.connected else 'negative'}")
+        broker.set_text("broker" if live.connected else "broker away")
+        broker_tip.set_text("connected" if live.connected else live.broker_error)
+        if cloud is not None and live.cloud is not None:
+            well = not live.cloud.error
+            cloud.props(f"color={'positive' if well else 'negative'}")
+            cloud.set_text("cloud" if well else "cloud away")
+            cloud_tip.set_text(live.cloud.error or live.cloud.url)
+
+    refresh()
+    ui.timer(EVERY_S, refresh)
+
+
+@contextmanager
+def card(title: str, classes: str = "") -> Iterator[None]:
+    """A card with a title."""
+    with ui.card().classes(f"w-full gap-1 p-4 {classes}").props("flat bordered"):
+        ui.label(title).classes("text-sm text-gray-500")
+        yield
+
+
+def tile(title: str) -> tuple[ui.label, ui.label]:
+    """A number with its name; the labels of the number and of what is said below it."""
+    with ui.card().classes("gap-0 p-3").props("flat bordered"):
+        ui.label(title).classes("text-xs text-gray-500")
+        value = ui.label("-").classes("tile-value text-2xl font-medium")
+        note = ui.label("").classes("text-xs text-gray-500")
+    return value, note
+
+
+def control(live: LiveFleet, target: str | None = None) -> None:
+    """Sets the fraction of ``target``, or of what is chosen; shows who has not reported yet."""
+    with card("Set the fraction"):
+        with ui.row().classes("items-center gap-3 w-full"):
+            chooser = None
+            if target is None:
+                chooser = ui.select(live.targets, value="all", label="device or group")
+                chooser.props("dense outlined use-input").classes("w-44").props(
+                    "data-testid=target"
+                )
+            fraction = ui.select(
+                FRACTIONS, value="0.5", label="fraction", new_value_mode="add-unique"
+            )
+            fraction.props("dense outlined use-input").classes("w-32").props("data-testid=fraction")
+            button = ui.button("Set").props("unelevated").props("data-testid=set")
+            said = (
+                ui.label("")
+                .classes("text-sm text-gray-500 whitespace-normal")
+                .props("data-testid=pending")
+            )
+        told = 0
+
+        def apply() -> None:
+            nonlocal told
+            name = target if chooser is None else str(chooser.value)
+            try:
+                wanted = check_setting("fraction", str(fraction.value))
+                told = live.set(str(name), Settings(fraction=str(wanted)))
+            except (TaperError, ValueError) as error:
+                ui.notify(str(error), type="negative", multi_line=True)
+            refresh()
+
+        def refresh() -> None:
+            if chooser is not None and chooser.options != live.targets:
+                chooser.set_options(live.targets, value=chooser.value)
+            if not told:
+                return
+            waiting = live.view().summary.pending if target is None else int(live.pending(target))
+            said.set_text(f"{max(told - waiting, 0)} of {told} reported")
+
+        button.on_click(apply)
+        ui.timer(EVERY_S / 2, refresh)
