@@ -211,23 +211,28 @@ def run(
                 server = await stack.enter_async_context(ServerProcess(serve))
             kept = await stack.enter_async_context(Store(store, keep * DAY_S))
             controller = Controller(where(broker, "controller", password, ca), name, kept)
-            player = Player(controller, played, speed, server, stdout.print)
+            player = Player(controller, played, speed, server, say)
             controller.on_message = player.see
             await stack.enter_async_context(controlling(controller))
             while sum(one.online for one in controller.state.devices.values()) < devices:  # noqa: ASYNC110 - births wake nobody
                 await asyncio.sleep(0.1)
-            stdout.print(f"{played.name}: {len(controller.state.devices)} devices")
+            say(f"{played.name}: {len(controller.state.devices)} devices")
             await player.play()
             counts = controller.counts
             refused = dict(counts.refused)
             text = f"stored {counts.stored}, repeats {counts.duplicates}, refused {refused or 0}"
-            stdout.print(text, highlight=False)
+            say(text)
 
     _run(work())
 
 
 app.command()(archive.export)
 app.command()(archive.report)
+
+
+def say(text: str) -> None:
+    """A line of what happens, also where nobody sees it before the end."""
+    stdout.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _steer(broker: Broker, fleet: str, work: Callable[[Controller], Awaitable[None]]) -> None:

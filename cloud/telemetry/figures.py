@@ -44,7 +44,7 @@ def _drawing(title: str, note: str, draw: Draw, slices: Slices) -> Drawing:
         draw(axes, slices)
         axes.set_title(title)
         axes.grid(alpha=0.3)
-        locator = AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
+        locator = AutoDateLocator(minticks=3)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
         if len(axes.get_legend_handles_labels()[0]) > 1:
@@ -91,11 +91,16 @@ def _battery(axes: Axes, slices: Slices) -> None:
     axes.set_ylim(0, 105)
 
 
+def _a_second(one: Slice, amount: float) -> float:
+    """``amount`` as a rate of all devices, also where a slice cuts their periods in two."""
+    return amount / one.period_s * one.devices if one.period_s else 0.0
+
+
 def _answers(axes: Axes, slices: Slices) -> None:
     heights = [
-        [one.answered_cloud / one.width_s for one in slices],
-        [one.answered_device / one.width_s for one in slices],
-        [one.failed / one.width_s for one in slices],
+        [_a_second(one, one.answered_cloud) for one in slices],
+        [_a_second(one, one.answered_device) for one in slices],
+        [_a_second(one, one.failed) for one in slices],
     ]
     labels = ("cloud", "device alone", "failed")
     axes.stackplot(_times(slices), heights, labels=labels, colors=(CLOUD, DEVICE, FAILED))
@@ -104,13 +109,16 @@ def _answers(axes: Axes, slices: Slices) -> None:
 
 
 def _bytes(axes: Axes, slices: Slices) -> None:
-    _line(axes, slices, lambda one: one.payload_bytes / one.width_s, CLOUD, "payload")
+    _line(axes, slices, lambda one: _a_second(one, one.payload_bytes), CLOUD, "payload")
     axes.set_ylabel("payload, bytes / s")
     axes.set_ylim(bottom=0)
 
 
 def _energy(axes: Axes, slices: Slices) -> None:
-    _line(axes, slices, lambda one: 1000 * one.energy_j / one.width_s / one.devices, DEVICE, "mean")
+    def power_mw(one: Slice) -> float | None:
+        return 1000 * one.energy_j / one.period_s if one.period_s else None
+
+    _line(axes, slices, power_mw, DEVICE, "mean")
     axes.set_ylabel("mW a device")
     axes.set_ylim(bottom=0)
 

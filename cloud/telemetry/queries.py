@@ -70,6 +70,7 @@ class Totals:
     latency_ms: float
     latency_max_ms: float
     dropped: int
+    period_s: float
     first_s: float  # ends of the first and of the last period, by the devices' clocks
     last_s: float
 
@@ -83,15 +84,16 @@ class Totals:
 class Slice:
     """Telemetry of ``width_s`` seconds from ``start_s``, by the devices' clocks.
 
-    Counts and sums over all devices; ``battery`` and ``fraction`` are means over messages,
-    ``latency_ms`` over answered samples, ``battery_low`` is the lowest of any device, ``accuracy``
-    is None without labels.
+    Counts and sums over all devices, ``period_s`` that of their periods; ``battery`` and
+    ``fraction`` are means over messages, ``latency_ms`` over answered samples, ``battery_low`` is
+    the lowest of any device, ``accuracy`` is None without labels.
     """
 
     start_s: float
     width_s: float
     messages: int
     devices: int
+    period_s: float
     battery: float
     battery_low: float
     fraction: float
@@ -207,7 +209,7 @@ def _sums() -> list[ColumnElement[Any]]:
     answered = _T.answered_device + _T.answered_cloud
     summed = (
         "answered_device", "answered_cloud", "failed", "labelled", "right", "payload_bytes",
-        "energy_j", "dropped",
+        "energy_j", "dropped", "period_s",
     )  # fmt: skip
     return [
         func.count(),
@@ -221,8 +223,8 @@ def _sums() -> list[ColumnElement[Any]]:
 
 
 def _totals(row: Sequence[Any]) -> Totals:
-    messages, count, own, cloud, failed, labelled, right, size_bytes, energy_j, dropped, *rest = row
-    latency_ms, latency_max_ms, first_s, last_s = rest
+    messages, count, own, cloud, failed, labelled, right, size_bytes, energy_j, *rest = row
+    dropped, period_s, latency_ms, latency_max_ms, first_s, last_s = rest
     return Totals(
         messages=messages,
         devices=count,
@@ -236,6 +238,7 @@ def _totals(row: Sequence[Any]) -> Totals:
         latency_ms=float(latency_ms or 0),
         latency_max_ms=latency_max_ms,
         dropped=int(dropped),
+        period_s=float(period_s),
         first_s=first_s,
         last_s=last_s,
     )
@@ -253,7 +256,7 @@ def slices(
     number = func.floor(_T.unix_s / float(width_s)).label("number")
     query = (
         select(
-            number, func.count(), func.count(_T.device.distinct()),
+            number, func.count(), func.count(_T.device.distinct()), func.sum(_T.period_s),
             func.avg(_T.battery), func.min(_T.battery), func.avg(_T.fraction),
             func.sum(_T.cloud_fraction * _T.answered_cloud)
             / func.nullif(func.sum(_T.answered_cloud), 0),
@@ -271,13 +274,15 @@ def slices(
 
 
 def _slice(row: Any, width_s: float) -> Slice:
-    number, messages, count, battery, battery_low, fraction, cloud_fraction, *rest = row
-    own, cloud, failed, right, labelled, size_bytes, energy_j, latency_ms, latency_max_ms = rest
+    number, messages, count, period_s, battery, battery_low, fraction, *rest = row
+    cloud_fraction, own, cloud, failed, right, labelled, *rest = rest
+    size_bytes, energy_j, latency_ms, latency_max_ms = rest
     return Slice(
         start_s=float(number) * width_s,
         width_s=width_s,
         messages=messages,
         devices=count,
+        period_s=float(period_s),
         battery=float(battery),
         battery_low=battery_low,
         fraction=float(fraction),

@@ -81,14 +81,23 @@ def series(
     into a line.
     """
     first_s, last_s = whole.first_s, whole.last_s
-    coarse = slices(connection, fleet, max((last_s - first_s) / 1000, 1.0), since_s=since_s)
-    near = nearly_all(coarse)
-    if last_s - first_s > SPREAD * (near[-1].start_s + near[-1].width_s - near[0].start_s):
-        first_s, last_s = near[0].start_s, near[-1].start_s + near[-1].width_s
-    width_s = slice_width(last_s - first_s)
-    every = slices(connection, fleet, width_s, since_s=since_s)
-    drawn = [one for one in every if first_s - width_s < one.start_s <= last_s]
+    while True:
+        width_s = max((last_s - first_s) / 1000, 1.0)
+        every = slices(connection, fleet, width_s, since_s=since_s)
+        near = nearly_all(within(every, first_s, last_s))
+        nearest_s, farthest_s = near[0].start_s, near[-1].start_s + width_s
+        if last_s - first_s <= SPREAD * (farthest_s - nearest_s):
+            break
+        first_s, last_s = nearest_s, farthest_s
+    # Two periods at least: in each slice there is something of each device.
+    width_s = slice_width(max(last_s - first_s, 2 * MOST_POINTS * whole.period_s / whole.messages))
+    drawn = within(slices(connection, fleet, width_s, since_s=since_s), first_s, last_s)
     return drawn, whole.messages - sum(one.messages for one in drawn)
+
+
+def within(every: Sequence[Slice], first_s: float, last_s: float) -> list[Slice]:
+    """Those that have something of the time between ``first_s`` and ``last_s``."""
+    return [one for one in every if first_s - one.width_s < one.start_s <= last_s]
 
 
 def nearly_all(ordered: Sequence[Slice]) -> list[Slice]:
@@ -154,7 +163,10 @@ def percent(part: float, whole: float) -> str:
 
 def ratio(part: float, whole: float) -> str:
     """A quotient for people."""
-    return f"{part / whole:.3g}" if whole else "-"
+    if not whole:
+        return "-"
+    value = part / whole
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def span(seconds: float) -> str:

@@ -1,0 +1,93 @@
+"""The report as a program writes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from cloud.fleet.store import Received
+from cloud.telemetry.store import Store
+from shared.fleet import Telemetry
+from tests.integration.telemetry.test_export import run
+from tests.telemetry import birth, said, sent, series
+
+SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
+
+
+def with_clock(received: Received, unix_s: float) -> Received:
+    assert isinstance(received.message, Telemetry)
+    return dataclasses.replace(
+        received, message=dataclasses.replace(received.message, unix_s=unix_s)
+    )
+
+
+def written(folder: Path) -> list[str]:
+    return [one.name for one in folder.iterdir() if "page" in one.name]
+
+
+async def test_a_page_that_needs_nothing_else(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Store(url) as store:
+        await store.append([*series("a", range(1, 301)), *series("b", [*range(1, 200), 205])])
+        # A clock that was never set.
+        await store.append([with_clock(sent("c", number), 60.0 * number) for number in (1, 2)])
+        await store.append([said(birth(name, groups=("north",)), 1.0) for name in "ab"])
+        await store.append([said(birth("c", groups=("south",)), 1.0)])
+    path = tmp_path / "page.html"
+    status, text = run(capsys, "report", "--store", url, "--fleet", "city", "-o", str(path))
+    assert (status, text.count("\n")) == (0, 1)
+    page = path.read_text()
+    assert "2023-11-14 22:10 to 2023-11-15 03:15" in page
+    assert "502 messages of\n3 devices; a point is 5 min" in page
+    assert "5 messages are missing" in page
+    assert "2 came with clocks that are far off" in page
+    cells = re.findall(r"<td>(.*?)</td>", page)
+    shares = ["75.0 %", "22.2 %", "66.7 %", "11.1 %"]
+    assert cells[cells.index("north") :][:10] == [
+        "north",
+        "2",
+        "4,500",
+        *shares,
+        "33.3",
+        "55.6",
+        "4",
+    ]
+    assert "south" in cells
+    figures = SVG.findall(page)
+    assert len(figures) == 7
+    for figure in figures:
+        ElementTree.fromstring(figure)
+    assert "Accuracy" in page
+    assert "where answers came from" in page.lower()
+    # Nothing is fetched.
+    assert not re.findall(r"<(?:script|link|img|iframe)|\b(?:src|href)=\"(?!#)", page)
+    assert "@import" not in page
+    assert "width=device-width" in page
+
+
+async def test_a_fleet_without_telemetry_has_no_report(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Store(url) as store:
+        await store.append([said(birth("a"), 1.0)])
+    path = tmp_path / "page.html"
+    words = ["report", "--store", url, "-o", str(path)]
+    nothing = "error: --since: the store has no telemetry of city since then\n"
+    assert run(capsys, *words, "--fleet", "city") == (2, nothing)
+    assert run(capsys, *words, "--fleet", "sea")[0] == 2
+    assert written(tmp_path) == []
+
+
+async def test_one_message_is_enough(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Store(url) as store:
+        await store.append([sent("a", 1)])
+    path = tmp_path / "page.html"
+    assert run(capsys, "report", "--store", url, "--fleet", "city", "-o", str(path))[0] == 0
+    assert len(SVG.findall(path.read_text())) == 7
