@@ -77,7 +77,7 @@ def scatter_chart(view: View) -> Options:
         for energy, accuracy, name, fraction in view.scatter
     ]
     options = base(
-        axis("energy an answer, mJ", scale=True),
+        axis("energy an answer, mJ", "log"),
         axis("right, %", nameGap=34, scale=True),
         [{"type": "scatter", "symbolSize": 9, "data": points}],
     )

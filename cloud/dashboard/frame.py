@@ -95,20 +95,16 @@ def control(live: LiveFleet, target: str | None = None) -> None:
         with ui.row().classes("items-center gap-3 w-full"):
             chooser = None
             if target is None:
-                chooser = ui.select(live.targets, value="all", label="device or group")
-                chooser.props("dense outlined use-input").classes("w-44").props(
-                    "data-testid=target"
+                chooser = ui.select(
+                    live.targets, value="all", label="device or group", with_input=True
                 )
+                chooser.props("dense outlined data-testid=target").classes("w-44")
             fraction = ui.select(
                 FRACTIONS, value="0.5", label="fraction", new_value_mode="add-unique"
             )
-            fraction.props("dense outlined use-input").classes("w-32").props("data-testid=fraction")
-            button = ui.button("Set").props("unelevated").props("data-testid=set")
-            said = (
-                ui.label("")
-                .classes("text-sm text-gray-500 whitespace-normal")
-                .props("data-testid=pending")
-            )
+            fraction.props("dense outlined data-testid=fraction").classes("w-32")
+            button = ui.button("Set").props("unelevated data-testid=set")
+            said = ui.label("").classes("text-sm text-gray-500").props("data-testid=pending")
         told = 0
 
         def apply() -> None:

@@ -249,4 +249,6 @@ def percent(value: float | None, digits: int = 0) -> str:
 
 def number(value: float | None) -> str:
     """A value for people."""
-    return "-" if value is None else f"{value:.3g}"
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
