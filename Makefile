@@ -8,7 +8,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint sanitize fuzz fuzz-frames chaos chaos-20 aarch64 bench train reproduce protos clean
+.PHONY: help demo test lint sanitize fuzz fuzz-frames chaos chaos-20 aarch64 bench train reproduce screenshots protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -86,6 +86,9 @@ reproduce: $(VENV)/.dev ## run the paper's experiments again (many hours; resuma
 	$(BIN)/python -m cloud.training.datasets fetch mnist
 	$(BIN)/python -m cloud.training.datasets fetch cifar10
 	$(BIN)/python -m cloud.training.reproduce all
+
+screenshots: $(VENV)/.dev ## take the pictures of the dashboard again
+	$(BIN)/python -m tests.screenshots
 
 protos: $(VENV)/.dev ## generate code from the .proto files
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/generate-protos

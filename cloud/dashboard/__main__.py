@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cloud.fleet.options import LOCAL, Authority, Fleet, Password, Url, named, where
+from cloud.fleet.options import LOCAL, Authority, Fleet, Password, Url, User, named, where
 from shared.errors import TaperError, UsageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
@@ -33,6 +33,7 @@ def serve(
         str, typer.Option(help="Whoever reaches it may set the fleet: see the docs.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    user: User = None,
     password: Password = None,
     ca: Authority = None,
 ) -> None:
@@ -50,7 +51,7 @@ def serve(
     if store is not None:
         parse_store(store)
     cloud = None if metrics is None else CloudPage(metrics)
-    live = LiveFleet(where(broker, "operator", password, ca), named(fleet), store, cloud)
+    live = LiveFleet(where(broker, user, "operator", password, ca), named(fleet), store, cloud)
     run(live, host, port)
 
 

@@ -120,6 +120,8 @@ def over_time(
     y = axis(unit, nameGap=34, scale=low is None)
     if low is not None:
         y["min"] = low
+    if unit == "%":
+        y["max"] = 100
     return base(axis("", "time"), y, series)
 
 

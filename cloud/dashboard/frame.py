@@ -10,7 +10,6 @@ from nicegui import ui
 from cloud.dashboard.live import LiveFleet
 from shared.errors import TaperError
 from shared.fleet import Settings
-from shared.fleet_json import check_setting
 
 EVERY_S = 1.0
 TILES = "grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 w-full"
@@ -99,9 +98,7 @@ def control(live: LiveFleet, target: str | None = None) -> None:
                     live.targets, value="all", label="device or group", with_input=True
                 )
                 chooser.props("dense outlined data-testid=target").classes("w-44")
-            fraction = ui.select(
-                FRACTIONS, value="0.5", label="fraction", new_value_mode="add-unique"
-            )
+            fraction = ui.select(FRACTIONS, value="0.5", label="fraction")
             fraction.props("dense outlined data-testid=fraction").classes("w-32")
             button = ui.button("Set").props("unelevated data-testid=set")
             said = ui.label("").classes("text-sm text-gray-500").props("data-testid=pending")
@@ -111,9 +108,8 @@ def control(live: LiveFleet, target: str | None = None) -> None:
             nonlocal told
             name = target if chooser is None else str(chooser.value)
             try:
-                wanted = check_setting("fraction", str(fraction.value))
-                told = live.set(str(name), Settings(fraction=str(wanted)))
-            except (TaperError, ValueError) as error:
+                told = live.set(str(name), Settings(fraction=str(fraction.value)))
+            except TaperError as error:
                 ui.notify(str(error), type="negative", multi_line=True)
             refresh()
 

@@ -1,0 +1,154 @@
+"""The dashboard as people see it: a real browser, broker, fleet and cloud server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+from selenium.webdriver.common.by import By
+
+from tests.broker import Mosquitto, mosquitto
+from tests.browser import DESKTOP, PHONE, Browser, browser, dashboard
+from tests.clouds import free_port
+from tests.fleets import process
+from tests.processes import ROOT, environment, start_server
+
+DEVICES = 8
+SCENARIO = "name: quick\nduration: 1h\nsettings: {rate_per_s: 20, telemetry_s: 0.5}\n"
+
+
+@dataclass
+class Shown:
+    """A dashboard in a browser, and the broker behind it."""
+
+    browser: Browser
+    url: str
+    broker: Mosquitto
+
+    def online(self, count: int) -> None:
+        self.browser.until(lambda: self.browser.text("online") == str(count))
+
+    def choose(self, name: str, text: str) -> None:
+        self.browser.named(name).click()
+        option = f"//div[contains(@class, 'q-menu')]//*[text()='{text}']"
+        found = self.browser.driver.find_elements
+        self.browser.until(lambda: bool(found(By.XPATH, option)))
+        found(By.XPATH, option)[0].click()
+        self.browser.until(lambda: not found(By.CSS_SELECTOR, ".q-menu"))
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    folder = tmp_path_factory.mktemp("dashboard")
+    scenario = folder / "quick.yaml"
+    scenario.write_text(SCENARIO)
+    store = folder / "store.sqlite"
+    with ExitStack() as stack:
+        broker = stack.enter_context(mosquitto(folder / "broker"))
+        metrics = free_port()
+        server = stack.enter_context(start_server("--metrics-port", str(metrics)))
+        to_broker = ("--broker", broker.url)
+        fleet = ["--devices", str(DEVICES), "--server", server.address, *to_broker]
+        fleet += ["--scenario", str(scenario), "--ledger", str(folder / "ledger")]
+        stack.enter_context(process("device.fleet", *fleet, log=folder / "fleet.log"))
+        keep = ["run", str(scenario), *to_broker, "--speed", "1", "--store", str(store)]
+        stack.enter_context(process("cloud.fleet", *keep, log=folder / "controller.log"))
+        page = f"http://127.0.0.1:{metrics}/metrics"
+        flags = (*to_broker, "--metrics", page, "--store", str(store))
+        url = stack.enter_context(dashboard(folder / "dashboard.log", *flags))
+        yield Shown(stack.enter_context(browser()), url, broker)
+
+
+def test_fleet_is_shown_and_follows(shown: Shown) -> None:
+    tab = shown.browser
+    tab.open(shown.url)
+    shown.online(DEVICES)
+    rows = tab.driver.find_elements(By.CSS_SELECTOR, "[data-testid=devices] tbody tr")
+    assert len(rows) == DEVICES
+    tab.until(lambda: "requests/s" in tab.page())  # the cloud's page was read twice
+    first = tab.page()
+    tab.until(lambda: tab.page() != first)  # nobody reloads it
+    charts = tab.driver.find_elements(By.CSS_SELECTOR, "canvas")
+    assert len(charts) == 4
+    assert tab.errors() == []
+
+
+def test_fraction_that_is_set_is_reported(shown: Shown) -> None:
+    tab = shown.browser
+    tab.open(shown.url)
+    shown.online(DEVICES)
+    shown.choose("fraction", "0.25")
+    tab.named("set").click()
+    tab.until(lambda: tab.text("pending") == f"{DEVICES} of {DEVICES} reported")
+    cells = (
+        "return [...document.querySelectorAll('[data-testid=devices] tbody tr')]"
+        ".map(row => row.children[4].innerText.trim())"
+    )
+    tab.until(lambda: tab.driver.execute_script(cells) == ["0.25"] * DEVICES)
+    assert tab.errors() == []
+
+
+def test_page_of_a_device(shown: Shown) -> None:
+    tab = shown.browser
+    tab.open(shown.url)
+    shown.online(DEVICES)
+    # In one step: the table is filled anew every second.
+    click = "const a = document.querySelector('[data-testid=devices] tbody a'); a.click();"
+    name = tab.driver.execute_script(f"{click} return a.innerText.trim()")
+    tab.until(lambda: tab.driver.current_url.endswith(f"/device/{name}"))
+    tab.until(lambda: "Where answers came from" in tab.page() and "online" in tab.page())
+    assert len(tab.driver.find_elements(By.CSS_SELECTOR, "canvas")) == 4
+    shown.choose("fraction", "0.75")
+    tab.named("set").click()
+    tab.until(lambda: tab.text("pending") == "1 of 1 reported")
+    tab.open(f"{shown.url}/device/nobody")
+    tab.until(lambda: "nothing of it in fleet" in tab.page())
+    assert tab.errors() == []
+
+
+def test_a_phone_needs_no_sideways_scrolling(shown: Shown) -> None:
+    tab = shown.browser
+    tab.like(PHONE, dark=True)
+    try:
+        tab.open(shown.url)
+        shown.online(DEVICES)
+        width = tab.driver.execute_script("return document.documentElement.scrollWidth")
+        assert width == PHONE[0]
+        dark = "return document.body.classList.contains('body--dark')"
+        assert tab.driver.execute_script(dark)
+    finally:
+        tab.like(DESKTOP)
+
+
+def test_broker_that_restarts(shown: Shown) -> None:
+    tab = shown.browser
+    tab.open(shown.url)
+    shown.online(DEVICES)
+    shown.broker.kill()
+    tab.until(lambda: "broker away" in tab.page().lower())
+    tab.named("set").click()
+    tab.until(lambda: "is not connected" in tab.page())
+    shown.broker.start()
+    tab.until(lambda: "broker away" not in tab.page().lower())
+    shown.online(DEVICES)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--metrics", "localhost"), "--metrics: 'localhost' is not allowed; give http://"),
+        (("--broker", "localhost"), "--broker: 'localhost' is not allowed"),
+        (("--store", "oracle://x/y"), "--store:"),
+        (("--fleet", "a b"), "--fleet: 'a b' is no name"),
+    ],
+)
+def test_wrong_flags(flags: tuple[str, ...], said: str) -> None:
+    words = [sys.executable, "-m", "cloud.dashboard", *flags]
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
