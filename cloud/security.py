@@ -11,6 +11,8 @@ from pathlib import Path
 import grpc
 
 from cloud.files import Watched
+from cloud.settings import Settings
+from shared.certificates import check_authorities, check_pair
 from shared.errors import UnauthenticatedError, UsageError
 
 SCHEME = "bearer "
@@ -82,10 +84,10 @@ class Certificates:
     """The server's certificate, its key and the authority of its clients, as files."""
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
-        self._files = {"--tls-cert": Watched(certificate), "--tls-key": Watched(key)}
-        self._mutual = client_ca is not None
+        self._paths = {"--tls-cert": certificate, "--tls-key": key}
         if client_ca is not None:
-            self._files["--client-ca"] = Watched(client_ca)
+            self._paths["--client-ca"] = client_ca
+        self._files = {flag: Watched(path) for flag, path in self._paths.items()}
         self._configuration = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -93,7 +95,7 @@ class Certificates:
         return grpc.dynamic_ssl_server_credentials(
             self._configuration,
             self._fetch,  # type: ignore[arg-type]  # None is allowed, the stubs do not know
-            require_client_authentication=self._mutual,
+            require_client_authentication="--client-ca" in self._files,
         )
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
@@ -109,13 +111,24 @@ class Certificates:
         return self._configuration
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
-        pem = {flag: _pem(file.read(flag), flag) for flag, file in self._files.items()}
+        pem = {flag: file.read(flag) for flag, file in self._files.items()}
+        check_pair(*((flag, self._paths[flag]) for flag in ("--tls-cert", "--tls-key")))
+        if "--client-ca" in pem:
+            check_authorities(pem["--client-ca"], "--client-ca")
+        if any(file.changed() for file in self._files.values()):
+            raise UsageError("--tls-cert, --tls-key: were being replaced")
         return grpc.ssl_server_certificate_configuration(
             [(pem["--tls-key"], pem["--tls-cert"])], pem.get("--client-ca")
         )
 
 
-def _pem(data: bytes, flag: str) -> bytes:
-    if b"-----BEGIN" not in data:
-        raise UsageError(f"{flag}: is no PEM file")
-    return data
+def tokens_of(settings: Settings) -> Tokens | None:
+    """The tokens that callers must show, if they must; ``UsageError`` if the file is no good."""
+    return None if settings.token_file is None else Tokens(settings.token_file)
+
+
+def certificates_of(settings: Settings) -> Certificates | None:
+    """What TLS is spoken with, if it is; ``UsageError`` names the file that is no good."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificates(settings.tls_cert, settings.tls_key, settings.client_ca)

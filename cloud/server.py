@@ -13,6 +13,7 @@ import typer
 import uvloop
 from rich.console import Console
 
+import shared.quiet_grpc  # noqa: F401  # isort: split
 from cloud import logs
 from cloud.exposition import exposed
 from cloud.metrics import Snapshot

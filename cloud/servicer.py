@@ -51,6 +51,8 @@ class SplitInferenceServicer(split_pb2_grpc.SplitInferenceServicer):
             with self._gate.stream(context) as caller:
                 await StreamSession(self._answering, context, caller).run(self._gate)
         except RequestError as error:
+            if not self._gate.draining.is_set():  # then it ends a stream that was let in
+                self._answering.refused(error, 0, NOBODY, 0)
             await refuse(context, error)
 
     async def GetModel(  # noqa: N802 - the protocol's name

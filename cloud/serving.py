@@ -25,7 +25,7 @@ from cloud.open_inference import SERVICE as OPEN_INFERENCE
 from cloud.open_inference import OpenInferenceServicer
 from cloud.repository import Repository
 from cloud.scheduler import Policy, Scheduler
-from cloud.security import Certificates, Tokens
+from cloud.security import Tokens, certificates_of, tokens_of
 from cloud.servicer import SplitInferenceServicer
 from cloud.settings import Settings
 from protos.inference import open_inference_pb2_grpc
@@ -85,7 +85,7 @@ async def serving(settings: Settings, shared_port: bool = False) -> AsyncIterato
 
     repository = Repository(settings.model, settings.models, told)
     catalog = repository.scan()
-    tokens = None if settings.token_file is None else Tokens(settings.token_file)
+    tokens = tokens_of(settings)
     limits = ClientLimits(settings.max_streams_per_client, settings.max_connections_per_client)
     traces = tracing(settings)
     gate = Gate(limits, tokens, traces)
@@ -156,10 +156,10 @@ def tracing(settings: Settings) -> Traces | None:
 def listen(server: grpc.aio.Server, settings: Settings) -> int:
     """Open the port, with TLS if there is a certificate; ``UsageError`` if it cannot be had."""
     address = f"{settings.host}:{settings.port}"
+    certificates = certificates_of(settings)
     try:
-        if settings.tls_cert is None or settings.tls_key is None:
+        if certificates is None:
             return server.add_insecure_port(address)
-        certificates = Certificates(settings.tls_cert, settings.tls_key, settings.client_ca)
         return server.add_secure_port(address, certificates.credentials())
     except RuntimeError:
         raise UsageError(f"--host/--port: cannot listen on {address}") from None

@@ -22,6 +22,7 @@ import structlog
 
 from cloud.exposition import exposed
 from cloud.metrics import Snapshot, merge, without_gauges
+from cloud.security import certificates_of, tokens_of
 from cloud.settings import Settings
 from shared.errors import UsageError
 
@@ -153,6 +154,8 @@ class Supervisor:
 
 async def supervise(settings: Settings) -> None:
     """Serve with several processes until SIGINT or SIGTERM."""
+    tokens_of(settings)  # a file that is no good is said once, not by every worker
+    certificates_of(settings)
     with reserved(settings.host, settings.port) as port:
         supervisor = Supervisor(settings, port)
         loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ import sys
 import uvloop
 from rich.console import Console
 
+import shared.quiet_grpc  # noqa: F401  # isort: split
 from cloud import logs
 from cloud.serving import Running, serving
 from cloud.settings import Settings

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+import shared.quiet_grpc  # noqa: F401  # isort: split
 from device.agent import Agent, Identity
 from device.channel import Security
 from device.energy import EnergyModel

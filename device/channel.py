@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 
+from shared.certificates import check_authorities, check_pair, read_pem
 from shared.errors import LinkError, UsageError
 from shared.protocol import DEFAULT_MAX_MESSAGE_BYTES
 
@@ -82,8 +83,13 @@ def open_channel(address: str, security: Security) -> grpc.aio.Channel:
     """A channel that is not connected yet; ``UsageError`` for a certificate that cannot be read."""
     if not security.tls:
         return grpc.aio.insecure_channel(address, options=OPTIONS)
+    ca = _pem(security.ca, "--ca")
+    if ca is not None:
+        check_authorities(ca, "--ca")
+    if security.certificate is not None and security.key is not None:
+        check_pair(("--cert", security.certificate), ("--key", security.key))
     credentials = grpc.ssl_channel_credentials(
-        _pem(security.ca, "--ca"), _pem(security.key, "--key"), _pem(security.certificate, "--cert")
+        ca, _pem(security.key, "--key"), _pem(security.certificate, "--cert")
     )
     return grpc.aio.secure_channel(address, credentials, options=OPTIONS)
 
@@ -106,12 +112,4 @@ async def connect(channel: grpc.aio.Channel, address: str, limit_s: float) -> No
 
 
 def _pem(path: Path | None, flag: str) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{flag}: {path} cannot be read ({error.strerror})") from None
-    if b"-----BEGIN" not in data:
-        raise UsageError(f"{flag}: {path} is no PEM file")
-    return data
+    return None if path is None else read_pem(path, flag)

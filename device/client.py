@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import shared.quiet_grpc  # noqa: F401  # isort: split
 from device.batch import Run, classify_all
 from device.flags import Options, parse
 from device.policy import Decision

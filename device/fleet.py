@@ -24,6 +24,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+import shared.quiet_grpc  # noqa: F401  # isort: split
 from device.agent import Agent, Identity
 from device.agent_command import checked, read_pictures, until_signal
 from device.channel import Security

@@ -1,0 +1,56 @@
+"""Certificates and keys as PEM: whether TLS can use them, said before a connection fails."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from shared.errors import UsageError
+
+
+def check_authorities(data: bytes, flag: str) -> None:
+    """Pass if ``data`` is one or more certificates in PEM; else ``UsageError`` names ``flag``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(cadata=data.decode("ascii"))
+    except (ssl.SSLError, ValueError):
+        raise UsageError(f"{flag}: is no certificate in PEM") from None
+
+
+def check_pair(certificate: tuple[str, Path], key: tuple[str, Path]) -> None:
+    """Pass if the files are a certificate and its key in PEM, without a password.
+
+    Each comes with its flag, which the ``UsageError`` names.
+    """
+    (certificate_flag, certificate_path), (key_flag, key_path) = certificate, key
+    check_authorities(read_pem(certificate_path, certificate_flag), certificate_flag)
+    asked = []
+
+    def password() -> str:  # without it the library would ask on the terminal
+        asked.append(True)
+        return ""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate_path, key_path, password)
+    except ssl.SSLError as error:
+        if asked:
+            reason = "has a password; give a key without one"
+        elif error.reason == "KEY_VALUES_MISMATCH":
+            reason = f"is not the key of {certificate_flag}"
+        else:
+            reason = "is no key in PEM"
+        raise UsageError(f"{key_flag}: {key_path} {reason}") from None
+    except OSError as error:
+        raise UsageError(f"{key_flag}: {key_path} cannot be read ({error.strerror})") from None
+
+
+def read_pem(path: Path, flag: str) -> bytes:
+    """The bytes of a file that looks like PEM; ``UsageError`` names ``flag``."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{flag}: {path} cannot be read ({error.strerror})") from None
+    if b"-----BEGIN" not in data:
+        raise UsageError(f"{flag}: {path} is no PEM file")
+    return data
