@@ -1,6 +1,7 @@
 # Every target does its own set-up and is safe to repeat.
 PYTHON ?= python3
 VENV := .venv
+RAY_VENV ?= .venv-ray
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -8,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint sanitize fuzz fuzz-frames chaos chaos-20 aarch64 bench train reproduce screenshots protos clean
+.PHONY: help demo test lint sanitize fuzz fuzz-frames chaos chaos-20 ray aarch64 bench train reproduce screenshots protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +61,11 @@ chaos: $(VENV)/.dev ## kill programs and break networks for SECONDS (120), then 
 chaos-20: $(VENV)/.dev ## 20 short runs of chaos with different seeds
 	scripts/system-deps broker
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),12) --runs 20 --seed $(or $(SEED),1)
+
+ray: $(VENV)/.dev ## replicas on Ray Serve: one is killed, one is added; RAY_VENV names an environment
+	test -x $(RAY_VENV)/bin/python || $(PYTHON) -m venv $(RAY_VENV)
+	$(RAY_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[ray]'
+	TAPER_RAY=$(abspath $(RAY_VENV)) $(BIN)/python -m pytest tests/e2e/test_ray.py
 
 aarch64: ## cross-compile the kernels for Arm, run their self-test in an emulator
 	scripts/test-aarch64

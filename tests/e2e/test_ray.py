@@ -1,0 +1,57 @@
+"""Replicas on Ray Serve under load by the real device library. ``make ray`` runs these.
+
+They need an environment with ray in it, since ray is not among what every developer installs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.clouds import until
+from tests.devices import load, progress
+from tests.ray_cluster import VARIABLE, ray_environment, ray_serve
+
+ENVIRONMENT = ray_environment()
+pytestmark = [
+    pytest.mark.skipif(ENVIRONMENT is None, reason=f"{VARIABLE} names no environment: make ray"),
+    pytest.mark.timeout(300),
+]
+
+
+async def test_a_replica_that_is_killed_costs_no_sample(tmp_path: Path) -> None:
+    assert ENVIRONMENT is not None
+    cluster = ray_serve(tmp_path, ENVIRONMENT, least=2, most=2, streams_a_replica=4)
+    running = await asyncio.to_thread(cluster.__enter__)
+    try:
+        async with load(running.address, devices=6) as tally:
+            await progress(tally, 300)
+            victim, other = running.replicas()
+            victim.kill()
+            await until(lambda: victim not in running.replicas(), 60)
+            await progress(tally, 300)
+            await until(lambda: len(running.replicas()) == 2, 120)  # Ray has started another
+            assert other in running.replicas()
+            await progress(tally, 300)
+        assert tally.right, (tally.failures, tally.wrong)
+    finally:
+        await asyncio.to_thread(cluster.__exit__, None, None, None)
+
+
+async def test_replicas_are_added_under_load(tmp_path: Path) -> None:
+    assert ENVIRONMENT is not None
+    cluster = ray_serve(tmp_path, ENVIRONMENT, least=1, most=2, streams_a_replica=3)
+    running = await asyncio.to_thread(cluster.__enter__)
+    try:
+        async with load(running.address, devices=2) as few:
+            await progress(few, 100)
+            assert len(running.replicas()) == 1
+            async with load(running.address, devices=6) as many:
+                await until(lambda: len(running.replicas()) == 2, 120)
+                await progress(many, 300)
+        assert few.right, few.failures
+        assert many.right, many.failures
+    finally:
+        await asyncio.to_thread(cluster.__exit__, None, None, None)
