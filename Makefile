@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint sanitize fuzz fuzz-frames chaos chaos-20 ray aarch64 bench train reproduce screenshots protos clean
+.PHONY: help demo test lint sanitize fuzz fuzz-frames chaos chaos-20 ray aarch64 bench train reproduce screenshots lock audit licences protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -95,6 +95,19 @@ reproduce: $(VENV)/.dev ## run the paper's experiments again (many hours; resuma
 
 screenshots: $(VENV)/.dev ## take the pictures of the dashboard again
 	$(BIN)/python -m tests.screenshots
+
+$(VENV)/.release: $(VENV)/.dev
+	$(PIP) --editable '.[dev,release]'
+	touch $@
+
+lock: $(VENV)/.release ## write the hashes of what each role installs
+	PYTHON=$(BIN)/python scripts/lock-requirements
+
+audit: $(VENV)/.release ## known vulnerabilities of what is installed; needs a vulnerability service
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r deploy/requirements/cloud.txt
+
+licences: $(VENV)/.release ## write docs/licences.md
+	PYTHON=$(BIN)/python scripts/list-licences
 
 protos: $(VENV)/.dev ## generate code from the .proto files
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/generate-protos
