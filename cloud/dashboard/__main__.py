@@ -51,7 +51,7 @@ def serve(
     if store is not None:
         parse_store(store)
     cloud = None if metrics is None else CloudPage(metrics)
-    live = LiveFleet(where(broker, user, "operator", password, ca), named(fleet), store, cloud)
+    live = LiveFleet(where(broker, user, "dashboard", password, ca), named(fleet), store, cloud)
     run(live, host, port)
 
 
