@@ -22,11 +22,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from shared.errors import BrokerError, UsageError
+from shared.errors import BrokerError, TakenOverError, UsageError
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 IN_FLIGHT = 1000  # unacknowledged messages in either direction; deploy/mosquitto allows as many
 KEEPALIVE_S = 60
+SESSION_TAKEN_OVER = 142  # reason code of a DISCONNECT
 DAY_S = 86_400
 OnMessage = Callable[[str, bytes, int], None]  # topic, payload, number to acknowledge
 _log = logging.getLogger(__name__)
@@ -185,10 +186,15 @@ class BrokerClient(aiomqtt.Client):
         self._client.ack(number, 1)
 
     async def lost(self) -> None:
-        """Wait until the connection ends, and raise ``BrokerError``."""
+        """Wait until the connection ends, and raise ``BrokerError`` (or ``TakenOverError``)."""
         try:
             await asyncio.shield(self._disconnected)
         except aiomqtt.MqttError as error:
+            if _code(error) == SESSION_TAKEN_OVER:
+                who = self._broker.username or "this client id"
+                raise TakenOverError(
+                    f"--broker: {self._broker}: another client has connected as {who}"
+                ) from None
             raise BrokerError(f"--broker: {self._broker}: {_reason(error)}") from None
         except OSError as error:
             raise BrokerError(f"--broker: {self._broker}: {error}") from None
@@ -236,6 +242,13 @@ def _seen(future: asyncio.Future[None]) -> None:
     """Nobody need wait for a publish; what was not confirmed is sent again by its owner."""
     if not future.cancelled():
         future.exception()
+
+
+def _code(error: aiomqtt.MqttError) -> int | None:
+    """The reason code of MQTT 5, if the broker gave one."""
+    code = getattr(error, "rc", None)
+    value: int | None = getattr(code, "value", code)
+    return value
 
 
 def _reason(error: aiomqtt.MqttError) -> str:

@@ -19,6 +19,7 @@
     |-- LinkError                   exit 3   the server cannot be reached or went away
     |   |-- SpooledError                     ... and the sample waits in the spool for its return
     |   |-- BrokerError                      the MQTT broker cannot be reached, or refuses
+    |   |   `-- TakenOverError               ... since another client came with the same name
     |   `-- StoreError                       the telemetry store cannot be reached, or fails
     `-- DatasetError                exit 4   a data set cannot be had from any source
 
@@ -143,6 +144,10 @@ class SpooledError(LinkError):
 
 class BrokerError(LinkError):
     """The MQTT broker cannot be reached, or refuses the credentials."""
+
+
+class TakenOverError(BrokerError):
+    """Another client has connected with this one's name: one broker session has one client."""
 
 
 class StoreError(LinkError):

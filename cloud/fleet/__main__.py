@@ -27,6 +27,7 @@ from cloud.fleet.options import (
     Password,
     StoreUrl,
     Url,
+    User,
     fleet_extra,
     named,
     where,
@@ -41,6 +42,7 @@ from shared.fleet_json import check_setting
 from shared.scenario import read_scenario
 
 DAY_S = 86_400.0
+LOOK_EVERY_S = 0.5
 SETTLE_S = 0.5  # retained states come at once; when none has for so long, all are there
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 stderr = Console(stderr=True)
@@ -50,6 +52,13 @@ stdout = Console()
 @asynccontextmanager
 async def controlling(controller: Controller) -> AsyncIterator[Controller]:
     """A controller that runs, with the devices that the broker knows of."""
+    body = asyncio.current_task()
+
+    def interrupt(ended: asyncio.Task[None]) -> None:
+        # Without the controller nothing that the block waits for would come.
+        if not ended.cancelled() and body is not None:
+            body.cancel()
+
     task = asyncio.create_task(controller.run(), name="controller")
     connected = asyncio.create_task(controller.connected.wait())
     try:
@@ -60,8 +69,15 @@ async def controlling(controller: Controller) -> AsyncIterator[Controller]:
         while known != len(controller.state.devices):
             known = len(controller.state.devices)
             await asyncio.sleep(SETTLE_S)
+        task.add_done_callback(interrupt)
         yield controller
+    except asyncio.CancelledError:
+        if body is not None and task.done() and not task.cancelled():
+            body.uncancel()
+            task.result()
+        raise
     finally:
+        task.remove_done_callback(interrupt)
         for one in (task, connected):
             one.cancel()
         await asyncio.gather(task, connected, return_exceptions=True)
@@ -100,6 +116,7 @@ def set_(
     broker: Url = LOCAL,
     fleet: Fleet = "default",
     wait: Annotated[float, typer.Option(min=0, help="Seconds for the devices to report.")] = 30.0,
+    user: User = None,
     password: Password = None,
     ca: Authority = None,
 ) -> None:
@@ -130,7 +147,7 @@ def set_(
         if silent or refused:
             raise typer.Exit(1)
 
-    _steer(where(broker, "operator", password, ca), named(fleet), work)
+    _steer(where(broker, user, "operator", password, ca), named(fleet), work)
 
 
 @app.command()
@@ -139,6 +156,7 @@ def watch(
     fleet: Fleet = "default",
     rows: Annotated[int, typer.Option(min=1, help="Devices to show.")] = 20,
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after this time.")] = None,
+    user: User = None,
     password: Password = None,
     ca: Authority = None,
 ) -> None:
@@ -146,24 +164,43 @@ def watch(
 
     async def work(controller: Controller) -> None:
         end_s = float("inf") if seconds is None else time.monotonic() + seconds
+        if not stdout.is_terminal:
+            await _log_changes(controller.state, end_s)
+            stdout.print(overview(controller.state, rows))
+            return
         with Live(console=stdout, auto_refresh=False) as live:
             while True:
                 live.update(overview(controller.state, rows), refresh=True)
                 if time.monotonic() >= end_s:
                     return
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(LOOK_EVERY_S)
 
-    _steer(where(broker, "operator", password, ca), named(fleet), work)
+    _steer(where(broker, user, "watcher", password, ca), named(fleet), work)
+
+
+async def _log_changes(state: FleetState, end_s: float) -> None:
+    """A line whenever the fleet's headline changes: for a file or a pipe."""
+    shown = ""
+    while time.monotonic() < end_s:
+        if (line := headline(state)) != shown:
+            say(line)
+            shown = line
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def headline(state: FleetState) -> str:
+    """How many devices are online, and how often they are right."""
+    devices = state.devices.values()
+    here = sum(device.online for device in devices)
+    right, labelled = accuracy(latest(devices))
+    share = f", {right / labelled:.1%} right" if labelled else ""
+    return f"fleet {state.fleet}: {here} of {len(devices)} online{share}"
 
 
 def overview(state: FleetState, rows: int) -> Table:
     """The fleet as a table; the devices with the emptiest batteries first."""
     devices = list(state.devices.values())
-    here = sum(device.online for device in devices)
-    right, labelled = accuracy(latest(devices))
-    share = f", {right / labelled:.1%} right" if labelled else ""
-    title = f"fleet {state.fleet}: {here} of {len(devices)} online{share}"
-    table = Table(title=title, box=box.SIMPLE_HEAVY, title_justify="left")
+    table = Table(title=headline(state), box=box.SIMPLE_HEAVY, title_justify="left")
     headings = ("device", "group", "online", "battery", "fraction", "model", "cloud", "own", "ms")
     for heading in (*headings, "error"):
         table.add_column(heading, no_wrap=True)
@@ -193,6 +230,7 @@ def run(
     serve: Annotated[
         str | None, typer.Option(help="Run the cloud server at HOST:PORT as a child.")
     ] = None,
+    user: User = None,
     password: Password = None,
     ca: Authority = None,
 ) -> None:
@@ -210,7 +248,7 @@ def run(
             if serve is not None:
                 server = await stack.enter_async_context(ServerProcess(serve))
             kept = await stack.enter_async_context(Store(store, keep * DAY_S))
-            controller = Controller(where(broker, "controller", password, ca), name, kept)
+            controller = Controller(where(broker, user, "controller", password, ca), name, kept)
             player = Player(controller, played, speed, server, say)
             controller.on_message = player.see
             await stack.enter_async_context(controlling(controller))

@@ -21,7 +21,7 @@ from cloud.fleet.sequences import Sequences
 from cloud.fleet.state import DeviceState, FleetState, RefusedError
 from cloud.fleet.store import Appended, Received, TelemetryStore
 from shared.broker import Broker, BrokerClient
-from shared.errors import BrokerError, MessageError, StoreError
+from shared.errors import BrokerError, MessageError, StoreError, TakenOverError
 from shared.fleet import (
     ROOT,
     Command,
@@ -43,6 +43,7 @@ MEND_EVERY_S = 1.0
 RESENDS_AT_ONCE = 200
 RECONNECT_S = 0.5
 RETRY_STORE_S = 1.0
+THROWN_OUT_TIMES, THROWN_OUT_S = 3, 15.0
 _log = logging.getLogger(__name__)
 
 
@@ -60,7 +61,8 @@ class Counts:
 class Controller:
     """Talks to one fleet. ``run`` never returns; everything else may be called beside it.
 
-    ``identifier`` names the broker's session; two controllers must not share one. ``store`` None
+    ``identifier`` names the broker's session, by default after the fleet; of two controllers that
+    share one, the earlier ends with ``TakenOverError``. ``store`` None
     keeps nothing: for looking and setting only. ``on_message`` sees what was kept.
     """
 
@@ -69,16 +71,17 @@ class Controller:
         broker: Broker,
         fleet: str,
         store: TelemetryStore | None = None,
-        identifier: str = "controller",
+        identifier: str | None = None,
     ) -> None:
         self.state = FleetState(fleet)
         self.counts = Counts()
         self.connected = asyncio.Event()
         self._broker = broker
         self._store = store
-        self._identifier = identifier
+        self._identifier = identifier or f"controller-{fleet}"
         self.on_message: Callable[[Topic, Message], None] | None = None
         self._client: BrokerClient | None = None
+        self._losses: list[float] = []  # when connections ended, lately
         self._arrived: asyncio.Queue[tuple[str, bytes, int]] = asyncio.Queue()
         self._waiting: dict[str, tuple[int, asyncio.Future[Reported]]] = {}
         self._results: dict[str, asyncio.Future[Result]] = {}
@@ -114,13 +117,30 @@ class Controller:
                     await client.lost()
             except* BrokerError as errors:
                 failure = errors.exceptions[0]
-                _log.warning("%s; connecting again", failure)
             finally:
                 self._client = None
                 self.connected.clear()
-            if failure is not None and not self.counts.connections:
-                raise failure
+            if failure is not None:
+                # To come back after another client has taken over would only throw that one out.
+                if isinstance(failure, TakenOverError) or not self.counts.connections:
+                    raise failure
+                self._count_loss(failure)
+                _log.warning("%s; connecting again", failure)
             await asyncio.sleep(RECONNECT_S)
+
+    def _count_loss(self, failure: BaseException) -> None:
+        """``TakenOverError`` if a controller that may be spared is thrown out again and again.
+
+        Not every broker says that another client has come with the same name.
+        """
+        now_s = time.monotonic()
+        self._losses = [at_s for at_s in self._losses if at_s > now_s - THROWN_OUT_S]
+        self._losses.append(now_s)
+        if self._store is None and len(self._losses) >= THROWN_OUT_TIMES:
+            raise TakenOverError(
+                f"{failure}, {THROWN_OUT_TIMES} times in {THROWN_OUT_S:g} s; "
+                "is there another client with this user or client id?"
+            ) from None
 
     async def _keep(self, client: BrokerClient) -> None:
         """Take in what arrives, a batch at a time: check, commit, acknowledge."""

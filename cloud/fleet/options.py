@@ -26,6 +26,10 @@ Fleet = Annotated[str, typer.Option("--fleet", help="Name of the fleet.")]
 Password = Annotated[
     str | None, typer.Option(envvar="TAPER_BROKER_PASSWORD", help="For the broker.")
 ]
+User = Annotated[
+    str | None,
+    typer.Option(help="For the broker; **controller**, **operator**, **watcher** by command."),
+]
 Authority = Annotated[Path | None, typer.Option("--ca", help="Certificates to trust (PEM).")]
 StoreUrl = Annotated[
     str,
@@ -38,9 +42,9 @@ Since = Annotated[
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write; it is replaced.")]
 
 
-def where(url: str, user: str, password: str | None, ca: Path | None) -> Broker:
-    """The broker, as ``user`` where there is a password."""
-    return parse_broker(url, None if password is None else user, password, ca)
+def where(url: str, user: str | None, role: str, password: str | None, ca: Path | None) -> Broker:
+    """The broker, as ``user``; without one, as ``role`` if there is a password."""
+    return parse_broker(url, user or (None if password is None else role), password, ca)
 
 
 def named(fleet: str) -> str:

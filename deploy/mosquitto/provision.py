@@ -14,6 +14,7 @@ import argparse
 import csv
 import ipaddress
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -21,8 +22,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ROLES = ("controller", "operator", "dashboard")
+ROLES = ("controller", "operator", "watcher", "dashboard")
 DAYS = "3650"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # as in shared/fleet.py
 
 
 def main() -> None:
@@ -34,6 +36,9 @@ def main() -> None:
         "--devices", type=int, default=0, metavar="N", help="named device-00001 ..."
     )
     parser.add_argument("--device", action="append", default=[], metavar="NAME", help="or by name")
+    parser.add_argument(
+        "--operator", action="append", default=[], metavar="NAME", help="a person who sets things"
+    )
     parser.add_argument("--host", default="localhost", help="name or address in the certificate")
     parser.add_argument("--port", type=int, default=8883)
     given = parser.parse_args()
@@ -43,10 +48,13 @@ def main() -> None:
     names = [*given.device, *(f"device-{number:05d}" for number in range(1, given.devices + 1))]
     folder = given.folder.resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made = credentials(folder, [*ROLES, *(f"{given.fleet}/{name}" for name in names)])
+    for name in (given.fleet, *names, *given.operator):
+        if not NAME.fullmatch(name):
+            sys.exit(f"error: {name!r} is no name; give 1 to 64 letters, digits, - and _")
+    users = [*ROLES, *given.operator, *(f"{given.fleet}/{name}" for name in names)]
+    made, known = credentials(folder, users)
     certificates(folder, given.host)
-    shutil.copy(HERE / "acl", folder / "acl")
-    (folder / "acl").chmod(0o600)
+    _write(folder / "acl", access([name for name in known if "/" not in name]))
     settings = "mosquitto.conf"
     (folder / settings).write_text(configuration("mosquitto.conf.in", folder, given.port))
     sys.stdout.write(f"{folder}: {made} new users; start: mosquitto -c {folder / settings}\n")
@@ -58,8 +66,17 @@ def configuration(name: str, folder: Path, port: int) -> str:
     return text.replace("@FOLDER@", str(folder)).replace("@PORT@", str(port))
 
 
-def credentials(folder: Path, names: list[str]) -> int:
-    """Give every name that has none a password; how many there were."""
+def access(people: list[str]) -> str:
+    """The rules in ``acl``, with those of ``operator`` for everybody who has no other role."""
+    text = (HERE / "acl").read_text()
+    _, _, rules = text.partition("user operator\n")
+    rules = rules.partition("\n\n")[0]
+    others = [name for name in people if name not in ROLES]
+    return text + "".join(f"\nuser {name}\n{rules}\n" for name in others)
+
+
+def credentials(folder: Path, names: list[str]) -> tuple[int, list[str]]:
+    """Give every name that has none a password; how many there were, and who has one now."""
     path = folder / "credentials.csv"
     known: dict[str, str] = {}
     if path.exists():
@@ -75,7 +92,7 @@ def credentials(folder: Path, names: list[str]) -> int:
         before = folder / "passwords"
         _write(before, (before.read_text() if before.exists() else "") + added.read_text())
         added.unlink()
-    return len(fresh)
+    return len(fresh), [*known, *fresh]
 
 
 def certificates(folder: Path, host: str) -> None:

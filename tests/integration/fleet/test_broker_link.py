@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiomqtt import MqttCodeError
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 
 from shared.broker import BrokerClient, parse_broker
-from shared.errors import BrokerError
+from shared.errors import BrokerError, TakenOverError
 
 
 async def test_a_connection_that_is_closed_before_the_welcome_fails_at_once() -> None:
@@ -25,3 +28,11 @@ async def test_a_connection_that_is_closed_before_the_welcome_fails_at_once() ->
             with pytest.raises(BrokerError, match="closed the connection"):
                 async with BrokerClient(broker, "x", lambda *_: None, session_s=0):
                     pass
+
+
+async def test_a_broker_that_says_so_names_the_one_who_took_over() -> None:
+    client = BrokerClient(parse_broker("mqtt://me:word@localhost"), "x", lambda *_: None)
+    code = ReasonCode(PacketTypes.DISCONNECT, "Session taken over")
+    client._disconnected.set_exception(MqttCodeError(code))
+    with pytest.raises(TakenOverError, match="another client has connected as me"):
+        await client.lost()
