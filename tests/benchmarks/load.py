@@ -27,9 +27,15 @@ class Load:
 class Caller:
     """Sends ``bodies`` over and over to ``path`` at ``address``."""
 
-    def __init__(self, address: str, path: str, bodies: Sequence[bytes]) -> None:
+    def __init__(
+        self,
+        address: str,
+        path: str,
+        bodies: Sequence[bytes],
+        metadata: dict[str, str] | None = None,
+    ) -> None:
         self._bodies = bodies
-        self._connection = Http2(address, path, {"user-agent": "taper-load"})
+        self._connection = Http2(address, path, {"user-agent": "taper-load", **(metadata or {})})
         self._stream = 0
         self._next = 0
         self._partial = b""

@@ -84,6 +84,13 @@ def started(cpu: int | None, *words: str) -> Iterator[tuple[psutil.Process, str]
             process.stdout.close()
 
 
+def cpus() -> tuple[int | None, int]:
+    """A CPU for the server, if there are two, and that of the load."""
+    own = max(os.sched_getaffinity(0))
+    every = sorted(os.sched_getaffinity(0) | set(range(os.cpu_count() or 1)))
+    return next((other for other in every if other != own), None), own
+
+
 def bodies(bundle: Bundle, samples: int, encoding: Encoding) -> list[bytes]:
     """Requests of ``samples`` real digits each."""
     level = level_for(FRACTION, bundle.architecture.device_levels)
@@ -128,9 +135,7 @@ def run(full: bool) -> Report:
     one = bodies(bundle, 1, Encoding.CONTEXT)
     sixteen = bodies(bundle, BATCH, Encoding.CONTEXT)
     raw = bodies(bundle, BATCH, Encoding.RAW)
-    cpus = sorted(os.sched_getaffinity(0) | set(range(os.cpu_count() or 1)))
-    own = max(os.sched_getaffinity(0))
-    cpu = next((other for other in cpus if other != own), None)
+    cpu, _ = cpus()
     narrow = ("cloud.server", "--host", "127.0.0.1", "--port", "0", "--cloud-fraction")
     with (
         started(cpu, "tests.benchmarks.echo") as echo,
