@@ -57,10 +57,21 @@ class Http2:
     """A connection with a blocking socket. Headers go out in full once, then by index."""
 
     def __init__(
-        self, address: str, path: str, metadata: dict[str, str] | None = None, window: int = 0
+        self,
+        address: str,
+        path: str,
+        metadata: dict[str, str] | None = None,
+        window: int = 0,
+        source: str = "",
     ) -> None:
+        """Connect, from the address ``source`` if one is given.
+
+        ``window``: bytes that the server may send on one stream; 0 means all.
+        """
         host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=30)
+        self.socket = socket.create_connection(
+            (host, int(port)), timeout=30, source_address=(source, 0) if source else None
+        )
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._headers = {
             ":method": "POST",
