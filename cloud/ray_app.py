@@ -21,9 +21,9 @@ from cloud.gate import Gate
 from cloud.metrics import Metrics
 from cloud.repository import Repository
 from cloud.scheduler import Scheduler
-from cloud.security import Tokens
+from cloud.security import tokens_of
 from cloud.servicer import SplitInferenceServicer
-from cloud.serving import policy, tick
+from cloud.serving import policy, reread, tick, tracing
 from cloud.settings import Settings, load
 from protos.split.v1 import split_pb2 as pb
 from shared.errors import UsageError
@@ -111,10 +111,12 @@ class Replica:
         scheduler = Scheduler(policy(settings), thread, metrics)
         scheduler.serve(catalog)
         limits = ClientLimits(settings.max_streams_per_client, settings.max_connections_per_client)
-        tokens = None if settings.token_file is None else Tokens(settings.token_file)
-        self._gate = Gate(limits, tokens)
-        self._servicer = SplitInferenceServicer(Answering(catalog, scheduler, metrics), self._gate)
-        self._ticking = asyncio.create_task(tick(scheduler, metrics), name="tick")
+        tokens, traces = tokens_of(settings), tracing(settings)
+        answering = Answering(catalog, scheduler, metrics, traces)
+        self._servicer = SplitInferenceServicer(answering, Gate(limits, tokens, traces))
+        self._tasks = [asyncio.create_task(tick(scheduler, metrics), name="tick")]
+        if tokens is not None:
+            self._tasks.append(asyncio.create_task(reread(tokens), name="tokens"))
 
     async def Infer(self, request: pb.InferRequest, grpc_context: Any) -> Any:  # noqa: N802
         """Answer one request."""
@@ -125,12 +127,14 @@ class Replica:
     ) -> AsyncIterator[pb.InferResponse]:
         """Answer a stream of requests, each as soon as it is ready."""
         context = RayContext(grpc_context, requests)
+        abandoned = False  # nobody takes what is written any more
 
         async def serve_stream() -> None:
             try:
                 await self._servicer.InferStream(requests, _as_grpc(context))
             finally:
-                await context.end()
+                if not abandoned:
+                    await context.end()
 
         serving = asyncio.create_task(serve_stream(), name="stream")
         try:
@@ -138,6 +142,7 @@ class Replica:
                 yield message
             await serving
         finally:
+            abandoned = True
             serving.cancel()
             with suppress(asyncio.CancelledError, EndedError):
                 await serving

@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import grpc
 import pytest
 
+from protos.split.v1 import split_pb2, split_pb2_grpc
+from shared.protocol import model_request
 from tests.clouds import until
-from tests.devices import load, progress
+from tests.devices import MODEL, load, progress
 from tests.ray_cluster import VARIABLE, ray_environment, ray_serve
 
 ENVIRONMENT = ray_environment()
@@ -19,6 +22,17 @@ pytestmark = [
     pytest.mark.skipif(ENVIRONMENT is None, reason=f"{VARIABLE} names no environment: make ray"),
     pytest.mark.timeout(300),
 ]
+
+
+def refusals_keep_their_status(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        stub = split_pb2_grpc.SplitInferenceStub(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.GetModel(model_request("nothing"))
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+        assert MODEL in refused.value.details()  # what there is instead
+        parts = list(stub.GetDevicePart(split_pb2.GetDevicePartRequest(model=MODEL)))
+        assert sum(len(part.chunk) for part in parts) == parts[0].total_bytes
 
 
 async def test_a_replica_that_is_killed_costs_no_sample(tmp_path: Path) -> None:
@@ -48,6 +62,7 @@ async def test_replicas_are_added_under_load(tmp_path: Path) -> None:
         async with load(running.address, devices=2) as few:
             await progress(few, 100)
             assert len(running.replicas()) == 1
+            await asyncio.to_thread(refusals_keep_their_status, running.address)
             async with load(running.address, devices=6) as many:
                 await until(lambda: len(running.replicas()) == 2, 120)
                 await progress(many, 300)
