@@ -259,7 +259,7 @@ class Agent:
         self._next_sequence += 1
         device = self._who.device
         telemetry = self._worker.take(device, self._session, sequence, self._version)
-        payload = dump(replace(telemetry, dropped=self._dropped))
+        payload = dump(replace(telemetry, dropped=self._dropped) if self._dropped else telemetry)
         self._dropped = await self._ledger.add(device, sequence, payload)
         if self._client is not None:
             self._post_telemetry(self._client, sequence, payload)

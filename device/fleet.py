@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 from rich.console import Console
 
 import shared.quiet_grpc  # noqa: F401  # isort: split
@@ -257,7 +258,7 @@ def run(
             passwords=None if credentials is None else read_credentials(credentials),
         )
         try:
-            asyncio.run(simulate(plan))
+            uvloop.run(simulate(plan))
         except asyncio.CancelledError:
             stderr.print("stopped", highlight=False)
 

@@ -185,7 +185,8 @@ class Worker:
             self._count(result, label)
 
     def _note(self, error: Exception) -> None:
-        self._period.error = str(error)[:500]
+        # What no telemetry may have: an error may quote anything.
+        self._period.error = str(error)[:500].encode(errors="replace").decode().replace("\0", "")
 
     def _count(self, result: SampleResult, label: int | None) -> None:
         period = self._period

@@ -94,7 +94,7 @@ def check_setting(name: str, value: Any) -> Any:
 
 def dump(message: Message | Settings) -> bytes:
     """The payload of ``message``: JSON without spaces; fields at their default are left out."""
-    return json.dumps(_plain(message), separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(_plain(message)).encode()
 
 
 def load(topic: Topic, payload: bytes) -> Message:
@@ -306,7 +306,8 @@ def _plain(value: Any) -> dict[str, Any]:
     return made
 
 
-# Made once: ``json.loads`` would make a decoder for every message.
+# Made once: ``json.dumps`` and ``json.loads`` would make one for every message.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unique)
 _SHAPES: dict[type[Any], _Shape] = {
     kind: _Shape(kind, pb.DESCRIPTOR.message_types_by_name[kind.__name__])

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated
 
 import typer
+import uvloop
 from rich import box
 from rich.console import Console
 from rich.live import Live
@@ -288,7 +289,7 @@ def _run(work: Awaitable[None]) -> None:
     async def awaited() -> None:
         await work
 
-    asyncio.run(awaited())
+    uvloop.run(awaited())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import uvloop
 
 from cloud.fleet.__main__ import controlling
 from cloud.fleet.controller import Controller
@@ -183,8 +184,8 @@ def run(count: int, full: bool) -> Report:
         streams = str(2 * count)
         server = stack.enter_context(start_server("--max-streams-per-client", streams))
         broker = stack.enter_context(mosquitto(folder / "broker"))
-        found = asyncio.run(crowd(broker, server, folder, count, full))
-        left = asyncio.run(killed(broker, server, folder))
+        found = uvloop.run(crowd(broker, server, folder, count, full))
+        left = uvloop.run(killed(broker, server, folder))
     found["audited"] = left.numbered
     whole = found if count == DEVICES else {}  # the targets are those of 5,000 devices
     checks = [

@@ -52,7 +52,7 @@ def test_what_is_written_is_read_and_is_the_json_of_the_proto(kind: Kind) -> Non
     battery=st.floats(0, 1),
     sequence=st.integers(1, 2**32 - 1),
     energy=st.floats(0, 1e9),
-    error=st.text(max_size=50),
+    error=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=50),
 )
 def test_every_telemetry_survives(battery: float, sequence: int, energy: float, error: str) -> None:
     one = Telemetry("a", 1, sequence, 0.0, battery=battery, energy_j=energy, error=error)
@@ -67,6 +67,8 @@ HOSTILE = {
     "another device": ({**GOOD, "device": "b"}, "device"),
     "unknown field": ({**GOOD, "colour": 1}, "colour"),
     "missing field": ({"device": "a", "session": 1, "unix_s": 1}, "sequence"),
+    "NUL": ({**GOOD, "error": "a\0b"}, "error"),
+    "half a surrogate pair": ({**GOOD, "error": "a\ud800b"}, "error"),
     "sequence 0": ({**GOOD, "sequence": 0}, "sequence"),
     "negative": ({**GOOD, "session": -1}, "session"),
     "too large": ({**GOOD, "sequence": 2**32}, "sequence"),
