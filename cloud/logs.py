@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 
+import grpc
 import structlog
 
 from cloud.settings import LogFormat, LogLevel
+
+GRPC_SERVER = "grpc._cython.cygrpc"  # the name that grpc.aio's server logs under
 
 
 def set_up(log_format: LogFormat, level: LogLevel) -> None:
@@ -41,3 +45,13 @@ def set_up(log_format: LogFormat, level: LogLevel) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.value.upper(), force=True)
+    logging.getLogger(GRPC_SERVER).addFilter(worth_a_line)
+
+
+def worth_a_line(record: logging.LogRecord) -> bool:
+    """Whether grpc.aio logs a fault, and not that a client went away in the middle of a call.
+
+    It writes a traceback for each of those: a stranger could fill a disk with them.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, asyncio.CancelledError | grpc.aio.InternalError)

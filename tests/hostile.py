@@ -31,7 +31,7 @@ def stop_reading(address: str, bodies: Sequence[bytes], stop: threading.Event) -
     with connected(address, INFER_STREAM) as one:
         one.socket.settimeout(FULL_S)
         stream, head = one.open()
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(OSError):
             one.send(head)
             while not stop.is_set():
                 one.send(one.message(stream, bodies[0]) * 100)
@@ -40,7 +40,7 @@ def stop_reading(address: str, bodies: Sequence[bytes], stop: threading.Event) -
 
 def take_no_answer(address: str, bodies: Sequence[bytes], stop: threading.Event) -> None:
     """Read, but let the server send no more than a byte on each of 100 streams."""
-    with connected(address, INFER_STREAM, window=1) as one:
+    with contextlib.suppress(OSError), connected(address, INFER_STREAM, window=1) as one:
         for _ in range(100):
             stream, head = one.open()
             one.send(head + one.message(stream, bodies[0]))
@@ -49,7 +49,7 @@ def take_no_answer(address: str, bodies: Sequence[bytes], stop: threading.Event)
 
 def drip(address: str, bodies: Sequence[bytes], stop: threading.Event) -> None:
     """A request over each of many connections, a byte a second."""
-    with contextlib.ExitStack() as stack:
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
         ones = [stack.enter_context(connected(address, INFER)) for _ in range(DRIPPING)]
         opened = [one.open() for one in ones]
         slow = [
@@ -66,10 +66,9 @@ def drip(address: str, bodies: Sequence[bytes], stop: threading.Event) -> None:
 def open_streams(address: str, bodies: Sequence[bytes], stop: threading.Event) -> None:
     """Ten thousand streams without an end, whatever the server said about its limit."""
     with connected(address, INFER_STREAM) as one:
-        while not stop.is_set():
-            with contextlib.suppress(OSError):  # the server may well hang up
-                one.send(b"".join(one.open()[1] for _ in range(STREAMS)))
-            stop.wait()
+        with contextlib.suppress(OSError):  # the server may well hang up
+            one.send(b"".join(one.open()[1] for _ in range(STREAMS)))
+        stop.wait()
 
 
 def reset_streams(address: str, bodies: Sequence[bytes], stop: threading.Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import grpc
 import psutil
@@ -62,8 +63,9 @@ def attack(served: Served, requests: Sequence[bytes]) -> contextlib.ExitStack:
     raise AssertionError("an exit stack swallows nothing")
 
 
-def test_others_are_answered_and_nothing_is_left(requests: Sequence[bytes]) -> None:
-    with serve("--max-streams-per-client", str(LIMIT)) as served:
+def test_others_are_answered_and_nothing_is_left(requests: Sequence[bytes], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with serve("--max-streams-per-client", str(LIMIT), log=log) as served:
         process = psutil.Process(served.process.pid)
         expected = answers(served, requests)
         files = process.num_fds()
@@ -77,11 +79,11 @@ def test_others_are_answered_and_nothing_is_left(requests: Sequence[bytes]) -> N
             eventually(lambda: process.num_fds() <= files)
             sizes.append(process.memory_info().rss)
         assert sizes[-1] - sizes[1] < GROWTH_BYTES, sizes
+    assert "Traceback" not in log.read_text()
 
 
-def test_the_server_ends_in_the_middle_of_it(requests: Sequence[bytes]) -> None:
-    with (
-        contextlib.ExitStack() as attacks,
-        serve("--drain-seconds", "1") as served,
-    ):
+def test_the_server_ends_in_the_middle_of_it(requests: Sequence[bytes], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with contextlib.ExitStack() as attacks, serve("--drain-seconds", "1", log=log) as served:
         attacks.enter_context(attack(served, requests))
+    assert "Traceback" not in log.read_text()
