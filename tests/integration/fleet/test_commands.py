@@ -8,8 +8,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,21 @@ async def program(given: Mapping[str, str], *words: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(running.communicate(), 60)
+    async with ended(running):
+        output, _ = await asyncio.wait_for(running.communicate(), 60)
     assert running.returncode is not None
     return running.returncode, output.decode()
+
+
+@asynccontextmanager
+async def ended(running: asyncio.subprocess.Process) -> AsyncIterator[None]:
+    """Whatever happens in the block, the program does not outlive it."""
+    try:
+        yield
+    finally:
+        if running.returncode is None:
+            running.kill()
+            await running.wait()
 
 
 async def test_a_secured_fleet_is_watched_and_set_at_the_same_time(
@@ -120,10 +132,11 @@ async def test_of_two_with_one_name_the_earlier_says_so_and_ends(
         *words, cwd=ROOT, env=given,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    assert first.stdout is not None
-    await asyncio.wait_for(first.stdout.readuntil(b"fleet city"), 60)
-    second = asyncio.create_task(program(given, *words, "--seconds", "8"))
-    _, complaint = await asyncio.wait_for(first.communicate(), 30)
+    async with ended(first):
+        assert first.stdout is not None
+        await asyncio.wait_for(first.stdout.readuntil(b"fleet city"), 60)
+        second = asyncio.create_task(program(given, *words, "--seconds", "8"))
+        _, complaint = await asyncio.wait_for(first.communicate(), 30)
     assert first.returncode == 3
     # Newer brokers say it, older ones only hang up.
     said = r"error: .*(another client has connected as watcher|is there another client with this)"
