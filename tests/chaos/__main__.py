@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -62,6 +63,8 @@ def main() -> int:
         outcome = asyncio.run(run(seed, options.seconds, folder, say))
         outcomes.append(outcome)
         say(f"seed {seed}: {'green' if outcome.green else f'NOT green, see {folder}'}")
+        if outcome.green:
+            shutil.rmtree(folder)
         for failure in outcome.samples.failures[:5]:
             say(failure)
     green = sum(one.green for one in outcomes)
