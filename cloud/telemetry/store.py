@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy.sql.elements import ColumnElement
 
 from cloud.fleet.store import Appended, Ranges, Received
 from cloud.telemetry import tables
@@ -33,9 +34,9 @@ _log = logging.getLogger(__name__)
 class Store:
     """A ``TelemetryStore`` in the database ``url``. Use as ``async with``.
 
-    Telemetry and events that came more than ``keep_s`` ago are dropped, once a minute; the last
-    state of a device stays. Every method raises ``StoreError`` if the database fails; nothing of
-    the batch is stored then.
+    What came more than ``keep_s`` ago of the fleets that it writes is dropped, once a minute; the
+    last state of a device stays. Every method raises ``StoreError`` if the database fails; nothing
+    of the batch is stored then.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Store:
         self._keep_s = keep_s
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="telemetry store")
         self._expiring: asyncio.Task[None] | None = None
+        self._fleets: set[str] = set()  # of which this is the writer
         self._known: set[tuple[str, str]] = set()  # devices with a row
         self._expired: dict[tuple[str, str], Ranges] = {}
 
@@ -73,6 +75,7 @@ class Store:
             with self._engine.connect() as connection:
                 return stored_sequences(connection, fleet)
 
+        self._fleets.add(fleet)
         return await self._run(read)
 
     async def expire(self) -> int:
@@ -140,50 +143,52 @@ class Store:
             _insert(connection, into.event, events)
             _insert(connection, into.state, states)
         self._known |= devices
+        self._fleets.update(one.topic.fleet for one in batch)
         return Appended(stored, sent - stored)
 
     def _expire(self, keep_s: float) -> int:
         connection, before_s = self._connection, self._clock() - keep_s
+        dropped = 0
         with connection.begin():
-            dropped = self._expire_telemetry(connection, before_s)
-            old = tables.event.c.received_s < before_s
-            dropped += connection.execute(delete(tables.event).where(old)).rowcount
+            for fleet in sorted(self._fleets):
+                dropped += self._expire_telemetry(connection, fleet, before_s)
+                columns = tables.event.c
+                old = (columns.fleet == fleet) & (columns.received_s < before_s)
+                dropped += connection.execute(delete(tables.event).where(old)).rowcount
         if dropped:
             with connection.begin():
                 self._remember_expired()
         return dropped
 
-    def _expire_telemetry(self, connection: Connection, before_s: float) -> int:
+    def _expire_telemetry(self, connection: Connection, fleet: str, before_s: float) -> int:
         """Drop telemetry of before ``before_s``, the oldest first, and note its numbers."""
         columns = tables.telemetry.c
-        times = select(columns.received_s).order_by(columns.received_s)
+        of_fleet = columns.fleet == fleet
+        times = select(columns.received_s).where(of_fleet).order_by(columns.received_s)
         last_s = connection.execute(times.offset(ROWS_A_TRANSACTION).limit(1)).scalar()
-        old = columns.received_s < before_s
+        old = of_fleet & (columns.received_s < before_s)
         if last_s is not None:
             old &= columns.received_s <= last_s
-        fleets = connection.execute(select(columns.fleet).where(old).distinct()).scalars().all()
-        for fleet in fleets:
-            self._note_expired(connection, fleet, old)
+        self._note_expired(connection, fleet, old)
         return int(connection.execute(delete(tables.telemetry).where(old)).rowcount)
 
-    def _note_expired(self, connection: Connection, fleet: str, old: Any) -> None:
-        columns = tables.telemetry.c
+    def _note_expired(self, connection: Connection, fleet: str, old: ColumnElement[bool]) -> None:
         gone: dict[str, list[tuple[int, int]]] = {}
-        for name, first, last in connection.execute(runs(old & (columns.fleet == fleet))):
+        for name, first, last in connection.execute(runs(old)):
             gone.setdefault(name, []).append((first, last))
-        for name, ranges in gone.items():
-            whole = joined([*self._expired.get((fleet, name), ()), *ranges])
-            noted = tables.expired.c
-            connection.execute(
-                delete(tables.expired).where(noted.fleet == fleet, noted.device == name)
-            )
-            connection.execute(
-                insert(tables.expired),
-                [
-                    {"fleet": fleet, "device": name, "first": first, "last": last}
-                    for first, last in whole
-                ],
-            )
+        if not gone:
+            return
+        noted = tables.expired.c
+        of_device = (noted.fleet == fleet) & (noted.device == bindparam("name"))
+        connection.execute(
+            delete(tables.expired).where(of_device), [{"name": name} for name in gone]
+        )
+        whole = [
+            {"fleet": fleet, "device": name, "first": first, "last": last}
+            for name, ranges in gone.items()
+            for first, last in joined([*self._expired.get((fleet, name), ()), *ranges])
+        ]
+        connection.execute(insert(tables.expired), whole)
 
     def _remember_expired(self) -> None:
         found: dict[tuple[str, str], list[tuple[int, int]]] = {}

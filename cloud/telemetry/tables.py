@@ -30,7 +30,7 @@ telemetry = Table(
     Column("received_s", Double, nullable=False),
     sqlite_with_rowid=False,  # a device's telemetry lies together, in order
 )
-Index("telemetry_received", telemetry.c.received_s)
+Index("telemetry_received", telemetry.c.fleet, telemetry.c.received_s)
 
 # The last birth, death and reported state of each device: one row a kind.
 state = Table(
@@ -57,7 +57,7 @@ event = Table(
     Column("payload", Text, nullable=False),
     sqlite_with_rowid=False,
 )
-Index("event_received", event.c.received_s)
+Index("event_received", event.c.fleet, event.c.received_s)
 
 # Every device that has sent telemetry: what a query for the last of each starts from.
 device = Table(

@@ -94,6 +94,22 @@ async def test_numbers_stay_known_when_telemetry_gets_too_old(url: str) -> None:
         assert queries.devices(connection, "city")[0].birth == birth("a")
 
 
+async def test_a_writer_drops_nothing_of_another_fleet(url: str) -> None:
+    now_s = BEGAN_S
+    async with (
+        Store(url, keep_s=60, clock=lambda: now_s) as city,
+        Store(url, keep_s=1e9, clock=lambda: now_s) as sea,
+    ):
+        await city.append(series("a", range(1, 6)))
+        await sea.append([sent("a", number, fleet="sea") for number in range(1, 6)])
+        now_s += 3600
+        assert (await city.expire(), await sea.expire()) == (5, 0)
+        assert await sea.sequences("sea") == await city.sequences("city") == {"a": ((1, 5),)}
+        assert await city.append(series("a", [3])) == Appended(0, 1)
+    with reading(url) as connection:
+        assert [queries.count_rows(connection, name) for name in ("city", "sea")] == [0, 5]
+
+
 async def test_sums_and_slices(url: str) -> None:
     async with Store(url) as store:
         await store.append([*series("a", range(1, 121)), *series("b", range(1, 61))])
