@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,14 @@ def test_a_file_stays_as_it_was_if_the_export_fails(
     status, text = run(capsys, "export", "--store", store, "--fleet", "city", "-o", str(path))
     assert (status, "cannot be written" in text) == (2, True)
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
+
+
+def test_without_the_extra_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "cloud.telemetry.export")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert run(capsys, "export", "-o", "x.csv") == (
+        2,
+        "error: pyarrow is not installed; pip install 'taper[fleet]'\n",
+    )
