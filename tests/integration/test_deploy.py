@@ -1,0 +1,166 @@
+"""The containers without a container engine: what is written is what is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from cloud.metrics import Metrics, exposition
+from tests.broker import need_mosquitto
+from tests.compose import FILE, Stage, as_root, compose, variables
+from tests.processes import ROOT, environment
+
+DEPLOY = ROOT / "deploy"
+ORDER = ("broker", "cloud-1", "cloud-2", "proxy", "controller", "dashboard", "fleet", "prometheus")
+OURS = ("cloud-1", "cloud-2", "controller", "dashboard", "fleet")
+
+
+def need(group: str, *programs: str) -> None:
+    if all(shutil.which(program) for program in programs):
+        return
+    done = subprocess.run([ROOT / "scripts/system-deps", group], capture_output=True, text=True)
+    if done.returncode:
+        if os.environ.get("CI") == "true":
+            pytest.fail(done.stderr.strip())
+        pytest.skip(done.stderr.strip())
+
+
+def test_compose_file_is_valid() -> None:
+    words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*words, FILE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["cloud", "device"])
+def test_dockerfiles_are_clean(name: str) -> None:
+    linter = Path(sys.executable).with_name("hadolint")
+    path = DEPLOY / "docker" / f"{name}.Dockerfile"
+    done = subprocess.run([linter, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = path.read_text()
+    assert "--require-hashes" in text
+    assert re.search(r"^USER \d+:\d+$", text, re.M)
+    assert "HEALTHCHECK" in text
+
+
+@pytest.mark.parametrize("name", sorted(compose()["services"]))
+def test_containers_may_do_little(name: str) -> None:
+    service = compose()["services"][name]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert not service["image"].endswith(":latest")
+    assert ":" in service["image"]
+    assert name not in OURS or "healthcheck" in service
+
+
+def test_metrics_in_rules_and_panels_are_those_of_the_server() -> None:
+    metrics = Metrics()
+    metrics.request("OK", 1, 1)
+    metrics.refused("deadline")
+    gauges = dict.fromkeys(
+        ("queue_requests", "queue_samples", "streams", "cloud_fraction", "load", "workers"), 1.0
+    )
+    metrics.counters["worker_restarts"] = 0
+    page = exposition(metrics.snapshot(gauges, [])).decode()
+    known = {sample.name for one in text_string_to_metric_families(page) for sample in one.samples}
+    known |= {"taper_samples_total", "taper_model_info"}  # need a model; see test_server_operations
+    used = set()
+    for path in (DEPLOY / "prometheus/alerts.yml", DEPLOY / "grafana/dashboards/taper.json"):
+        used |= set(re.findall(r"taper_\w+", path.read_text()))
+    assert len(used) > 10
+    assert used <= known
+
+
+def test_prometheus_takes_the_rules_and_they_fire() -> None:
+    need("metrics", "promtool")
+    for words in (["check", "config", "prometheus.yml"], ["test", "rules", "alerts_test.yml"]):
+        done = subprocess.run(
+            ["promtool", *words], cwd=DEPLOY / "prometheus", capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_grafana_reads_where_prometheus_is() -> None:
+    dashboard = json.loads((DEPLOY / "grafana/dashboards/taper.json").read_text())
+    source = (DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text()
+    uids = {panel["datasource"]["uid"] for panel in dashboard["panels"]}
+    assert uids == {"prometheus"}
+    assert "uid: prometheus" in source
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    need_mosquitto()
+    need("proxy", "haproxy")
+    need("metrics", "prometheus")
+    folder = tmp_path / "broker"
+    address = Stage(tmp_path, {}).address("broker")
+    words = [sys.executable, DEPLOY / "mosquitto/provision.py", folder, "--fleet", "default"]
+    made = [*words, "--devices", "50", "--host", address]
+    subprocess.run([str(word) for word in made], env=environment(), check=True, capture_output=True)
+    as_root(folder / "mosquitto.conf")
+    return Stage(tmp_path, variables(folder))
+
+
+@pytest.mark.timeout(240)
+def test_every_container_runs_and_is_healthy(stage: Stage) -> None:
+    """All services but Grafana, in the order of their dependencies, together."""
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name in ORDER:
+            for other in stage.services[name].get("depends_on", {}):
+                assert other in running
+            running[name] = stage.start(name)
+            if "healthcheck" in stage.services[name]:
+                stage.wait(name, running[name])
+        expect_targets(stage)
+        for name, process in running.items():
+            assert process.poll() is None, (stage.folder / f"{name}.log").read_text()[-2000:]
+    finally:
+        for process in reversed(running.values()):
+            process.terminate()
+        for process in running.values():
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def expect_targets(stage: Stage) -> None:
+    """Samples of the fleet went through the proxy to both servers, and Prometheus sees all."""
+    end_s = time.monotonic() + 60
+    while True:
+        answered = []
+        for name in ("cloud-1", "cloud-2"):
+            with urllib.request.urlopen(f"http://{stage.address(name)}:9100/metrics") as page:
+                text = page.read().decode()
+            families = text_string_to_metric_families(text)
+            found = {s.name: s.value for one in families for s in one.samples}
+            answered.append(found.get("taper_requests_total", 0.0))
+        up = scraped(stage)
+        if min(answered) > 0 and up == {"up"}:
+            return
+        assert time.monotonic() < end_s, (answered, up)
+        time.sleep(0.2)
+
+
+def scraped(stage: Stage) -> set[str]:
+    """What Prometheus says of its targets."""
+    page = f"http://{stage.address('prometheus')}:9090/api/v1/targets"
+    try:
+        with urllib.request.urlopen(page, timeout=5) as answer:
+            targets = json.load(answer)["data"]["activeTargets"]
+    except OSError:
+        return set()
+    return {target["health"] for target in targets}
