@@ -51,17 +51,18 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def start_server(*flags: str, port: int = 0) -> Iterator[Server]:
+def start_server(*flags: str, port: int = 0, log: Path | None = None) -> Iterator[Server]:
     """A server process that runs while the block does; it is ended whatever happens."""
     command = [sys.executable, "-m", "cloud.server", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, *flags],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    with Path(log or os.devnull).open("w") as errors:
+        process = subprocess.Popen(
+            [*command, *flags],
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
     try:
         line = process.stdout.readline() if process.stdout else ""
         if not line.startswith("listening on "):

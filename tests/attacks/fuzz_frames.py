@@ -1,7 +1,7 @@
 """Fuzz a real server with frames: ``python -m tests.attacks.fuzz_frames --frames 100000``.
 
 Mutated and random requests, seeded. Whatever comes, the server answers, or refuses with one of four
-statuses; a valid request right after each is still answered as before.
+statuses; a valid request right after each is still answered as before; no traceback is logged.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -155,7 +157,10 @@ def run(count: int, seed: int) -> Outcome:
     """Fuzz a server process of its own with ``count`` frames."""
     outcome = Outcome()
     frames = Frames(read_bundle(bundle_path(MODEL)), seed)
-    with start_server("--model", MODEL) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        start_server("--model", MODEL, log=Path(folder) / "log") as server,
+    ):
         process = psutil.Process(server.process.pid)
         asyncio.run(fuzz(server.address, frames, min(count, 1000), outcome))
         outcome.memory_before = process.memory_info().rss
@@ -164,6 +169,8 @@ def run(count: int, seed: int) -> Outcome:
         outcome.memory_after = process.memory_info().rss
         if server.process.poll() is not None:
             outcome.wrong.append("the server ended")
+        if "Traceback" in (Path(folder) / "log").read_text():
+            outcome.wrong.append("there is a traceback in the server's log")
     return outcome
 
 
