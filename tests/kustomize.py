@@ -83,6 +83,8 @@ def _matches(resource: Resource, target: dict[str, str]) -> bool:
 
 def _patch(resource: Resource, operation: dict[str, Any]) -> None:
     """One operation of RFC 6902: add or replace."""
+    if operation["op"] not in ("add", "replace"):
+        raise ValueError(f"{operation['op']} is not understood here")
     *way, last = operation["path"].strip("/").split("/")
     place: Any = resource
     for step in way:
