@@ -23,8 +23,11 @@ async def work(settings: Settings) -> None:
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     async with serving(settings, shared_port=True) as running:
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write("ready\n")
+            sys.stdout.flush()
+        except BrokenPipeError:  # the supervisor is gone already
+            return
         reader = asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         answering = asyncio.create_task(answer(reader, running, stop))

@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections import deque
 from dataclasses import dataclass
+from http.client import HTTPException
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -40,7 +41,7 @@ class CloudPage:
             try:
                 self.points.append(parse(await asyncio.to_thread(self._read), time.time()))
                 self.error = ""
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, HTTPException, ValueError, KeyError) as error:
                 self.error = f"{self.url}: {error}"
             await asyncio.sleep(EVERY_S)
 

@@ -118,7 +118,7 @@ def control(live: LiveFleet, target: str | None = None) -> None:
                 chooser.set_options(live.targets, value=chooser.value)
             if not told:
                 return
-            waiting = live.view().summary.pending if target is None else int(live.pending(target))
+            waiting = live.waiting if target is None else int(live.pending(target))
             said.set_text(f"{max(told - waiting, 0)} of {told} reported")
 
         button.on_click(apply)

@@ -18,6 +18,7 @@ from shared.errors import BrokerError, TaperError
 from shared.fleet import Message, Reported, Settings, Telemetry, Topic
 
 AGAIN_S = 1.0
+VIEW_S = 0.9  # pages ask every second
 STORED = 2000  # messages of a device's timeline
 
 
@@ -38,6 +39,8 @@ class LiveFleet:
         self._tails: defaultdict[str, Tail] = defaultdict(Tail)
         self._pending: dict[str, asyncio.Future[Reported]] = {}
         self.broker_error = "not connected yet"
+        self._view: View | None = None
+        self._view_s = 0.0
 
     async def run(self) -> None:
         """Follow the fleet; a broker that is away is tried again for ever."""
@@ -60,9 +63,19 @@ class LiveFleet:
         return ["all", *sorted(state.groups()), *sorted(state.devices)]
 
     def view(self) -> View:
-        """The fleet as it is."""
+        """The fleet as it is, or was less than a second ago: all open pages share it."""
+        now_s = time.monotonic()
+        if self._view is None or now_s - self._view_s >= VIEW_S:
+            self._forget_reported()
+            self._view = view(self._controller.state.devices, self._tails, self._pending)
+            self._view_s = now_s
+        return self._view
+
+    @property
+    def waiting(self) -> int:
+        """How many devices were told something that they have not reported yet."""
         self._forget_reported()
-        return view(self._controller.state.devices, self._tails, self._pending)
+        return len(self._pending)
 
     def pending(self, name: str) -> bool:
         """Whether ``name`` was told something that it has not reported yet."""

@@ -68,19 +68,17 @@ class Recent:
 
 def recent(messages: Iterable[Telemetry]) -> Recent:
     """Sums over ``messages``."""
-    sums = Recent()
-    for one in messages:
-        sums = Recent(
-            sums.answered_device + one.answered_device,
-            sums.answered_cloud + one.answered_cloud,
-            sums.failed + one.failed,
-            sums.labelled + one.labelled,
-            sums.right + one.right,
-            sums.payload_bytes + one.payload_bytes,
-            sums.energy_j + one.energy_j,
-            sums.period_s + one.period_s,
-        )
-    return sums
+    listed = list(messages)
+    return Recent(
+        sum(one.answered_device for one in listed),
+        sum(one.answered_cloud for one in listed),
+        sum(one.failed for one in listed),
+        sum(one.labelled for one in listed),
+        sum(one.right for one in listed),
+        sum(one.payload_bytes for one in listed),
+        sum(one.energy_j for one in listed),
+        sum(one.period_s for one in listed),
+    )
 
 
 @dataclass(frozen=True)

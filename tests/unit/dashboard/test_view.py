@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from cloud.dashboard.cloud_page import CloudPage, CloudPoint, parse
 from cloud.dashboard.view import MOST_ROWS, Row, Tail, ago, bins, chosen, view
 from cloud.fleet.state import DeviceState
 from shared.fleet import Birth, Death, Telemetry
+from tests.clouds import until
 
 MESSAGE = Telemetry(
     "a", 1, 1, 100.0, period_s=2.0, battery=0.55, fraction=0.5, answered_device=6, answered_cloud=2,
@@ -104,6 +106,25 @@ def test_page_of_the_cloud() -> None:
     assert parse(PAGE, 1.0) == CloudPoint(1.0, 0.5, 0.75, 3.0, 100.0)
     with pytest.raises(KeyError, match="taper_load"):
         parse("other 1\n", 1.0)
+
+
+async def test_a_page_that_breaks_off_is_read_again() -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\ntaper_load 1")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(cut, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    page = CloudPage(f"http://127.0.0.1:{port}/metrics")
+    task = asyncio.create_task(page.run())
+    await until(lambda: "IncompleteRead" in page.error)
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    server.close()
+    await server.wait_closed()
 
 
 def test_rate_needs_two_readings_of_one_server() -> None:
