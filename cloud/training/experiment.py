@@ -19,8 +19,9 @@ from cloud.training.augment import AUGMENTATIONS
 from cloud.training.catalogue import KNOWN
 from cloud.training.datasets import DATA_DIR_VARIABLE, Dataset, load
 from cloud.training.loop import EpochReport, Trainer, calibration_images
-from cloud.training.recipes import NETWORKS, OPTIMISERS, Recipe, build, recipe
+from cloud.training.recipes import NETWORKS, OPTIMISERS, RESIZABLE, Recipe, build, recipe
 from cloud.training.regimes import REGIMES, SWEEP, Regime, regime
+from cloud.training.resolution import RESOLUTIONS
 from cloud.training.schedules import SCHEDULES
 from cloud.training.sweep import accuracy, recalibrated_accuracy
 from shared.architecture import Shape
@@ -44,6 +45,13 @@ class Experiment:
     recipe: Recipe
     profile: str | None = None  # None: the regime's own
     ranges: str | None = None  # of multi-profile
+
+    def __post_init__(self) -> None:
+        if self.recipe.resolution != "full" and self.network not in RESIZABLE:
+            raise UsageError(
+                f"--resolution: {self.network} takes full images only; "
+                f"{', '.join(RESIZABLE)} take any"
+            )
 
     def make_regime(self) -> Regime:
         """The strategy; ``UsageError`` if what was given does not fit together."""
@@ -232,6 +240,9 @@ def experiment(
     weight_decay: Annotated[float | None, typer.Option(min=0.0)] = None,
     augment: Annotated[str | None, typer.Option(help=f"One of {', '.join(AUGMENTATIONS)}.")] = None,
     schedule: Annotated[str | None, typer.Option(help=f"One of {', '.join(SCHEDULES)}.")] = None,
+    resolution: Annotated[
+        str | None, typer.Option(help=f"Of training images, one of {', '.join(RESOLUTIONS)}.")
+    ] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     data_dir: DataDir = Path("data"),
     checkpoint_dir: CheckpointDir = CHECKPOINT_DIR,
@@ -254,6 +265,7 @@ def experiment(
         "weight_decay": weight_decay,
         "augment": augment,
         "schedule": schedule,
+        "resolution": resolution,
         "seed": seed,
     }
     changes = {name: value for name, value in given.items() if value is not None}

@@ -16,6 +16,7 @@ from cloud.training import checkpoint
 from cloud.training.batches import Settings, batches
 from cloud.training.recipes import Recipe
 from cloud.training.regimes import Frozen, Regime, Step
+from cloud.training.resolution import resize, resolution
 from cloud.training.schedules import schedule
 from cloud.training.sweep import calibrate
 from shared.networks.incomplete import IncompleteNetwork
@@ -127,6 +128,7 @@ class Trainer:
             self._optimiser = self._new_optimiser()
         frozen = Frozen(network, tuple(images.shape[1:]), stage)
         share = schedule(recipe.schedule)
+        side = resolution(recipe.resolution)(epoch_of_stage, recipe.epochs)
         epoch_steps = len(images) // recipe.batch
         step = Step(stage, random.Random(_mix(recipe.seed, epoch)), recipe.smoothing)  # noqa: S311
         settings = Settings(batch=recipe.batch, seed=recipe.seed, augment=recipe.augment)
@@ -138,7 +140,7 @@ class Trainer:
             for group in self._optimiser.param_groups:
                 group["lr"] = recipe.learning_rate * share(done, epoch_steps, recipe.epochs)
             self._optimiser.zero_grad()
-            losses = self.regime.losses(network, x, y, step)
+            losses = self.regime.losses(network, resize(x, side), y, step)
             first = True
             while (loss := self._next(losses)) is not None:
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -161,13 +163,19 @@ class Trainer:
             return torch.optim.Adam(
                 parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
             )
-        return torch.optim.SGD(
+        optimiser = torch.optim.SGD(
             parameters,
             lr=recipe.learning_rate,
             momentum=MOMENTUM,
             nesterov=True,
             weight_decay=recipe.weight_decay,
+            fused=True,  # one pass over weights, gradients and momentum
         )
+        # The fused kernel cannot start the momentum of one weight later than that of another, and
+        # weights of a width that was not drawn yet have no gradient.
+        for parameter in parameters:
+            optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimiser
 
     def _save(self, done: bool) -> None:
         if self.path:

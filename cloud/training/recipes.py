@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cloud.training.architectures import paper
 from cloud.training.augment import AUGMENTATIONS
+from cloud.training.resolution import resolution
 from cloud.training.schedules import schedule
 from shared.architecture import Shape
 from shared.errors import UsageError
@@ -18,6 +19,7 @@ from shared.networks.vgg import Vgg16
 
 Maker = Callable[[Shape, int, Scheme], IncompleteNetwork]
 OPTIMISERS = ("sgd", "adam")
+RESIZABLE = ("vgg16", "mobilenet")  # the others have a weight for every pixel or a split to keep
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Recipe:
     schedule: str
     weight_decay: float = 0.0
     augment: str = "none"
+    resolution: str = "full"  # of training images; tests are always full
     smoothing: float = 0.0  # of labels
     bfloat16: bool = False  # layers of the training steps; statistics and tests are float32
     seed: int = 1
@@ -39,6 +42,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         schedule(self.schedule)
+        resolution(self.resolution)
         for flag, value, known in (
             ("--optimiser", self.optimiser, OPTIMISERS),
             ("--augment", self.augment, tuple(AUGMENTATIONS)),
@@ -78,13 +82,14 @@ NETWORKS: dict[str, tuple[Maker, Recipe]] = {
         vgg16,
         Recipe(
             "cifar10",
-            24,
+            20,
             128,
             "sgd",
             0.1,
             "one-cycle",
             weight_decay=5e-4,
             augment="flip-and-shift",
+            resolution="growing",
             smoothing=0.1,
             bfloat16=True,
         ),
@@ -93,13 +98,14 @@ NETWORKS: dict[str, tuple[Maker, Recipe]] = {
         mobilenet,
         Recipe(
             "cifar10",
-            40,
+            20,
             128,
             "sgd",
             0.1,
             "one-cycle",
             weight_decay=2e-4,
             augment="flip-and-shift",
+            resolution="growing",
             bfloat16=True,
         ),
     ),

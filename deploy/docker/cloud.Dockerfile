@@ -13,7 +13,7 @@ RUN python -m venv /opt/taper \
     && /opt/taper/bin/pip install --no-cache-dir --require-hashes --no-deps \
         --requirement deploy/requirements/cloud.txt
 COPY . .
-RUN /opt/taper/bin/pip install --no-cache-dir --no-deps .
+RUN TAPER_REQUIRE_NATIVE=1 /opt/taper/bin/pip install --no-cache-dir --no-deps .
 
 FROM python:3.11.11-slim-bookworm
 LABEL org.opencontainers.image.title="taper cloud" \

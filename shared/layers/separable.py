@@ -65,6 +65,15 @@ class IncompleteDepthwiseSeparableConv2d(nn.Module):
         between: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """The first ``out_channels`` outputs over the input channels that came."""
-        z: Tensor = self.depthwise(x)
+        z = self._each_channel(x)
         y: Tensor = self.pointwise(z if between is None else between(z), out_channels)
         return y
+
+    def _each_channel(self, x: Tensor) -> Tensor:
+        if self.depthwise.stride in (1, (1, 1)):
+            z: Tensor = self.depthwise(x)
+            return z
+        # For the gradient of a strided one, oneDNN falls back to a bfloat16 kernel that takes some
+        # twenty times as long as the float32 one: autocast is kept away.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.depthwise(x.to(self.depthwise.weight.dtype)).to(x.dtype)

@@ -20,7 +20,11 @@ from shared.networks.incomplete import Block, Scheme, Width
 
 
 class ConvBlock(Block):
-    """Conv: 3x3 convolution, batch norm, ReLU, then 2x2 max pooling if asked for."""
+    """Conv: 3x3 convolution, batch norm, ReLU, with 2x2 max pooling if asked for.
+
+    ReLU follows the pooling, which gives the same values for a quarter of the work; odd sides are
+    rounded up, so that no map vanishes.
+    """
 
     def __init__(
         self,
@@ -44,10 +48,10 @@ class ConvBlock(Block):
         self.pool = pool
 
     def forward(self, x: Tensor, width: Width) -> Tensor:
-        """(B, n, H, W) -> (B, m, H, W), half as high and wide if pooled."""
+        """(B, n, H, W) -> (B, m, H, W), half as high and wide, rounded up, if pooled."""
         m = channels(width.fraction, self.conv.out_channels)
-        x = F.relu(self.norm(self.conv(x, m), width.level))
-        return F.max_pool2d(x, 2) if self.pool else x
+        x = self.norm(self.conv(x, m), width.level)
+        return F.relu(F.max_pool2d(x, 2, ceil_mode=True) if self.pool else x)
 
 
 class SeparableBlock(Block):

@@ -51,6 +51,7 @@ def test_dockerfiles_are_clean(name: str) -> None:
     assert "--require-hashes" in text
     assert re.search(r"^USER \d+:\d+$", text, re.M)
     assert "HEALTHCHECK" in text
+    assert "TAPER_REQUIRE_NATIVE=1" in text
 
 
 @pytest.mark.parametrize("name", sorted(compose()["services"]))
@@ -61,6 +62,8 @@ def test_containers_may_do_little(name: str) -> None:
     assert not service["image"].endswith(":latest")
     assert ":" in service["image"]
     assert name not in OURS or "healthcheck" in service
+    # The entry point of this image is the program; the others' run the command that they are given.
+    assert name != "prometheus" or service["entrypoint"] == []
 
 
 def test_metrics_in_rules_and_panels_are_those_of_the_server() -> None:

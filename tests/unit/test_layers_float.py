@@ -91,6 +91,21 @@ def test_separable_equals_naive_loops() -> None:
     torch.testing.assert_close(layer(x, 2, F.relu), activated)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_separable_follows_autocast(stride: int) -> None:
+    torch.manual_seed(0)
+    layer = IncompleteDepthwiseSeparableConv2d(8, 8, 3, stride=stride, padding=1)
+    x = torch.randn(2, 6, 8, 8, requires_grad=True)
+    exact = layer(x, 4)
+    (gradient,) = torch.autograd.grad(exact.sum(), x)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = layer(x.bfloat16(), 4)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
+    (rough,) = torch.autograd.grad(rounded.sum(), x)
+    torch.testing.assert_close(rough, gradient, rtol=0.05, atol=0.05)
+
+
 @pytest.mark.parametrize("groups", [1, 2, 6])
 @torch.no_grad()
 def test_truncated_convolution_equals_the_masked_complete_one(groups: int) -> None:

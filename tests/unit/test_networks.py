@@ -128,6 +128,8 @@ def test_other_sizes_and_widths_work() -> None:
     groups = ((4,), (4, 8), (8,))
     vgg = Vgg16(3, 5, single("linear"), groups=groups, features=6).eval()
     assert vgg(x, 0.3).shape == (2, 5)
+    # Odd maps and maps of one pixel: pooling rounds up, so that small images pass too.
+    assert vgg(x[:, :, :5, :3], 0.3).shape == (2, 5)
     mobile = MobileNet(3, 5, single("linear"), stem=4, blocks=((8, 2), (8, 1))).eval()
     assert mobile(x, 0.3).shape == (2, 5)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cloud.training import checkpoint
+from cloud.training.experiment import Experiment
 from cloud.training.loop import Trainer
 from cloud.training.recipes import Recipe, recipe
 from cloud.training.regimes import (
@@ -25,6 +26,7 @@ from cloud.training.regimes import (
     regime,
     truncation,
 )
+from cloud.training.resolution import resize, resolution
 from cloud.training.schedules import SCHEDULES, schedule
 from shared.errors import ProfileError, UsageError
 from shared.networks import IncompleteNetwork, Mlp, MobileNet, Vgg16
@@ -277,9 +279,36 @@ def test_wrong_recipes_are_refused() -> None:
         ({"schedule": "nosuch"}, "--schedule"),
         ({"optimiser": "nosuch"}, "sgd, adam"),
         ({"augment": "nosuch"}, "flip-and-shift"),
+        ({"resolution": "nosuch"}, "full, growing"),
         ({"epochs": 0}, "--epochs"),
     ):
         with pytest.raises(UsageError, match=message):
             replace(recipe("mlp"), **change)
     with pytest.raises(UsageError, match="known networks"):
         recipe("nosuch")
+    with pytest.raises(UsageError, match="--resolution: mlp takes full images only"):
+        Experiment("mlp", "standard", replace(recipe("mlp"), resolution="growing"))
+
+
+def test_small_images_come_first_and_full_ones_last() -> None:
+    sides = [resolution("growing")(epoch, 20) for epoch in range(20)]
+    assert sides == [0.5] * 8 + [0.75] * 8 + [1.0] * 4
+    assert resolution("growing")(0, 1) < 1.0
+    assert {resolution("full")(epoch, 3) for epoch in range(3)} == {1.0}
+    images = torch.rand(2, 3, 32, 28)
+    assert resize(images, 0.75).shape == (2, 3, 24, 21)
+    assert resize(images, 1.0) is images
+    grey = torch.full((1, 1, 32, 32), 7.0)
+    torch.testing.assert_close(resize(grey, 0.5), torch.full((1, 1, 16, 16), 7.0))
+
+
+def test_a_training_sees_images_grow(data: tuple[Tensor, Tensor]) -> None:
+    of = Standard("linear")
+    torch.manual_seed(0)
+    network = MobileNet(1, 3, of.scheme, stem=5, blocks=((8, 2), (6, 1)))
+    seen: list[int] = []
+    network.first[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-1]))
+    chosen = replace(TINY, epochs=5, resolution="growing", augment="flip-and-shift")
+    images, labels = data
+    Trainer(network, of, chosen, {}).train(images[:8], labels[:8])
+    assert seen == [4, 4, 6, 6, 8]
