@@ -346,7 +346,6 @@ class Scheduler:
         self._start()
         self._observe()
         model, level = batch.key.model, batch.cloud_level
-        samples = sum(item.samples for item in batch.items)
         if batch.error is not None:
             failed = ServerFaultError(f"server: could not compute ({type(batch.error).__name__})")
             asyncio.get_running_loop().call_exception_handler(
@@ -355,7 +354,14 @@ class Scheduler:
             for item in batch.items:
                 item.work.then(failed)
             return
-        model.costs.learn(batch.key.level, level, samples, batch.compute_s)
+        samples = sum(
+            item.samples
+            for item, outcome in zip(batch.items, batch.outcomes, strict=True)
+            if not isinstance(outcome, RequestError)
+        )
+        if samples == sum(item.samples for item in batch.items):
+            # A broken frame takes a time that says nothing of the samples that it claims.
+            model.costs.learn(batch.key.level, level, samples, batch.compute_s)
         self._observer.batch(model, level, samples, batch.compute_s)
         compute_us = int(batch.compute_s * 1e6)
         now_s = self._now()
