@@ -45,6 +45,7 @@ class Experiment:
     recipe: Recipe
     profile: str | None = None  # None: the regime's own
     ranges: str | None = None  # of multi-profile
+    start: Experiment | None = None  # whose finished network is trained on
 
     def __post_init__(self) -> None:
         if self.recipe.resolution != "full" and self.network not in RESIZABLE:
@@ -52,6 +53,13 @@ class Experiment:
                 f"--resolution: {self.network} takes full images only; "
                 f"{', '.join(RESIZABLE)} take any"
             )
+        if self.start is not None:
+            theirs, ours = self.start.make_regime().scheme, self.make_regime().scheme
+            if len(theirs.levels) > 1 or theirs.ranges != ours.ranges:
+                raise UsageError(
+                    f"--start: {self.start.regime} does not fit {self.regime}; begin with a regime "
+                    "of the same single profile and a single set of statistics"
+                )
 
     def make_regime(self) -> Regime:
         """The strategy; ``UsageError`` if what was given does not fit together."""
@@ -77,6 +85,7 @@ class Experiment:
             "levels": list(scheme.levels),
             **asdict(self.recipe),
             "train_digest": train_set.digest,
+            **({} if self.start is None else {"start": self.start.identity(train_set)}),
         }
 
 
@@ -120,42 +129,53 @@ def run_experiment(experiment: Experiment, places: Places) -> Curve:
     ``restart`` is given.
     """
     chosen = experiment.recipe
-    make = experiment.make_regime()
     train_set, test_set = (load(chosen.data, places.data_dir, name) for name in ("train", "test"))
-    _, height, width, colours = train_set.images.shape
-    shape = Shape(height, width, colours)
-    torch.manual_seed(chosen.seed)
-    network = build(experiment.network, shape, len(train_set.classes), make.scheme)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    path = places.checkpoint_dir / f"{experiment.name}.pt"
-    if places.restart:
-        path.unlink(missing_ok=True)
-    identity = experiment.identity(train_set)
-    trainer = Trainer(network, make, chosen, identity, path)
-    if trainer.resume() and not (trainer.progress.finished or places.resume):
-        raise UsageError(
-            f"checkpoint {path}: stands at epoch {trainer.progress.epochs_done} of "
-            f"{trainer.epochs}; give --resume to go on or --restart to begin anew"
-        )
-    images, labels = _tensors(train_set)
-    _train(trainer, images, labels, experiment.name)
+    trainer = _trained(experiment, places, train_set)
+    network, (images, _) = trainer.network, _tensors(train_set)
     test_images, test_labels = _tensors(test_set)
     recalibrated = recalibrated_accuracy(
         network, calibration_images(images, chosen), test_images, test_labels, SWEEP
     )
     points = []
     for fraction, again in zip(SWEEP, recalibrated, strict=True):
-        spent = cost(network, (colours, height, width), fraction)
+        spent = cost(network, tuple(images.shape[1:]), fraction)
         share = accuracy(network, test_images, test_labels, fraction)
         points.append(Point(fraction, share, again, spent.macs, spent.parameter_bytes))
     return Curve(
-        {**identity, "test_digest": test_set.digest},
+        {**trainer.identity, "test_digest": test_set.digest},
         tuple(points),
         len(test_images),
         round(trainer.progress.seconds, 1),
         torch.get_num_threads(),
         torch.__version__,
     )
+
+
+def _trained(experiment: Experiment, places: Places, train_set: Dataset) -> Trainer:
+    """A trainer that has finished, from its checkpoint as far as that goes."""
+    make = experiment.make_regime()
+    _, height, width, colours = train_set.images.shape
+    torch.manual_seed(experiment.recipe.seed)
+    network = build(
+        experiment.network, Shape(height, width, colours), len(train_set.classes), make.scheme
+    )
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    path = places.checkpoint_dir / f"{experiment.name}.pt"
+    if places.restart:
+        path.unlink(missing_ok=True)
+    trainer = Trainer(network, make, experiment.recipe, experiment.identity(train_set), path)
+    found = trainer.resume()
+    if found and not (trainer.progress.finished or places.resume):
+        raise UsageError(
+            f"checkpoint {path}: stands at epoch {trainer.progress.epochs_done} of "
+            f"{trainer.epochs}; give --resume to go on or --restart to begin anew"
+        )
+    if not found and experiment.start is not None:
+        # An earlier network is never trained anew because a later one is.
+        earlier = replace(places, restart=False)
+        network.begin_with(_trained(experiment.start, earlier, train_set).network)
+    _train(trainer, *_tensors(train_set), experiment.name)
+    return trainer
 
 
 def _train(trainer: Trainer, images: Tensor, labels: Tensor, name: str) -> None:
@@ -233,6 +253,12 @@ def experiment(
     ranges: Annotated[
         str | None, typer.Option(help="Of multi-profile, such as 0-0.2:linear,0.2-1:linear.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="A regime whose network, trained as the recipe says, this training begins with."
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Of every stage.")] = None,
     batch: Annotated[int | None, typer.Option()] = None,
     optimiser: Annotated[str | None, typer.Option(help=f"One of {', '.join(OPTIMISERS)}.")] = None,
@@ -269,8 +295,11 @@ def experiment(
         "seed": seed,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    chosen = replace(recipe(network), **changes)  # type: ignore[arg-type]
-    wanted = Experiment(network, regime_name, chosen, profile, ranges)
+    own = replace(recipe(network), **changes)  # type: ignore[arg-type]
+    wanted = Experiment(network, regime_name, own, profile, ranges)
+    if start is not None:
+        usual = replace(recipe(network), data=own.data, seed=own.seed)
+        wanted = replace(wanted, start=Experiment(network, start, usual, profile))
     curve = run_experiment(wanted, Places(data_dir, checkpoint_dir, resume, restart))
     Console().print(curve_table(wanted.name, curve))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Line:
     profile: str | None = None
     ranges: str | None = None
     colour: str = "C0"
+    start: str | None = None  # regime whose finished network this line's training begins with
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # in place of the network's
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,10 @@ class Plan:
     def experiment(self, line: str, changes: Mapping[str, Any]) -> Experiment:
         """What ``line`` trains, with ``changes`` to the network's recipe."""
         entry = self.lines[line]
-        chosen = replace(recipe(self.network), **changes)
-        return Experiment(self.network, entry.regime, chosen, entry.profile, entry.ranges)
+        usual = replace(recipe(self.network), **changes)
+        start = None if entry.start is None else Experiment(self.network, entry.start, usual)
+        chosen = replace(usual, **{**entry.recipe, **changes})
+        return Experiment(self.network, entry.regime, chosen, entry.profile, entry.ranges, start)
 
 
 STANDARD = {"standard": Line("standard", colour="#777777")}
@@ -51,8 +55,21 @@ LINEAR = {"linear": Line("idp", "linear", colour="#1f6fb4")}
 SANDWICH = {"sandwich": Line("sandwich", colour="#c8432b")}
 
 
-def _multi(ranges: str) -> dict[str, Line]:
-    return {"multi-profile": Line("multi-profile", ranges=ranges, colour="#2b8a57")}
+def _multi(ranges: str, **recipe: Any) -> dict[str, Line]:
+    line = Line("multi-profile", ranges=ranges, colour="#2b8a57", recipe=recipe)
+    return {"multi-profile": line}
+
+
+VGG_MULTI = _multi(VGG_RANGES, epochs=12)
+# Large networks: the complete one is trained already, and goes on as the widest of the sandwich
+# (as in "Once-for-All", arXiv 1908.09791).
+LARGE_SANDWICH = {
+    "sandwich": replace(
+        SANDWICH["sandwich"],
+        start="standard",
+        recipe={"epochs": 8, "learning_rate": 0.05, "resolution": "full"},
+    )
+}
 
 
 PLANS: dict[str, Plan] = {
@@ -69,16 +86,16 @@ PLANS: dict[str, Plan] = {
     ),
     "mlp": Plan("MLP on MNIST", "mlp", {**STANDARD, **LINEAR, **_multi(MLP_RANGES), **SANDWICH}),
     "vgg16": Plan(
-        "VGG-16 on CIFAR-10", "vgg16", {**STANDARD, **LINEAR, **_multi(VGG_RANGES), **SANDWICH}
+        "VGG-16 on CIFAR-10", "vgg16", {**STANDARD, **LINEAR, **VGG_MULTI, **LARGE_SANDWICH}
     ),
-    "mobilenet": Plan("MobileNet on CIFAR-10", "mobilenet", {**STANDARD, **LINEAR, **SANDWICH}),
+    "mobilenet": Plan(
+        "MobileNet on CIFAR-10", "mobilenet", {**STANDARD, **LINEAR, **LARGE_SANDWICH}
+    ),
     "binarynet": Plan(
         "Binarized network on MNIST", "binarynet", {**STANDARD, **LINEAR, **SANDWICH}
     ),
     "mlp-multi": Plan("Three profiles, MLP on MNIST", "mlp", {**LINEAR, **_multi(MLP_RANGES)}),
-    "vgg16-multi": Plan(
-        "Two profiles, VGG-16 on CIFAR-10", "vgg16", {**LINEAR, **_multi(VGG_RANGES)}
-    ),
+    "vgg16-multi": Plan("Two profiles, VGG-16 on CIFAR-10", "vgg16", {**LINEAR, **VGG_MULTI}),
 }
 
 

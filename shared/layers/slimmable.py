@@ -64,7 +64,13 @@ class SlimmableBatchNorm(nn.Module):
         self._batches = 0
 
     @torch.no_grad()
-    def copy_level(self, source: int, target: int) -> None:
-        """Start the set of ``target`` from that of ``source``."""
-        for sets in (self.scale, self.shift, self.mean, self.var):
-            sets[target].copy_(sets[source])
+    def copy_level(self, source: int, target: int, other: SlimmableBatchNorm | None = None) -> None:
+        """Start the set of ``target`` from that of ``source``, here or in ``other``."""
+        giver = other or self
+        for sets, given in (
+            (self.scale, giver.scale),
+            (self.shift, giver.shift),
+            (self.mean, giver.mean),
+            (self.var, giver.var),
+        ):
+            sets[target].copy_(given[source])

@@ -88,6 +88,25 @@ class IncompleteNetwork(nn.Module, ABC):
         for norm in self.norms():
             norm.copy_level(profile - 1, profile)
 
+    @torch.no_grad()
+    def begin_with(self, other: IncompleteNetwork) -> None:
+        """Take over the weights of a network of the same shape with one range and one level.
+
+        Every level of batch norm starts from the only one of ``other``. ``ValueError`` if the
+        coefficients differ: the weights would mean something else.
+        """
+        for ours, theirs in zip(self.modules(), other.modules(), strict=True):
+            if isinstance(ours, SlimmableBatchNorm):
+                for level in range(len(ours.scale)):
+                    ours.copy_level(0, level, theirs)  # type: ignore[arg-type]
+            if isinstance(ours, SlimmableBatchNorm | nn.ParameterList):
+                continue
+            for name, buffer in ours.named_buffers(recurse=False):
+                if not torch.equal(buffer, theirs.get_buffer(name)):
+                    raise ValueError(f"{name}: differ between the networks")
+            for name, parameter in ours.named_parameters(recurse=False):
+                parameter.copy_(theirs.get_parameter(name))
+
 
 class Block(nn.Module, ABC):
     """A layer with what follows it, at any width."""

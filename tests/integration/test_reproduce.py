@@ -81,6 +81,23 @@ def test_an_experiment_prints_its_sweep(digits: Path) -> None:
     assert "100%" in run(experiment, [*small, "--regime", "sandwich"])
 
 
+def test_a_training_begins_with_another_one_s_network(digits: Path) -> None:
+    words = arguments(digits, "--network", "mlp", "--epochs", "1", "--regime")
+    usual = arguments(digits, "--network", "mlp", "--regime", "standard")
+    told = run(experiment, [*words, "sandwich", "--start", "standard"])
+    assert "sandwich" in told
+    kept = digits.parent / "checkpoints"
+    standard = next(kept.glob("mlp-standard-*"))
+    trained = standard.read_bytes()
+    assert "standard" in run(experiment, usual)  # finished: only measured
+    run(experiment, [*words, "sandwich", "--start", "standard", "--restart"])
+    assert standard.read_bytes() == trained
+    told = run(experiment, [*words, "sandwich"], UsageError)
+    assert "was made with start" in told
+    told = run(experiment, [*words, "idp", "--start", "standard"], UsageError)
+    assert told.startswith("--start: standard does not fit idp")
+
+
 def test_another_setting_is_refused_and_names_the_difference(digits: Path) -> None:
     words = arguments(digits, "--network", "mlp", "--regime", "standard")
     run(experiment, [*words, "--epochs", "1"])

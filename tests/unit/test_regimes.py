@@ -290,6 +290,21 @@ def test_wrong_recipes_are_refused() -> None:
         Experiment("mlp", "standard", replace(recipe("mlp"), resolution="growing"))
 
 
+def test_a_sandwich_can_begin_with_a_standard_network(data: tuple[Tensor, Tensor]) -> None:
+    torch.manual_seed(0)
+    shape = {"stem": 5, "blocks": ((8, 2), (6, 1))}
+    first = MobileNet(1, 3, Standard().scheme, **shape)  # type: ignore[arg-type]
+    Trainer(first, Standard(), TINY, {}).train(*data)
+    of = Sandwich(levels=(0.5, 1.0))
+    second = MobileNet(1, 3, of.scheme, **shape)  # type: ignore[arg-type]
+    second.begin_with(first)
+    x = data[0][:4].float()
+    for fraction in (0.5, 1.0):
+        assert torch.equal(second.eval()(x, fraction), first.eval()(x, fraction))
+    with pytest.raises(ValueError, match="coefficients: differ"):
+        MobileNet(1, 3, Standard("linear").scheme, **shape).begin_with(first)  # type: ignore[arg-type]
+
+
 def test_small_images_come_first_and_full_ones_last() -> None:
     sides = [resolution("growing")(epoch, 20) for epoch in range(20)]
     assert sides == [0.5] * 8 + [0.75] * 8 + [1.0] * 4
