@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +30,8 @@ from shared.architecture import Shape
 from shared.broker import parse_broker
 from shared.bundle import DEVICE_GROUPS, Bundle, read_bundle
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.errors import TaperError, UsageError
+from shared.command import run_command
+from shared.errors import UsageError
 from shared.fleet import check_name
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
@@ -130,11 +130,7 @@ def run(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake is one line and its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    try:
-        app(arguments)
-    except TaperError as error:
-        stderr.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_status)
+    run_command(app, arguments)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ from device.worker import DEFAULTS, Pictures, Worker
 from shared.broker import Broker, parse_broker
 from shared.bundle import DEVICE_GROUPS, Bundle, read_bundle
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.errors import TaperError, UsageError
+from shared.command import run_command
+from shared.errors import UsageError
 from shared.fleet import Settings
 from shared.scenario import Group, Scenario, read_scenario
 
@@ -275,11 +276,7 @@ def read_credentials(path: Path) -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake is one line and its exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    try:
-        app(arguments)
-    except TaperError as error:
-        stderr.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_status)
+    run_command(app, arguments)
 
 
 if __name__ == "__main__":

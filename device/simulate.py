@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,13 +30,13 @@ from device.simulated_battery import Cell, SimulatedBattery
 from device.simulation import Outcome, Scenario, dominates, simulate
 from shared.bundle import Bundle, read_bundle
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.errors import TaperError, UsageError
+from shared.command import run_command
+from shared.errors import UsageError
 
 DEFAULT_POLICIES = "auto,linear,step,fixed:1.0,fixed:0.5,fixed:0.3"
 FULL = "fixed:1.0"
 WITH_EXIT = "+exit"
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-stderr = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -241,11 +240,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake is one line and its exit status."""
-    try:
-        app(arguments)
-    except TaperError as error:
-        stderr.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_status)
+    run_command(app, arguments)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cloud.fleet.options import LOCAL, Authority, Fleet, Password, Url, User, named, where
-from shared.errors import TaperError, UsageError
+from shared.command import run_command
+from shared.errors import UsageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-stderr = Console(stderr=True)
 
 
 @app.command()
@@ -58,11 +56,7 @@ def serve(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake is one line and its exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    try:
-        app(arguments)
-    except TaperError as error:
-        stderr.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_status)
+    run_command(app, arguments)
 
 
 if __name__ in {"__main__", "__mp_main__"}:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -37,7 +36,8 @@ from cloud.fleet.player import Player, merged
 from cloud.fleet.server_process import ServerProcess
 from cloud.fleet.state import FleetState, accuracy
 from shared.broker import Broker
-from shared.errors import TaperError, UsageError
+from shared.command import run_command
+from shared.errors import UsageError
 from shared.fleet import Settings
 from shared.fleet_json import check_setting
 from shared.scenario import read_scenario
@@ -295,13 +295,7 @@ def _run(work: Awaitable[None]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake is one line and its exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    try:
-        app(arguments)
-    except TaperError as error:
-        stderr.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_command(app, arguments)
 
 
 if __name__ == "__main__":

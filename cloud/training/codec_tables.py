@@ -6,7 +6,6 @@ it is: the version changes, the accuracy does not.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +25,9 @@ from cloud.training.evaluate import device_features
 from shared.bundle import Bundle, make_bundle, read_bundle, write_bundle
 from shared.bundles import bundle_path
 from shared.codec import DICTIONARY, FeatureCodec, saved_by_dictionary, train_dictionary
+from shared.command import run_command
 from shared.context_model import HIDDEN_STEP
-from shared.errors import TaperError, UsageError
+from shared.errors import UsageError
 from shared.packed import DeviceHalf
 
 DICTIONARY_BYTES = 2048
@@ -136,11 +136,7 @@ def _sizes(before: Bundle, after: Bundle, images: npt.NDArray[np.uint8]) -> Tabl
 
 def main() -> None:
     """Run the command; a user's mistake is one line and its exit status."""
-    try:
-        app()
-    except TaperError as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False)
-        sys.exit(error.exit_status)
+    run_command(app, None)
 
 
 if __name__ == "__main__":

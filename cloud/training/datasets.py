@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ from rich.table import Table
 import shared.data
 from cloud.training.catalogue import KNOWN, Known
 from cloud.training.sources import Folder, SourceError
-from shared.errors import DatasetError, ImageError, TaperError, UsageError
+from shared.command import run_command
+from shared.errors import DatasetError, ImageError, UsageError
 from shared.idx import LARGEST_CONTENT, expand, parse_idx, read_content, read_idx, write_idx
 from shared.sample import SAMPLE_IMAGES, SAMPLE_LABELS
 
@@ -325,11 +325,7 @@ def print_line(line: str) -> None:
 
 def main() -> None:
     """Run the command; a user's mistake is one line and its exit status."""
-    try:
-        app()
-    except TaperError as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_status)
+    run_command(app, None)
 
 
 if __name__ == "__main__":

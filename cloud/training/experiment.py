@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +24,8 @@ from cloud.training.resolution import RESOLUTIONS
 from cloud.training.schedules import SCHEDULES
 from cloud.training.sweep import accuracy, recalibrated_accuracy
 from shared.architecture import Shape
-from shared.errors import TaperError, UsageError
+from shared.command import run_command
+from shared.errors import UsageError
 from shared.networks.cost import cost
 from shared.profiles import PROFILES, parse_ranges
 
@@ -304,14 +304,5 @@ def experiment(
     Console().print(curve_table(wanted.name, curve))
 
 
-def run_app(command: typer.Typer) -> None:
-    """Run a command; a user's mistake is one line and its exit status."""
-    try:
-        command()
-    except TaperError as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False)
-        sys.exit(error.exit_status)
-
-
 if __name__ == "__main__":
-    run_app(app)
+    run_command(app, None)

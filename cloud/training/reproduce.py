@@ -22,10 +22,10 @@ from cloud.training.experiment import (
     Resume,
     Threads,
     console,
-    run_app,
     run_experiment,
 )
 from cloud.training.figures import PLANS, Plan, draw, plan, read_curves, write_curves
+from shared.command import run_command
 from shared.errors import UsageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
@@ -127,4 +127,4 @@ def _table(name: str, curves: dict[str, Curve]) -> Table:
 
 
 if __name__ == "__main__":
-    run_app(app)
+    run_command(app, None)

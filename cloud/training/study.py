@@ -22,11 +22,12 @@ from rich.table import Table
 from cloud.training.architectures import CLOUD_LEVELS, DEVICE_LEVELS
 from cloud.training.batches import Settings
 from cloud.training.datasets import Dataset, load
-from cloud.training.experiment import DataDir, Threads, run_app
+from cloud.training.experiment import DataDir, Threads
 from cloud.training.export import export
 from cloud.training.fit import EpochReport, fit
 from shared.architecture import Architecture, Kind, Shape, Stage
 from shared.bundle import Bundle
+from shared.command import run_command
 from shared.networks.binarynet import BinaryNet
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
@@ -203,7 +204,7 @@ def study(
 
 def main() -> None:
     """Run the command; a user's mistake is one line and its exit status."""
-    run_app(app)
+    run_command(app, None)
 
 
 if __name__ == "__main__":

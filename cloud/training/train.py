@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +22,8 @@ from cloud.training.fit import EpochReport, fit
 from cloud.training.teacher import train_teacher
 from shared.architecture import Shape
 from shared.bundle import Bundle, write_bundle
-from shared.errors import TaperError, UsageError
+from shared.command import run_command
+from shared.errors import UsageError
 from shared.networks.binarynet import BinaryNet
 
 DEFAULTS = Settings()
@@ -195,11 +195,7 @@ def accuracy_table(bundle: Bundle) -> Table:
 
 def main() -> None:
     """Run the command; a user's mistake is one line and its exit status."""
-    try:
-        app()
-    except TaperError as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False)
-        sys.exit(error.exit_status)
+    run_command(app, None)
 
 
 if __name__ == "__main__":

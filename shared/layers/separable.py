@@ -70,10 +70,12 @@ class IncompleteDepthwiseSeparableConv2d(nn.Module):
         return y
 
     def _each_channel(self, x: Tensor) -> Tensor:
+        z: Tensor
         if self.depthwise.stride in (1, (1, 1)):
-            z: Tensor = self.depthwise(x)
+            z = self.depthwise(x)
             return z
         # For the gradient of a strided one, oneDNN falls back to a bfloat16 kernel that takes some
         # twenty times as long as the float32 one: autocast is kept away.
         with torch.autocast(x.device.type, enabled=False):
-            return self.depthwise(x.to(self.depthwise.weight.dtype)).to(x.dtype)
+            z = self.depthwise(x.to(self.depthwise.weight.dtype))
+        return z.to(x.dtype)
