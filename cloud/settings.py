@@ -89,10 +89,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _belong_together(self) -> Settings:
+        # Fields in braces: ``load`` knows how the user spelt them.
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("--tls-cert and --tls-key: must be given together")
+            raise ValueError("{tls_cert} and {tls_key}: must be given together")
         if self.client_ca is not None and self.tls_cert is None:
-            raise ValueError("--client-ca: needs --tls-cert and --tls-key")
+            raise ValueError("{client_ca}: needs {tls_cert} and {tls_key}")
         return self
 
     @classmethod
@@ -180,10 +181,11 @@ def _spelling(kind: str, name: str, path: Path | None) -> str:
 
 
 def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
+    fields = Settings.model_fields
     first = error.errors(include_url=False, include_context=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:
-        return message
+        return message.format_map({name: origin.get(name, flag(name)) for name in fields})
     name = str(first["loc"][0])
     where = origin.get(name, flag(name))
     given = str(first["input"])[:80]

@@ -113,3 +113,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_tls_files_belong_together(given: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="--tls-cert"):
         load(given, None, {})
+
+
+def test_what_belongs_together_is_named_as_it_was_written(tmp_path: Path) -> None:
+    path = file(tmp_path, 'tls_key = "k"\n')
+    with pytest.raises(UsageError, match=rf"^--tls-cert and tls_key in {path}: must be given"):
+        load({}, path, {})
+    with pytest.raises(UsageError, match=r"^TAPER_TLS_CERT and --tls-key: must be given together$"):
+        load({}, None, {"TAPER_TLS_CERT": "c"})
+    with pytest.raises(UsageError, match=r"^TAPER_CLIENT_CA: needs --tls-cert and --tls-key$"):
+        load({}, None, {"TAPER_CLIENT_CA": "a"})
