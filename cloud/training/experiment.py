@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -238,6 +239,15 @@ Restart = Annotated[bool, typer.Option("--restart", help="Remove checkpoints and
 Threads = Annotated[int, typer.Option("--threads", min=0, help="0 means all cores.")]
 
 
+def prepare(threads: int) -> None:
+    """Before the first layer runs: how many threads compute (0: all cores)."""
+    # A random fraction gives every layer shapes of its own, and oneDNN compiles a kernel for each;
+    # the 1,024 that it keeps by default are forgotten before they are met again.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32768")
+    if threads:
+        torch.set_num_threads(threads)
+
+
 @app.command()
 def experiment(
     network: Annotated[str, typer.Option(help=f"One of {', '.join(NETWORKS)}.")],
@@ -280,8 +290,7 @@ def experiment(
 
     What is not given is taken from the network's recipe.
     """
-    if threads:
-        torch.set_num_threads(threads)
+    prepare(threads)
     given = {
         "data": data,
         "epochs": epochs,

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +21,7 @@ from cloud.training.experiment import (
     Resume,
     Threads,
     console,
+    prepare,
     run_experiment,
 )
 from cloud.training.figures import PLANS, Plan, draw, plan, read_curves, write_curves
@@ -60,8 +60,7 @@ def reproduce(
     Results are kept as they come: a curve of FIGURE.json that was made with the same settings is
     not made again, and a finished checkpoint is only measured.
     """
-    if threads:
-        torch.set_num_threads(threads)
+    prepare(threads)
     given = {"data": data, "epochs": epochs, "seed": seed}
     changes = {name: value for name, value in given.items() if value is not None}
     names = list(PLANS) if figure == "all" else [figure]
