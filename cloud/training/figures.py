@@ -116,7 +116,9 @@ def write_curves(path: Path, name: str, curves: Mapping[str, Curve]) -> None:
         "curves": {line: asdict(curve) for line, curve in curves.items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    new = path.with_suffix(".json.new")
+    new.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    new.replace(path)
 
 
 def read_curves(path: Path) -> dict[str, Curve]:

@@ -96,7 +96,9 @@ def _train_missing(
         if not places.restart and all(found.get(key) == value for key, value in wanted.items()):
             continue
         console.print(f"{name}: {line}", highlight=False, markup=False)
-        curves[line] = run_experiment(experiment, places)
+        curve = run_experiment(experiment, places)
+        # Another process may have written a curve of the same figure meanwhile.
+        curves.update({**read_curves(path), line: curve})
         write_curves(path, name, curves)
 
 

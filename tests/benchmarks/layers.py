@@ -1,6 +1,7 @@
 """Time of every incomplete layer against the fraction of its channels, forward, one image.
 
 Inputs and outputs are both truncated, so that an inner layer's work is about f^2 of the full one.
+Last, a training step of the strided depthwise part under bfloat16 autocast, against oneDNN's own.
 """
 
 from __future__ import annotations
@@ -51,9 +52,46 @@ def layers() -> dict[str, Layer]:
     }
 
 
-@torch.no_grad()
+def strided(full: bool) -> tuple[float, float]:
+    """Milliseconds forward and back of a strided separable layer: as it is, and all in bfloat16."""
+    layer = IncompleteDepthwiseSeparableConv2d(64, 64, 3, 2, padding=1, bias=False)
+    x = torch.randn(128, 64, 32, 32, dtype=torch.bfloat16, requires_grad=True)
+    x = x.to(memory_format=torch.channels_last)
+
+    def step(forward: Callable[[], Tensor]) -> Callable[[], object]:
+        def once() -> None:
+            with torch.autocast("cpu", torch.bfloat16):
+                y = forward()
+            torch.autograd.grad(y.sum(), [x, *layer.parameters()])
+
+        return once
+
+    times = interleaved(
+        {
+            "own": calls(step(lambda: layer(x))),
+            "bfloat16": calls(step(lambda: layer.pointwise(layer.depthwise(x)))),
+        },
+        rounds=25 if full else 5,
+        seconds=0.2,
+    )
+    own, bfloat16 = (1000 * statistics.median(times[name]) for name in ("own", "bfloat16"))
+    return own, bfloat16
+
+
 def run(full: bool) -> Report:
-    """Every layer at every fraction, interleaved."""
+    """Every layer at every fraction, interleaved; then the strided one's step."""
+    report = _fractions(full)
+    own, bfloat16 = strided(full)
+    report.results["strided separable, ms"] = {
+        "own": round(own, 1),
+        "bfloat16": round(bfloat16, 1),
+    }
+    report.checks.append(Check("strided_vs_bfloat16", round(own / bfloat16, 3), "", 0.5, "lower"))
+    return report
+
+
+@torch.no_grad()
+def _fractions(full: bool) -> Report:
     torch.set_num_threads(1)
     report = Report()
     rows = []
