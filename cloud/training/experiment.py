@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cloud.training.augment import AUGMENTATIONS
 from cloud.training.catalogue import KNOWN
+from cloud.training.curve import Curve, Point, read_curve, write_curve
 from cloud.training.datasets import DATA_DIR_VARIABLE, Dataset, load
 from cloud.training.loop import EpochReport, Trainer, calibration_images
 from cloud.training.recipes import NETWORKS, OPTIMISERS, RESIZABLE, Recipe, build, recipe
@@ -91,29 +92,6 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class Point:
-    """One fraction of a curve; costs are of one image."""
-
-    fraction: float
-    accuracy: float
-    recalibrated: float  # with statistics measured for this fraction
-    macs: int
-    parameter_bytes: int
-
-
-@dataclass(frozen=True)
-class Curve:
-    """What an experiment gave."""
-
-    settings: dict[str, Any]
-    points: tuple[Point, ...]
-    test_images: int
-    seconds: float  # of training
-    threads: int
-    torch: str
-
-
-@dataclass(frozen=True)
 class Places:
     """Where data and checkpoints are, and what to do with a checkpoint that is there."""
 
@@ -126,24 +104,42 @@ class Places:
 def run_experiment(experiment: Experiment, places: Places) -> Curve:
     """Train what is missing and measure the test set at every fraction.
 
+    Both are kept in the folder of checkpoints and not done again: measuring a large network takes
+    minutes too, and two figures may share a curve.
+
     ``UsageError``: the checkpoint is another training's, or unfinished and neither ``resume`` nor
     ``restart`` is given.
     """
     chosen = experiment.recipe
     train_set, test_set = (load(chosen.data, places.data_dir, name) for name in ("train", "test"))
-    trainer = _trained(experiment, places, train_set)
-    network, (images, _) = trainer.network, _tensors(train_set)
-    test_images, test_labels = _tensors(test_set)
-    recalibrated = recalibrated_accuracy(
-        network, calibration_images(images, chosen), test_images, test_labels, SWEEP
+    settings = {**experiment.identity(train_set), "test_digest": test_set.digest}
+    path = places.checkpoint_dir / f"{experiment.name}.curve.json"
+    kept = None if places.restart else read_curve(path)
+    if kept is None or kept.settings != settings:
+        kept = _measure(_trained(experiment, places, train_set), settings, train_set, test_set)
+        write_curve(path, kept)
+    return kept
+
+
+def _measure(
+    trainer: Trainer, settings: dict[str, Any], train_set: Dataset, test_set: Dataset
+) -> Curve:
+    network, (images, _), (test_images, test_labels) = (
+        trainer.network,
+        _tensors(train_set),
+        _tensors(test_set),
     )
+    shares = [accuracy(network, test_images, test_labels, fraction) for fraction in SWEEP]
+    again = shares  # of a regime that measures a set of statistics for every fraction itself
+    if not trainer.regime.recalibrated:
+        chosen = calibration_images(images, trainer.recipe)
+        again = recalibrated_accuracy(network, chosen, test_images, test_labels, SWEEP)
     points = []
-    for fraction, again in zip(SWEEP, recalibrated, strict=True):
+    for fraction, share, recalibrated in zip(SWEEP, shares, again, strict=True):
         spent = cost(network, tuple(images.shape[1:]), fraction)
-        share = accuracy(network, test_images, test_labels, fraction)
-        points.append(Point(fraction, share, again, spent.macs, spent.parameter_bytes))
+        points.append(Point(fraction, share, recalibrated, spent.macs, spent.parameter_bytes))
     return Curve(
-        {**trainer.identity, "test_digest": test_set.digest},
+        settings,
         tuple(points),
         len(test_images),
         round(trainer.progress.seconds, 1),

@@ -12,7 +12,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cloud.training.experiment import Curve, Experiment, Point
+from cloud.training.curve import Curve, to_curve, write_json
+from cloud.training.experiment import Experiment
 from cloud.training.recipes import recipe
 from shared.errors import UsageError
 
@@ -60,14 +61,14 @@ def _multi(ranges: str, **recipe: Any) -> dict[str, Line]:
     return {"multi-profile": line}
 
 
-VGG_MULTI = _multi(VGG_RANGES, epochs=12)
+VGG_MULTI = _multi(VGG_RANGES, epochs=6)
 # Large networks: the complete one is trained already, and goes on as the widest of the sandwich
 # (as in "Once-for-All", arXiv 1908.09791).
 LARGE_SANDWICH = {
     "sandwich": replace(
         SANDWICH["sandwich"],
         start="standard",
-        recipe={"epochs": 8, "learning_rate": 0.05, "resolution": "full"},
+        recipe={"epochs": 6, "learning_rate": 0.05, "resolution": "full"},
     )
 }
 
@@ -115,10 +116,7 @@ def write_curves(path: Path, name: str, curves: Mapping[str, Curve]) -> None:
         "command": f"python -m cloud.training.reproduce {name}",
         "curves": {line: asdict(curve) for line, curve in curves.items()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".json.new")
-    new.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    new.replace(path)
+    write_json(path, document)
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
@@ -129,10 +127,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["format"] != FORMAT:
             raise UsageError(f"{path}: has format {document['format']}, not {FORMAT}")
-        return {
-            line: Curve(**{**value, "points": tuple(Point(**entry) for entry in value["points"])})
-            for line, value in document["curves"].items()
-        }
+        return {line: to_curve(value) for line, value in document["curves"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: holds no results of a figure ({error!r:.200})") from None
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cloud.training import checkpoint
+from cloud.training.augment import AUGMENTATIONS
 from cloud.training.batches import Settings, batches
 from cloud.training.recipes import Recipe
 from cloud.training.regimes import Frozen, Regime, Step
@@ -188,9 +189,15 @@ class Trainer:
 
 
 def calibration_images(images: Tensor, recipe: Recipe) -> Tensor:
-    """Training images, chosen by the seed, over which statistics are measured."""
+    """Training images over which statistics are measured, chosen by the seed.
+
+    They are changed as in training. Statistics of unchanged images are those of another
+    distribution: shifted ones have black borders, which weigh in every layer's mean and variance.
+    """
     generator = torch.Generator().manual_seed(recipe.seed)
-    return images[torch.randperm(len(images), generator=generator)[: recipe.calibration_images]]
+    order = torch.randperm(len(images), generator=generator)
+    chosen = images[order[: recipe.calibration_images]]
+    return AUGMENTATIONS[recipe.augment](chosen.float(), generator).to(torch.uint8)
 
 
 def _mix(seed: int, epoch: int) -> int:

@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cloud.training.curve import Curve
 from cloud.training.datasets import load
 from cloud.training.experiment import (
     CHECKPOINT_DIR,
     CheckpointDir,
-    Curve,
     DataDir,
     Places,
     Restart,

@@ -81,6 +81,20 @@ def test_an_experiment_prints_its_sweep(digits: Path) -> None:
     assert "100%" in run(experiment, [*small, "--regime", "sandwich"])
 
 
+def test_a_measurement_is_kept_beside_its_checkpoint(digits: Path) -> None:
+    words = arguments(digits, "--network", "mlp", "--epochs", "1", "--regime", "idp")
+    told = run(experiment, words)
+    kept = digits.parent / "checkpoints"
+    (network,) = kept.glob("*.pt")
+    network.unlink()
+    assert told.endswith(run(experiment, words))  # nothing is left to measure
+    (curve,) = kept.glob("*.curve.json")
+    curve.write_text("{}")
+    assert run(experiment, words, UsageError).startswith(f"{curve}: holds no curve")
+    run(experiment, [*words, "--restart"])
+    assert list(kept.glob("*.pt")) == [network]
+
+
 def test_a_training_begins_with_another_one_s_network(digits: Path) -> None:
     words = arguments(digits, "--network", "mlp", "--epochs", "1", "--regime")
     usual = arguments(digits, "--network", "mlp", "--regime", "standard")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cloud.training import checkpoint
 from cloud.training.experiment import Experiment
-from cloud.training.loop import Trainer
+from cloud.training.loop import Trainer, calibration_images
 from cloud.training.recipes import Recipe, recipe
 from cloud.training.regimes import (
     Idp,
@@ -327,3 +327,14 @@ def test_a_training_sees_images_grow(data: tuple[Tensor, Tensor]) -> None:
     images, labels = data
     Trainer(network, of, chosen, {}).train(images[:8], labels[:8])
     assert seen == [4, 4, 6, 6, 8]
+
+
+def test_statistics_are_measured_on_images_changed_as_in_training() -> None:
+    images = torch.full((60, 3, 8, 8), 200, dtype=torch.uint8)
+    settings = replace(TINY, augment="flip-and-shift")
+    chosen = calibration_images(images, settings)
+    assert chosen.shape == (16, 3, 8, 8)
+    assert chosen.dtype == torch.uint8
+    assert set(chosen.unique().tolist()) == {0, 200}  # what a shift brings in is black
+    assert torch.equal(chosen, calibration_images(images, settings))
+    assert torch.equal(calibration_images(images, TINY), images[:16])
