@@ -75,7 +75,8 @@ def reproduce(
         known = {line: curves[line] for line in PLANS[name].lines if line in curves}
         if not known:
             raise UsageError(f"--plot-only: {path} has no curves yet")
-        Console().print(_table(name, known))
+        Console().print(_table(name, known, "accuracy"))
+        Console().print(_table(name, known, "recalibrated"))
         for written in (path, *draw(name, known, output_dir)):
             console.print(f"{written}", highlight=False, soft_wrap=True)
 
@@ -111,9 +112,9 @@ def _chosen(entry: Plan, only: list[str] | None) -> Plan:
     return replace(entry, lines={line: entry.lines[line] for line in only})
 
 
-def _table(name: str, curves: dict[str, Curve]) -> Table:
+def _table(name: str, curves: dict[str, Curve], what: str) -> Table:
     first = next(iter(curves.values()))
-    table = Table(title=f"{name}: accuracy on {first.test_images} test images, percent")
+    table = Table(title=f"{name}: {what} on {first.test_images} test images, percent")
     table.add_column("channels", justify="right")
     table.add_column("operations", justify="right")
     for line in curves:
@@ -122,7 +123,7 @@ def _table(name: str, curves: dict[str, Curve]) -> Table:
         table.add_row(
             f"{point.fraction:.0%}",
             f"{point.macs / first.points[-1].macs:.1%}",
-            *(f"{100 * curve.points[index].accuracy:.2f}" for curve in curves.values()),
+            *(f"{100 * getattr(curve.points[index], what):.2f}" for curve in curves.values()),
         )
     return table
 
