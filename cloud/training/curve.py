@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cloud.telemetry.files import replacing
 from shared.errors import UsageError
 
 
@@ -57,6 +58,5 @@ def write_curve(path: Path, curve: Curve) -> None:
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write all of it or nothing: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".json.new")
-    new.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    new.replace(path)
+    with replacing(path) as new:
+        new.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -124,11 +124,8 @@ def run_experiment(experiment: Experiment, places: Places) -> Curve:
 def _measure(
     trainer: Trainer, settings: dict[str, Any], train_set: Dataset, test_set: Dataset
 ) -> Curve:
-    network, (images, _), (test_images, test_labels) = (
-        trainer.network,
-        _tensors(train_set),
-        _tensors(test_set),
-    )
+    network, (images, _) = trainer.network, _tensors(train_set)
+    test_images, test_labels = _tensors(test_set)
     shares = [accuracy(network, test_images, test_labels, fraction) for fraction in SWEEP]
     again = shares  # of a regime that measures a set of statistics for every fraction itself
     if not trainer.regime.recalibrated:
