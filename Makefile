@@ -33,7 +33,7 @@ demo: $(VENV)/.runtime ## a real server and client over real test digits, one ta
 	$(BIN)/python scripts/demo.py
 
 test: lint sanitize ## lint, types, import contracts, sanitizers, all tests
-	TAPER_KERNEL=numpy $(BIN)/python -m pytest -q tests/unit/test_packed_native.py tests/e2e/test_commands.py
+	TAPER_KERNEL=numpy $(BIN)/python -m pytest -q tests/unit/shared/packed/test_native.py tests/e2e/test_commands.py
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev ## ruff, mypy, import contracts, protocol files

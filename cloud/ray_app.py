@@ -14,16 +14,16 @@ from typing import Any, NoReturn
 import grpc
 from ray import serve
 
-from cloud.answering import Answering
-from cloud.clients import ClientLimits
-from cloud.compute import ComputeThread
-from cloud.gate import Gate
-from cloud.metrics import Metrics
-from cloud.repository import Repository
-from cloud.scheduler import Scheduler
-from cloud.security import tokens_of
-from cloud.servicer import SplitInferenceServicer
-from cloud.serving import policy, reread, tick, tracing
+from cloud.access.clients import ClientLimits
+from cloud.access.gate import Gate
+from cloud.access.security import tokens_of
+from cloud.models.repository import Repository
+from cloud.observability.metrics import Metrics
+from cloud.rpc.answering import Answering
+from cloud.rpc.servicer import SplitInferenceServicer
+from cloud.scheduling.compute import ComputeThread
+from cloud.scheduling.scheduler import Scheduler
+from cloud.serving.process import policy, reread, tick, tracing
 from cloud.settings import Settings, load
 from protos.split.v1 import split_pb2 as pb
 from shared.errors import UsageError

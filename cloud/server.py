@@ -14,12 +14,13 @@ import uvloop
 from rich.console import Console
 
 import shared.quiet_grpc  # noqa: F401  # isort: split
-from cloud import logs
-from cloud.exposition import exposed
-from cloud.metrics import Snapshot
-from cloud.serving import serving
+from cloud.observability import logs
+from cloud.observability.exposition import exposed
+from cloud.observability.metrics import Snapshot
+from cloud.serving.announcement import announce
+from cloud.serving.process import serving
+from cloud.serving.supervisor import supervise
 from cloud.settings import LogFormat, LogLevel, Settings, load, to_toml
-from cloud.supervisor import supervise
 from shared.errors import TaperError
 
 SERVER, MODELS, LOAD, SECURITY, OPERATIONS = "Server", "Models", "Load", "Security", "Operations"
@@ -162,14 +163,6 @@ async def run(settings: Settings) -> None:
             )
             await stop.wait()
             stderr.print("stopping", highlight=False)
-
-
-def announce(settings: Settings, port: int, metrics_port: int | None) -> None:
-    """Say where the server listens; whoever started it with port 0 reads the first line."""
-    sys.stdout.write(f"listening on {settings.host}:{port}\n")
-    if metrics_port is not None:
-        sys.stdout.write(f"metrics on {settings.metrics_host}:{metrics_port}\n")
-    sys.stdout.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -19,7 +19,7 @@ from pydantic_settings import (
 )
 
 from shared.errors import UsageError
-from shared.protocol import DEFAULT_MAX_MESSAGE_BYTES
+from shared.protocol.messages import DEFAULT_MAX_MESSAGE_BYTES
 
 PREFIX = "TAPER_"
 LARGEST_PORT = 65535

@@ -9,18 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from device.sample import SampleResult
-    from device.settings import Settings
-    from device.split import SplitClient
-    from device.sync import SyncSplitClient
+    from device.split.client import SplitClient
+    from device.split.sample import SampleResult
+    from device.split.settings import Settings
+    from device.split.sync import SyncSplitClient
 
 __all__ = ["SampleResult", "Settings", "SplitClient", "SyncSplitClient"]
 
 _HOMES = {
-    "SampleResult": "device.sample",
-    "Settings": "device.settings",
-    "SplitClient": "device.split",
-    "SyncSplitClient": "device.sync",
+    "SampleResult": "device.split.sample",
+    "Settings": "device.split.settings",
+    "SplitClient": "device.split.client",
+    "SyncSplitClient": "device.split.sync",
 }
 
 

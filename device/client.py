@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import shared.quiet_grpc  # noqa: F401  # isort: split
-from device.batch import Run, classify_all
-from device.flags import Options, parse
-from device.policy import Decision
-from device.sample import SampleResult
-from device.split import SplitClient
+from device.cli.batch import Run, classify_all
+from device.cli.flags import Options, parse
+from device.policy.simple import Decision
+from device.split.client import SplitClient
+from device.split.sample import SampleResult
 from shared.errors import TaperError
 
 if TYPE_CHECKING:
-    from device.outbox import LateAnswer
+    from device.split.outbox import LateAnswer
 
 
 def classify(options: Options) -> None:
@@ -48,7 +48,7 @@ def classify(options: Options) -> None:
 
 def finish(run: Run, output: str, reasons: Sequence[str]) -> None:
     """Print what was found, then raise the failure that ended the run, if there was one."""
-    from device.report import print_table, summarise, to_json
+    from device.cli.report import print_table, summarise, to_json
 
     run.results.sort(key=lambda result: result.index)
     names = run.pictures.names
@@ -66,14 +66,14 @@ def finish(run: Run, output: str, reasons: Sequence[str]) -> None:
 
 def print_line(result: SampleResult, name: str) -> None:
     """One result as a line of JSON."""
-    from device.report import sample_json
+    from device.cli.report import sample_json
 
     sys.stdout.write(json.dumps(sample_json(result, name)) + "\n")
 
 
 def print_late(answer: LateAnswer) -> None:
     """The cloud's answer to a sample of the spool, as a line of JSON."""
-    from device.report import late_json
+    from device.cli.report import late_json
 
     sys.stdout.write(json.dumps(late_json(answer)) + "\n")
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from shared.bundle import Bundle, read_bundle
 from shared.bundles import bundle_path
-from shared.sample import sample_digits
-from tests.processes import Server, start_server
+from shared.data.sample import sample_digits
+from shared.model.bundle import Bundle, read_bundle
+from tests.support.processes import Server, start_server
 
 PAPER = "mnist-binary-paper"
 

@@ -11,11 +11,11 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.broker import mosquitto
-from tests.browser import PHONE, browser, dashboard
-from tests.clouds import free_port
-from tests.fleets import process
-from tests.processes import ROOT, start_server
+from tests.support.broker import mosquitto
+from tests.support.browser import PHONE, browser, dashboard
+from tests.support.clouds import free_port
+from tests.support.fleets import process
+from tests.support.processes import ROOT, start_server
 
 IMAGES = ROOT / "docs" / "images"
 DEVICES = 50

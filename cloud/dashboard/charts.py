@@ -7,7 +7,7 @@ from typing import Any
 
 from cloud.dashboard.cloud_page import CloudPoint
 from cloud.dashboard.view import BATTERY_BINS, View
-from shared.fleet import Telemetry
+from shared.fleet.messages import Telemetry
 
 Options = dict[str, Any]
 

@@ -9,7 +9,7 @@ from nicegui import ui
 
 from cloud.dashboard.live import LiveFleet
 from shared.errors import TaperError
-from shared.fleet import Settings
+from shared.fleet.messages import Settings
 
 EVERY_S = 1.0
 TILES = "grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 w-full"

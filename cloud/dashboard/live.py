@@ -13,9 +13,9 @@ from cloud.fleet.controller import Controller
 from cloud.fleet.player import merged
 from cloud.telemetry.database import reading
 from cloud.telemetry.queries import timeline
-from shared.broker import Broker
 from shared.errors import BrokerError, TaperError
-from shared.fleet import Message, Reported, Settings, Telemetry, Topic
+from shared.fleet.broker import Broker
+from shared.fleet.messages import Message, Reported, Settings, Telemetry, Topic
 
 AGAIN_S = 1.0
 VIEW_S = 0.9  # pages ask every second

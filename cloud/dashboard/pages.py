@@ -19,7 +19,7 @@ from cloud.dashboard.charts import (
 from cloud.dashboard.frame import CHARTS, EVERY_S, TILES, card, control, page, tile
 from cloud.dashboard.live import LiveFleet
 from cloud.dashboard.view import MOST_ROWS, Row, Summary, ago, chosen
-from shared.fleet import Telemetry
+from shared.fleet.messages import Telemetry
 
 CHART = "w-full h-56"
 HISTORY_EVERY_S = 5.0

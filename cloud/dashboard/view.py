@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cloud.fleet.state import DeviceState
-from shared.fleet import Telemetry
+from shared.fleet.messages import Telemetry
 
 REMEMBERED = 400  # messages of a device that are kept for its timeline
 RECENT = 20  # messages that rates, accuracy and energy are taken over

@@ -35,12 +35,12 @@ from cloud.fleet.options import (
 from cloud.fleet.player import Player, merged
 from cloud.fleet.server_process import ServerProcess
 from cloud.fleet.state import FleetState, accuracy
-from shared.broker import Broker
 from shared.command import run_command
 from shared.errors import UsageError
-from shared.fleet import Settings
-from shared.fleet_json import check_setting
-from shared.scenario import read_scenario
+from shared.fleet.broker import Broker
+from shared.fleet.messages import Settings
+from shared.fleet.payloads import check_setting
+from shared.fleet.scenario import read_scenario
 
 DAY_S = 86_400.0
 LOOK_EVERY_S = 0.5

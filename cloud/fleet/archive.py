@@ -57,9 +57,9 @@ def report(
     """Write a page with figures: accuracy, fraction, battery, bytes, energy, latency."""
     with fleet_extra():
         from cloud.telemetry.database import reading
-        from cloud.telemetry.files import replacing
         from cloud.telemetry.queries import check_fleet
         from cloud.telemetry.report import render
+        from shared.atomic_file import replacing
     name, since_s = named(fleet), parse_since(since)
     with replacing(output) as temporary, reading(store) as connection:
         check_fleet(connection, name)

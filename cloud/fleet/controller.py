@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 
 from cloud.fleet.sequences import Sequences
 from cloud.fleet.state import DeviceState, FleetState, RefusedError
-from cloud.fleet.store import Appended, Received, TelemetryStore
-from shared.broker import Broker, BrokerClient
+from cloud.telemetry.records import Appended, Received, TelemetryStore
 from shared.errors import BrokerError, MessageError, StoreError, TakenOverError
-from shared.fleet import (
+from shared.fleet.broker import Broker, BrokerClient
+from shared.fleet.messages import (
     ROOT,
     Command,
     Kind,
@@ -34,7 +34,7 @@ from shared.fleet import (
     Topic,
     parse_topic,
 )
-from shared.fleet_json import dump, load
+from shared.fleet.payloads import dump, load
 
 # In this order: what was desired must be known before what is reported is judged by it.
 HEARD = (Kind.BIRTH, Kind.DEATH, Kind.DESIRED, Kind.REPORTED, Kind.TELEMETRY, Kind.RESULT)

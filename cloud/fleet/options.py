@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
-from shared.broker import Broker, parse_broker
 from shared.errors import UsageError
-from shared.fleet import check_name
-from shared.scenario import seconds
+from shared.fleet.broker import Broker, parse_broker
+from shared.fleet.messages import check_name
+from shared.fleet.scenario import seconds
 
 LOCAL = "mqtt://localhost:1883"
 STORE = "taper-fleet.sqlite"

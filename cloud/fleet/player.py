@@ -11,8 +11,8 @@ from typing import Protocol
 from cloud.fleet.controller import Controller
 from cloud.fleet.rollout import Tally, judge, tally, waves
 from cloud.fleet.state import DeviceState
-from shared.fleet import Message, Reported, Settings, Telemetry, Topic
-from shared.scenario import Event, Rollout, Scenario
+from shared.fleet.messages import Message, Reported, Settings, Telemetry, Topic
+from shared.fleet.scenario import Event, Rollout, Scenario
 
 REPORT_WITHIN_S = 30.0
 Say = Callable[[str], None]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from shared.fleet import Telemetry
-from shared.scenario import Rollout
+from shared.fleet.messages import Telemetry
+from shared.fleet.scenario import Rollout
 
 
 @dataclass(frozen=True)

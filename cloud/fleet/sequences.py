@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 
-from cloud.fleet.store import Ranges
+from cloud.telemetry.records import Ranges
 
 FARTHEST_AHEAD = 100_000  # a device cannot have sent that many that we have not seen
 

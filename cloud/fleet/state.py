@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 
 from cloud.fleet.sequences import Sequences
 from shared.errors import UsageError
-from shared.fleet import Birth, Death, Desired, Message, Reported, Settings, Telemetry, Topic
+from shared.fleet.messages import (
+    Birth,
+    Death,
+    Desired,
+    Message,
+    Reported,
+    Settings,
+    Telemetry,
+    Topic,
+)
 
 ALL = "all"
 MOST_CHANGES = 1_000_000  # of the desired state of one device

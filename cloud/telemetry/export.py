@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from cloud.telemetry.files import replacing
+from shared.atomic_file import replacing
 from shared.errors import UsageError
-from shared.fleet import Telemetry
+from shared.fleet.messages import Telemetry
 
 _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 # The columns of ``cloud.telemetry.tables.telemetry``, in their order.

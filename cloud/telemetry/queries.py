@@ -15,11 +15,11 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, func, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from cloud.fleet.store import Ranges
 from cloud.telemetry import tables
+from cloud.telemetry.records import Ranges
 from shared.errors import UsageError
-from shared.fleet import Birth, Death, Kind, Message, Reported, Result, Telemetry
-from shared.fleet_json import VALUES, from_json
+from shared.fleet.messages import Birth, Death, Kind, Message, Reported, Result, Telemetry
+from shared.fleet.payloads import VALUES, from_json
 
 _T = tables.telemetry.c
 _MESSAGE = [tables.telemetry.c[name] for name in tables.FIELDS]

@@ -13,7 +13,6 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import Connection
 
-from cloud.fleet.store import Ranges
 from cloud.telemetry.figures import drawings
 from cloud.telemetry.queries import (
     Slice,
@@ -24,6 +23,7 @@ from cloud.telemetry.queries import (
     totals,
     totals_by_device,
 )
+from cloud.telemetry.records import Ranges
 from shared.errors import UsageError
 
 MOST_POINTS = 150  # of a line

@@ -14,14 +14,14 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from cloud.fleet.store import Appended, Ranges, Received
 from cloud.telemetry import tables
 from cloud.telemetry.database import open_writing, translated
 from cloud.telemetry.queries import joined, runs, stored_sequences
+from cloud.telemetry.records import Appended, Ranges, Received
 from cloud.telemetry.statements import statements
 from shared.errors import StoreError
-from shared.fleet import Kind, Telemetry
-from shared.fleet_json import dump
+from shared.fleet.messages import Kind, Telemetry
+from shared.fleet.payloads import dump
 
 EXPIRE_EVERY_S = 60.0
 ROWS_A_TRANSACTION = 20_000  # that get too old; telemetry that arrives waits no longer than that

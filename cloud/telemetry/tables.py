@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, Table, Text
 
-from shared.fleet import Telemetry
+from shared.fleet.messages import Telemetry
 
 SCHEMA_VERSION = 1  # one more with every change of a table
 metadata = MetaData()

@@ -24,7 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROLES = ("controller", "operator", "watcher", "dashboard")
 DAYS = "3650"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # as in shared/fleet.py
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # as in shared/fleet/messages.py
 
 
 def main() -> None:

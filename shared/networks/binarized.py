@@ -12,10 +12,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from shared.architecture import Architecture, Stage
 from shared.fractions import channels
 from shared.layers.sign import sign
 from shared.layers.slimmable import SlimmableBatchNorm
+from shared.model.architecture import Architecture, Stage
 from shared.networks.binarynet import BinaryNet, BinaryStage
 from shared.networks.incomplete import IncompleteNetwork, Scheme, Width
 

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.architecture import Architecture, Kind, Shape, Stage, kernel_size, output_shape
 from shared.layers.binary import IncompleteBinaryConv2d
 from shared.layers.norm import SwitchableBatchNorm
 from shared.layers.sign import sign
+from shared.model.architecture import Architecture, Kind, Shape, Stage, kernel_size, output_shape
 
 
 class BinaryStage(nn.Module):

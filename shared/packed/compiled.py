@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shared.architecture import Architecture, Shape, Stage
-from shared.bundle import Bundle
 from shared.errors import BundleError
+from shared.model.architecture import Architecture, Shape, Stage
+from shared.model.bundle import Bundle
+from shared.model.stage_tensors import StageTensors
 from shared.packed import _native
-from shared.stage_tensors import StageTensors
 
 Plan = tuple[int, list[int]]  # input channels, output channels of every stage
 

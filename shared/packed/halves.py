@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shared.architecture import Architecture, Kind, Stage
-from shared.bits import pack, unpack
-from shared.bundle import Bundle
 from shared.errors import BundleError
+from shared.model.architecture import Architecture, Kind, Stage
+from shared.model.bits import pack, unpack
+from shared.model.bundle import Bundle
 from shared.packed import kernels
 from shared.packed.reference import ReferenceStage
 

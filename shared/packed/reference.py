@@ -11,10 +11,10 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from shared.architecture import Kind, Shape, Stage, kernel_size
-from shared.bits import unpack
 from shared.errors import BundleError
-from shared.stage_tensors import StageTensors
+from shared.model.architecture import Kind, Shape, Stage, kernel_size
+from shared.model.bits import unpack
+from shared.model.stage_tensors import StageTensors
 
 Floats = npt.NDArray[np.float32]
 

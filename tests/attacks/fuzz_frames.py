@@ -20,13 +20,13 @@ import psutil
 
 from protos.split.v1 import split_pb2 as pb
 from protos.split.v1 import split_pb2_grpc
-from shared.bundle import Bundle, read_bundle
 from shared.bundles import bundle_path
-from shared.codec import Encoding, FeatureCodec
+from shared.data.sample import sample_digits
+from shared.model.bundle import Bundle, read_bundle
 from shared.packed import DeviceHalf
-from shared.protocol import DEFAULT_MAX_MESSAGE_BYTES
-from shared.sample import sample_digits
-from tests.processes import start_server
+from shared.protocol.codec import Encoding, FeatureCodec
+from shared.protocol.messages import DEFAULT_MAX_MESSAGE_BYTES
+from tests.support.processes import start_server
 
 ALLOWED = {
     grpc.StatusCode[name].value[0]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from shared.bundle import Bundle, read_bundle, write_bundle
 from shared.bundles import bundle_path
 from shared.errors import BundleError
+from shared.model.bundle import Bundle, read_bundle, write_bundle
 
 GOOD = bundle_path("mnist-binary-paper").read_bytes()
 HEADER = int.from_bytes(GOOD[:8], "little")

@@ -16,14 +16,14 @@ import pytest
 
 from protos.split.v1 import split_pb2 as pb
 from protos.split.v1 import split_pb2_grpc
-from shared.bundle import read_bundle
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.codec import Encoding, FeatureCodec
+from shared.data.sample import sample_digits
+from shared.model.bundle import read_bundle
 from shared.packed import DeviceHalf
-from shared.protocol import Request, request_to_message
-from shared.sample import sample_digits
-from tests.fleets import process, wait_for_line
-from tests.http2 import DATA, HEADERS, RST_STREAM, Http2, frame
+from shared.protocol.codec import Encoding, FeatureCodec
+from shared.protocol.messages import Request, request_to_message
+from tests.support.fleets import process, wait_for_line
+from tests.support.http2 import DATA, HEADERS, RST_STREAM, Http2, frame
 
 STREAM = "/taper.split.v1.SplitInference/InferStream"
 LEVEL = 2

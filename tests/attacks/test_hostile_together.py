@@ -12,13 +12,13 @@ import pytest
 
 from protos.split.v1 import split_pb2 as pb
 from protos.split.v1 import split_pb2_grpc
-from shared.bundle import read_bundle
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.codec import Encoding
-from shared.protocol import response_from_message
+from shared.model.bundle import read_bundle
+from shared.protocol.codec import Encoding
+from shared.protocol.messages import response_from_message
 from tests.benchmarks.serving import bodies
-from tests.hostile import DRIPPING, SOURCE, TACTICS, attacking
-from tests.served import Served, eventually, serve
+from tests.support.hostile import DRIPPING, SOURCE, TACTICS, attacking
+from tests.support.served import Served, eventually, serve
 
 LIMIT = 200  # streams that one client may hold; 10,000 are tried
 POLITE = 40

@@ -19,14 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from cloud.training.datasets import DATA_DIR_VARIABLE, Dataset, load
-from cloud.training.evaluate import cloud_logits, device_features
-from cloud.training.exit_calibration import curve
-from shared.bundle import Bundle, read_bundle
+from cloud.training.data.datasets import DATA_DIR_VARIABLE, Dataset, load
+from cloud.training.split.evaluate import cloud_logits, device_features
+from cloud.training.split.exit_calibration import curve
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.codec import FeatureCodec
 from shared.fractions import level_for
+from shared.model.bundle import Bundle, read_bundle
 from shared.packed import CloudHalf, DeviceHalf
+from shared.protocol.codec import FeatureCodec
 from tests.benchmarks.harness import Check, Report, show, table
 
 # Targets of the flagship bundles, by the shape of their images.

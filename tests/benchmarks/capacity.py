@@ -17,9 +17,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from shared.bundle import read_bundle
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.codec import Encoding
+from shared.model.bundle import read_bundle
+from shared.protocol.codec import Encoding
 from tests.benchmarks.capacity_costs import (
     Meter,
     bytes_of,

@@ -18,19 +18,19 @@ import psutil
 from cloud.fleet.__main__ import controlling
 from cloud.fleet.controller import Controller
 from cloud.telemetry.store import Store
-from device.pipeline import ExitSettings, Pipeline
-from shared.bundle import Bundle
+from device.split.pipeline import ExitSettings, Pipeline
+from shared.data.sample import sample_digits
 from shared.fractions import level_for
+from shared.model.bundle import Bundle
 from shared.packed import DeviceHalf
-from shared.sample import sample_digits
 from tests.benchmarks.crowd import Crowd
 from tests.benchmarks.load import Load
 from tests.benchmarks.serving import FRACTION, started
 from tests.benchmarks.traffic import messages_of, stream
-from tests.broker import mosquitto
-from tests.clouds import until
-from tests.fleets import process, wait_for_line
-from tests.proxies import haproxy
+from tests.support.broker import mosquitto
+from tests.support.clouds import until
+from tests.support.fleets import process, wait_for_line
+from tests.support.proxies import haproxy
 
 OPEN = ("--max-streams-per-client", "1000000", "--max-connections-per-client", "1000000")
 SERVER = ("cloud.server", "--host", "127.0.0.1", "--port", "0", "--cloud-fraction", "1.0", *OPEN)

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.benchmarks.load import Load
-from tests.http2 import DATA, GOAWAY, RST_STREAM, Http2
+from tests.support.http2 import DATA, GOAWAY, RST_STREAM, Http2
 
 INFER_STREAM = "/taper.split.v1.SplitInference/InferStream"
 AT_ONCE = 200  # gRPC refuses streams at random while over 1,000 wait to be accepted

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from cloud.training.datasets import Dataset
-from cloud.training.evaluate import cloud_logits, device_features
-from shared.bundle import Bundle
-from shared.codec import FeatureCodec
+from cloud.training.data.datasets import Dataset
+from cloud.training.split.evaluate import cloud_logits, device_features
+from shared.model.bundle import Bundle
 from shared.packed import CloudHalf, DeviceHalf
+from shared.protocol.codec import FeatureCodec
 from tests.benchmarks.classifier import ClassifierSettings, accuracy_of
 from tests.benchmarks.payloads import stays_on_device
 from tests.benchmarks.rivals import rivals, view

@@ -26,25 +26,25 @@ import numpy as np
 import numpy.typing as npt
 
 from device import Settings, SplitClient
-from device.auto import Goal
-from device.hardware import MCU_BLE
-from device.pipeline import Pipeline
-from device.recharge import DAY_S, NoRecharge
-from device.results import measure
-from device.settings import ModelSettings
-from device.simulate import FULL, WITH_EXIT, Setup, compare, verdict
-from device.simulated_battery import Cell
-from device.simulation import Scenario
+from device.energy.hardware import MCU_BLE
+from device.energy.recharge import DAY_S, NoRecharge
+from device.energy.simulated_battery import Cell
+from device.policy.auto import Goal
+from device.simulate.command import FULL, WITH_EXIT, Setup, compare, verdict
+from device.simulate.results import measure
+from device.simulate.simulation import Scenario
+from device.split.pipeline import Pipeline
+from device.split.settings import ModelSettings
 from protos.split.v1 import split_pb2_grpc
-from shared.bundle import Bundle, read_bundle
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.idx import read_idx
-from shared.protocol import Request, request_to_message
-from shared.sample import sample_digits
+from shared.data.sample import sample_digits
+from shared.images.idx import read_idx
+from shared.model.bundle import Bundle, read_bundle
+from shared.protocol.messages import Request, request_to_message
 from tests.benchmarks.echo import STREAM, UNARY
 from tests.benchmarks.endurance import endure
 from tests.benchmarks.harness import Check, Report, main, table
-from tests.processes import ROOT, environment, start_server
+from tests.support.processes import ROOT, environment, start_server
 
 STARTS = 7
 CALLS_A_ROUND = 150

@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from device import Settings, SplitClient
-from device.outbox import LateAnswer
-from device.settings import ModelSettings, SpoolSettings
-from shared.bundle import Bundle
+from device.split.outbox import LateAnswer
+from device.split.settings import ModelSettings, SpoolSettings
+from shared.data.sample import sample_digits
 from shared.errors import SpooledError
+from shared.model.bundle import Bundle
 from shared.packed import CloudHalf, DeviceHalf
-from shared.sample import sample_digits
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 SAMPLES = 10_000
 KILLS = 20

@@ -26,11 +26,11 @@ import uvloop
 from cloud.fleet.__main__ import controlling
 from cloud.fleet.controller import Controller
 from cloud.telemetry.store import Store
-from shared.fleet import Settings
+from shared.fleet.messages import Settings
 from tests.benchmarks.harness import Check, Report, show, table
-from tests.broker import Mosquitto, mosquitto
-from tests.fleets import Audit, audit, process, start, stop, wait_for_line
-from tests.processes import Server, start_server
+from tests.support.broker import Mosquitto, mosquitto
+from tests.support.fleets import Audit, audit, process, start, stop, wait_for_line
+from tests.support.processes import Server, start_server
 
 DEVICES = 5000
 AUDITED = 100

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from protos.split.v1 import split_pb2 as pb
-from tests.http2 import DATA, Http2
+from tests.support.http2 import DATA, Http2
 
 PREFIX = 5  # bytes before a gRPC message
 CONNECTIONS, STREAMS = 16, 4

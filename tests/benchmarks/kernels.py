@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud.training.architectures import compact
+from cloud.training.split.architectures import compact
 from shared import profiles
-from shared.architecture import Kind, Shape, Stage
-from shared.bundle import Bundle, read_bundle
 from shared.bundles import shipped
+from shared.model.architecture import Kind, Shape, Stage
+from shared.model.bundle import Bundle, read_bundle
+from shared.model.stage_tensors import StageTensors
 from shared.packed import CloudHalf, DeviceHalf, _native, kernels
 from shared.packed.reference import ReferenceStage
-from shared.stage_tensors import StageTensors
 from tests.benchmarks.harness import (
     Check,
     Report,
@@ -32,7 +32,7 @@ from tests.benchmarks.harness import (
     table,
 )
 from tests.benchmarks.peers import conv3x3, layers_of, peers
-from tests.networks import random_bundle, random_images
+from tests.support.networks import random_bundle, random_images
 
 SHAPES = ((28, 8), (28, 32), (28, 64), (14, 64), (14, 128), (8, 256))
 PROFILES = {"plain": "all-one", "staircase": "staircase", "linear": "linear"}

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.http2 import DATA, Http2, frame
+from tests.support.http2 import DATA, Http2, frame
 
 PREFIX = 5  # bytes before a gRPC message
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared.bundle import read_bundle
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.codec import Encoding
+from shared.model.bundle import read_bundle
+from shared.protocol.codec import Encoding
 from tests.benchmarks.flood import TOKENS, Flood, Outcome, token_file
 from tests.benchmarks.harness import Check, Report, main, table
 from tests.benchmarks.load import Caller

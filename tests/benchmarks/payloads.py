@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud.training.codec_tables import DICTIONARY_BYTES, DICTIONARY_IMAGES
-from cloud.training.evaluate import device_features
-from cloud.training.exit_calibration import confidence
-from shared.bundle import Bundle, make_bundle
-from shared.codec import DICTIONARY, Encoding, FeatureCodec, train_dictionary
+from cloud.training.split.codec_tables import DICTIONARY_BYTES, DICTIONARY_IMAGES
+from cloud.training.split.evaluate import device_features
+from cloud.training.split.exit_calibration import confidence
+from shared.model.bundle import Bundle, make_bundle
 from shared.packed import DeviceHalf
+from shared.protocol.codec import DICTIONARY, Encoding, FeatureCodec, train_dictionary
 from tests.benchmarks.harness import calls, interleaved, microseconds
 
 Features = npt.NDArray[np.uint8]

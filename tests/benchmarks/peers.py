@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional as F
 
-from shared.architecture import Kind, Shape, Stage
+from shared.model.architecture import Kind, Shape, Stage
 from tests.benchmarks.harness import Subject, calls
 
 RNG = np.random.default_rng(0)

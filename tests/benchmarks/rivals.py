@@ -16,12 +16,12 @@ import numpy.typing as npt
 import zstandard
 from PIL import Image
 
-from cloud.training.context import ContextSettings, train_context
-from shared.architecture import Architecture, Kind, Shape, Stage
-from shared.bits import pack
-from shared.codec import COMPRESSION_LEVEL
-from shared.context_coder import context_coder
-from shared.context_model import BIAS, WEIGHT, ContextModel
+from cloud.training.split.context import ContextSettings, train_context
+from shared.model.architecture import Architecture, Kind, Shape, Stage
+from shared.model.bits import pack
+from shared.protocol.codec import COMPRESSION_LEVEL
+from shared.protocol.context_coder import context_coder
+from shared.protocol.context_model import BIAS, WEIGHT, ContextModel
 
 Images = npt.NDArray[np.uint8]  # (N, H, W, C)
 

@@ -25,17 +25,17 @@ from pathlib import Path
 
 import psutil
 
-from shared.bundle import read_bundle
 from shared.bundles import bundle_path
-from shared.codec import Encoding
+from shared.model.bundle import read_bundle
+from shared.protocol.codec import Encoding
 from tests.benchmarks.capacity_costs import OPEN
 from tests.benchmarks.crowd import Crowd
 from tests.benchmarks.harness import Check, Report, main, ratio, table
 from tests.benchmarks.serving import bodies, started
-from tests.clouds import until
-from tests.devices import MODEL, SERVED, Tally, load, progress
-from tests.ray_cluster import ray_environment, ray_serve
-from tests.sites import Site, site
+from tests.support.clouds import until
+from tests.support.devices import MODEL, SERVED, Tally, load, progress
+from tests.support.ray_cluster import ray_environment, ray_serve
+from tests.support.sites import Site, site
 
 ROUNDS, SLICE_S = 5, 0.7
 CONNECTIONS = 256

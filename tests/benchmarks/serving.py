@@ -18,17 +18,17 @@ from typing import Any
 
 import psutil
 
-from shared.bundle import Bundle, read_bundle
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.codec import Encoding, FeatureCodec
+from shared.data.sample import sample_digits
 from shared.fractions import level_for
+from shared.model.bundle import Bundle, read_bundle
 from shared.packed import DeviceHalf
-from shared.protocol import Request, request_to_message
-from shared.sample import sample_digits
+from shared.protocol.codec import Encoding, FeatureCodec
+from shared.protocol.messages import Request, request_to_message
 from tests.benchmarks.echo import STREAM, UNARY
 from tests.benchmarks.harness import Check, Report, main, ratio, table
 from tests.benchmarks.load import Caller
-from tests.processes import ROOT, environment
+from tests.support.processes import ROOT, environment
 
 INFER = "/taper.split.v1.SplitInference/Infer"
 INFER_STREAM = "/taper.split.v1.SplitInference/InferStream"

@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from protos.split.v1 import split_pb2 as pb
-from shared.bundle import read_bundle
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.codec import Encoding
+from shared.model.bundle import read_bundle
+from shared.protocol.codec import Encoding
 from tests.benchmarks.harness import Check, Report, show, table
 from tests.benchmarks.load import Caller
 from tests.benchmarks.serving import INFER, INFER_STREAM, bodies, started
-from tests.clouds import free_port
-from tests.devices import SERVED, load, progress
-from tests.processes import start_server
+from tests.support.clouds import free_port
+from tests.support.devices import SERVED, load, progress
+from tests.support.processes import start_server
 
 SLICE_S = 0.25
 RESTARTS = 6

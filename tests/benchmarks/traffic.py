@@ -12,15 +12,15 @@ import numpy.typing as npt
 
 from protos.split.v1 import split_pb2 as pb
 from protos.split.v1 import split_pb2_grpc
-from shared.bundle import Bundle
-from shared.codec import FeatureCodec
-from shared.protocol import (
+from shared.model.bundle import Bundle
+from shared.protocol.codec import FeatureCodec
+from shared.protocol.messages import (
     SHORTEST_VERSION_PREFIX,
     Request,
     request_to_message,
     response_from_message,
 )
-from tests.relay import counting_relay
+from tests.support.relay import counting_relay
 
 
 @dataclass(frozen=True)

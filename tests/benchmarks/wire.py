@@ -16,11 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cloud.training.datasets import DATA_DIR_VARIABLE, Dataset, load
-from cloud.training.evaluate import device_features
-from shared.bundle import Bundle, read_bundle
+from cloud.training.data.datasets import DATA_DIR_VARIABLE, Dataset, load
+from cloud.training.split.evaluate import device_features
 from shared.bundles import bundle_path, shipped
 from shared.fractions import level_for
+from shared.model.bundle import Bundle, read_bundle
 from shared.packed import DeviceHalf
 from tests.benchmarks import curves
 from tests.benchmarks.harness import Check, Report, pin, show, table
@@ -31,7 +31,7 @@ from tests.benchmarks.payloads import (
     with_dictionaries,
 )
 from tests.benchmarks.traffic import Traffic, messages_of, stream, unary
-from tests.processes import start_server
+from tests.support.processes import start_server
 
 FRACTIONS = (0.125, 0.3, 0.5, 1.0)
 D30 = 0.3

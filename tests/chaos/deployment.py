@@ -9,12 +9,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.broker import mosquitto
 from tests.chaos.plan import Event, Fault
 from tests.chaos.programs import Program, kept, module
 from tests.chaos.relay import FAIR, BadNetwork, Weather, bad_network
-from tests.clouds import free_port
-from tests.devices import SERVED
+from tests.support.broker import mosquitto
+from tests.support.clouds import free_port
+from tests.support.devices import SERVED
 
 DEVICES = 6
 FLEET = "chaos"

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from tests.processes import ROOT, START_SECONDS, STOP_SECONDS, environment
+from tests.support.processes import ROOT, START_SECONDS, STOP_SECONDS, environment
 
 PAUSE_S = 0.2  # from the end of a program to its next start
 

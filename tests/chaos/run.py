@@ -13,8 +13,8 @@ from tests.chaos.deployment import DEVICES, FLEET, NETWORKS, PROGRAMS, Deploymen
 from tests.chaos.plan import Event, make_plan
 from tests.chaos.programs import module
 from tests.chaos.samples import Count, clients
-from tests.fleets import Audit, audit
-from tests.processes import ROOT, environment
+from tests.support.fleets import Audit, audit
+from tests.support.processes import ROOT, environment
 
 CLIENTS = 4
 QUIET = ("rate_per_s=0", "telemetry_s=86400")

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from device import Settings, SplitClient
-from device.outbox import LateAnswer
-from device.settings import ModelSettings, SpoolSettings
+from device.split.outbox import LateAnswer
+from device.split.settings import ModelSettings, SpoolSettings
+from shared.data.sample import sample_digits
 from shared.errors import SpooledError, TaperError
-from shared.sample import sample_digits
-from tests.devices import FRACTION, MODEL, expected
+from tests.support.devices import FRACTION, MODEL, expected
 
 TIMEOUT_S = 3.0  # a silent network is given up after this
 EVERY_S = 0.03

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from shared.idx import write_idx
-from tests.processes import ROOT, Server, run, run_client
+from shared.images.idx import write_idx
+from tests.support.processes import ROOT, Server, run, run_client
 
 Digits = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device.spool import Spool
-from shared.bundle import write_bundle
+from device.split.spool import Spool
+from shared.model.bundle import write_bundle
 from shared.packed import DeviceHalf
-from tests.clouds import Cloud, free_port, images, serve, tiny_bundle, until
-from tests.processes import ROOT, Finished, client_command, environment, run, run_client
+from tests.support.clouds import Cloud, free_port, images, serve, tiny_bundle, until
+from tests.support.processes import ROOT, Finished, client_command, environment, run, run_client
 
 BUNDLE = tiny_bundle()
 

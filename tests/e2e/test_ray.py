@@ -12,10 +12,10 @@ import grpc
 import pytest
 
 from protos.split.v1 import split_pb2, split_pb2_grpc
-from shared.protocol import model_request
-from tests.clouds import until
-from tests.devices import MODEL, load, progress
-from tests.ray_cluster import VARIABLE, ray_environment, ray_serve
+from shared.protocol.messages import model_request
+from tests.support.clouds import until
+from tests.support.devices import MODEL, load, progress
+from tests.support.ray_cluster import VARIABLE, ray_environment, ray_serve
 
 ENVIRONMENT = ray_environment()
 pytestmark = [

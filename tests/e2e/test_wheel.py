@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleets import wait_for_line
-from tests.processes import ROOT, environment
+from tests.support.fleets import wait_for_line
+from tests.support.processes import ROOT, environment
 
 INSTALL_S = 400
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from shared.bundles import bundle_path
-from tests.processes import Finished, Server, run, run_client
+from tests.support.processes import Finished, Server, run, run_client
 
 NOWHERE = "127.0.0.1:9"  # bad input is found before anything is sent
 

@@ -12,14 +12,14 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from cloud.training.architectures import compact, paper
-from cloud.training.catalogue import KNOWN
-from cloud.training.context import ContextSettings
-from cloud.training.datasets import Dataset, fetch, load
-from cloud.training.export import export
-from shared.architecture import Architecture, Kind, Shape, Stage
-from shared.bits import pack
-from shared.bundle import Bundle
+from cloud.training.data.datasets import Dataset, fetch, load
+from cloud.training.data.known import KNOWN
+from cloud.training.split.architectures import compact, paper
+from cloud.training.split.context import ContextSettings
+from cloud.training.split.export import export
+from shared.model.architecture import Architecture, Kind, Shape, Stage
+from shared.model.bits import pack
+from shared.model.bundle import Bundle
 from shared.networks.binarynet import BinaryNet
 from shared.packed import CloudHalf, DeviceHalf, kernels
 

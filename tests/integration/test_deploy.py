@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cloud.metrics import Metrics, exposition
-from tests.broker import need_mosquitto
-from tests.compose import FILE, Stage, as_root, compose, variables
-from tests.processes import ROOT, environment
+from cloud.observability.metrics import Metrics, exposition
+from tests.support.broker import need_mosquitto
+from tests.support.compose import FILE, Stage, as_root, compose, variables
+from tests.support.processes import ROOT, environment
 
 DEPLOY = ROOT / "deploy"
 ORDER = ("broker", "cloud-1", "cloud-2", "proxy", "controller", "dashboard", "fleet", "prometheus")

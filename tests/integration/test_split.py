@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from shared.bundle import Bundle
-from shared.codec import FeatureCodec
-from shared.idx import write_idx
+from shared.images.idx import write_idx
+from shared.model.bundle import Bundle
 from shared.packed import CloudHalf, DeviceHalf
-from tests.processes import (
+from shared.protocol.codec import FeatureCodec
+from tests.support.processes import (
     ROOT,
     Server,
     client_command,

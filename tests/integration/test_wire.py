@@ -6,14 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cloud.training.codec_tables import codec_tensors, with_codec
-from cloud.training.context import ContextSettings
-from shared.bundle import Bundle
-from shared.codec import Encoding, FeatureCodec
+from cloud.training.split.codec_tables import codec_tensors, with_codec
+from cloud.training.split.context import ContextSettings
+from shared.model.bundle import Bundle
 from shared.packed import CloudHalf, DeviceHalf
+from shared.protocol.codec import Encoding, FeatureCodec
 from tests.benchmarks.curves import Point, bytes_at
 from tests.benchmarks.traffic import messages_of, stream, unary
-from tests.processes import start_server
+from tests.support.processes import start_server
 
 Digits = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 LEVEL = 2

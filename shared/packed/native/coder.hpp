@@ -4,7 +4,7 @@
 // Model: NADE (Larochelle, Murray: "The Neural Autoregressive Distribution Estimator", 2011) over the
 // channels of a pixel, with the weights of the neighbours shared over all pixels as in PixelCNN (van
 // den Oord et al., 2016). Coder: Martin, "Range encoding" (1979), in the binary form of LZMA with
-// 32-bit range and 16-bit probabilities. shared/context_model.py says the same in Python.
+// 32-bit range and 16-bit probabilities. shared/protocol/context_model.py says the same in Python.
 #pragma once
 
 #include <cstddef>

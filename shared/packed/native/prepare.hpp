@@ -10,7 +10,7 @@ namespace taper {
 
 enum class Kind : std::uint8_t { kImageConv, kBinaryConv, kBinaryLinear };
 
-// One stage as it lies in the bundle; shapes as in shared/bundle.py.
+// One stage as it lies in the bundle; shapes as in shared/model/bundle.py.
 struct Stage {
   Kind kind;
   int in_channels;

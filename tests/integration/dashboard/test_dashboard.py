@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.broker import Mosquitto, mosquitto
-from tests.browser import DESKTOP, PHONE, Browser, browser, dashboard
-from tests.clouds import free_port
-from tests.fleets import process
-from tests.processes import ROOT, environment, start_server
+from tests.support.broker import Mosquitto, mosquitto
+from tests.support.browser import DESKTOP, PHONE, Browser, browser, dashboard
+from tests.support.clouds import free_port
+from tests.support.fleets import process
+from tests.support.processes import ROOT, environment, start_server
 
 DEVICES = 8
 SCENARIO = "name: quick\nduration: 1h\nsettings: {rate_per_s: 20, telemetry_s: 0.5}\n"

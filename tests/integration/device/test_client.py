@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 
 from device import Settings, SplitClient, SyncSplitClient
-from device.battery import FixedBattery
-from device.channel import Security
-from device.link import Link
-from device.model_store import ModelStore
-from device.outbox import LateAnswer
-from device.pipeline import Pipeline
-from device.settings import ModelSettings, SpoolSettings
-from device.spool import Spool
-from shared.bundle import DEVICE_GROUPS, Bundle, serialise, write_bundle
+from device.energy.battery import FixedBattery
+from device.split.model_store import ModelStore
+from device.split.outbox import LateAnswer
+from device.split.pipeline import Pipeline
+from device.split.settings import ModelSettings, SpoolSettings
+from device.split.spool import Spool
+from device.transport.channel import Security
+from device.transport.link import Link
 from shared.errors import (
     BundleError,
     LinkError,
@@ -30,9 +29,10 @@ from shared.errors import (
     UnknownModelError,
     VersionMismatchError,
 )
+from shared.model.bundle import DEVICE_GROUPS, Bundle, serialise, write_bundle
 from shared.packed import DeviceHalf
-from shared.protocol import Hints, Request, Response
-from tests.clouds import Cloud, free_port, images, labels, serve, tiny_bundle, until
+from shared.protocol.messages import Hints, Request, Response
+from tests.support.clouds import Cloud, free_port, images, labels, serve, tiny_bundle, until
 
 BUNDLE = tiny_bundle()
 HEADLESS = tiny_bundle(exit_head=False)

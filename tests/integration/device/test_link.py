@@ -12,11 +12,10 @@ from typing import Any
 import grpc
 import pytest
 
-from device.backoff import Backoff
-from device.link import Identity, Link, Security
+from device.transport.backoff import Backoff
+from device.transport.link import Identity, Link, Security
 from protos.split.v1 import split_pb2 as pb
 from protos.split.v1 import split_pb2_grpc
-from shared.codec import Encoding, Frame
 from shared.errors import (
     InvalidRequestError,
     LinkError,
@@ -25,8 +24,9 @@ from shared.errors import (
     UnknownModelError,
     VersionMismatchError,
 )
-from shared.protocol import Failure, Hints, Request, Response
-from tests.clouds import Cloud, free_port, serve, serve_raw, tiny_bundle, until
+from shared.protocol.codec import Encoding, Frame
+from shared.protocol.messages import Failure, Hints, Request, Response
+from tests.support.clouds import Cloud, free_port, serve, serve_raw, tiny_bundle, until
 
 BUNDLE = tiny_bundle()
 FRAME = Frame(2, 1, Encoding.RAW, bytes(16))

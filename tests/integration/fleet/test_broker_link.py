@@ -9,8 +9,8 @@ from aiomqtt import MqttCodeError
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from shared.broker import BrokerClient, parse_broker
 from shared.errors import BrokerError, TakenOverError
+from shared.fleet.broker import BrokerClient, parse_broker
 
 
 async def test_a_connection_that_is_closed_before_the_welcome_fails_at_once() -> None:

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.broker import DEPLOY, Mosquitto, mosquitto
-from tests.fleets import process, start, stop, wait_for_line
-from tests.processes import ROOT, Server, environment
+from tests.support.broker import DEPLOY, Mosquitto, mosquitto
+from tests.support.fleets import process, start, stop, wait_for_line
+from tests.support.processes import ROOT, Server, environment
 
 DEVICES = 3
 QUICK = "name: quick\nduration: 1h\nsettings: {rate_per_s: 5, telemetry_s: 0.3}\n"

@@ -17,15 +17,15 @@ from cloud.fleet.__main__ import controlling
 from cloud.fleet.controller import Controller
 from cloud.fleet.player import Player
 from cloud.telemetry.store import Store
-from shared.broker import BrokerClient
-from shared.bundle import make_bundle, read_bundle, write_bundle
 from shared.bundles import bundle_path
-from shared.fleet import Settings
-from shared.scenario import Rollout, Scenario
-from tests.broker import Mosquitto, mosquitto
-from tests.clouds import until
-from tests.fleets import audit, process, start, stop, wait_for_line
-from tests.processes import Server, start_server
+from shared.fleet.broker import BrokerClient
+from shared.fleet.messages import Settings
+from shared.fleet.scenario import Rollout, Scenario
+from shared.model.bundle import make_bundle, read_bundle, write_bundle
+from tests.support.broker import Mosquitto, mosquitto
+from tests.support.clouds import until
+from tests.support.fleets import audit, process, start, stop, wait_for_line
+from tests.support.processes import Server, start_server
 
 DEVICES = 12
 QUICK = "name: quick\nduration: 1h\nsettings: {rate_per_s: 5, telemetry_s: 0.3}\n"

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.broker import Broker, BrokerClient, parse_broker
 from shared.errors import BrokerError
-from tests.broker import DEPLOY, Mosquitto, mosquitto
-from tests.clouds import until
+from shared.fleet.broker import Broker, BrokerClient, parse_broker
+from tests.support.broker import DEPLOY, Mosquitto, mosquitto
+from tests.support.clouds import until
 
 A, B = "city/cam-a", "city/cam-b"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import Postgres, postgres
+from tests.support.postgres import Postgres, postgres
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from pyarrow import parquet
 
 from cloud.fleet.__main__ import main
 from cloud.telemetry.store import Store
-from shared.fleet import Telemetry
-from tests.telemetry import BEGAN_S, sent, series
+from shared.fleet.messages import Telemetry
+from tests.support.telemetry import BEGAN_S, sent, series
 
 
 @pytest.fixture

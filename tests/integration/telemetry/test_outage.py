@@ -12,12 +12,12 @@ from cloud.fleet.controller import Controller
 from cloud.telemetry import queries
 from cloud.telemetry.database import reading
 from cloud.telemetry.store import Store
-from shared.fleet import Settings
-from tests.broker import mosquitto
-from tests.clouds import until
-from tests.fleets import process, wait_for_line
-from tests.postgres import Postgres
-from tests.processes import Server
+from shared.fleet.messages import Settings
+from tests.support.broker import mosquitto
+from tests.support.clouds import until
+from tests.support.fleets import process, wait_for_line
+from tests.support.postgres import Postgres
+from tests.support.processes import Server
 
 DEVICES = 3
 SCENARIO = "name: quick\nduration: 1h\nsettings: {rate_per_s: 5, telemetry_s: 0.2}\n"

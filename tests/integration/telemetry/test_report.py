@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cloud.fleet.store import Received
+from cloud.telemetry.records import Received
 from cloud.telemetry.store import Store
-from shared.fleet import Telemetry
+from shared.fleet.messages import Telemetry
 from tests.integration.telemetry.test_export import run
-from tests.telemetry import birth, said, sent, series
+from tests.support.telemetry import birth, said, sent, series
 
 SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
 

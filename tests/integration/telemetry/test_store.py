@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from cloud.fleet.store import Appended, Received
 from cloud.telemetry import queries, tables
 from cloud.telemetry.database import open_reading, open_writing, reading
+from cloud.telemetry.records import Appended, Received
 from cloud.telemetry.store import Store
 from shared.errors import StoreError, UsageError
-from shared.fleet import Death, Kind, Result, Telemetry, Topic
-from tests.postgres import Postgres
-from tests.processes import ROOT, environment
-from tests.telemetry import BEGAN_S, birth, reported, said, sent, series
+from shared.fleet.messages import Death, Kind, Result, Telemetry, Topic
+from tests.support.postgres import Postgres
+from tests.support.processes import ROOT, environment
+from tests.support.telemetry import BEGAN_S, birth, reported, said, sent, series
 
 
 async def test_what_goes_in_comes_out(url: str) -> None:
@@ -180,7 +180,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
 KILLED = """
 import asyncio, os, sys
 from cloud.telemetry.store import Store
-from tests.telemetry import series
+from tests.support.telemetry import series
 
 async def main():
     async with Store(sys.argv[1]) as store:

@@ -16,8 +16,8 @@ OWN_BUDGET = 2.0
 WHOLE_BUDGET = 8.0
 NEVER = ("torch", "pandas", "matplotlib", "scipy", "typer", "pydantic", "rich")
 ONLY_WHEN_NEEDED = (
-    *("PIL", "psutil", "sqlite3", "device.report", "device.figure"),
-    *("device.auto", "device.spool", "device.model_store"),
+    *("PIL", "psutil", "sqlite3", "device.cli.report", "device.simulate.figure"),
+    *("device.policy.auto", "device.split.spool", "device.split.model_store"),
 )
 LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
 

@@ -1,0 +1,1 @@
+"""Who may call, and how much: TLS, tokens, limits by client, the gate."""

@@ -1,0 +1,134 @@
+"""Who may call: TLS with certificates that can be replaced, bearer tokens from a file."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import grpc
+
+from cloud.settings import Settings
+from cloud.watched_file import Watched
+from shared.certificates import check_authorities, check_pair
+from shared.errors import UnauthenticatedError, UsageError
+
+SCHEME = "bearer "
+SHORTEST_TOKEN = 16
+_log = logging.getLogger(__name__)
+
+
+class Tokens:
+    """Tokens that are let in, each with the name of its owner. Keeps digests, never tokens.
+
+    The file has one ``NAME TOKEN`` a line; empty lines and those with # are skipped. It is read
+    again when it changes; a file that is wrong then leaves the tokens as they were.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = Watched(path)
+        self._owners = parse_tokens(self._file.read("--token-file"))
+
+    def reload(self) -> bool:
+        """Read the file again if it changed; whether the tokens are new."""
+        if not self._file.changed():
+            return False
+        try:
+            self._owners = parse_tokens(self._file.read("--token-file"))
+        except UsageError as error:
+            _log.warning("tokens stay as they were: %s", error)
+            return False
+        return True
+
+    def owner(self, header: str | bytes | None) -> str:
+        """Whose token an ``authorization`` header shows; ``UnauthenticatedError``."""
+        text = header.decode("latin-1") if isinstance(header, bytes) else header or ""
+        if text[: len(SCHEME)].lower() == SCHEME:
+            shown = _digest(text[len(SCHEME) :].strip())
+            found = None
+            for digest, owner in self._owners.items():  # all of them, so that time tells nothing
+                if hmac.compare_digest(digest, shown):
+                    found = owner
+            if found is not None:
+                return found
+            raise UnauthenticatedError("authorization: this token is not known here")
+        raise UnauthenticatedError("authorization: a bearer token is needed here")
+
+
+def parse_tokens(data: bytes) -> Mapping[bytes, str]:
+    """Digests and owners in the text of a token file; ``UsageError`` names the line."""
+    owners: dict[bytes, str] = {}
+    lines = data.decode("utf-8", "replace").splitlines()
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 2 or len(words[1]) < SHORTEST_TOKEN:
+            raise UsageError(
+                f"--token-file: line {number} must be NAME TOKEN, the token of {SHORTEST_TOKEN} or "
+                "more characters"
+            )
+        owners[_digest(words[1])] = words[0]
+    if not owners:
+        raise UsageError("--token-file: has no token in it")
+    return owners
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+class Certificates:
+    """The server's certificate, its key and the authority of its clients, as files."""
+
+    def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
+        self._paths = {"--tls-cert": certificate, "--tls-key": key}
+        if client_ca is not None:
+            self._paths["--client-ca"] = client_ca
+        self._files = {flag: Watched(path) for flag, path in self._paths.items()}
+        self._configuration = self._read()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Credentials that ask for the certificates at every new connection."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration,
+            self._fetch,  # type: ignore[arg-type]  # None is allowed, the stubs do not know
+            require_client_authentication="--client-ca" in self._files,
+        )
+
+    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
+        """Called by gRPC in a thread of its own; None keeps what is in use."""
+        if not any(file.changed() for file in self._files.values()):
+            return None
+        try:
+            self._configuration = self._read()
+        except UsageError as error:
+            _log.warning("the certificate stays as it was: %s", error)
+            return None
+        _log.info("the certificate was read again")
+        return self._configuration
+
+    def _read(self) -> grpc.ServerCertificateConfiguration:
+        pem = {flag: file.read(flag) for flag, file in self._files.items()}
+        check_pair(*((flag, self._paths[flag]) for flag in ("--tls-cert", "--tls-key")))
+        if "--client-ca" in pem:
+            check_authorities(pem["--client-ca"], "--client-ca")
+        if any(file.changed() for file in self._files.values()):
+            raise UsageError("--tls-cert, --tls-key: were being replaced")
+        return grpc.ssl_server_certificate_configuration(
+            [(pem["--tls-key"], pem["--tls-cert"])], pem.get("--client-ca")
+        )
+
+
+def tokens_of(settings: Settings) -> Tokens | None:
+    """The tokens that callers must show, if they must; ``UsageError`` if the file is no good."""
+    return None if settings.token_file is None else Tokens(settings.token_file)
+
+
+def certificates_of(settings: Settings) -> Certificates | None:
+    """What TLS is spoken with, if it is; ``UsageError`` names the file that is no good."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificates(settings.tls_cert, settings.tls_key, settings.client_ca)

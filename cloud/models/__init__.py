@@ -1,0 +1,4 @@
+"""Models that are served.
+
+Bundles in memory, their versions, the folder they come from, their cost.
+"""

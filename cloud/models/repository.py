@@ -1,0 +1,113 @@
+"""The model repository: bundle files, read again when they change. A bad one changes nothing.
+
+Every ``*.safetensors`` file in the folder, or in a folder in it, is a version of the model that its
+metadata names. Of several versions of a model the newest file is the default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from cloud.models.catalog import Catalog
+from cloud.models.served import ServedModel
+from cloud.watched_file import Stamp, stamp
+from shared.bundles import SUFFIX, bundle_path, shipped
+from shared.errors import BundleError, UsageError
+from shared.model.bundle import read_bundle
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass
+class _Entry:
+    """A file of the repository: the stamp it was last tried with, and what it last gave."""
+
+    tried: Stamp
+    model: ServedModel | None
+
+
+class Repository:
+    """What is served: bundles named at the start, and those in a folder, which may change.
+
+    ``told(loads, failures)`` hears how many versions were loaded and refused.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        folder: Path | None,
+        told: Callable[[int, int], object],
+    ) -> None:
+        if not names and folder is None:
+            names = list(shipped())
+            if not names:
+                raise UsageError(
+                    "--model: no bundle ships with this installation; name a bundle file"
+                )
+        if folder is not None and not folder.is_dir():
+            raise UsageError(f"--models: {folder} is no folder")
+        self._fixed = [load(bundle_path(name)) for name in names]
+        self._folder = folder
+        self._told = told
+        self._entries: dict[Path, _Entry] = {}
+        told(len(self._fixed), 0)
+
+    def scan(self) -> Catalog:
+        """Read what is new or changed; the catalog of all that can be served now."""
+        for path, found in self._files().items():
+            entry = self._entries.get(path)
+            if entry is None or entry.tried != found:
+                self._entries[path] = self._try(path, found, entry)
+        files = self._files()
+        for path in [path for path in self._entries if path not in files]:
+            del self._entries[path]
+            _log.info("model unloaded", file=path.name)
+        newest = sorted(
+            (entry for entry in self._entries.values() if entry.model is not None),
+            key=lambda entry: entry.tried,
+            reverse=True,
+        )
+        from_folder = [entry.model for entry in newest if entry.model is not None]
+        return Catalog.of(self._fixed + sorted(from_folder, key=lambda model: model.name))
+
+    async def watch(self, poll_s: float, changed: Callable[[Catalog], object]) -> None:
+        """Look every ``poll_s`` seconds, outside of the event loop, and tell of a new catalog."""
+        known: dict[Path, Stamp] = {path: entry.tried for path, entry in self._entries.items()}
+        while True:
+            await asyncio.sleep(poll_s)
+            found = await asyncio.to_thread(self._files)
+            if found != known:
+                known = found
+                changed(await asyncio.to_thread(self.scan))
+
+    def _files(self) -> dict[Path, Stamp]:
+        if self._folder is None:
+            return {}
+        paths = [*self._folder.glob(f"*{SUFFIX}"), *self._folder.glob(f"*/*{SUFFIX}")]
+        stamps = {path: stamp(path) for path in sorted(paths)}
+        return {path: found for path, found in stamps.items() if found is not None}
+
+    def _try(self, path: Path, found: Stamp, before: _Entry | None) -> _Entry:
+        try:
+            model = load(path)
+        except BundleError as error:
+            kept = before.model if before else None
+            still = f"; version {kept.version[:8]} keeps serving" if kept else ""
+            _log.warning("bundle refused", file=path.name, why=f"{error}{still}")
+            self._told(0, 1)
+            return _Entry(found, kept)
+        _log.info("model loaded", model=model.name, version=model.version[:16], file=path.name)
+        self._told(1, 0)
+        return _Entry(found, model)
+
+
+def load(path: Path) -> ServedModel:
+    """The bundle at ``path``, warmed up; ``BundleError`` if it cannot be served."""
+    model = ServedModel(read_bundle(path))
+    model.warm_up()
+    return model

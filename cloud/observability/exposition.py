@@ -1,0 +1,52 @@
+"""The metrics endpoint: ``GET /metrics`` in Prometheus's text format, from a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import start_http_server
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from cloud.observability.metrics import Snapshot, families
+from shared.errors import UsageError
+
+
+class _Live(Collector):
+    """Asks for the numbers at every scrape."""
+
+    def __init__(self, take: Callable[[], Snapshot]) -> None:
+        self._take = take
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing in advance: registering must not take a snapshot."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        return families(self._take())
+
+
+@contextmanager
+def exposed(take: Callable[[], Snapshot], host: str, port: int | None) -> Iterator[int | None]:
+    """Serve what ``take`` gives while the block runs; yields the port. No port: nothing.
+
+    ``take`` is called in other threads.
+    """
+    if port is None:
+        yield None
+        return
+    registry = CollectorRegistry()
+    registry.register(_Live(take))
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise UsageError(
+            f"--metrics-host/--metrics-port: cannot listen on {host}:{port} ({error.strerror})"
+        ) from None
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,240 @@
+"""Counters of one process, snapshots that travel, and their sum over all workers.
+
+The hot path only adds to plain numbers; whoever reads pays for the rest.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from prometheus_client import generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from cloud.models.served import ServedModel
+
+SECONDS = (
+    *(25e-6, 50e-6, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01),
+    *(0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+)
+SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+@dataclass
+class Histogram:
+    """How often values fell up to each bound; the last count is for those above all."""
+
+    bounds: tuple[float, ...]
+    counts: list[int] = field(default_factory=list)
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = self.counts or [0] * (len(self.bounds) + 1)
+
+    def add(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+@dataclass
+class Snapshot:
+    """All numbers of one process, or of several: plain values that go through JSON."""
+
+    requests: dict[str, int] = field(default_factory=dict)  # by status
+    samples: dict[str, int] = field(default_factory=dict)  # by "model level"
+    refusals: dict[str, int] = field(default_factory=dict)  # by reason
+    counters: dict[str, float] = field(default_factory=dict)
+    histograms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    gauges: dict[str, float] = field(default_factory=dict)
+    models: dict[str, int] = field(default_factory=dict)  # by "name version", how many workers
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value that ``Snapshot(**value)`` reads back."""
+        return asdict(self)
+
+
+class Metrics:
+    """The counters of this process; what the scheduler and the servicer tell goes in here."""
+
+    def __init__(self) -> None:
+        self._requests: dict[str, int] = {}
+        self._samples: dict[tuple[ServedModel, int], int] = {}
+        self._refusals: dict[str, int] = {}
+        self._queue_s = Histogram(SECONDS)
+        self._compute_s = Histogram(SECONDS)
+        self._latency_s = Histogram(SECONDS)
+        self._batch = Histogram(SAMPLES)
+        self.counters: dict[str, float] = {
+            "bytes_received": 0,
+            "bytes_sent": 0,
+            "model_loads": 0,
+            "model_load_failures": 0,
+            "level_changes": 0,
+        }
+
+    def batch(self, model: ServedModel, cloud_level: int, samples: int, compute_s: float) -> None:
+        """A batch was computed."""
+        self._batch.add(samples)
+        self._compute_s.add(compute_s)
+        place = (model, cloud_level)
+        self._samples[place] = self._samples.get(place, 0) + samples
+
+    def answered(self, queue_s: float, compute_s: float) -> None:
+        """A request of a batch was answered."""
+        self._queue_s.add(queue_s)
+        self._latency_s.add(queue_s + compute_s)
+
+    def refused(self, reason: str) -> None:
+        """A request was refused before it was computed."""
+        self._refusals[reason] = self._refusals.get(reason, 0) + 1
+
+    def request(self, status: str, received: int, sent: int) -> None:
+        """A request is over: its gRPC status and the bytes of its messages."""
+        self._requests[status] = self._requests.get(status, 0) + 1
+        self.counters["bytes_received"] += received
+        self.counters["bytes_sent"] += sent
+
+    def snapshot(self, gauges: Mapping[str, float], models: Iterable[ServedModel]) -> Snapshot:
+        """The numbers as they are now, with what only others know."""
+        samples: dict[str, int] = {}
+        for (model, level), count in self._samples.items():
+            name = f"{model.name} {model.cloud_levels[level]:g}"
+            samples[name] = samples.get(name, 0) + count
+        histograms = {
+            "queue_seconds": self._queue_s,
+            "compute_seconds": self._compute_s,
+            "latency_seconds": self._latency_s,
+            "batch_samples": self._batch,
+        }
+        return Snapshot(
+            dict(self._requests),
+            samples,
+            dict(self._refusals),
+            dict(self.counters),
+            {name: asdict(histogram) for name, histogram in histograms.items()},
+            dict(gauges),
+            {f"{model.name} {model.version}": 1 for model in models},
+        )
+
+
+# How gauges of several workers become one; all others are added.
+COMBINE = {"cloud_fraction": min, "load": max}
+
+
+def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """The numbers of several processes as those of one."""
+    merged = Snapshot()
+    for one in snapshots:
+        for name in ("requests", "samples", "refusals", "counters", "models"):
+            mine = getattr(merged, name)
+            for key, value in getattr(one, name).items():
+                mine[key] = mine.get(key, 0) + value
+        for key, value in one.gauges.items():
+            known = merged.gauges.get(key)
+            combine = COMBINE.get(key)
+            if known is None:
+                merged.gauges[key] = value
+            else:
+                merged.gauges[key] = known + value if combine is None else combine(known, value)
+        for key, found in one.histograms.items():
+            into = merged.histograms.setdefault(
+                key, {"bounds": found["bounds"], "counts": [0] * len(found["counts"]), "total": 0.0}
+            )
+            into["counts"] = [a + b for a, b in zip(into["counts"], found["counts"], strict=True)]
+            into["total"] += found["total"]
+    return merged
+
+
+def without_gauges(snapshot: Snapshot) -> Snapshot:
+    """What stays of a process that has ended: its counts, not its state."""
+    return Snapshot(
+        snapshot.requests,
+        snapshot.samples,
+        snapshot.refusals,
+        snapshot.counters,
+        snapshot.histograms,
+    )
+
+
+DESCRIPTIONS = {
+    "bytes_received": "Bytes of inference requests.",
+    "bytes_sent": "Bytes of inference responses.",
+    "model_loads": "Model versions that were loaded.",
+    "model_load_failures": "Bundles that were refused.",
+    "level_changes": "Changes of the cloud's own fraction.",
+    "queue_seconds": "Time that a request waited.",
+    "compute_seconds": "Time that a batch computed.",
+    "latency_seconds": "Queue and compute of a request.",
+    "batch_samples": "Samples of a batch.",
+    "queue_requests": "Requests that wait.",
+    "queue_samples": "Samples that wait.",
+    "streams": "Streams that are open.",
+    "cloud_fraction": "Fraction of the cloud's channels that is in use (the least of all workers).",
+    "load": "Share of the capacity in use (the most of all workers).",
+    "worker_restarts": "Workers that died and were replaced.",
+    "workers": "Workers that serve.",
+}
+
+
+def families(snapshot: Snapshot) -> Iterable[Metric]:
+    """A snapshot as Prometheus metrics."""
+    requests = CounterMetricFamily("taper_requests", "Requests by status.", labels=["status"])
+    for status, count in sorted(snapshot.requests.items()):
+        requests.add_metric([status], count)
+    yield requests
+    refusals = CounterMetricFamily(
+        "taper_refusals", "Requests that were not computed.", labels=["reason"]
+    )
+    for reason, count in sorted(snapshot.refusals.items()):
+        refusals.add_metric([reason], count)
+    yield refusals
+    samples = CounterMetricFamily(
+        "taper_samples", "Samples by model and cloud fraction.", labels=["model", "fraction"]
+    )
+    for name, count in sorted(snapshot.samples.items()):
+        samples.add_metric(name.rsplit(" ", 1), count)
+    yield samples
+    served = GaugeMetricFamily(
+        "taper_model_info", "Workers that serve a version.", labels=["model", "version"]
+    )
+    for name, count in sorted(snapshot.models.items()):
+        served.add_metric(name.rsplit(" ", 1), count)
+    yield served
+    for name, value in sorted(snapshot.counters.items()):
+        yield CounterMetricFamily(f"taper_{name}", DESCRIPTIONS.get(name, name), value=value)
+    for name, value in sorted(snapshot.gauges.items()):
+        yield GaugeMetricFamily(f"taper_{name}", DESCRIPTIONS.get(name, name), value=value)
+    for name, found in sorted(snapshot.histograms.items()):
+        buckets = []
+        running = 0
+        bounds = [*(f"{bound:g}" for bound in found["bounds"]), "+Inf"]
+        for bound, count in zip(bounds, found["counts"], strict=True):
+            running += count
+            buckets.append((bound, running))
+        yield HistogramMetricFamily(
+            f"taper_{name}", DESCRIPTIONS.get(name, name), buckets, found["total"]
+        )
+
+
+class _Once(Collector):
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterable[Metric]:
+        return families(self._snapshot)
+
+
+def exposition(snapshot: Snapshot) -> bytes:
+    """A snapshot as the text that Prometheus reads."""
+    registry = CollectorRegistry()
+    registry.register(_Once(snapshot))
+    return generate_latest(registry)

@@ -1,0 +1,83 @@
+"""A span for every request that reached a model, sent to an OpenTelemetry collector.
+
+Needs ``taper[traces]``. Spans are made when a request is over, so that one costs nothing until
+then; a caller's trace goes on if the call brings a W3C ``traceparent``.
+"""
+
+from __future__ import annotations
+
+import time
+
+import grpc
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from cloud.models.served import ServedModel
+from shared.errors import RequestError
+from shared.protocol.messages import Request, Response
+
+HEADER = "traceparent"
+CLOSE_S = 3  # what a collector that is away may hold up the end of the server
+_propagator = TraceContextTextMapPropagator()
+
+
+class Traces:
+    """Sends spans in the background to ``endpoint``, ``http://HOST:PORT`` or with ``https``."""
+
+    def __init__(self, endpoint: str) -> None:
+        exporter = OTLPSpanExporter(endpoint=endpoint, timeout=CLOSE_S)
+        self._provider = TracerProvider(
+            resource=Resource.create({SERVICE_NAME: "taper-cloud"}), shutdown_on_exit=False
+        )
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("taper.cloud")
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._provider.shutdown()
+
+    def parent(self, context: grpc.aio.ServicerContext[object, object]) -> Context:
+        """The trace that a call belongs to; one of its own if it does not say."""
+        metadata = dict(context.invocation_metadata() or ())
+        return _propagator.extract({HEADER: str(metadata.get(HEADER, ""))})
+
+    def ended(
+        self,
+        outcome: Response | RequestError,
+        model: ServedModel,
+        request: Request,
+        client: str,
+        parent: Context | None,
+    ) -> None:
+        """``request`` was answered or refused just now."""
+        now_ns = time.time_ns()
+        attributes: dict[str, str | int | float] = {
+            "rpc.system": "grpc",
+            "taper.client": client,
+            "taper.request": request.id,
+            "taper.model": model.name,
+            "taper.version": model.version,
+            "taper.level": request.frame.level,
+            "taper.samples": request.frame.samples,
+        }
+        taken_ns = 0
+        if isinstance(outcome, Response):
+            attributes["taper.cloud_fraction"] = model.cloud_levels[outcome.cloud_level]
+            attributes["taper.queue_us"] = outcome.queue_us
+            attributes["taper.compute_us"] = outcome.compute_us
+            taken_ns = 1000 * (outcome.queue_us + outcome.compute_us)
+        span = self._tracer.start_span(
+            "infer",
+            context=parent,
+            kind=SpanKind.SERVER,
+            start_time=now_ns - taken_ns,
+            attributes=attributes,
+        )
+        if isinstance(outcome, RequestError):
+            span.set_status(Status(StatusCode.ERROR, f"{outcome.grpc_status}: {outcome}"))
+        span.end(now_ns)

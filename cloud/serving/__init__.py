@@ -1,0 +1,1 @@
+"""Serving processes: one put together from its parts, or several under a supervisor."""

@@ -1,0 +1,213 @@
+"""``--workers N``: processes on one port, their numbers as one, those that die replaced.
+
+The kernel spreads connections over the workers (SO_REUSEPORT). Nothing of gRPC lives in the
+supervisor. A worker reads a number a line on its standard input and answers with one line of JSON;
+the end of its input means that the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import structlog
+
+from cloud.access.security import certificates_of, tokens_of
+from cloud.observability.exposition import exposed
+from cloud.observability.metrics import Snapshot, merge, without_gauges
+from cloud.serving.announcement import announce
+from cloud.settings import Settings
+from shared.errors import UsageError
+
+ANSWER_S = 2.0  # a worker that says nothing for this long is left out of the numbers
+QUICK_S = 2.0  # a worker that lives shorter than this is replaced after a pause
+LONGEST_PAUSE_S = 10.0
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Worker:
+    """One worker process, and its standard input and output."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        writer: asyncio.StreamWriter,
+        reader: asyncio.StreamReader,
+    ) -> None:
+        self.process = process
+        self._writer = writer
+        self._reader = reader
+        self._asking = asyncio.Lock()
+        self._asked = 0
+        self.last = Snapshot()
+
+    async def ready(self) -> bool:
+        """Wait until it listens; False if it ended before that."""
+        return (await self._reader.readline()).startswith(b"ready")
+
+    async def snapshot(self) -> Snapshot:
+        """Its numbers, or the last ones known without gauges if it does not answer."""
+        async with self._asking:
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    self._asked += 1
+                    self._writer.write(f"{self._asked}\n".encode())
+                    await self._writer.drain()
+                    number = 0
+                    while number < self._asked:  # earlier answers that came too late
+                        number, value = json.loads(await self._reader.readline())
+                self.last = Snapshot(**value)
+            except (TimeoutError, ConnectionError, ValueError):
+                return without_gauges(self.last)
+        return self.last
+
+    def stop(self) -> None:
+        """Ask it to drain."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+
+
+class Supervisor:
+    """Keeps ``settings.workers`` workers alive."""
+
+    def __init__(self, settings: Settings, port: int) -> None:
+        self._settings = settings.model_copy(update={"port": port, "workers": 1})
+        self._count = settings.workers
+        self._started: dict[int, Worker] = {}
+        self._workers: dict[int, Worker] = {}  # those that listen
+        self._gone: list[Snapshot] = []  # what workers that ended had counted
+        self._restarts = 0
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Let all workers drain and end."""
+        self._stopping.set()
+
+    async def run(self, all_ready: asyncio.Event) -> None:
+        """Keep workers until ``stop``; ``UsageError`` if none can be started at all."""
+        async with asyncio.TaskGroup() as group:
+            kept = [
+                group.create_task(self._keep(place, all_ready), name=f"worker {place}")
+                for place in range(self._count)
+            ]
+            await self._stopping.wait()
+            for worker in self._started.values():
+                worker.stop()
+            for task in kept:
+                await task
+
+    async def snapshot(self) -> Snapshot:
+        """The numbers of all workers, also of those that are gone, as one."""
+        gone = list(self._gone)  # a worker that ends meanwhile must not count twice
+        alive = await asyncio.gather(*(worker.snapshot() for worker in self._workers.values()))
+        merged = merge([*gone, *alive])
+        merged.counters["worker_restarts"] = self._restarts
+        return merged
+
+    async def _keep(self, place: int, all_ready: asyncio.Event) -> None:
+        pause_s = 0.1
+        while not self._stopping.is_set():
+            began_s = time.monotonic()
+            worker = await self._start()
+            self._started[place] = worker
+            if self._stopping.is_set():
+                worker.stop()
+            worked = await worker.ready()
+            if worked:
+                self._workers[place] = worker
+            if len(self._workers) == self._count:
+                all_ready.set()
+            status = await worker.process.wait()
+            self._workers.pop(place, None)
+            self._gone = [merge([*self._gone, without_gauges(worker.last)])]
+            if self._stopping.is_set():
+                return
+            if not worked and not all_ready.is_set():
+                raise UsageError(f"--workers: a worker could not start (exit status {status})")
+            self._restarts += 1
+            _log.warning("a worker died and is replaced", status=status)
+            lived_s = time.monotonic() - began_s
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S) if lived_s < QUICK_S else 0.1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
+
+    async def _start(self) -> Worker:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cloud.serving.worker", self._settings.model_dump_json()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=2**22,
+            # Ctrl-C goes to the supervisor, which lets the workers drain.
+            start_new_session=True,
+        )
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("pipes were asked for")
+        return Worker(process, process.stdin, process.stdout)
+
+
+async def supervise(settings: Settings) -> None:
+    """Serve with several processes until SIGINT or SIGTERM."""
+    tokens_of(settings)  # a file that is no good is said once, not by every worker
+    certificates_of(settings)
+    with reserved(settings.host, settings.port) as port:
+        supervisor = Supervisor(settings, port)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, supervisor.stop)
+
+        def take() -> Snapshot:
+            asked: Future[Snapshot] = asyncio.run_coroutine_threadsafe(supervisor.snapshot(), loop)
+            return asked.result(2 * ANSWER_S)
+
+        ready = asyncio.Event()
+        with exposed(take, settings.metrics_host, settings.metrics_port) as metrics_port:
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(supervisor.run(ready))
+                announcing = group.create_task(_announce(settings, port, metrics_port, ready))
+                await running
+                announcing.cancel()
+
+
+async def _announce(
+    settings: Settings, port: int, metrics_port: int | None, ready: asyncio.Event
+) -> None:
+    await ready.wait()
+    announce(settings, port, metrics_port)
+
+
+@contextlib.contextmanager
+def reserved(host: str, port: int) -> Iterator[int]:
+    """Hold a port that several processes are going to share, without listening on it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as held:
+        if not in_use(host, port):
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            held.bind((host.strip("[]"), port))
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise UsageError(f"--host/--port: cannot listen on {host}:{port} ({reason})") from None
+        yield int(held.getsockname()[1])
+
+
+def in_use(host: str, port: int) -> bool:
+    """Whether somebody listens on the port already: sharing it would split the requests."""
+    if not port:
+        return False
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # Connections that have just ended hold no port; somebody who listens does all the same.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError:
+            return True
+    return False

@@ -1,0 +1,44 @@
+"""What the controller needs from a store of telemetry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.fleet.messages import Message, Topic
+
+Ranges = tuple[tuple[int, int], ...]  # sequence numbers, (first, last), both in, ascending
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message that passed ``shared.fleet.payloads.load``; ``received_s`` is ours, since 1970."""
+
+    topic: Topic
+    message: Message
+    received_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """How many messages of telemetry of a batch were new, and how many were there already."""
+
+    stored: int = 0
+    duplicates: int = 0
+
+
+class TelemetryStore(Protocol):
+    """Where received messages go. The controller is its one writer.
+
+    The broker is told that a message has arrived only after ``append`` has returned, so what
+    ``append`` returned from must survive a ``kill -9``. Telemetry is kept once for each
+    (fleet, device, sequence); of births, deaths and reported states the newest counts (by
+    ``session``, then by arrival), and a history may be kept.
+    """
+
+    async def append(self, batch: Sequence[Received]) -> Appended:
+        """Commit ``batch`` in one transaction; the same batch again changes nothing."""
+
+    async def sequences(self, fleet: str) -> Mapping[str, Ranges]:
+        """For each device the sequence numbers that are stored (or were, before retention)."""

@@ -1,0 +1,1 @@
+"""The paper's experiments: networks by regime, sweeps over fractions, figures."""

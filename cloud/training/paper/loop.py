@@ -1,0 +1,204 @@
+"""The training loop of incomplete networks: any regime, resumable after a kill at any moment."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cloud.training import checkpoint
+from cloud.training.data.augment import AUGMENTATIONS
+from cloud.training.data.batches import Settings, batches
+from cloud.training.paper.recipes import Recipe
+from cloud.training.paper.regimes import Frozen, Regime, Step
+from cloud.training.paper.resolution import resize, resolution
+from cloud.training.paper.sweep import calibrate
+from cloud.training.schedules import schedule
+from shared.networks.incomplete import IncompleteNetwork
+
+MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch did: its number over all stages, mean loss of the widest width, seconds."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    seconds: float
+
+
+@dataclass
+class Progress:
+    """Where a training stands; what a checkpoint holds besides tensors."""
+
+    epochs_done: int = 0
+    seconds: float = 0.0
+    finished: bool = False  # calibrated too
+
+
+class Trainer:
+    """Trains a network in place.
+
+    ``identity`` says what is trained; a checkpoint of anything else is refused. Randomness depends
+    on the seed and the epoch alone, so that a resumed training is the uninterrupted one bit by bit,
+    given as many threads.
+    """
+
+    def __init__(
+        self,
+        network: IncompleteNetwork,
+        regime: Regime,
+        recipe: Recipe,
+        identity: Mapping[str, Any],
+        path: Path | None = None,
+    ) -> None:
+        self.network = network
+        self.regime = regime
+        self.recipe = recipe
+        self.identity = identity
+        self.path = path
+        self.progress = Progress()
+        self._optimiser = self._new_optimiser()
+
+    @property
+    def epochs(self) -> int:
+        """Of all stages together."""
+        return self.recipe.epochs * self.regime.stages
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint; False if there is none. ``UsageError``: it is another's."""
+        state = checkpoint.load(self.path, self.identity) if self.path else None
+        if state is None:
+            return False
+        self.network.load_state_dict(state["network"])
+        self.progress = Progress(**state["progress"])
+        self._optimiser = self._new_optimiser()
+        if state["optimiser"] is not None:
+            self._optimiser.load_state_dict(state["optimiser"])
+        return True
+
+    def train(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        on_step: Callable[[int, int], None] | None = None,
+        on_epoch: Callable[[EpochReport], None] | None = None,
+    ) -> None:
+        """Train what is missing: images (N, C, H, W) uint8, labels (N,)."""
+        steps = len(images) // self.recipe.batch
+        while self.progress.epochs_done < self.epochs:
+            epoch = self.progress.epochs_done
+            began = time.monotonic()
+
+            def step_done(step: int, epoch: int = epoch) -> None:
+                if on_step:
+                    on_step(epoch * steps + step + 1, self.epochs * steps)
+
+            loss = self._epoch(images, labels, epoch, step_done)
+            seconds = time.monotonic() - began
+            self.progress.epochs_done += 1
+            self.progress.seconds += seconds
+            self._save(done=False)
+            if on_epoch:
+                on_epoch(EpochReport(epoch + 1, self.epochs, loss, seconds))
+        if not self.progress.finished:
+            if self.regime.recalibrated:
+                chosen = calibration_images(images, self.recipe)
+                for level in self.regime.scheme.levels:
+                    calibrate(self.network, chosen, level)
+            self.progress.finished = True
+            self._save(done=True)
+        self.network.eval()
+
+    def _epoch(
+        self, images: Tensor, labels: Tensor, epoch: int, on_step: Callable[[int], None]
+    ) -> float:
+        recipe, network = self.recipe, self.network
+        stage, epoch_of_stage = divmod(epoch, recipe.epochs)
+        if stage and not epoch_of_stage:
+            network.inherit(stage)
+        if not epoch_of_stage:
+            self._optimiser = self._new_optimiser()
+        frozen = Frozen(network, tuple(images.shape[1:]), stage)
+        share = schedule(recipe.schedule)
+        side = resolution(recipe.resolution)(epoch_of_stage, recipe.epochs)
+        epoch_steps = len(images) // recipe.batch
+        step = Step(stage, random.Random(_mix(recipe.seed, epoch)), recipe.smoothing)  # noqa: S311
+        settings = Settings(batch=recipe.batch, seed=recipe.seed, augment=recipe.augment)
+        torch.manual_seed(_mix(recipe.seed, epoch))  # dropout
+        network.train()
+        total = torch.zeros(())
+        for index, (x, y) in enumerate(batches(images, labels, settings, epoch)):
+            done = epoch_of_stage * epoch_steps + index
+            for group in self._optimiser.param_groups:
+                group["lr"] = recipe.learning_rate * share(done, epoch_steps, recipe.epochs)
+            self._optimiser.zero_grad()
+            losses = self.regime.losses(network, resize(x, side), y, step)
+            first = True
+            while (loss := self._next(losses)) is not None:
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.detach() if first else 0
+                first = False
+            self._optimiser.step()
+            frozen.restore()
+            network.settle()
+            on_step(index)
+        return float(total) / max(epoch_steps, 1)
+
+    def _next(self, losses: Iterator[Tensor]) -> Tensor | None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bfloat16):
+            return next(losses, None)
+
+    def _new_optimiser(self) -> torch.optim.Optimizer:
+        recipe = self.recipe
+        parameters = list(self.network.parameters())
+        if recipe.optimiser == "adam":
+            return torch.optim.Adam(
+                parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            )
+        optimiser = torch.optim.SGD(
+            parameters,
+            lr=recipe.learning_rate,
+            momentum=MOMENTUM,
+            nesterov=True,
+            weight_decay=recipe.weight_decay,
+            fused=True,  # one pass over weights, gradients and momentum
+        )
+        # The fused kernel cannot start the momentum of one weight later than that of another, and
+        # weights of a width that was not drawn yet have no gradient.
+        for parameter in parameters:
+            optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimiser
+
+    def _save(self, done: bool) -> None:
+        if self.path:
+            state = {
+                "network": self.network.state_dict(),
+                "optimiser": None if done else self._optimiser.state_dict(),
+                "progress": vars(self.progress),
+            }
+            checkpoint.save(self.path, self.identity, state)
+
+
+def calibration_images(images: Tensor, recipe: Recipe) -> Tensor:
+    """Training images over which statistics are measured, chosen by the seed.
+
+    They are changed as in training. Statistics of unchanged images are those of another
+    distribution: shifted ones have black borders, which weigh in every layer's mean and variance.
+    """
+    generator = torch.Generator().manual_seed(recipe.seed)
+    order = torch.randperm(len(images), generator=generator)
+    chosen = images[order[: recipe.calibration_images]]
+    return AUGMENTATIONS[recipe.augment](chosen.float(), generator).to(torch.uint8)
+
+
+def _mix(seed: int, epoch: int) -> int:
+    return seed * 100_003 + epoch

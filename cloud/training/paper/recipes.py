@@ -1,0 +1,139 @@
+"""The paper's networks by name, and how each of them is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cloud.training.data.augment import AUGMENTATIONS
+from cloud.training.paper.resolution import resolution
+from cloud.training.schedules import schedule
+from cloud.training.split.architectures import paper
+from shared.errors import UsageError
+from shared.model.architecture import Shape
+from shared.networks.binarized import BinarizedNetwork
+from shared.networks.incomplete import IncompleteNetwork, Scheme
+from shared.networks.mlp import Mlp
+from shared.networks.mobilenet import MobileNet
+from shared.networks.vgg import Vgg16
+
+Maker = Callable[[Shape, int, Scheme], IncompleteNetwork]
+OPTIMISERS = ("sgd", "adam")
+RESIZABLE = ("vgg16", "mobilenet")  # the others have a weight for every pixel or a split to keep
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the same recipe and data give the same weights."""
+
+    data: str  # the data set of the paper's figure
+    epochs: int  # of every stage
+    batch: int
+    optimiser: str  # sgd (momentum 0.9, Nesterov) or adam
+    learning_rate: float
+    schedule: str
+    weight_decay: float = 0.0
+    augment: str = "none"
+    resolution: str = "full"  # of training images; tests are always full
+    smoothing: float = 0.0  # of labels
+    bfloat16: bool = False  # layers of the training steps; statistics and tests are float32
+    seed: int = 1
+    calibration_images: int = 8192
+
+    def __post_init__(self) -> None:
+        schedule(self.schedule)
+        resolution(self.resolution)
+        for flag, value, known in (
+            ("--optimiser", self.optimiser, OPTIMISERS),
+            ("--augment", self.augment, tuple(AUGMENTATIONS)),
+        ):
+            if value not in known:
+                raise UsageError(f"{flag}: {value!r} is unknown; known: {', '.join(known)}")
+        if self.epochs < 1 or self.batch < 2:
+            raise UsageError("--epochs must be at least 1 and --batch at least 2")
+
+
+def mlp(shape: Shape, classes: int, scheme: Scheme) -> Mlp:
+    """784 -> 100 -> 100 -> 10."""
+    return Mlp(shape.size, classes, scheme)
+
+
+def vgg16(shape: Shape, classes: int, scheme: Scheme) -> Vgg16:
+    """13 convolutions and two linear layers."""
+    _at_least(shape, 32, "vgg16")
+    return Vgg16(shape.channels, classes, scheme)
+
+
+def mobilenet(shape: Shape, classes: int, scheme: Scheme) -> MobileNet:
+    """A convolution, six separable ones, a linear layer."""
+    return MobileNet(shape.channels, classes, scheme)
+
+
+def binarynet(shape: Shape, classes: int, scheme: Scheme) -> BinarizedNetwork:
+    """The split binary network, truncated on the device."""
+    if len(scheme.ranges) > 1:
+        raise UsageError("--regime: binarynet has one profile; multi-profile is not for it")
+    return BinarizedNetwork(paper(shape, classes), scheme)
+
+
+NETWORKS: dict[str, tuple[Maker, Recipe]] = {
+    "mlp": (mlp, Recipe("mnist", 40, 128, "sgd", 0.05, "one-cycle", weight_decay=5e-4)),
+    "vgg16": (
+        vgg16,
+        Recipe(
+            "cifar10",
+            20,
+            128,
+            "sgd",
+            0.1,
+            "one-cycle",
+            weight_decay=5e-4,
+            augment="flip-and-shift",
+            resolution="growing",
+            smoothing=0.1,
+            bfloat16=True,
+        ),
+    ),
+    "mobilenet": (
+        mobilenet,
+        Recipe(
+            "cifar10",
+            20,
+            128,
+            "sgd",
+            0.1,
+            "one-cycle",
+            weight_decay=2e-4,
+            augment="flip-and-shift",
+            resolution="growing",
+            bfloat16=True,
+        ),
+    ),
+    "binarynet": (binarynet, Recipe("mnist", 15, 256, "adam", 0.003, "one-cycle")),
+}
+
+
+def recipe(network: str) -> Recipe:
+    """How ``network`` is trained; ``UsageError`` lists the known ones."""
+    return _entry(network)[1]
+
+
+def build(network: str, shape: Shape, classes: int, scheme: Scheme) -> IncompleteNetwork:
+    """``network`` for images of ``shape``; ``UsageError`` lists the known ones."""
+    return _entry(network)[0](shape, classes, scheme)
+
+
+def _entry(network: str) -> tuple[Maker, Recipe]:
+    if network not in NETWORKS:
+        raise UsageError(
+            f"--network: {network!r} is unknown; known networks: {', '.join(NETWORKS)}"
+        )
+    return NETWORKS[network]
+
+
+def _at_least(shape: Shape, side: int, network: str) -> None:
+    if min(shape.height, shape.width) < side:
+        raise UsageError(
+            f"--data: images of {shape.height}x{shape.width} are too small for {network}; "
+            f"it takes {side}x{side} and larger"
+        )

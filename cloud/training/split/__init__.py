@@ -1,0 +1,1 @@
+"""Split binary networks: architectures, training, export and evaluation of bundles."""

@@ -1,0 +1,111 @@
+"""The binary networks that taper trains and ships, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shared.errors import UsageError
+from shared.model.architecture import Architecture, Kind, Shape, Stage
+
+DEVICE_LEVELS = (0.125, 0.25, 0.3, 0.5, 0.75, 1.0)
+CLOUD_LEVELS = (0.25, 0.5, 0.75, 1.0)
+
+
+def paper(input_shape: Shape, classes: int) -> Architecture:
+    """The paper's binarized network: 8-channel block on the device, 32 and 64 in the cloud.
+
+    The device block is too narrow for byte steps, so every channel has a coefficient of its own
+    (linear profile). Inner layers are cut in steps of half a layer on the device and of 16 channels
+    in the cloud: with a single channel inside, (0.125, 0.25) stays at 81 %. Source: section IV-A,
+    network "Binarized" of arXiv 1710.07830.
+    """
+    colours = input_shape.channels
+    return Architecture(
+        name="paper",
+        input_shape=input_shape,
+        classes=classes,
+        device=(
+            Stage("conv1", Kind.IMAGE_CONV, colours, 8, step=4),
+            Stage("conv2", Kind.BINARY_CONV, 8, 8, pool=2, step=1, profile="linear"),
+        ),
+        cloud=(
+            Stage("conv3", Kind.BINARY_CONV, 8, 32, pool=2, step=16, profile="linear"),
+            Stage("conv4", Kind.BINARY_CONV, 32, 64, pool=2, step=16),
+            Stage("classify", Kind.BINARY_LINEAR, 64, classes),
+        ),
+        device_levels=DEVICE_LEVELS,
+        cloud_levels=CLOUD_LEVELS,
+    )
+
+
+def compact(input_shape: Shape, classes: int) -> Architecture:
+    """The flagship for small grey images: four binary layers on the device, 7x7x24 bits sent.
+
+    Pooling twice before the third layer keeps the device cheap; inner layers are cut in steps of
+    16, since fewer than 16 channels inside cost more accuracy than they save time (docs/models.md).
+    """
+    colours = input_shape.channels
+    return Architecture(
+        name="compact",
+        input_shape=input_shape,
+        classes=classes,
+        device=(
+            Stage("conv1", Kind.IMAGE_CONV, colours, 32, pool=2, step=16),
+            Stage("conv2", Kind.BINARY_CONV, 32, 64, pool=2, step=16),
+            Stage("conv3", Kind.BINARY_CONV, 64, 64, step=16),
+            Stage("conv4", Kind.BINARY_CONV, 64, 24, step=1),
+        ),
+        cloud=(
+            Stage("conv5", Kind.BINARY_CONV, 24, 128, profile="linear"),
+            Stage("conv6", Kind.BINARY_CONV, 128, 128, pool=2),
+            Stage("classify", Kind.BINARY_LINEAR, 128, classes),
+        ),
+        device_levels=DEVICE_LEVELS,
+        cloud_levels=CLOUD_LEVELS,
+        exit_head=True,
+    )
+
+
+def colour(input_shape: Shape, classes: int) -> Architecture:
+    """The flagship for small colour images: three binary layers on the device, 8x8x64 bits sent.
+
+    Both device layers pool, so that the wide maps of 32x32 are computed for pixels only; inner
+    layers are cut in steps of 32, since natural images need that many channels at any fraction.
+    """
+    colours = input_shape.channels
+    return Architecture(
+        name="colour",
+        input_shape=input_shape,
+        classes=classes,
+        device=(
+            Stage("conv1", Kind.IMAGE_CONV, colours, 64, pool=2, step=32),
+            Stage("conv2", Kind.BINARY_CONV, 64, 128, pool=2, step=32),
+            Stage("conv3", Kind.BINARY_CONV, 128, 64, step=1),
+        ),
+        cloud=(
+            Stage("conv4", Kind.BINARY_CONV, 64, 192, profile="linear", step=32),
+            Stage("conv5", Kind.BINARY_CONV, 192, 192, pool=2, step=32),
+            Stage("conv6", Kind.BINARY_CONV, 192, 256, pool=2, step=32),
+            Stage("classify", Kind.BINARY_LINEAR, 256, classes),
+        ),
+        device_levels=DEVICE_LEVELS,
+        cloud_levels=CLOUD_LEVELS,
+        exit_head=True,
+    )
+
+
+ARCHITECTURES: dict[str, Callable[[Shape, int], Architecture]] = {
+    "paper": paper,
+    "compact": compact,
+    "colour": colour,
+}
+
+
+def architecture(name: str, input_shape: Shape, classes: int) -> Architecture:
+    """The network called ``name`` for images of ``input_shape``; an error lists the known ones."""
+    try:
+        make = ARCHITECTURES[name]
+    except KeyError:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise UsageError(f"--network: {name!r} is unknown; known networks: {known}") from None
+    return make(input_shape, classes)

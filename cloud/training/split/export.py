@@ -1,0 +1,91 @@
+"""A trained network -> a model bundle: folded thresholds, packed weights, codec tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud.training.data.datasets import Dataset
+from cloud.training.split.codec_tables import codec_tensors
+from cloud.training.split.context import ContextSettings
+from cloud.training.split.evaluate import exit_levels, grid_accuracy
+from cloud.training.split.exit_calibration import calibrate
+from shared.model.architecture import Stage
+from shared.model.bits import pack
+from shared.model.bundle import Bundle, Metadata, make_bundle, stage_to_file
+from shared.model.stage_tensors import StageTensors
+from shared.networks.binarynet import BinaryNet
+
+CALIBRATION_IMAGES = 6000  # the exit head is far too small to have learnt these by heart
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+def export(
+    net: BinaryNet,
+    name: str,
+    train_set: Dataset,
+    test_set: Dataset,
+    training: Mapping[str, Any],
+    codec: ContextSettings | None = None,
+) -> Bundle:
+    """The bundle of a calibrated network, with its accuracy over all levels on the test set.
+
+    Codec tables and the exit head's temperature and threshold come from ``train_set`` only.
+    """
+    metadata = Metadata(name, net.architecture, train_set.classes, (), dict(training))
+    tensors = _network_tensors(net)
+    tensors |= codec_tensors(make_bundle(metadata, tensors), train_set.images, codec)
+    bundle = make_bundle(metadata, tensors)
+    extra: dict[str, Any] = {}
+    if net.exit is not None:
+        held = slice(0, CALIBRATION_IMAGES)
+        levels = exit_levels(
+            bundle,
+            train_set.images[held],
+            train_set.labels[held],
+            test_set.images,
+            test_set.labels,
+        )
+        extra["exit"] = calibrate(levels)
+    accuracy = grid_accuracy(bundle, test_set.images, test_set.labels)
+    return make_bundle(replace(metadata, accuracy=accuracy, extra=extra), tensors)
+
+
+def _network_tensors(net: BinaryNet) -> Tensors:
+    architecture = net.architecture
+    device_levels = range(len(architecture.device_levels))
+    pairs = range(len(architecture.device_levels) * len(architecture.cloud_levels))
+    placed: list[tuple[str, Any, range, bool]]
+    placed = [("device", stage, device_levels, False) for stage in net.device]
+    if net.exit is not None:
+        placed.append(("exit", net.exit, device_levels, True))
+    placed += [("cloud", stage, pairs, stage is net.cloud[-1]) for stage in net.cloud]
+    tensors: Tensors = {}
+    for group, module, levels, logits in placed:
+        numbers = _stage_tensors(module, levels, logits)
+        tensors |= stage_to_file(architecture, group, module.stage.name, numbers)
+    return tensors
+
+
+def _stage_tensors(module: Any, levels: Sequence[int], logits: bool) -> StageTensors:
+    stage: Stage = module.stage
+    # (out, in, kh, kw) -> (out, kh, kw, in): bits channel-last, as activations are
+    signs = (module.conv.weight.detach() >= 0).permute(0, 2, 3, 1).reshape(stage.out_channels, -1)
+    norm = module.norm
+    read = norm.affine if logits else norm.fold
+    tables = [read(level, stage.out_channels) for level in levels]
+    first, second = (np.stack([table[i] for table in tables]) for i in range(2))
+    none = (0, 0)
+    return StageTensors(
+        weight=pack(signs.numpy()),
+        coefficients=module.conv.coefficients.numpy().astype(np.int32),
+        threshold=np.zeros(none, np.int32) if logits else first,
+        flip=np.zeros(none, np.uint8) if logits else second.astype(np.uint8),
+        scale=first if logits else np.zeros(none, np.float32),
+        bias=second if logits else np.zeros(none, np.float32),
+    )

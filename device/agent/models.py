@@ -1,0 +1,43 @@
+"""Models for agents: fetched from the server by name, once for all devices of a process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from device.split.model_store import ModelStore
+from device.split.pipeline import Pipeline
+from device.transport.channel import Security
+from shared.errors import TaperError
+from shared.model.bundle import Bundle
+
+
+class FleetModels:
+    """Fetches models over the air and keeps them, those that cannot be had too for a while."""
+
+    def __init__(self, folder: Path, servers: Sequence[str], security: Security) -> None:
+        self._folder = folder
+        self._servers = tuple(servers)
+        self._security = security
+        self._fetching: dict[str, asyncio.Task[Bundle]] = {}
+
+    async def __call__(self, name: str) -> Bundle:
+        """The model ``name``; a ``TaperError`` if no server has it or it does not work here."""
+        task = self._fetching.get(name)
+        if task is None:
+            task = asyncio.create_task(self._fetch(name), name=f"model {name}")
+            self._fetching[name] = task
+        try:
+            return await asyncio.shield(task)
+        except TaperError:
+            self._fetching.pop(name, None)  # the next one who asks tries again
+            raise
+
+    async def _fetch(self, name: str) -> Bundle:
+        store = ModelStore(self._folder, name, self._servers, self._security, _check)
+        return await store.first()
+
+
+def _check(bundle: Bundle) -> None:
+    Pipeline(bundle).check()

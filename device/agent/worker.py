@@ -1,0 +1,250 @@
+"""What an agent does for a living: takes images, classifies them, counts what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from device.agent.pace import Pace
+from device.energy.model import EnergyModel, device_work, exit_work
+from device.energy.power import Power
+from device.policy.simple import LinearPolicy, Policy, simple_policy
+from device.split.client import SplitClient
+from device.split.sample import DEVICE, SampleResult
+from shared.errors import LinkError, RequestError, TaperError
+from shared.fleet.messages import Refusal, Settings, Telemetry
+from shared.fractions import level_for
+from shared.model.bundle import Bundle
+
+OpenClient = Callable[[Bundle], SplitClient]  # not entered yet
+FindModel = Callable[[str], Awaitable[Bundle]]
+DEFAULTS = Settings(fraction="auto", rate_per_s=1.0, telemetry_s=10.0)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images (N, H, W, C) uint8 to go through again and again, and their labels if known."""
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64] | None = None
+
+    def stream(self, first: int) -> Iterator[tuple[npt.NDArray[np.uint8], int | None]]:
+        """Image and label without end, from number ``first`` on."""
+        for index in itertools.count(first):
+            place = index % len(self.images)
+            label = None if self.labels is None else int(self.labels[place])
+            yield self.images[place], label
+
+
+@dataclass
+class _Period:
+    """What happened since the last telemetry."""
+
+    began_s: float
+    answered_device: int = 0
+    answered_cloud: int = 0
+    failed: int = 0
+    labelled: int = 0
+    right: int = 0
+    payload_bytes: int = 0
+    energy_j: float = 0.0
+    latency_ms: float = 0.0
+    latency_max_ms: float = 0.0
+    cloud_fraction: float = 0.0
+    error: str = ""
+
+
+class Worker:
+    """Classifies images at the rate that is set. ``run`` does the work; use as ``async with``."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        open_client: OpenClient,
+        find_model: FindModel,
+        energy: EnergyModel,
+        power: Power,
+        pictures: Pictures,
+        pace: Pace,
+        first_picture: int = 0,
+        settings: Settings = DEFAULTS,
+    ) -> None:
+        self._open_client = open_client
+        self._find_model = find_model
+        self._energy = energy
+        self._power = power
+        self._images = pictures.stream(first_picture)
+        self._pace = pace
+        self._given = settings
+        self._woken = asyncio.Event()
+        self._period = _Period(pace.elapsed_s)
+        self._settings = settings
+        self._bundle = self._own = bundle
+        self.client: SplitClient
+
+    async def __aenter__(self) -> Worker:
+        self.client = await self._open_client(self._bundle).__aenter__()
+        self._steer(self._given)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.client.__aexit__(None, None, None)
+
+    @property
+    def settings(self) -> Settings:
+        """What is in force, every field set where there is a choice."""
+        return replace(self._settings, model=self._bundle.metadata.name)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The model in use."""
+        return self._bundle
+
+    @property
+    def telemetry_s(self) -> float:
+        """Seconds between two messages of telemetry."""
+        return self._settings.telemetry_s or 10.0
+
+    def set_battery(self, level: float) -> bool:
+        """Set the charge, where it is a simulated one."""
+        return self._power.set_level(level)
+
+    async def apply(self, wanted: Settings) -> tuple[Refusal, ...]:
+        """Work with ``wanted`` from now on; returns what could not be taken."""
+        refused = []
+        # Without a choice it is the model that the device began with.
+        name = wanted.model or self._own.metadata.name
+        if name != self._bundle.metadata.name:
+            try:
+                await self._change_model(name)
+            except TaperError as error:
+                refused.append(Refusal("model", str(error)[:500]))
+                self._note(error)
+        refused += self._steer(wanted)
+        return tuple(refused)
+
+    def _steer(self, wanted: Settings) -> list[Refusal]:
+        refused = []
+        threshold = wanted.exit_threshold
+        if threshold is not None and not self._bundle.architecture.exit_head:
+            refused.append(Refusal("exit_threshold", "this model has no exit head"))
+            threshold = None
+        given = self._given
+        rate, telemetry = wanted.rate_per_s, wanted.telemetry_s
+        self._settings = Settings(
+            fraction=wanted.fraction or given.fraction,
+            exit_threshold=threshold,
+            rate_per_s=given.rate_per_s if rate is None else rate,
+            telemetry_s=given.telemetry_s if telemetry is None else telemetry,
+        )
+        levels = self._bundle.architecture.device_levels
+        self._policy = _policy(self._settings.fraction or "auto", levels)
+        self.client.steer(self._policy, threshold)
+        self._woken.set()
+        return refused
+
+    async def _change_model(self, name: str) -> None:
+        """Open the client of another model before the old one is closed."""
+        own = name == self._own.metadata.name
+        bundle = self._own if own else await self._find_model(name)
+        shape = bundle.architecture.input_shape
+        if shape != self._bundle.architecture.input_shape:
+            raise RequestError(f"model {name}: takes other images than this device has")
+        client = await self._open_client(bundle).__aenter__()
+        old, self.client, self._bundle = self.client, client, bundle
+        await old.__aexit__(None, None, None)
+
+    async def run(self) -> None:
+        """Take an image every 1 / rate seconds and have it classified; never returns."""
+        while True:
+            rate = self._settings.rate_per_s
+            if not rate:
+                await self._woken.wait()
+                self._woken.clear()
+            elif not await self._pace.sleep(1 / rate, self._woken):
+                await self.one()
+
+    async def one(self) -> None:
+        """Take and classify one image."""
+        image, label = next(self._images)
+        if self._power.charge().level <= 0:
+            self._period.failed += 1
+            self._period.error = "the battery is empty"
+            return
+        try:
+            result = await self.client.classify(image)
+        except (LinkError, RequestError) as error:
+            self._period.failed += 1
+            self._note(error)
+        else:
+            self._count(result, label)
+
+    def _note(self, error: Exception) -> None:
+        # What no telemetry may have: an error may quote anything.
+        self._period.error = str(error)[:500].encode(errors="replace").decode().replace("\0", "")
+
+    def _count(self, result: SampleResult, label: int | None) -> None:
+        period = self._period
+        here = result.source == DEVICE
+        period.answered_device += here
+        period.answered_cloud += not here
+        period.cloud_fraction += result.cloud_fraction
+        period.payload_bytes += result.payload_bytes
+        period.latency_ms += result.latency_ms
+        period.latency_max_ms = max(period.latency_max_ms, result.latency_ms)
+        if label is not None:
+            period.labelled += 1
+            period.right += result.label == label
+        architecture = self._bundle.architecture
+        level = level_for(result.fraction, architecture.device_levels)
+        work = device_work(architecture, level)
+        if result.confidence is not None:
+            work += exit_work(architecture, level)
+        period.energy_j += self._energy.hardware.sensor_j + self._energy.compute_j(work)
+        if not here:
+            period.energy_j += self._energy.exchange_j(result.payload_bytes)
+
+    def take(self, device: str, session: int, sequence: int, version: int) -> Telemetry:
+        """What happened since the last call; a new period begins."""
+        period, now_s = self._period, self._pace.elapsed_s
+        self._period = _Period(now_s)
+        seconds = now_s - period.began_s
+        energy_j = period.energy_j + self._energy.hardware.idle_w * seconds
+        self._power.draw(energy_j, seconds)
+        charge = self._power.charge()
+        answered = period.answered_device + period.answered_cloud
+        decision = self.client.decision
+        levels = self._bundle.architecture.device_levels
+        return Telemetry(
+            device=device,
+            session=session,
+            sequence=sequence,
+            unix_s=round(self._pace.now_unix_s(), 3),
+            period_s=round(seconds, 3),
+            battery=round(charge.level, 5),
+            plugged=charge.plugged,
+            fraction=0.0 if decision is None else levels[decision.level],
+            cloud_fraction=round(period.cloud_fraction / max(period.answered_cloud, 1), 4),
+            answered_device=period.answered_device,
+            answered_cloud=period.answered_cloud,
+            failed=period.failed,
+            labelled=period.labelled,
+            right=period.right,
+            payload_bytes=period.payload_bytes,
+            energy_j=round(energy_j, 9),
+            latency_ms=round(period.latency_ms / max(answered, 1), 3),
+            latency_max_ms=round(period.latency_max_ms, 3),
+            reported_version=version,
+            model=self._bundle.metadata.name,
+            model_version=self._bundle.metadata.version[:16],
+            error=period.error,
+        )
+
+
+def _policy(text: str, levels: tuple[float, ...]) -> Policy:
+    return LinearPolicy(levels) if text == "auto" else simple_policy(text, levels, "fraction")

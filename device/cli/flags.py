@@ -1,0 +1,274 @@
+"""The client's command line: its flags, their limits, and the settings that they make.
+
+By argparse, unlike the other commands: typer brings pydantic along, which alone would take a third
+of the time and a quarter of the memory that a device may spend until its first answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from device.energy.clock import parse_duration
+from device.split.settings import AUTO, ModelSettings, Settings, SpoolSettings
+from device.transport.channel import Security
+from shared.bundles import DEFAULT_MODEL
+from shared.errors import UsageError
+
+TOKEN_VARIABLE = "TAPER_TOKEN"  # noqa: S105 - the name of a variable
+OUTPUTS = ("table", "json", "jsonl")
+DESCRIPTION = """\
+Classify images with a network that is split between this device and a cloud server.
+
+The device computes the lower layers at a fraction of their channels and sends the
+resulting bits, a few dozen bytes; the server finishes. Confident samples, and all while
+the cloud is away, are answered on the device if the model has an exit head. Images of
+another size are scaled to the network's, and a note says so.
+"""
+EPILOG = """\
+Exit status: 0 every sample was answered; 1 the server refused a request; 2 a flag or an
+input is wrong; 3 the server could not be reached or went away.
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says: settings of the client, and what to do with it."""
+
+    settings: Settings
+    images: str | None
+    labels: Path | None
+    output: str
+    in_flight: int
+    explain: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises ``UsageError`` with one line instead of printing a page."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.removeprefix("argument "))
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Capitals like those of our other commands, and defaults where they say something."""
+
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: object,
+        groups: object,
+        prefix: str | None = None,
+    ) -> None:
+        super().add_usage(usage, actions, groups, prefix or "Usage: ")  # type: ignore[arg-type]
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """Read the command line; ``UsageError`` names the flag that is wrong."""
+    given = _parser().parse_args(arguments)
+    if (given.lifetime is not None or given.min_accuracy is not None) and given.fraction != AUTO:
+        raise UsageError("--lifetime and --min-accuracy: need --fraction auto")
+    folder = ModelSettings().folder if given.model_folder is None else given.model_folder
+    settings = Settings(
+        servers=tuple(given.server or Settings().servers),
+        model=ModelSettings(given.model, given.model_from_server, folder),
+        fraction=given.fraction,
+        battery_percent=given.battery,
+        lifetime_s=None if given.lifetime is None else parse_duration(given.lifetime),
+        min_accuracy=given.min_accuracy,
+        hardware=given.hardware,
+        capacity_j=None if given.capacity_wh is None else given.capacity_wh * 3600,
+        exit_threshold=given.exit_threshold,
+        use_exit=given.exit,
+        top_k=given.top_k,
+        wait_s=given.wait,
+        timeout_s=given.timeout,
+        max_wait_s=given.max_wait_ms / 1000,
+        start_offline=given.start_offline,
+        security=Security(given.tls, given.ca, given.cert, given.key, given.token),
+        spool=None if given.spool is None else SpoolSettings(given.spool, given.spool_max),
+    )
+    return Options(
+        settings, given.input, given.labels, given.output, given.in_flight, given.explain
+    )
+
+
+def number(
+    low: float, high: float = math.inf, kind: Callable[[str], float] = float
+) -> Callable[[str], float]:
+    """A reader of numbers from ``low`` to ``high``."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (low <= value <= high and math.isfinite(value)):
+            upper = "" if high == math.inf else f" to {high:g}"
+            allowed = f"give {low:g}{upper or ' or more'}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not allowed; {allowed}")
+        return value
+
+    return read
+
+
+def _parser() -> argparse.ArgumentParser:
+    plain = Settings()
+    parser = _Parser(
+        prog="python -m device.client",
+        usage="%(prog)s [OPTIONS]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
+    group = parser.add_argument_group("what to classify")
+    group.add_argument(
+        "--input",
+        metavar="PATH",
+        help="image file, folder of images, IDX file (.gz too), .npy, or - for an image on "
+        "standard input (default: the shipped sample of 200 MNIST test digits)",
+    )
+    group.add_argument(
+        "--labels", type=Path, help="true labels of --input (IDX or .npy), for the accuracy"
+    )
+    group.add_argument("--output", choices=OUTPUTS, default=OUTPUTS[0], help="what to print")
+    group.add_argument(
+        "--top-k",
+        type=number(0, 100, int),
+        default=0,
+        metavar="N",
+        help="ask for this many labels with probabilities",
+    )
+    group.add_argument(
+        "--in-flight",
+        type=number(1, 1000, int),
+        default=1,
+        metavar="N",
+        help="samples on their way at the same time",
+    )
+
+    group = parser.add_argument_group("model and exits")
+    group.add_argument(
+        "--model", default=DEFAULT_MODEL, help="shipped bundle by name, or a bundle file"
+    )
+    group.add_argument(
+        "--model-from-server",
+        action="store_true",
+        help="fetch the device's part of --model from the server, and follow its updates",
+    )
+    group.add_argument(
+        "--model-folder",
+        type=Path,
+        help="where fetched models are kept (default: ~/.cache/taper/models)",
+    )
+    group.add_argument(
+        "--exit-threshold",
+        type=float,
+        metavar="CONFIDENCE",
+        help="confidence from which a sample is answered on the device (default: the model's)",
+    )
+    group.add_argument(
+        "--exit",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="answer confident samples on the device",
+    )
+
+    group = parser.add_argument_group("battery")
+    group.add_argument(
+        "--fraction",
+        default=AUTO,
+        help="share of the channels that the device computes and sends: a number above 0 and up "
+        "to 1, or auto, linear, step; auto plans for --lifetime or --min-accuracy, and without "
+        "either follows the battery",
+    )
+    group.add_argument("--lifetime", metavar="TIME", help="goal of auto: last this long, e.g. 7d")
+    group.add_argument(
+        "--min-accuracy",
+        type=float,
+        metavar="SHARE",
+        help="goal of auto: stay at least this accurate, e.g. 0.985",
+    )
+    group.add_argument(
+        "--battery", type=float, metavar="PERCENT", help="pretend that it holds this much"
+    )
+    group.add_argument(
+        "--hardware",
+        type=_hardware,
+        default=plain.hardware,
+        help=f"whose energy constants auto plans with (default: {plain.hardware})",
+    )
+    group.add_argument(
+        "--capacity-wh", type=number(1e-6), metavar="WH", help="energy of the full battery"
+    )
+    group.add_argument("--explain", action="store_true", help="say why it works as it does")
+
+    group = parser.add_argument_group("the cloud")
+    group.add_argument(
+        "--server",
+        action="append",
+        metavar="HOST:PORT",
+        help=f"may be repeated: the next one is used when one fails (default: {plain.servers[0]})",
+    )
+    group.add_argument(
+        "--wait",
+        type=number(0),
+        default=plain.wait_s,
+        metavar="SECONDS",
+        help="for the server to come up",
+    )
+    group.add_argument(
+        "--timeout",
+        type=number(0.001),
+        default=plain.timeout_s,
+        metavar="SECONDS",
+        help="for one answer, retries included",
+    )
+    group.add_argument(
+        "--max-wait-ms",
+        type=number(0, 60_000),
+        default=0.0,
+        metavar="MS",
+        help="how long a sample may wait for others to share a packet",
+    )
+    group.add_argument(
+        "--spool",
+        type=Path,
+        metavar="FILE",
+        help="keep samples in this file until the cloud has answered them",
+    )
+    group.add_argument(
+        "--spool-max",
+        type=number(1, 10**9, int),
+        default=10_000,
+        metavar="N",
+        help="samples in the spool; when it is full, new ones are not kept",
+    )
+    group.add_argument(
+        "--start-offline",
+        action="store_true",
+        help="start although no server can be reached; --spool implies it",
+    )
+    group.add_argument("--tls", action="store_true", help="connect with TLS")
+    group.add_argument("--ca", type=Path, help="certificates to trust (PEM)")
+    group.add_argument("--cert", type=Path, help="the device's certificate (PEM)")
+    group.add_argument("--key", type=Path, help="the key of --cert (PEM)")
+    group.add_argument(
+        "--token",
+        default=os.environ.get(TOKEN_VARIABLE),
+        help=f"token for the server; better given as the variable {TOKEN_VARIABLE}",
+    )
+    return parser
+
+
+def _hardware(name: str) -> str:
+    # Here, since only a client that plans needs the energy constants.
+    from device.energy.hardware import find_hardware
+
+    return find_hardware(name).name

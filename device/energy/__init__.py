@@ -1,0 +1,1 @@
+"""Physics: hardware constants, energy of a sample, batteries, chargers and clocks. A leaf."""

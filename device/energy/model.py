@@ -1,0 +1,101 @@
+"""Joules and seconds of one sample: computing, memory traffic, radio. Pure functions of constants.
+
+Radio follows the linear model of Feeney and Nilsson (INFOCOM 2001): a cost per packet and a cost
+per byte. For the few dozen bytes of a sample the packet dominates, so samples that travel together
+share it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from device.energy.hardware import Hardware
+from shared.model.architecture import Architecture, Kind, Shape, Stage, kernel_size
+
+ANSWER_BYTES = 6  # of one result inside a response
+REQUEST_BYTES = 14  # of a request's fields around its payload
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a piece of the network does for one image."""
+
+    binary_macs: int
+    pixel_macs: int
+    memory_bytes: int
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.binary_macs + other.binary_macs,
+            self.pixel_macs + other.pixel_macs,
+            self.memory_bytes + other.memory_bytes,
+        )
+
+
+def device_work(architecture: Architecture, level: int) -> Work:
+    """Work of the device stages at device level index ``level``."""
+    total = Work(0, 0, 0)
+    for stage, before, after in architecture.device_shapes(level):
+        total += _stage_work(stage, before, after)
+    return total
+
+
+def exit_work(architecture: Architecture, level: int) -> Work:
+    """Work of the exit head on the bits of ``level``; nothing for a network without one."""
+    stage = architecture.exit_stage
+    if stage is None:
+        return Work(0, 0, 0)
+    return _stage_work(stage, architecture.sent_shape(level), Shape(1, 1, architecture.classes))
+
+
+def _stage_work(stage: Stage, before: Shape, after: Shape) -> Work:
+    height, width = kernel_size(stage, before)
+    pixels = 1 if stage.kind is Kind.BINARY_LINEAR else before.height * before.width
+    weights = height * width * before.channels * after.channels
+    image = stage.kind is Kind.IMAGE_CONV
+    # Weights and the map are read once and the result written once; 2 bytes of threshold a channel.
+    moved = -(-weights // 8) + (before.size if image else before.packed_bytes)
+    moved += after.packed_bytes + 2 * after.channels
+    macs = pixels * weights
+    return Work(0 if image else macs, macs if image else 0, moved)
+
+
+@dataclass(frozen=True)
+class EnergyModel:
+    """Costs on one kind of hardware."""
+
+    hardware: Hardware
+
+    def compute_j(self, work: Work) -> float:
+        """Joules of ``work``, memory traffic included."""
+        hardware = self.hardware
+        return (
+            work.binary_macs * hardware.binary_mac_j
+            + work.pixel_macs * hardware.pixel_mac_j
+            + work.memory_bytes * hardware.memory_byte_j
+        )
+
+    def compute_s(self, work: Work) -> float:
+        """Seconds of ``work``."""
+        hardware = self.hardware
+        return work.binary_macs * hardware.binary_mac_s + work.pixel_macs * hardware.pixel_mac_s
+
+    def exchange_j(
+        self, payload_bytes: float, samples: float = 1.0, round_trip_s: float | None = None
+    ) -> float:
+        """Joules of one request of ``samples`` with ``payload_bytes`` in all, and its answer."""
+        hardware = self.hardware
+        wait_s = hardware.round_trip_s if round_trip_s is None else round_trip_s
+        sent = payload_bytes + REQUEST_BYTES + hardware.header_bytes
+        received = samples * ANSWER_BYTES + hardware.header_bytes
+        return (
+            self._packets(sent) * hardware.sent_packet_j
+            + sent * hardware.sent_byte_j
+            + self._packets(received) * hardware.received_packet_j
+            + received * hardware.received_byte_j
+            + wait_s * hardware.listen_w
+        )
+
+    def _packets(self, size_bytes: float) -> int:
+        return max(math.ceil(size_bytes / self.hardware.packet_bytes), 1)

@@ -1,0 +1,59 @@
+"""Where an agent's energy comes from: the machine's own battery, or a simulated one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from device.energy.battery import Battery, Charge, SystemBattery
+from device.energy.simulated_battery import SimulatedBattery
+
+
+class Power(Battery, Protocol):
+    """A battery that an agent draws from."""
+
+    def draw(self, energy_j: float, seconds: float) -> None:
+        """``seconds`` have passed, in which ``energy_j`` were used."""
+
+    def set_level(self, level: float) -> bool:
+        """Set the charge, 0 to 1; False where it cannot be set."""
+
+
+class MachinePower:
+    """The battery of this machine: what is drawn from it, it notices by itself."""
+
+    def __init__(self, battery: Battery | None = None) -> None:
+        self._battery = SystemBattery() if battery is None else battery
+
+    def charge(self) -> Charge:
+        """The state that the system reports."""
+        return self._battery.charge()
+
+    def draw(self, energy_j: float, seconds: float) -> None:
+        """Nothing to do."""
+
+    def set_level(self, level: float) -> bool:  # noqa: ARG002 - no level can be set
+        """A real charge cannot be set."""
+        return False
+
+
+class SimulatedPower:
+    """A simulated battery; ``cell``, charger and clock are its own."""
+
+    def __init__(self, battery: SimulatedBattery) -> None:
+        self._battery = battery
+
+    def charge(self) -> Charge:
+        """The state now."""
+        return self._battery.charge()
+
+    def draw(self, energy_j: float, seconds: float) -> None:
+        """Take the energy out and let the time pass."""
+        self._battery.spend(energy_j)
+        self._battery.advance(seconds)
+
+    def set_level(self, level: float) -> bool:
+        """Set the charge, for a scenario's battery events."""
+        old = self._battery
+        self._battery = SimulatedBattery(old.cell, old.schedule, level)
+        self._battery.now_s = old.now_s
+        return True

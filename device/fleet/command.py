@@ -1,0 +1,278 @@
+"""``python -m device.fleet``: many simulated devices in one process.
+
+Each runs the agent of ``device.agent`` with its own MQTT connection and last will, battery,
+hardware, policy and images, and its own stream to the cloud; streams share HTTP/2 connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gc
+import logging
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+
+from device.agent.agent import Agent, Identity
+from device.agent.command import checked, read_pictures, until_signal
+from device.agent.ledger import Ledger
+from device.agent.models import FleetModels
+from device.agent.pace import Pace
+from device.agent.worker import DEFAULTS, Pictures, Worker
+from device.energy.hardware import WATT_HOUR_J, find_hardware
+from device.energy.model import EnergyModel
+from device.energy.power import SimulatedPower
+from device.energy.recharge import parse_recharge
+from device.energy.simulated_battery import Cell, SimulatedBattery
+from device.fleet.sharing import Channels, Pipelines
+from device.split.client import SplitClient
+from device.split.settings import Settings as ClientSettings
+from device.transport.channel import Security
+from shared.bundles import DEFAULT_MODEL, bundle_path
+from shared.command import run_command
+from shared.errors import UsageError
+from shared.fleet.broker import Broker, parse_broker
+from shared.fleet.messages import Settings
+from shared.fleet.scenario import Group, Scenario, read_scenario
+from shared.model.bundle import DEVICE_GROUPS, Bundle, read_bundle
+
+CONNECTING_AT_ONCE = 100
+PLAIN = Scenario.model_validate({"name": "plain", "duration": "1d"})
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+stderr = Console(stderr=True)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A simulated fleet. ``passwords`` by FLEET/DEVICE; None where the broker asks for none."""
+
+    fleet: str
+    devices: int
+    broker: Broker
+    server: str
+    seed: int
+    speed: float
+    groups: tuple[Group, ...]
+    settings: Settings
+    start_hour: float
+    ledger: Path
+    models: Path
+    bundle: Bundle
+    pictures: Pictures
+    passwords: dict[str, str] | None = None
+
+
+class SimulatedFleet:
+    """The devices of ``plan``. Use as ``async with``; ``run`` never returns."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._channels = Channels()
+        self._pipelines = Pipelines()
+        self._gate = asyncio.Semaphore(CONNECTING_AT_ONCE)
+        self._models = FleetModels(plan.models, (plan.server,), Security())
+        self.agents: list[Agent] = []
+
+    async def __aenter__(self) -> SimulatedFleet:
+        self._stack = AsyncExitStack()
+        self._ledger = await self._stack.enter_async_context(Ledger(self._plan.ledger))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    async def run(self) -> None:
+        """Run all devices; one that fails is reported and does not take others with it."""
+        plan = self._plan
+        midnight_s = time.time() // 86_400 * 86_400
+        start_s = midnight_s + plan.start_hour * 3600 if plan.speed != 1 else time.time()
+        pace = Pace(plan.speed, start_s)
+        async with asyncio.TaskGroup() as group:
+            for number in range(1, plan.devices + 1):
+                group.create_task(self._live(number, pace), name=f"device {number}")
+
+    @property
+    def connected(self) -> int:
+        """How many devices the broker knows at the moment."""
+        return sum(agent.connected.is_set() for agent in self.agents)
+
+    async def _live(self, number: int, pace: Pace) -> None:
+        name = f"device-{number:05d}"
+        chance = random.Random(f"{self._plan.seed} {number}")  # noqa: S311 - a simulation
+        group = self._group(number)
+        worker = self._worker(group, chance, pace)
+        try:
+            async with self._gate:
+                await worker.__aenter__()
+            try:
+                identity = Identity(self._plan.fleet, name, (group.name,), group.hardware, True)
+                agent = Agent(identity, self._broker(name), worker, self._ledger, pace)
+                self.agents.append(agent)
+                await agent.run()
+            finally:
+                await worker.__aexit__(None, None, None)
+        except Exception:  # noqa: BLE001 - a device must not take the others with it
+            _log.exception("%s: failed and is gone", name)
+
+    def _worker(self, group: Group, chance: random.Random, pace: Pace) -> Worker:
+        plan = self._plan
+        hardware = find_hardware(group.hardware)
+        capacity_j = hardware.battery_j
+        if group.capacity_wh is not None:
+            capacity_j = group.capacity_wh * WATT_HOUR_J
+        battery = SimulatedBattery(
+            Cell(capacity_j), parse_recharge(group.recharge), chance.uniform(*group.battery)
+        )
+        battery.now_s = plan.start_hour * 3600
+        power = SimulatedPower(battery)
+        client = ClientSettings(servers=(plan.server,), start_offline=True)
+
+        def open_client(bundle: Bundle) -> SplitClient:
+            return SplitClient(
+                client,
+                bundle=bundle,
+                battery=power,
+                make_pipeline=self._pipelines,
+                opener=self._channels,
+            )
+
+        first = chance.randrange(len(plan.pictures.images))
+        energy = EnergyModel(hardware)
+        return Worker(
+            plan.bundle, open_client, self._models, energy, power, plan.pictures, pace, first,
+            plan.settings,
+        )  # fmt: skip
+
+    def _group(self, number: int) -> Group:
+        """Groups take turns by their shares, so that any number of devices is well mixed."""
+        place = (number * 0.6180339887) % 1.0
+        for group in self._plan.groups:
+            if place < group.share:
+                return group
+            place -= group.share
+        return self._plan.groups[-1]
+
+    def _broker(self, name: str) -> Broker:
+        plan = self._plan
+        if plan.passwords is None:
+            return plan.broker
+        user = f"{plan.fleet}/{name}"
+        if user not in plan.passwords:
+            raise UsageError(f"--credentials: has no password for {user}")
+        return replace(plan.broker, username=user, password=plan.passwords[user])
+
+
+def allow_connections(devices: int) -> None:
+    """Raise the limit of open files to what ``devices`` need; ``UsageError`` if that is refused."""
+    wanted = devices + 500
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= wanted:
+        return
+    if hard < wanted and hard != resource.RLIM_INFINITY:
+        raise UsageError(f"--devices: {devices} need {wanted} open files; ulimit -Hn is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def simulate(plan: Plan) -> None:
+    """Run ``plan`` until Ctrl-C or SIGTERM, and say how many devices are connected."""
+    async with SimulatedFleet(plan) as fleet:
+        task = asyncio.create_task(fleet.run(), name="fleet")
+        until_signal(task)
+        began_s, shown = time.monotonic(), -1
+        while not task.done():
+            await asyncio.wait((task,), timeout=1.0)
+            if fleet.connected != shown:
+                shown = fleet.connected
+                seconds = time.monotonic() - began_s
+                text = f"{shown} of {plan.devices} devices connected after {seconds:.1f} s\n"
+                sys.stdout.write(text)
+                sys.stdout.flush()
+        if not task.cancelled():
+            task.result()
+
+
+@app.command()
+def run(
+    devices: Annotated[int, typer.Option(min=1, max=100_000, help="How many.")] = 200,
+    broker: Annotated[str, typer.Option(help="**mqtt://HOST:PORT** or **mqtts://HOST:PORT**.")] = (
+        "mqtt://localhost:1883"
+    ),
+    server: Annotated[str, typer.Option(help="The cloud, HOST:PORT.")] = "localhost:50051",
+    fleet: Annotated[str, typer.Option(help="Name of the fleet.")] = "default",
+    seed: Annotated[int, typer.Option(help="Of batteries and images.")] = 1,
+    scenario: Annotated[
+        str | None, typer.Option(help="Groups and first settings: a file or a shipped name.")
+    ] = None,
+    speed: Annotated[float, typer.Option(min=0.01, max=3600, help="Of the devices' clocks.")] = 1.0,
+    model: Annotated[str, typer.Option(help="Model to start with.")] = DEFAULT_MODEL,
+    source: Annotated[
+        str | None, typer.Option("--input", help="Images; default: the shipped digits.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Their labels.")] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="Keep sequence numbers and telemetry here over restarts.")
+    ] = None,
+    credentials: Annotated[
+        Path | None, typer.Option(help="credentials.csv of deploy/mosquitto/provision.py.")
+    ] = None,
+    ca: Annotated[Path | None, typer.Option(help="Certificates to trust (PEM).")] = None,
+) -> None:
+    """Simulate a fleet of devices against a real broker and a real cloud, until Ctrl-C."""
+    played = PLAIN if scenario is None else read_scenario(scenario)
+    for group in played.groups:
+        find_hardware(group.hardware, "--scenario: groups.hardware")
+        parse_recharge(group.recharge, "--scenario: groups.recharge")
+    allow_connections(devices)
+    # A collection walks through the objects of all devices: rarely is often enough.
+    gc.set_threshold(50_000, 20, 100)
+    first = {k: v for k, v in played.settings.model_dump().items() if v is not None}
+    bundle = read_bundle(bundle_path(model), DEVICE_GROUPS)
+    with tempfile.TemporaryDirectory(prefix="taper-fleet-") as folder:
+        plan = Plan(
+            fleet=checked(fleet, "--fleet"),
+            devices=devices,
+            broker=parse_broker(broker, ca=ca),
+            server=server,
+            seed=seed,
+            speed=speed,
+            groups=played.groups,
+            settings=replace(DEFAULTS, **first),
+            start_hour=played.start,
+            ledger=Path(folder) / "ledger.sqlite" if ledger is None else ledger,
+            models=Path(folder) / "models",
+            bundle=bundle,
+            pictures=read_pictures(source, labels, bundle.architecture.input_shape),
+            passwords=None if credentials is None else read_credentials(credentials),
+        )
+        try:
+            uvloop.run(simulate(plan))
+        except asyncio.CancelledError:
+            stderr.print("stopped", highlight=False)
+
+
+def read_credentials(path: Path) -> dict[str, str]:
+    """Passwords by user name."""
+    try:
+        with path.open(newline="") as file:
+            return {row[0]: row[1] for row in csv.reader(file) if row}
+    except (OSError, IndexError) as error:
+        raise UsageError(f"--credentials: {path} cannot be read ({error})") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; a user's mistake is one line and its exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    run_command(app, arguments)

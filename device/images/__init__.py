@@ -1,0 +1,1 @@
+"""What the user wants classified: files, folders, arrays and standard input become images."""

@@ -1,0 +1,1 @@
+"""Policies: which device level a sample gets, from charge, conditions and goals."""

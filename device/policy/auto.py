@@ -1,0 +1,202 @@
+"""The policy that plans: as accurate as a lifetime allows, or as frugal as an accuracy allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from device.energy.model import EnergyModel
+from device.energy.recharge import DAY_S
+from device.policy.operating_points import Conditions, LevelTable, Option, all_options, frontier
+from device.policy.simple import Decision, Situation
+from shared.errors import UsageError
+from shared.model.exits import ALWAYS
+
+# A change must pay: the budget has to lie this share beyond what the change needs.
+MARGIN = 0.03
+DWELLS = 1000  # a choice stays for this part of the lifetime, unless the battery cannot carry it
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What to aim for: last ``lifetime_s``, or be right at least ``min_accuracy``, or both."""
+
+    lifetime_s: float | None = None
+    min_accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.lifetime_s is not None and not 0 < self.lifetime_s < math.inf:
+            raise UsageError(f"--lifetime: {self.lifetime_s:g} s is not allowed; give more than 0")
+        if self.min_accuracy is not None and not 0 < self.min_accuracy <= 1:
+            raise UsageError(
+                f"--min-accuracy: {self.min_accuracy:g} is not allowed; "
+                "give a share above 0, up to 1, e.g. 0.985"
+            )
+
+
+def sustainable_w(
+    stored_j: float, forecast: Sequence[tuple[float, float]], remaining_s: float
+) -> float:
+    """The most power that never empties the battery within ``remaining_s``.
+
+    The minimum over the forecast's moments t of (stored + harvested by t) / t: what the sun brings
+    tomorrow does not help tonight.
+    """
+    harvested_j = [(t, j) for t, j in forecast if 0 < t <= remaining_s]
+    last_j = harvested_j[-1][1] if harvested_j else 0.0
+    return min((stored_j + j) / t for t, j in [*harvested_j, (remaining_s, last_j)])
+
+
+class AutoPolicy:
+    """Chooses level, exit threshold and coalescing from measured accuracy and modelled energy.
+
+    The budget is worked out anew at every decision from the charge that is really left, so errors
+    of the energy model correct themselves. The clock may jump: time that goes back counts as none.
+    """
+
+    name = "auto"
+
+    def __init__(
+        self,
+        tables: Sequence[LevelTable],
+        model: EnergyModel,
+        goal: Goal,
+        conditions: Conditions | None = None,
+        pinned_threshold: float | None = None,
+    ) -> None:
+        self._tables = tuple(tables)
+        self._model = model
+        self._goal = goal
+        self._conditions = Conditions() if conditions is None else conditions
+        self._pinned = pinned_threshold
+        self._key: tuple[float, ...] = ()
+        self._options: tuple[Option, ...] = ()
+        self._local: tuple[Option, ...] = ()
+        self._start_s: float | None = None
+        self._clock_s = 0.0
+        self._changed_s = -math.inf
+        self._last: Option | None = None
+
+    def decide(self, situation: Situation) -> Decision:
+        """The choice for ``situation``; its ``reason`` is one line for people."""
+        self._refresh(situation)
+        options = self._local if situation.cloud_away and self._local else self._options
+        if self._start_s is None:
+            self._start_s = self._clock_s = situation.now_s
+        self._clock_s = max(self._clock_s, situation.now_s)
+        budget_w = self._budget_w(situation)
+        chosen = self._choose(options, budget_w, situation)
+        if self._last is None or _ways(chosen) != _ways(self._last):
+            self._changed_s = self._clock_s
+        self._last = chosen
+        return Decision(
+            level=chosen.level,
+            exit_threshold=chosen.exit_threshold,
+            wait_s=chosen.wait_s,
+            batch=chosen.batch,
+            reason=self._explain(chosen, budget_w, situation),
+        )
+
+    def _refresh(self, situation: Situation) -> None:
+        """Work the options out again if rate or round trip changed by more than a fifth."""
+        key = (_rough(situation.rate_per_s), _rough(situation.round_trip_s or 0.0))
+        if key == self._key:
+            return
+        self._key = key
+        conditions = Conditions(
+            rate_per_s=situation.rate_per_s,
+            round_trip_s=situation.round_trip_s,
+            max_wait_s=self._conditions.max_wait_s,
+            deadline_s=self._conditions.deadline_s,
+        )
+        everything = all_options(self._tables, self._model, conditions, self._pinned)
+        self._options = frontier(everything)
+        self._local = frontier(
+            option
+            for option in all_options(self._tables, self._model, conditions)
+            if option.exit_threshold == ALWAYS
+        )
+
+    def _remaining_s(self) -> float:
+        lifetime_s = self._goal.lifetime_s or math.inf
+        return lifetime_s - (self._clock_s - (self._start_s or 0.0))
+
+    def _budget_w(self, situation: Situation) -> float:
+        """Watts that samples may take; infinite if nothing limits them."""
+        remaining_s = self._remaining_s()
+        if self._goal.lifetime_s is None or situation.stored_j is None or remaining_s <= 0:
+            return math.inf
+        if situation.charge.plugged and not situation.forecast:
+            return math.inf  # nobody says for how long, and nothing has to be saved meanwhile
+        power_w = sustainable_w(situation.stored_j, situation.forecast, remaining_s)
+        return max(power_w - self._model.hardware.idle_w, 0.0)
+
+    def _choose(self, options: Sequence[Option], budget_w: float, situation: Situation) -> Option:
+        rate = situation.rate_per_s
+        floor = self._floor(options)
+        if self._goal.lifetime_s is None:
+            # Nothing to save for while the plug is in.
+            plugged = situation.charge.plugged or self._goal.min_accuracy is None
+            return options[-1] if plugged else options[floor]
+        affordable = [i for i, option in enumerate(options) if option.energy_j * rate <= budget_w]
+        best = max(affordable[-1] if affordable else 0, floor)
+        last = self._match(options)
+        if last is None or best == last:
+            return options[best]
+        if best < last:
+            carries = options[last].energy_j * rate <= budget_w * (1 + MARGIN)
+            return options[last if carries else best]
+        # Upwards only for a budget that clearly allows it, and not too often.
+        clearly = [i for i in affordable if options[i].energy_j * rate <= budget_w * (1 - MARGIN)]
+        better = max(clearly[-1] if clearly else 0, floor)
+        rested = self._clock_s - self._changed_s >= self._goal.lifetime_s / DWELLS
+        return options[better if rested and better > last else last]
+
+    def _floor(self, options: Sequence[Option]) -> int:
+        """The cheapest option that is accurate enough; the most accurate if none is."""
+        wanted = self._goal.min_accuracy or 0.0
+        enough = (i for i, option in enumerate(options) if option.accuracy >= wanted)
+        return next(enough, len(options) - 1)
+
+    def _match(self, options: Sequence[Option]) -> int | None:
+        """Where the last choice stands among ``options``, which may have been worked out anew."""
+        if self._last is None:
+            return None
+        ways = _ways(self._last)
+        return next((i for i, option in enumerate(options) if _ways(option) == ways), None)
+
+    def _explain(self, option: Option, budget_w: float, situation: Situation) -> str:
+        parts = [f"auto: fraction {option.fraction:g} ({option.channels} channels)"]
+        if option.exit_threshold <= 1:
+            parts.append(
+                f"exit at {option.exit_threshold:g} keeps {option.stays:.0%} on the device"
+            )
+        if option.wait_s:
+            parts.append(f"coalesce up to {option.batch} within {1000 * option.wait_s:g} ms")
+        text = ", ".join(parts)
+        text += f" -> {1000 * option.energy_j:.3g} mJ and {option.accuracy:.2%} a sample"
+        charge = situation.charge
+        text += f"; battery {charge.level:.0%}{', plugged in' if charge.plugged else ''}"
+        if math.isfinite(budget_w):
+            left_d = max(self._remaining_s(), 0.0) / DAY_S
+            need_w = option.energy_j * situation.rate_per_s
+            text += f", {left_d:.3g} days to go, {1000 * need_w:.3g} of {1000 * budget_w:.3g} mW"
+            if need_w > budget_w * (1 + MARGIN):
+                text += " (over budget: nothing allowed is cheaper)"
+        wanted = self._goal.min_accuracy
+        if wanted is not None and option.accuracy < wanted:
+            text += f"; {wanted:.2%} cannot be reached"
+        if situation.cloud_away:
+            text += "; the cloud is away"
+        return text
+
+
+def _ways(option: Option) -> tuple[int, float, float]:
+    """What makes two options the same way of working."""
+    return option.level, option.exit_threshold, option.wait_s
+
+
+def _rough(value: float) -> float:
+    """``value`` in steps of a fifth, so that small changes do not count."""
+    return round(math.log(value, 1.2)) if value > 0 else -math.inf

@@ -1,0 +1,152 @@
+"""How a policy is asked, and the simple ones: fixed, steps, linear in the charge.
+
+``device.policy.auto`` has the one that plans. All share one interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from device.energy.battery import Charge
+from shared.errors import UsageError
+from shared.fractions import check_fraction, level_for, parse_fraction
+
+LARGEST_BATCH = 64  # samples that wait for each other at most
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a policy decides on.
+
+    now_s         seconds on a clock that does not go back
+    stored_j      joules in the battery, None if its capacity is unknown
+    forecast      (seconds ahead, joules that charging will have brought by then), ascending
+    rate_per_s    samples to classify in a second
+    round_trip_s  measured time to an answer, None before there was one
+    cloud_away    whether the cloud cannot be reached
+    """
+
+    charge: Charge
+    now_s: float = 0.0
+    stored_j: float | None = None
+    forecast: tuple[tuple[float, float], ...] = ()
+    rate_per_s: float = 1.0
+    round_trip_s: float | None = None
+    cloud_away: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How to work from now on.
+
+    exit_threshold None leaves it to the settings; ``wait_s`` and ``batch`` bound coalescing.
+    """
+
+    level: int
+    exit_threshold: float | None = None
+    wait_s: float = 0.0
+    batch: int = 1
+    reason: str = ""
+
+
+class Policy(Protocol):
+    """Chooses how to work."""
+
+    def decide(self, situation: Situation) -> Decision:
+        """The choice for ``situation``, given the ones before."""
+
+
+@dataclass(frozen=True)
+class FixedPolicy:
+    """Always the level of one fraction."""
+
+    fraction: float
+    levels: Sequence[float]
+
+    def decide(self, situation: Situation) -> Decision:
+        """The fixed level."""
+        return Decision(self.level(situation.charge), reason=f"fixed: fraction {self.fraction:g}")
+
+    def level(self, charge: Charge) -> int:  # noqa: ARG002 - the charge makes no difference here
+        """The fixed level."""
+        return level_for(self.fraction, self.levels)
+
+
+class _ChargePolicy:
+    """A policy that maps the charge to a level, with a margin against flickering.
+
+    A level is left only when the charge has moved ``margin`` past the border to the next one, so
+    that a charge which hovers there does not make the level flicker. Plugged in means the whole
+    network.
+    """
+
+    name = ""
+
+    def __init__(self, levels: Sequence[float], margin: float = 0.02) -> None:
+        self._levels = tuple(check_fraction(level, "levels") for level in levels)
+        self._margin = margin
+        self._last: int | None = None
+
+    def decide(self, situation: Situation) -> Decision:
+        """The level for the charge."""
+        charge = situation.charge
+        level = self.level(charge)
+        power = "plugged in" if charge.plugged else f"battery {charge.level:.0%}"
+        return Decision(level, reason=f"{self.name}: fraction {self._levels[level]:g}; {power}")
+
+    def level(self, charge: Charge) -> int:
+        """The level for ``charge``, given the one before."""
+        if charge.plugged:
+            self._last = len(self._levels) - 1
+        elif self._last is None:
+            self._last = self._plain(charge.level)
+        else:
+            lowest = self._plain(charge.level - self._margin)
+            highest = self._plain(charge.level + self._margin)
+            self._last = min(max(self._last, lowest), highest)
+        return self._last
+
+    def _plain(self, charge: float) -> int:
+        raise NotImplementedError
+
+
+class LinearPolicy(_ChargePolicy):
+    """The fraction follows the charge."""
+
+    name = "linear"
+
+    def _plain(self, charge: float) -> int:
+        # An empty battery still gives the narrowest level: a fraction of 0 is no network.
+        return level_for(min(max(charge, 1e-6), 1.0), self._levels)
+
+
+class StepPolicy(_ChargePolicy):
+    """Three steps: the whole network above 60% charge, half above 30%, else a quarter."""
+
+    name = "step"
+    steps = ((0.6, 1.0), (0.3, 0.5))
+    lowest = 0.25
+
+    def _plain(self, charge: float) -> int:
+        for border, fraction in self.steps:
+            if charge > border:
+                return level_for(fraction, self._levels)
+        return level_for(self.lowest, self._levels)
+
+
+def simple_policy(text: str, levels: Sequence[float], flag: str) -> Policy:
+    """The policy that ``linear``, ``step``, ``fixed:F`` or a fraction names; ``UsageError``."""
+    if text == LinearPolicy.name:
+        return LinearPolicy(levels)
+    if text == StepPolicy.name:
+        return StepPolicy(levels)
+    name, _, value = text.partition(":")
+    if name == "fixed" and value:
+        return FixedPolicy(parse_fraction(value, flag), levels)
+    if text[:1].isalpha() and text not in ("nan", "inf"):
+        raise UsageError(
+            f"{flag}: {text!r} is unknown; give a fraction above 0, up to 1, or auto, linear, step"
+        )
+    return FixedPolicy(parse_fraction(text, flag), levels)

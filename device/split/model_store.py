@@ -1,0 +1,258 @@
+"""Models that come from the server: fetched, verified, kept, and rolled back if they do not work.
+
+In the folder, for a model NAME: ``NAME.safetensors`` is in use, ``NAME.previous.safetensors`` was
+in use before, ``NAME.part`` is on its way, ``NAME.rejected`` names versions that failed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import grpc
+
+from device.transport.channel import Security, connect, open_channel
+from protos.split.v1 import split_pb2_grpc
+from shared.errors import BundleError, LinkError, RequestError, UnknownModelError, UsageError
+from shared.model.bundle import DEVICE_GROUPS, LARGEST_FILE_BYTES, Bundle, read_bundle
+from shared.protocol.messages import (
+    ModelInfo,
+    model_from_message,
+    model_request,
+    part_from_message,
+    part_request,
+)
+
+CONNECT_S = 5.0
+CALL_S = 30.0
+SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_log = logging.getLogger(__name__)
+
+Check = Callable[[Bundle], None]  # raises ``BundleError`` for a model that does not work here
+
+
+class ModelStore:
+    """The device's copy of one model. ``check`` is the self-check that a new one must pass."""
+
+    def __init__(
+        self, folder: Path, name: str, servers: Sequence[str], security: Security, check: Check
+    ) -> None:
+        self._folder = folder
+        self._name = name
+        self._servers = tuple(servers)
+        self._security = security
+        self._check = check
+
+    def local(self) -> Bundle | None:
+        """The newest copy on disk that passes its checks, or None."""
+        if not self._name:
+            self._name = self._last_used()
+        if not self._name:
+            return None
+        for path in (self._path(".safetensors"), self._path(".previous.safetensors")):
+            if not path.exists():
+                continue
+            try:
+                bundle = read_bundle(path, DEVICE_GROUPS)
+                self._check(bundle)
+            except BundleError as error:
+                _log.warning("the kept model %s is not used: %s", path.name, error)
+            else:
+                return bundle
+        return None
+
+    async def newer(self, current: str) -> Bundle | None:
+        """Another version than ``current``, if the server has one and it works here, else None.
+
+        ``LinkError`` if no server can be asked, ``RequestError`` if it does not have the model.
+        """
+        info, address = await self._describe()
+        if info.version == current or info.version in self._rejected():
+            return None
+        self._folder_ready()
+        data = await self._fetch(info, address)
+        return self._accept(info.version, data)
+
+    async def first(self) -> Bundle:
+        """The server's model, or the kept one while no server can be reached."""
+        kept = self.local()
+        try:
+            fresh = await self.newer(kept.metadata.version if kept else "")
+        except LinkError as error:
+            if kept is None:
+                raise
+            _log.warning("%s; going on with the kept model", error)
+            return kept
+        bundle = fresh or kept
+        if bundle is None:
+            raise BundleError(f"model {self._name}: the server's version does not work here")
+        return bundle
+
+    async def _describe(self) -> tuple[ModelInfo, str]:
+        """What the first server that answers says of the model."""
+        failure: LinkError | None = None
+        for address in self._servers:
+            try:
+                info = await self._describe_at(address)
+            except LinkError as error:
+                failure = error
+                continue
+            if not SAFE_NAME.fullmatch(info.name) or not re.fullmatch(
+                r"[0-9a-f]{64}", info.version
+            ):
+                raise LinkError(f"server {address}: describes a model without a proper name")
+            self._name = info.name
+            return info, address
+        raise failure or LinkError("no server can be reached")
+
+    async def _describe_at(self, address: str) -> ModelInfo:
+        channel = open_channel(address, self._security)
+        try:
+            await connect(channel, address, CONNECT_S)
+            stub = split_pb2_grpc.SplitInferenceStub(channel)
+            message = await stub.GetModel(
+                model_request(self._name), timeout=CALL_S, metadata=self._security.metadata or None
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _translated(error, address) from None
+        else:
+            return model_from_message(message)
+        finally:
+            await channel.close()
+
+    async def _fetch(self, info: ModelInfo, address: str) -> bytes:
+        """The whole file, going on from what an earlier attempt left; verified by its SHA-256."""
+        part = self._path(f".{info.version[:16]}.part")
+        have = part.read_bytes() if part.exists() else b""
+        channel = open_channel(address, self._security)
+        sha256, total = "", 0
+        try:
+            await connect(channel, address, CONNECT_S)
+            stub = split_pb2_grpc.SplitInferenceStub(channel)
+            call = stub.GetDevicePart(
+                part_request(info.name, info.version, len(have)),
+                timeout=CALL_S,
+                metadata=self._security.metadata or None,
+            )
+            with part.open("ab") as file:
+                async for message in call:
+                    piece = part_from_message(message)
+                    sha256, total = piece.sha256 or sha256, piece.total_bytes or total
+                    if total > LARGEST_FILE_BYTES or len(have) + len(piece.chunk) > total:
+                        raise BundleError(f"model {info.name}: is larger than it says or may be")
+                    file.write(piece.chunk)
+                    have += piece.chunk
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                part.unlink(missing_ok=True)  # what is here is longer than what is there
+            raise _translated(error, address) from None
+        except BundleError:
+            part.unlink(missing_ok=True)
+            raise
+        finally:
+            await channel.close()
+        if len(have) < total:
+            raise LinkError(f"server {address}: broke off after {len(have)} of {total} bytes")
+        part.unlink(missing_ok=True)
+        if hashlib.sha256(have).hexdigest() != sha256:
+            raise LinkError(f"server {address}: the model came damaged, its SHA-256 is wrong")
+        return have
+
+    def _accept(self, version: str, data: bytes) -> Bundle | None:
+        """Check the file and put it in place; None, and the old one stays, if it does not work."""
+        fresh = self._path(".new.safetensors")
+        try:
+            fresh.write_bytes(data)
+            bundle = read_bundle(fresh, DEVICE_GROUPS)
+            if bundle.metadata.version != version:
+                raise BundleError(f"model {self._name}: its version is not what the server said")
+            self._check(bundle)
+        except BundleError as error:
+            fresh.unlink(missing_ok=True)
+            _log.warning("version %s is not used: %s", version[:16], error)
+            self._reject(version)
+            return None
+        except OSError as error:
+            raise UsageError(f"--model-folder: {fresh} cannot be written ({error})") from None
+        current = self._path(".safetensors")
+        if current.exists():
+            current.replace(self._path(".previous.safetensors"))
+        fresh.replace(current)
+        return bundle
+
+    def roll_back(self, version: str) -> Bundle | None:
+        """Give up ``version``, which failed at work; the one before, or None."""
+        self._reject(version)
+        current = self._path(".safetensors")
+        previous = self._path(".previous.safetensors")
+        if previous.exists():
+            previous.replace(current)
+        else:
+            current.unlink(missing_ok=True)
+        return self.local()
+
+    def _last_used(self) -> str:
+        """The name of the model that was put in place last; empty if there is none."""
+        kept = [
+            path
+            for path in self._folder.glob("*.safetensors")
+            if not path.stem.endswith((".previous", ".new"))
+        ]
+        return max(kept, key=lambda path: path.stat().st_mtime).stem if kept else ""
+
+    def _folder_ready(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"--model-folder: {self._folder} cannot be made ({error.strerror})"
+            ) from None
+
+    def _rejected(self) -> set[str]:
+        path = self._path(".rejected")
+        return set(path.read_text().split()) if self._name and path.exists() else set()
+
+    def _reject(self, version: str) -> None:
+        with self._path(".rejected").open("a") as file:
+            file.write(f"{version}\n")
+
+    def _path(self, suffix: str) -> Path:
+        if not SAFE_NAME.fullmatch(self._name):
+            raise UsageError(f"--model: {self._name!r} is no name of a model")
+        return self._folder / f"{self._name}{suffix}"
+
+
+def _translated(error: grpc.aio.AioRpcError, address: str) -> LinkError | RequestError:
+    text = f"server {address}: {error.details() or error.code().name}"
+    if error.code() is grpc.StatusCode.NOT_FOUND:
+        return UnknownModelError(text)
+    return LinkError(text)
+
+
+async def follow(
+    store: ModelStore,
+    version: Callable[[], str],
+    switch: Callable[[Bundle], None],
+    wanted: asyncio.Event,
+    every_s: float,
+) -> None:
+    """Ask for another version every ``every_s``, or as soon as ``wanted`` is set; never returns."""
+    while True:
+        try:
+            async with asyncio.timeout(every_s):
+                await wanted.wait()
+        except TimeoutError:
+            pass
+        wanted.clear()
+        try:
+            bundle = await store.newer(version())
+        except (LinkError, RequestError) as error:
+            _log.info("no news of the model: %s", error)
+            await asyncio.sleep(min(every_s, 1.0))
+            continue
+        if bundle is not None:
+            switch(bundle)

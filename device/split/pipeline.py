@@ -1,0 +1,106 @@
+"""One model on the device: image in, packed bits, the exit head's answer, a frame to send."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from device.transport.link import VERSION_DIGITS, Identity
+from shared.errors import BundleError, InvalidRequestError
+from shared.model.architecture import Architecture
+from shared.model.bundle import Bundle
+from shared.model.exits import NEVER, LocalAnswer, local_answer, read_calibration
+from shared.packed import DeviceHalf
+from shared.protocol.codec import FeatureCodec, Frame
+
+Features = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ExitSettings:
+    """Whether confident samples stay here. ``threshold`` None: the bundle's own for the level."""
+
+    use: bool = True
+    threshold: float | None = None
+
+
+class Pipeline:
+    """The device's part of ``bundle``, ready to run. For one task at a time."""
+
+    def __init__(self, bundle: Bundle, exits: ExitSettings | None = None) -> None:
+        exits = ExitSettings() if exits is None else exits
+        self.bundle = bundle
+        self.architecture: Architecture = bundle.architecture
+        self.can_answer = self.architecture.exit_head  # whether there is an exit head to ask
+        self.identity = Identity(bundle.metadata.name, bundle.metadata.version[:VERSION_DIGITS])
+        self.class_names = bundle.metadata.class_names
+        self._half = DeviceHalf(bundle)
+        self._codec = FeatureCodec(bundle)
+        levels = len(self.architecture.device_levels)
+        self.channels = [self.architecture.sent_shape(level).channels for level in range(levels)]
+        calibration = read_calibration(bundle)
+        self._temperature = calibration.temperature if calibration else (1.0,) * levels
+        self._thresholds = (NEVER,) * levels
+        if exits.use and self.can_answer:
+            if exits.threshold is not None:
+                self._thresholds = (exits.threshold,) * levels
+            elif calibration:
+                self._thresholds = calibration.threshold
+        self._exits = exits
+
+    def threshold(self, level: int, wanted: float | None) -> float:
+        """The exit threshold at ``level``: what the settings say, else ``wanted`` by a policy."""
+        if wanted is None or not self._exits.use or self._exits.threshold is not None:
+            return self._thresholds[level]
+        return wanted if self.can_answer else NEVER
+
+    def run(self, image: npt.NDArray[np.uint8], level: int) -> Features:
+        """Packed bits (1, bytes) of one image (H, W, C); ``ValueError`` for another shape."""
+        return self._half.run(image[None], level)
+
+    def answer(self, features: Features, level: int) -> LocalAnswer:
+        """What the exit head says of packed bits (1, bytes)."""
+        logits = self._half.exit_logits(features, level)[0].tolist()
+        return local_answer(logits, self._temperature[level])
+
+    def encode(self, features: Features, level: int) -> Frame:
+        """The smallest frame for packed samples (B, bytes)."""
+        return self._codec.encode(features, level)
+
+    def check(self) -> None:
+        """Run everything once at every level; ``BundleError`` if the model does not work here.
+
+        Compiled and readable code must give the same bits, frames must come back as they were,
+        and the exit head must give numbers.
+        """
+        shape = self.architecture.input_shape
+        size = (1, shape.height, shape.width, shape.channels)
+        image = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+        name = self.bundle.metadata.name
+        try:
+            for level in range(len(self.architecture.device_levels)):
+                bits = self._half.trace(image, level)[-1]
+                features = self._half.run(image, level)
+                packed = np.packbits(bits.reshape(1, -1), axis=1, bitorder="little")
+                if not np.array_equal(packed, features):
+                    raise BundleError(
+                        f"model {name}: level {level} gives other bits than it should"
+                    )
+                decoded = self._codec.decode(self._codec.encode(features, level))
+                if not np.array_equal(decoded, features):
+                    raise BundleError(f"model {name}: level {level} does not survive its codec")
+                if (
+                    self.can_answer
+                    and not np.isfinite(self._half.exit_logits(features, level)).all()
+                ):
+                    raise BundleError(f"model {name}: its exit head gives no numbers")
+        except (ValueError, InvalidRequestError) as error:
+            raise BundleError(f"model {name}: cannot be run ({error})") from None
+
+
+def stack(samples: Sequence[Features]) -> Features:
+    """Samples (1, bytes) each -> (B, bytes)."""
+    return samples[0] if len(samples) == 1 else np.concatenate(samples)

@@ -1,0 +1,23 @@
+"""The planning policy of a client's settings. Loaded only by a client that has a goal."""
+
+from __future__ import annotations
+
+from device.energy.hardware import find_hardware
+from device.energy.model import EnergyModel
+from device.policy.auto import AutoPolicy, Goal
+from device.policy.operating_points import Conditions, level_tables
+from device.split.settings import Settings
+from shared.model.bundle import Bundle
+from shared.model.exits import NEVER
+
+
+def plan(settings: Settings, bundle: Bundle) -> AutoPolicy:
+    """The policy that aims for the lifetime or the accuracy of ``settings``."""
+    pinned = settings.exit_threshold if settings.use_exit else NEVER
+    return AutoPolicy(
+        level_tables(bundle),
+        EnergyModel(find_hardware(settings.hardware)),
+        Goal(settings.lifetime_s, settings.min_accuracy),
+        Conditions(max_wait_s=settings.max_wait_s, deadline_s=settings.deadline_s),
+        pinned,
+    )

@@ -1,0 +1,103 @@
+"""One sample on its way, and the answer that comes of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from device.split.coalesce import Delivered
+from device.split.pipeline import Features, Pipeline
+from shared.model.exits import LocalAnswer
+
+DEVICE = "device"
+CLOUD = "cloud"
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """The answer for one image and what it took.
+
+    source          ``cloud`` or ``device``: who gave the answer
+    fraction        device level used; ``channels``: how many of them would leave the device
+    cloud_fraction  the cloud's level, 0 where it had no part
+    payload_bytes   of the request; a share of it where samples travelled together
+    candidates      (label, probability), if asked for
+    confidence      of the exit head, where it was asked
+    kept            whether the sample waits in the spool for the cloud's own answer, as ``number``
+    device_ms, encode_ms, cloud_ms   parts of the latency; the rest is the wire
+    """
+
+    index: int
+    label: int
+    class_name: str
+    source: str
+    fraction: float
+    cloud_fraction: float
+    channels: int
+    payload_bytes: int
+    latency_ms: float
+    candidates: tuple[tuple[int, float], ...] = ()
+    confidence: float | None = None
+    kept: bool = False
+    number: int | None = None
+    device_ms: float = 0.0
+    encode_ms: float = 0.0
+    cloud_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A sample as far as the device has come with it."""
+
+    index: int
+    level: int
+    features: Features
+    local: LocalAnswer | None
+    started_s: float
+    device_s: float
+
+
+def answered_here(
+    pipeline: Pipeline, taken: Taken, top_k: int, *, number: int | None
+) -> SampleResult:
+    """The exit head's answer to a sample; it is asked now if it was not before."""
+    local = taken.local or pipeline.answer(taken.features, taken.level)
+    chances = sorted(enumerate(local.probabilities), key=lambda pair: -pair[1])
+    return SampleResult(
+        index=taken.index,
+        label=local.label,
+        class_name=pipeline.class_names[local.label],
+        source=DEVICE,
+        fraction=pipeline.architecture.device_levels[taken.level],
+        cloud_fraction=0.0,
+        channels=pipeline.channels[taken.level],
+        payload_bytes=0,
+        latency_ms=1000 * (time.perf_counter() - taken.started_s),
+        candidates=tuple(chances[:top_k]),
+        confidence=local.confidence,
+        kept=number is not None,
+        number=number,
+        device_ms=1000 * taken.device_s,
+    )
+
+
+def answered_there(pipeline: Pipeline, taken: Taken, delivered: Delivered) -> SampleResult:
+    """The cloud's answer to a sample."""
+    answer, response = delivered.answer, delivered.response
+    architecture = pipeline.architecture
+    return SampleResult(
+        index=taken.index,
+        label=answer.label,
+        class_name=pipeline.class_names[answer.label],
+        source=CLOUD,
+        fraction=architecture.device_levels[taken.level],
+        cloud_fraction=architecture.cloud_levels[response.cloud_level],
+        channels=pipeline.channels[taken.level],
+        payload_bytes=delivered.payload_bytes,
+        latency_ms=1000 * (time.perf_counter() - taken.started_s),
+        candidates=answer.candidates,
+        confidence=taken.local.confidence if taken.local else None,
+        device_ms=1000 * taken.device_s,
+        encode_ms=1000 * delivered.encode_s,
+        cloud_ms=(response.queue_us + response.compute_us) / 1000,
+    )

@@ -1,0 +1,95 @@
+"""What a client can be told. One frozen value, read once, passed down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from device.transport.channel import Security
+from shared.bundles import DEFAULT_MODEL
+from shared.errors import UsageError
+from shared.model.exits import check_threshold
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class SpoolSettings:
+    """Where unconfirmed samples are kept, and how many at most."""
+
+    path: Path
+    limit: int = 10_000
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Where the model comes from.
+
+    name         shipped bundle by name, or a file; with ``from_server`` a name that it serves
+    from_server  fetch the device's part from the server, and follow its updates
+    folder       where fetched models are kept
+    poll_s       how often to ask for another version
+    """
+
+    name: str = DEFAULT_MODEL
+    from_server: bool = False
+    folder: Path = field(default_factory=lambda: Path.home() / ".cache" / "taper" / "models")
+    poll_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of ``SplitClient``.
+
+    servers         HOST:PORT, tried in this order
+    fraction        a number above 0 and up to 1, ``auto``, ``linear`` or ``step``
+    battery_percent pretend this charge; None: ask the system
+    lifetime_s, min_accuracy   goals of ``auto``; without either it follows the charge
+    hardware        whose energy constants ``auto`` plans with
+    capacity_j      energy of the full battery; None: a usual one of the hardware
+    exit_threshold  confidence from which a sample stays here; None: the bundle's, or auto's choice
+    use_exit        False: every sample goes to the cloud as long as that can be reached
+    top_k           how many labels with probabilities to ask for
+    wait_s          how long the first connection may take
+    timeout_s       how long one answer may take
+    max_wait_s      how long a sample may be held back to travel with others
+    deadline_s      latency that ``auto`` plans for
+    start_offline   start although no server can be reached
+    """
+
+    servers: tuple[str, ...] = ("localhost:50051",)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    fraction: str = AUTO
+    battery_percent: float | None = None
+    lifetime_s: float | None = None
+    min_accuracy: float | None = None
+    hardware: str = "pi-wifi"
+    capacity_j: float | None = None
+    exit_threshold: float | None = None
+    use_exit: bool = True
+    top_k: int = 0
+    wait_s: float = 10.0
+    timeout_s: float = 10.0
+    max_wait_s: float = 0.0
+    deadline_s: float | None = None
+    start_offline: bool = False
+    security: Security = field(default_factory=Security)
+    spool: SpoolSettings | None = None
+
+    @property
+    def planned(self) -> bool:
+        """Whether ``auto`` has a goal to plan for."""
+        goal = self.lifetime_s is not None or self.min_accuracy is not None
+        return goal and self.fraction == AUTO
+
+    def __post_init__(self) -> None:
+        if self.exit_threshold is not None:
+            check_threshold(self.exit_threshold)
+            if not self.use_exit:
+                raise UsageError("--exit-threshold: cannot be given together with --no-exit")
+        if not 0 <= self.max_wait_s <= 60:
+            raise UsageError(
+                f"--max-wait-ms: {1000 * self.max_wait_s:g} is not allowed; 0 to 60000"
+            )
+        if not self.timeout_s > 0:
+            raise UsageError(f"--timeout: {self.timeout_s:g} is not allowed; give more than 0")

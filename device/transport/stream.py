@@ -1,0 +1,186 @@
+"""One inference stream to one server: requests go out in order, answers come back by their id."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import cast
+
+import grpc
+
+from device.transport.backoff import PUSHBACK_KEY, pushback_s
+from device.transport.channel import Security
+from protos.split.v1 import split_pb2_grpc
+from protos.split.v1.split_pb2 import InferResponse
+from shared.errors import LinkError
+from shared.protocol.messages import Request, Response, request_to_message, response_from_message
+
+# A server that answers so will not change its mind in a moment.
+FINAL = {
+    grpc.StatusCode.UNIMPLEMENTED: "does not speak taper.split.v1",
+    grpc.StatusCode.UNAUTHENTICATED: "refuses the token",
+    grpc.StatusCode.PERMISSION_DENIED: "refuses the token",
+}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Why a stream ended.
+
+    wait_s  how long the server asks to stay away
+    final   whether trying the same server again is pointless for now, see FINAL
+    """
+
+    error: LinkError
+    wait_s: float | None = None
+    final: bool = False
+
+
+class StreamLostError(LinkError):
+    """The stream ended before the answer came; the same request may be sent on another."""
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__(str(loss.error))
+        self.loss = loss
+
+
+class Stream:
+    """An open stream. ``read`` must run as a task of its own; it ends when the stream does."""
+
+    def __init__(self, channel: grpc.aio.Channel, address: str, security: Security) -> None:
+        stub = split_pb2_grpc.SplitInferenceStub(channel)
+        self._call = stub.InferStream(metadata=security.metadata or None)
+        self._channel = channel
+        self.address = address
+        self.answers = 0
+        self.loss: Loss | None = None
+        self._named = ("", "")
+        self._pending: dict[int, asyncio.Future[Response]] = {}
+        self._writing = asyncio.Lock()
+        self._blocked: asyncio.Future[Response] | None = None  # whose request is being written
+
+    async def exchange(self, request: Request, deadline_s: float) -> Response:
+        """Send ``request`` and wait for its answer, until ``deadline_s`` on the loop's clock.
+
+        Raises ``StreamLostError`` if the stream ends, ``TimeoutError`` when time is up. Cancelled
+        while it waits, it only forgets the answer.
+        """
+        if self.loss is not None:
+            raise StreamLostError(self.loss)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Response] = loop.create_future()
+        self._pending[request.id] = answer
+        # A bare timer: ``asyncio.timeout`` would cost a tenth of the whole exchange.
+        timer = loop.call_at(deadline_s, self._expire, answer)
+        try:
+            async with self._writing:
+                self._blocked = answer
+                await self._write(request)
+                self._blocked = None
+            return await answer
+        finally:
+            timer.cancel()
+            del self._pending[request.id]
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # nobody may have come to wait for it
+
+    def _expire(self, answer: asyncio.Future[Response]) -> None:
+        if not answer.done():
+            answer.set_exception(TimeoutError())
+        if self._blocked is answer:
+            # The network takes nothing any more, and an unfinished message spoils the stream.
+            self.abort()
+
+    async def _write(self, request: Request) -> None:
+        message = request_to_message(request)
+        # The server remembers the model that was named last on this stream.
+        name = (request.model, request.version)
+        if name == self._named:
+            message.ClearField("model")
+            message.ClearField("version")
+        try:
+            await self._call.write(message)
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+            raise StreamLostError(self.loss or self._loss_by(error)) from None
+        except asyncio.CancelledError:
+            if _task_is_cancelled():
+                raise
+            raise StreamLostError(self.loss or self._given_up()) from None
+        self._named = name
+
+    async def read(self) -> Loss:
+        """Hand every response to whoever waits for it, until the stream ends; returns why."""
+        try:
+            while True:
+                message = await self._call.read()
+                if message is grpc.aio.EOF:
+                    # The status may say more than that there is no more.
+                    code = await self._call.code()
+                    if code is grpc.StatusCode.OK:
+                        loss = Loss(LinkError(f"server {self.address}: ended the stream"))
+                    else:
+                        loss = self._loss(code, await self._call.details(), await self._pushback())
+                    break
+                if message is None:  # gRPC's way to say that the bytes were no such message
+                    error = LinkError(f"server {self.address}: answers what is no response")
+                    loss = Loss(error, final=True)
+                    break
+                response = response_from_message(cast("InferResponse", message))
+                self.answers += 1
+                waiting = self._pending.get(response.id)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(response)
+        except grpc.aio.AioRpcError as error:
+            loss = self._loss_by(error)
+        except asyncio.CancelledError:
+            if _task_is_cancelled():
+                raise
+            loss = self._given_up()
+        self._end(loss)
+        return loss
+
+    async def close(self) -> None:
+        """End the stream and its channel; whoever waits gets ``StreamLostError``."""
+        self._end(Loss(LinkError(f"server {self.address}: the connection was closed")))
+        self._call.cancel()
+        await self._channel.close()
+
+    def abort(self) -> None:
+        """Give the stream up: ``read`` then ends."""
+        self._call.cancel()
+
+    def _end(self, loss: Loss) -> None:
+        if self.loss is None:
+            self.loss = loss
+        for waiting in self._pending.values():
+            if not waiting.done():
+                waiting.set_exception(StreamLostError(self.loss))
+
+    def _given_up(self) -> Loss:
+        return Loss(LinkError(f"server {self.address}: the connection was given up"))
+
+    async def _pushback(self) -> str | bytes | None:
+        trailing = await self._call.trailing_metadata()
+        return dict(trailing or ()).get(PUSHBACK_KEY)
+
+    def _loss_by(self, error: BaseException) -> Loss:
+        if isinstance(error, grpc.aio.AioRpcError):
+            trailing = dict(error.trailing_metadata() or ())
+            return self._loss(error.code(), error.details(), trailing.get(PUSHBACK_KEY))
+        return self._loss(None, str(error), None)
+
+    def _loss(
+        self, code: grpc.StatusCode | None, details: str | None, pushback: str | bytes | None
+    ) -> Loss:
+        said = f" ({details})" if details else ""
+        if code in FINAL:
+            text = f"server {self.address}: {FINAL[code]}{said}"
+            return Loss(LinkError(text), pushback_s(pushback), final=True)
+        text = f"server {self.address}: connection lost{said}"
+        return Loss(LinkError(text), pushback_s(pushback))
+
+
+def _task_is_cancelled() -> bool:
+    """Whether a ``CancelledError`` means this task, and not a gRPC call that we gave up."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,1 @@
+"""The fleet's contract over MQTT: messages, their JSON, the broker connection, scenarios."""

@@ -1,0 +1,169 @@
+"""Scenarios of a fleet, in YAML: who is in it, and what happens when."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from shared.errors import UsageError
+from shared.fleet.messages import NAME, Settings
+from shared.fleet.payloads import check_setting
+
+UNITS_S = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+
+
+def seconds(value: Any) -> float:
+    """Seconds in a text such as ``90m`` or ``1h30m``."""
+    text = str(value)
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is no time; give e.g. 90s, 30m, 1h30m")
+    return sum(float(number) * UNITS_S[unit] for number, unit in parts)
+
+
+def _name(value: Any) -> str:
+    if not NAME.fullmatch(str(value)):
+        raise ValueError(f"{value!r} is no name of a device or a group")
+    return str(value)
+
+
+Time = Annotated[float, BeforeValidator(seconds)]
+Name = Annotated[str, BeforeValidator(_name)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    """Unknown fields are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Values(Strict):
+    """Settings as in the fleet contract."""
+
+    fraction: str | None = None
+    exit_threshold: float | None = None
+    rate_per_s: float | None = None
+    telemetry_s: float | None = None
+    model: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _checked(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            if isinstance(value.get("fraction"), int | float):
+                value = {**value, "fraction": f"{value['fraction']:g}"}
+            for name, one in value.items():
+                check_setting(name, one)
+        return value
+
+    def settings(self) -> Settings:
+        """As a value of the contract."""
+        return Settings(**self.model_dump())
+
+
+class Group(Strict):
+    """Devices that have something in common; ``share`` of the fleet."""
+
+    name: Name
+    share: Share = 1.0
+    hardware: str = "pi-wifi"
+    battery: tuple[Share, Share] = (1.0, 1.0)
+    capacity_wh: float | None = Field(None, gt=0)
+    recharge: str = "none"
+
+
+class Rollout(Strict):
+    """A model for ever more of the devices, as long as all goes well.
+
+    waves          share of the devices that have it after each wave
+    watch          how long each wave is watched
+    lose_at_most   points of accuracy (0.01 = one of a hundred) below the devices without it
+    fail_at_most   share of the samples that may fail
+    samples        a wave is judged on at least so many
+    """
+
+    model: Name
+    waves: tuple[Share, ...] = (0.05, 0.25, 1.0)
+    watch: Time = 600.0
+    lose_at_most: Share = 0.01
+    fail_at_most: Share = 0.02
+    samples: int = Field(100, ge=1)
+
+
+class Event(Strict):
+    """What happens ``at`` a time after the start, to ``target`` (all, a group or a device)."""
+
+    at: Time
+    target: Name = Field("all", alias="for")
+    set: Values | None = None
+    battery: Share | None = None
+    cloud: str | None = Field(None, pattern="^(stop|start)$")
+    rollout: Rollout | None = None
+
+    @model_validator(mode="after")
+    def _one_action(self) -> Event:
+        given = [self.set, self.battery, self.cloud, self.rollout]
+        if sum(one is not None for one in given) != 1:
+            raise ValueError("give exactly one of set, battery, cloud, rollout")
+        return self
+
+
+class Scenario(Strict):
+    """A whole scenario; ``start`` is the hour of the day at its beginning."""
+
+    name: Name
+    description: str = ""
+    duration: Time
+    start: Share | float = 0.0
+    settings: Values = Values()
+    groups: tuple[Group, ...] = (Group(name="devices", capacity_wh=None),)
+    events: tuple[Event, ...] = ()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Scenario:
+        if abs(sum(group.share for group in self.groups) - 1) > 0.001:
+            raise ValueError("groups: their shares do not add up to 1")
+        if not 0 <= self.start < 24:
+            raise ValueError("start: give an hour from 0 to 24")
+        late = [event.at for event in self.events if event.at > self.duration]
+        if late:
+            raise ValueError(f"events: one at {late[0]:g} s is after the end")
+        return self
+
+    @property
+    def needs_cloud(self) -> bool:
+        """Whether it stops and starts the cloud server."""
+        return any(event.cloud for event in self.events)
+
+
+def read_scenario(source: str, flag: str = "SCENARIO") -> Scenario:
+    """The scenario in a file, or the shipped one of that name; ``UsageError`` names the field."""
+    path = Path(source)
+    if not path.exists() and NAME.fullmatch(source):
+        path = Path(__file__).parent / "scenarios" / f"{source}.yaml"
+    try:
+        value = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        known = ", ".join(sorted(one.stem for one in _shipped()))
+        raise UsageError(
+            f"{flag}: {source} cannot be read ({error}); a file, or one of {known}"
+        ) from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{flag}: {source} is no YAML ({' '.join(str(error).split())})") from None
+    try:
+        return Scenario.model_validate(value)
+    except ValidationError as error:
+        # What is written wrongly explains best what seems to be missing.
+        found = error.errors()
+        first = min(found, key=lambda one: one["type"] != "extra_forbidden")
+        where = ".".join(str(part) for part in first["loc"]) or "scenario"
+        raise UsageError(f"{flag}: {source}: {where}: {first['msg']}") from None
+
+
+def _shipped() -> list[Path]:
+    return list((Path(__file__).parent / "scenarios").glob("*.yaml"))

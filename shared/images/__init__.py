@@ -1,0 +1,1 @@
+"""Reading images: IDX arrays, and pictures by Pillow."""

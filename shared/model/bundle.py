@@ -1,0 +1,273 @@
+"""The model bundle: one safetensors file with everything that a device and a cloud server need.
+
+Tensors are named ``device.STAGE.FIELD``, ``exit.STAGE.FIELD``, ``cloud.STAGE.FIELD`` and
+``codec.LEVEL.FIELD``; the header holds one JSON document under the key ``taper``. A device reads
+only its part. Nothing is ever unpickled, and sizes are checked against the network before use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from shared.errors import BundleError
+from shared.model.architecture import Architecture, Shape, Stage
+from shared.model.stage_tensors import StageTensors, from_file, to_file
+
+FORMAT_VERSION = 1
+METADATA_KEY = "taper"
+LARGEST_FILE_BYTES = 256 * 2**20
+DEVICE_GROUPS = ("device", "exit", "codec")
+CLOUD_GROUPS = ("cloud", "codec")
+
+Array = npt.NDArray[Any]
+
+# What reading values out of a foreign JSON document raises.
+UNREADABLE_JSON = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a bundle says about itself.
+
+    accuracy[d][c] is the share of right answers on the whole test set at device level d and cloud
+    level c; ``exit_accuracy[d]`` that of the exit head. ``training`` records command, seed, data.
+    """
+
+    name: str
+    architecture: Architecture
+    class_names: tuple[str, ...]
+    accuracy: tuple[tuple[float, ...], ...]
+    training: Mapping[str, Any]
+    digests: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def version(self) -> str:
+        """SHA-256 (hex) over the network's description and the digests of all its tensors."""
+        identity = [self.architecture.to_json(), sorted(self.digests.items()), self.class_names]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle, or the part of it that was read: tensors of groups left out are not there."""
+
+    metadata: Metadata
+    tensors: Mapping[str, Array]
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network that the bundle holds."""
+        return self.metadata.architecture
+
+    def stage(self, group: str, name: str) -> StageTensors:
+        """Numbers of the stage ``name`` in ``group`` (device, exit or cloud); ``BundleError``."""
+        for place in _places(self.architecture):
+            if (place.group, place.stage.name) == (group, name):
+                return self._stage(place)
+        raise BundleError(f"bundle {self.metadata.name}: has no stage {group}.{name}")
+
+    def _stage(self, place: _Place) -> StageTensors:
+        prefix = f"{place.group}.{place.stage.name}."
+        fields = {
+            n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)
+        }
+        where = f"bundle {self.metadata.name}: stage {prefix[:-1]}"
+        return from_file(fields, place.stage, place.shape, place.levels, place.logits, where)
+
+    def codec_tensor(self, level: int, name: str) -> Array | None:
+        """Tensor ``name`` of the codec for a device level index, or None."""
+        return self.tensors.get(f"codec.{level}.{name}")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a stage stands: its group, its input at full width, its number of tables."""
+
+    group: str
+    stage: Stage
+    shape: Shape
+    levels: int
+    logits: bool
+
+
+def _places(architecture: Architecture) -> Iterator[_Place]:
+    full = len(architecture.device_levels) - 1
+    top = len(architecture.cloud_levels) - 1
+    pairs = len(architecture.device_levels) * len(architecture.cloud_levels)
+    for stage, before, _ in architecture.device_shapes(full):
+        yield _Place("device", stage, before, full + 1, logits=False)
+    if architecture.exit_stage is not None:
+        sent = architecture.sent_shape(full)
+        yield _Place("exit", architecture.exit_stage, sent, full + 1, logits=True)
+    for stage, before, _ in architecture.cloud_shapes(full, top):
+        yield _Place("cloud", stage, before, pairs, logits=stage is architecture.cloud[-1])
+
+
+def stage_to_file(
+    architecture: Architecture, group: str, name: str, tensors: StageTensors
+) -> dict[str, Array]:
+    """The tensors of one stage under their names in a bundle file."""
+    for place in _places(architecture):
+        if (place.group, place.stage.name) == (group, name):
+            fields = to_file(tensors, place.stage, place.shape)
+            return {f"{group}.{name}.{field}": array for field, array in fields.items()}
+    raise BundleError(f"network {architecture.name}: has no stage {group}.{name}")
+
+
+def make_bundle(metadata: Metadata, tensors: Mapping[str, Array]) -> Bundle:
+    """A bundle with digests filled in; raises ``BundleError`` if ``tensors`` do not fit."""
+    groups = sorted({name.split(".", 1)[0] for name in tensors})
+    digests = {group: _digest(tensors, group) for group in groups}
+    bundle = Bundle(Metadata(**{**_shallow(metadata), "digests": digests}), tensors)
+    _check_tensors(bundle, groups)
+    return bundle
+
+
+def serialise(bundle: Bundle, groups: Iterable[str] | None = None) -> bytes:
+    """The bytes of a bundle file with the tensors of ``groups`` (default: all that it holds)."""
+    wanted = None if groups is None else set(groups)
+    tensors = {
+        name: np.ascontiguousarray(array)
+        for name, array in sorted(bundle.tensors.items())
+        if wanted is None or name.split(".", 1)[0] in wanted
+    }
+    meta = bundle.metadata
+    document = {
+        "format": FORMAT_VERSION,
+        "name": meta.name,
+        "architecture": meta.architecture.to_json(),
+        "class_names": meta.class_names,
+        "accuracy": meta.accuracy,
+        "training": meta.training,
+        "digests": meta.digests,
+        "extra": meta.extra,
+    }
+    return save(tensors, {METADATA_KEY: json.dumps(document, sort_keys=True)})
+
+
+def write_bundle(bundle: Bundle, path: Path) -> None:
+    """Write to a temporary file and rename, so that ``path`` never holds half a bundle."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(serialise(bundle))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_bundle(path: Path, groups: Iterable[str] | None = None) -> Bundle:
+    """Read the tensors of ``groups`` (default: all in the file) and check them.
+
+    Raises ``BundleError`` with one line if the file is missing, truncated, damaged, foreign or of
+    another format version.
+    """
+    where = f"bundle {path}"
+    try:
+        size = path.stat().st_size
+        if not path.is_file():  # a pipe would never end
+            raise BundleError(f"{where}: is not a file")
+        if size > LARGEST_FILE_BYTES:
+            raise BundleError(f"{where}: larger than {LARGEST_FILE_BYTES} bytes")
+        with safe_open(path, framework="numpy") as file:
+            document = (file.metadata() or {}).get(METADATA_KEY)
+            names = list(file.keys())
+            present = {name.split(".", 1)[0] for name in names}
+            wanted = present if groups is None else set(groups) & present
+            metadata = _parse_metadata(document, where)
+            tensors = {n: file.get_tensor(n) for n in names if n.split(".", 1)[0] in wanted}
+    except OSError as error:
+        raise BundleError(f"{where}: cannot be read ({error.strerror or error})") from None
+    except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"{where}: is no readable safetensors file ({reason})") from None
+    bundle = Bundle(metadata, tensors)
+    for group in wanted:
+        if metadata.digests.get(group) != _digest(tensors, group):
+            raise BundleError(f"{where}: damaged, the SHA-256 of its {group} tensors is wrong")
+    try:
+        _check_tensors(bundle, wanted)
+    except BundleError as error:
+        raise BundleError(f"{where}: {error}") from None
+    return bundle
+
+
+def _parse_metadata(document: str | None, where: str) -> Metadata:
+    if document is None:
+        raise BundleError(f"{where}: is not a taper bundle (no {METADATA_KEY!r} in its header)")
+    try:
+        return _metadata_from_json(json.loads(document))
+    except BundleError as error:
+        raise BundleError(f"{where}: {error}") from None
+    except UNREADABLE_JSON as error:
+        raise BundleError(f"{where}: its metadata cannot be read ({error!r})") from None
+
+
+def _metadata_from_json(value: Any) -> Metadata:
+    version = value["format"]
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"has format version {str(version)[:40]!r}; this taper reads version {FORMAT_VERSION}"
+        )
+    name = str(value["name"])
+    if not name or not name.isprintable():
+        raise ValueError(f"{name!r} is no name")
+    return Metadata(
+        name=name,
+        architecture=Architecture.from_json(value["architecture"]),
+        class_names=tuple(str(name) for name in value["class_names"]),
+        accuracy=tuple(tuple(float(v) for v in row) for row in value["accuracy"]),
+        training=dict(value["training"]),
+        digests={str(k): str(v) for k, v in value["digests"].items()},
+        extra=dict(value["extra"]),
+    )
+
+
+def _digest(tensors: Mapping[str, Array], group: str) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        if name.split(".", 1)[0] == group:
+            array = np.ascontiguousarray(tensors[name])
+            digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _check_tensors(bundle: Bundle, groups: Iterable[str]) -> None:
+    """Raise ``BundleError`` unless every tensor of ``groups`` has the network's type and shape."""
+    classes = bundle.architecture.classes
+    if len(bundle.metadata.class_names) != classes:
+        raise BundleError(f"bundle {bundle.metadata.name}: needs {classes} class names")
+    present = set(groups)
+    for place in _places(bundle.architecture):
+        if place.group in present:
+            bundle._stage(place)
+
+
+def _shallow(metadata: Metadata) -> dict[str, Any]:
+    return {name: getattr(metadata, name) for name in metadata.__dataclass_fields__}
+
+
+def describe(bundle: Bundle) -> dict[str, Any]:
+    """Metadata as one JSON value, for people and for ``GetModel``."""
+    meta = bundle.metadata
+    return {**asdict(meta), "version": meta.version, "architecture": meta.architecture.to_json()}

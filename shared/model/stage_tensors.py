@@ -1,0 +1,111 @@
+"""The numbers of one stage, and how a bundle file holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.errors import BundleError
+from shared.model.architecture import Kind, Shape, Stage, kernel_size
+from shared.model.bits import pack, unpack
+
+Array = npt.NDArray[Any]
+
+LARGEST_COEFFICIENT = 127
+LARGEST_PIXEL = 255
+
+
+@dataclass(frozen=True)
+class StageTensors:
+    """Numbers of one stage, as the runtime uses them.
+
+    weight        uint8 (out, ceil(kh * kw * in / 8)): bit 1 is +1, in the order (kh, kw, in)
+    coefficients  int32 (in,): the profile
+    threshold     int32 (levels, out): bit = (sum >= threshold) xor flip; empty for logits
+    flip          uint8 (levels, out), 0 or 1
+    scale, bias   float32 (levels, out): logit = sum * scale + bias; empty for bits
+    """
+
+    weight: npt.NDArray[np.uint8]
+    coefficients: npt.NDArray[np.int32]
+    threshold: npt.NDArray[np.int32]
+    flip: npt.NDArray[np.uint8]
+    scale: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
+
+
+def to_file(tensors: StageTensors, stage: Stage, shape: Shape) -> dict[str, Array]:
+    """The arrays that a bundle file keeps for a stage on an input of ``shape``, by field name.
+
+    Thresholds beyond what a sum can reach are clipped there, which changes no bit, and take two
+    bytes where that is enough; flips take one bit. Empty fields are left out.
+    """
+    fields: dict[str, Array] = {
+        "weight": tensors.weight,
+        "coefficients": tensors.coefficients.astype(np.uint8),
+    }
+    if tensors.threshold.size:
+        reach = largest_sum(tensors.coefficients, stage, shape) + 1
+        clipped = np.clip(tensors.threshold, -reach, reach)
+        fields["threshold"] = clipped.astype(np.int16 if reach <= 32767 else np.int32)
+        fields["flip"] = pack(tensors.flip)
+    else:
+        fields["scale"] = tensors.scale
+        fields["bias"] = tensors.bias
+    return fields
+
+
+def from_file(
+    fields: Mapping[str, Array], stage: Stage, shape: Shape, levels: int, logits: bool, where: str
+) -> StageTensors:
+    """Undo ``to_file``; ``BundleError`` naming ``where`` for another type, shape or value."""
+    height, width = kernel_size(stage, shape)
+    table = (levels, stage.out_channels)
+    expected: dict[str, tuple[tuple[type[np.generic], ...], tuple[int, ...]]] = {
+        "weight": ((np.uint8,), (stage.out_channels, -(-height * width * stage.in_channels // 8))),
+        "coefficients": ((np.uint8,), (stage.in_channels,)),
+    }
+    if logits:
+        expected |= {"scale": ((np.float32,), table), "bias": ((np.float32,), table)}
+    else:
+        expected |= {
+            "threshold": ((np.int16, np.int32), table),
+            "flip": ((np.uint8,), (levels, -(-stage.out_channels // 8))),
+        }
+    for name, (dtypes, size) in expected.items():
+        array = fields.get(name)
+        if array is None:
+            raise BundleError(f"{where}: has no tensor {name}")
+        if array.dtype not in dtypes or array.shape != size:
+            wanted = " or ".join(np.dtype(dtype).name for dtype in dtypes)
+            raise BundleError(
+                f"{where}: tensor {name} is {array.dtype}{array.shape}, must be {wanted}{size}"
+            )
+    coefficients = fields["coefficients"].astype(np.int32)
+    allowed = 1 if stage.kind is Kind.IMAGE_CONV else LARGEST_COEFFICIENT
+    if np.any(coefficients > allowed) or np.any(np.diff(coefficients) > 0):
+        raise BundleError(f"{where}: coefficients must not increase and be at most {allowed}")
+    if logits and not (np.isfinite(fields["scale"]).all() and np.isfinite(fields["bias"]).all()):
+        raise BundleError(f"{where}: scale and bias must be finite")
+    none = (0, 0)
+    return StageTensors(
+        weight=fields["weight"],
+        coefficients=coefficients,
+        threshold=np.zeros(none, np.int32) if logits else fields["threshold"].astype(np.int32),
+        flip=np.zeros(none, np.uint8)
+        if logits
+        else unpack(fields["flip"], stage.out_channels).astype(np.uint8),
+        scale=fields["scale"] if logits else np.zeros(none, np.float32),
+        bias=fields["bias"] if logits else np.zeros(none, np.float32),
+    )
+
+
+def largest_sum(coefficients: npt.NDArray[np.int32], stage: Stage, shape: Shape) -> int:
+    """The largest magnitude that a sum of the stage can have."""
+    height, width = kernel_size(stage, shape)
+    pixel = LARGEST_PIXEL if stage.kind is Kind.IMAGE_CONV else 1
+    return int(coefficients.sum()) * height * width * pixel

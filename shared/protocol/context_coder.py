@@ -1,0 +1,113 @@
+"""Coders of one device level under the context model: compiled, or the reference with its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.errors import BundleError
+from shared.model.bits import pack, unpack
+from shared.packed import kernels
+from shared.protocol.context_model import (
+    LARGEST_ACTIVATION,
+    LOGIT_SHIFT,
+    NEIGHBOURS,
+    PROBABILITIES,
+    ContextTables,
+)
+from shared.protocol.range_coder import RangeDecoder, RangeEncoder
+
+if kernels.missing_reason() == "":
+    from shared.packed import _native
+
+Features = npt.NDArray[np.uint8]  # (B, sample_bytes)
+
+
+class ContextCoder(Protocol):
+    """Packed samples of one level <-> a payload; all samples share one number."""
+
+    def encode(self, features: Features, limit: int) -> bytes | None:
+        """A payload of fewer than ``limit`` bytes for samples (B, sample_bytes), or None."""
+        ...
+
+    def decode(self, payload: bytes, output: Features) -> bool:
+        """Fill ``output`` (B, sample_bytes); False if ``payload`` is not what B samples give."""
+        ...
+
+
+def context_coder(tables: ContextTables, kernel: str | None = None) -> ContextCoder:
+    """The coder for ``tables`` that runs here (``kernel`` as for ``DeviceHalf``)."""
+    chosen = kernels.current() if kernel is None else kernels.check(kernel, "kernel")
+    if chosen == kernels.NUMPY:
+        return ReferenceCoder(tables)
+    try:
+        return _native.ContextCoder(
+            tables.height,
+            tables.width,
+            tables.base,
+            tables.neighbour,
+            tables.channel,
+            tables.output,
+            tables.bias,
+            PROBABILITIES,
+        )
+    except ValueError as error:
+        raise BundleError(f"bundle: its context model cannot be run ({error})") from None
+
+
+class ReferenceCoder:
+    """The coder in numpy, a bit at a time; some hundred times slower than the compiled one."""
+
+    def __init__(self, tables: ContextTables) -> None:
+        self._tables = tables
+        # As int32, so that products with activations fit.
+        self._output = tables.output.astype(np.int32)
+        self._near = tables.neighbour.reshape(len(NEIGHBOURS), tables.channels, -1)
+
+    def encode(self, features: Features, limit: int) -> bytes | None:
+        """See ``ContextCoder``."""
+        encoder = RangeEncoder()
+        size = self._tables.height * self._tables.width * self._tables.channels
+        for bits in unpack(features, size):
+            known = iter(bits)
+
+            def code(probability: int, known: Iterator[np.bool_] = known) -> bool:
+                bit = bool(next(known))
+                encoder.put(bit, probability)
+                return bit
+
+            self._walk(code)
+        payload = encoder.finish()
+        return payload if len(payload) < limit else None
+
+    def decode(self, payload: bytes, output: Features) -> bool:
+        """See ``ContextCoder``."""
+        decoder = RangeDecoder(payload)
+        for row in output:
+            row[:] = pack(self._walk(decoder.get).reshape(-1))
+            if decoder.too_short:
+                return False
+        return decoder.finished()
+
+    def _walk(self, code: Callable[[int], bool]) -> npt.NDArray[np.bool_]:
+        """Code every bit of one sample in order: the bits (H, W, channels) that ``code`` gave."""
+        tables = self._tables
+        # A border of zeros: one row above, one column on either side.
+        bits = np.zeros((tables.height + 1, tables.width + 2, tables.channels), np.bool_)
+        for place, base in enumerate(tables.base):
+            y, x = divmod(place, tables.width)
+            hidden = base.copy()
+            for (down, right), weights in zip(NEIGHBOURS, self._near, strict=True):
+                hidden += bits[y + 1 + down, x + 1 + right] @ weights
+            for channel in range(tables.channels):
+                active = np.clip(hidden, 0, LARGEST_ACTIVATION).astype(np.int32)
+                logit = int(active @ self._output[channel]) + int(tables.bias[channel])
+                step = (logit >> LOGIT_SHIFT) + len(PROBABILITIES) // 2
+                probability = PROBABILITIES[min(max(step, 0), len(PROBABILITIES) - 1)]
+                if code(int(probability)):
+                    bits[y + 1, x + 1, channel] = True
+                    hidden += tables.channel[channel]
+        return bits[1:, 1:-1]

@@ -1,0 +1,73 @@
+"""The Open Inference Protocol, asked by NVIDIA's client: the answers are the network's own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from shared.model.bundle import Bundle
+from shared.packed import CloudHalf, DeviceHalf
+from tests.support.processes import run, start_server
+
+Digits = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+LEVEL = 2
+
+
+@pytest.fixture(scope="module")
+def said(bundle: Bundle, digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path: Path = tmp_path_factory.mktemp("triton") / "arrays.npz"
+    features = DeviceHalf(bundle).run(digits[0], LEVEL)
+    np.savez(path, images=digits[0], features=features, model=bundle.metadata.name, level=LEVEL)
+    with start_server("--model", bundle.metadata.name, "--cloud-fraction", "1") as server:
+        done = run([sys.executable, "-m", "tests.support.triton_client", server.address, str(path)])
+    assert done.status == 0, done.err
+    return json.loads(done.out)
+
+
+def labels(bundle: Bundle, images: npt.NDArray[np.uint8], level: int) -> list[int]:
+    features = DeviceHalf(bundle).run(images, level)
+    found: list[int] = CloudHalf(bundle).run(features, level, 3).argmax(axis=1).tolist()
+    return found
+
+
+def test_what_the_server_says_of_itself(said: Any) -> None:
+    assert said["live"]
+    assert said["ready"]
+    assert said["model_ready"]
+    assert not said["other_ready"]
+    assert said["server"] == "taper"
+    assert said["inputs"] == ["image", "features"]
+
+
+def test_whole_images(said: Any, bundle: Bundle, digits: Digits) -> None:
+    assert said["images"]["labels"] == labels(bundle, digits[0], 5)
+    assert said["images"]["best"] == said["images"]["labels"]
+    assert said["images"]["sums"] == pytest.approx([1.0] * 200, abs=1e-5)
+    assert said["images"]["id"] == "seven"
+    assert said["one"]["labels"] == said["images"]["labels"][:1]
+    assert said["many"]["labels"] == said["one"]["labels"] * 1500
+
+
+def test_images_and_features_at_a_device_level(said: Any, bundle: Bundle, digits: Digits) -> None:
+    assert said["narrow"]["labels"] == labels(bundle, digits[0], LEVEL)
+    assert said["features"]["labels"] == said["narrow"]["labels"]
+
+
+@pytest.mark.parametrize(
+    ("case", "status", "part"),
+    [
+        ("unknown", "NOT_FOUND", "model: 'other'"),
+        ("misshaped", "INVALID_ARGUMENT", "shape: "),
+        ("misnamed", "INVALID_ARGUMENT", "inputs: 'picture'"),
+        ("beyond", "INVALID_ARGUMENT", "level: 99"),
+    ],
+)
+def test_refusals(said: Any, case: str, status: str, part: str) -> None:
+    assert said[case]["status"] == f"StatusCode.{status}"
+    assert part in said[case]["message"]
