@@ -7,6 +7,7 @@ from shared.layers.norm import SwitchableBatchNorm
 from shared.layers.separable import IncompleteDepthwiseSeparableConv2d
 from shared.layers.sign import sign
 from shared.layers.slimmable import SlimmableBatchNorm
+from shared.layers.ternary import ternary_sign
 
 __all__ = [
     "IncompleteBinaryConv2d",
@@ -17,4 +18,5 @@ __all__ = [
     "SlimmableBatchNorm",
     "SwitchableBatchNorm",
     "sign",
+    "ternary_sign",
 ]

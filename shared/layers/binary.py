@@ -1,10 +1,11 @@
-"""Incomplete binary layers: weights and inputs are -1/+1, input channel i counts g_i times.
+"""Incomplete binary layers: weights are -1/+1, input channel i counts g_i times.
 
     y_j = sum over i < n of g_i * sum over the kernel of sign(w_ji) * x_i,   j < m
 
 n is the number of channels of the input that came, m the number of outputs asked for: both are
-sliced, nothing is multiplied by zero. Coefficients are integers, so every y is an exact integer in
-float32 too, whatever the order of summation. Source: "B-Conv" and "B-FC" of arXiv 1710.07830.
+sliced, nothing is multiplied by zero. Inputs are -1/+1, or small integers (``ternary_sign``), and
+coefficients are integers, so every y is an exact integer in float32 too, whatever the order of
+summation. Source: "B-Conv" and "B-FC" of arXiv 1710.07830.
 """
 
 from __future__ import annotations
@@ -44,17 +45,18 @@ def incomplete_binary_conv2d(
     padding: Size = 0,
     out_channels: int | None = None,
     dilation: Size = 1,
+    padding_value: float = PADDING_VALUE,
 ) -> Tensor:
     """Shapes: x (B, n, H, W), weight (M, N, kh, kw) latent -> (B, m, H', W'); n <= N, m <= M.
 
-    The border is padded with -1.
+    The border is padded with ``padding_value``, the smallest value that x can have.
     """
     n = x.shape[1]
     m = leading(n, weight.shape[1], out_channels, weight.shape[0])
     binary = sign(weight[:m, :n]) * coefficients[:n].view(1, -1, 1, 1)
     rows, columns = (padding, padding) if isinstance(padding, int) else padding
     if rows or columns:
-        x = F.pad(x, (columns, columns, rows, rows), value=PADDING_VALUE)
+        x = F.pad(x, (columns, columns, rows, rows), value=padding_value)
     return F.conv2d(x, binary, stride=stride, dilation=dilation)
 
 
@@ -94,10 +96,10 @@ class IncompleteBinaryLinear(nn.Module):
 
 
 class IncompleteBinaryConv2d(nn.Module):
-    """Binary convolution whose input channels are ordered by ``profile``; padded with -1.
+    """Binary convolution whose input channels are ordered by ``profile``.
 
-    ``forward(x, out_channels=None)``: x (B, n, H, W) of -1/+1 -> (B, out_channels, H', W'),
-    integers. There is no bias: the batch norm that follows has a shift.
+    ``forward(x, out_channels=None)``: x (B, n, H, W) of -1/+1, padded with ``padding_value`` ->
+    (B, out_channels, H', W'), integers. There is no bias: the batch norm that follows has a shift.
     """
 
     coefficients: Tensor
@@ -113,6 +115,7 @@ class IncompleteBinaryConv2d(nn.Module):
         dilation: Size = 1,
         *,
         profile: ProfileLike = "linear",
+        padding_value: float = PADDING_VALUE,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
@@ -120,6 +123,7 @@ class IncompleteBinaryConv2d(nn.Module):
         self.stride = stride
         self.padding = padding
         self.dilation = dilation
+        self.padding_value = padding_value
         height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
         self.weight = nn.Parameter(
             torch.empty(out_channels, in_channels, height, width).uniform_(
@@ -139,6 +143,7 @@ class IncompleteBinaryConv2d(nn.Module):
             self.padding,
             out_channels,
             self.dilation,
+            self.padding_value,
         )
 
     def used(self, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:

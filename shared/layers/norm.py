@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPSILON = 1e-5
-ALWAYS = -(2**30)  # a threshold that every sum reaches
+BEYOND = 2.0**29  # no sum is as large: float32 holds integers up to 2**24
+BISECTIONS = 30  # halve 2 * BEYOND down to 1
 
 
 class SwitchableBatchNorm(nn.Module):
@@ -76,26 +77,27 @@ class SwitchableBatchNorm(nn.Module):
         return scale.double() / deviation, shift.double()
 
     @torch.no_grad()
-    def fold(self, level: int, n: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-        """Thresholds (n,) and flips (n,): ``sign(self(s)) == +1`` iff ``(s >= threshold) ^ flip``.
+    def fold(
+        self, level: int, n: int, reach: Tensor | None = None
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+        """Thresholds (n,) and flips (n,): ``self(s) >= reach`` iff ``(s >= threshold) ^ flip``.
 
-        Holds for every integer s. The closed form may be off by one where rounding bites, so the
-        integers around it are put through the very expression that ``forward`` evaluates.
+        ``reach`` (n,) is 0 by default: the sign. Holds for every sum that a network can have. The
+        threshold is found by bisection over the very expression that ``forward`` evaluates, which
+        never turns back: rounding, too, keeps the order of numbers.
         """
         slope, shift = self._slope(level, n)
         mean = self.mean[level, :n]
+        wanted = torch.zeros_like(shift) if reach is None else reach[:n].double()
         falling = slope < 0
-        root = torch.where(slope == 0, 0.0, mean - shift / torch.where(slope == 0, 1.0, slope))
-        first = torch.clamp(torch.floor(root) - 2, -(2.0**29), 2.0**29)
-        threshold = first.clone()
-        for _ in range(4):
-            positive = (threshold - mean) * slope + shift >= 0
-            # Rising: still negative here. Falling: still positive here. Step on to the change.
-            threshold += (positive == falling).double()
-        constant = slope == 0
-        threshold = torch.where(constant, float(ALWAYS), threshold)
-        flip = torch.where(constant, shift < 0, falling)
-        return threshold.numpy().astype(np.int32), flip.numpy()
+        below = torch.full_like(slope, -BEYOND)
+        first = torch.full_like(slope, BEYOND)  # where the change has happened
+        for _ in range(BISECTIONS):
+            middle = torch.floor((below + first) / 2)
+            changed = ((middle - mean) * slope + shift >= wanted) != falling
+            first = torch.where(changed, middle, first)
+            below = torch.where(changed, below, middle)
+        return first.numpy().astype(np.int32), falling.numpy()
 
     @torch.no_grad()
     def affine(self, level: int, n: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

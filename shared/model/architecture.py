@@ -2,7 +2,8 @@
 
 A network is a list of stages on the device and a list of stages in the cloud. Every stage is a
 convolution over 3x3 or over the whole map (a linear layer), then optional 2x2 max pooling, then a
-threshold to bits; the last cloud stage gives logits instead of bits.
+threshold to bits; the last cloud stage gives logits instead of bits. Cloud stages may have two
+thresholds a channel (``Activation.TERNARY``).
 """
 
 from __future__ import annotations
@@ -30,6 +31,18 @@ class Kind(str, Enum):
     BINARY_LINEAR = "binary_linear"  # over the whole map of bits
 
 
+class Activation(str, Enum):
+    """What becomes of a stage's normalised sums."""
+
+    BINARY = "binary"  # one sign: -1 or +1
+    TERNARY = "ternary"  # the sum of two signs: -2, 0 or +2
+
+    @property
+    def largest(self) -> int:
+        """The largest value; the next stage is padded with its negative, the smallest one."""
+        return 2 if self is Activation.TERNARY else 1
+
+
 @dataclass(frozen=True)
 class Stage:
     """One layer with what follows it, up to the next bits."""
@@ -41,6 +54,7 @@ class Stage:
     pool: int = 1  # side of the max pooling window, 1 for none
     step: int = 8  # output channels are cut in whole steps of this many
     profile: str = "staircase"  # coefficients of the input channels; image stages have none
+    activation: Activation = Activation.BINARY  # ternary: in the cloud only, but its last stage
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,12 @@ class Architecture:
             _check_stage(stage, shape)
             shape = output_shape(stage, shape)
         last = self.cloud[-1]
+        for stage in (*self.device, last):
+            if stage.activation is not Activation.BINARY:
+                raise BundleError(
+                    f"network {self.name}: stage {stage.name} must be binary; ternary are cloud "
+                    "stages alone, and not the last"
+                )
         if last.kind is not Kind.BINARY_LINEAR or last.out_channels != self.classes:
             raise BundleError(
                 f"network {self.name}: the last stage must be binary_linear to {self.classes}"
@@ -107,6 +127,11 @@ class Architecture:
         sent = self.device[-1]
         profile = self.cloud[0].profile
         return Stage("exit", Kind.BINARY_LINEAR, sent.out_channels, self.classes, profile=profile)
+
+    @property
+    def cloud_inputs(self) -> tuple[Activation, ...]:
+        """What each cloud stage takes: bits from the device, then what the stage before gives."""
+        return (Activation.BINARY, *(stage.activation for stage in self.cloud[:-1]))
 
     def sent_shape(self, level: int) -> Shape:
         """Shape of the bits that a device sends at device level index ``level``."""
@@ -143,7 +168,12 @@ class Architecture:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that ``from_json`` reads back."""
-        return asdict(self)
+        value = asdict(self)
+        for stage in (*value["device"], *value["cloud"]):
+            # Written as before there were ternary stages: a bundle's version is made of this.
+            if stage["activation"] is Activation.BINARY:
+                del stage["activation"]
+        return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Architecture:
@@ -207,6 +237,7 @@ def _stage_from_json(value: dict[str, Any]) -> Stage:
         pool=_whole(value["pool"]),
         step=_whole(value["step"]),
         profile=str(value["profile"]),
+        activation=Activation(value.get("activation", Activation.BINARY)),
     )
 
 

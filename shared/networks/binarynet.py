@@ -2,7 +2,8 @@
 
 The device half turns pixels into bits at a device level; the cloud half turns those bits into
 logits at a cloud level. Both halves are trained together; in evaluation every number up to the
-logits is an exact integer or a sign, which the packed runtime reproduces bit for bit.
+logits is an exact integer, a sign or a sum of two signs, which the packed runtime reproduces bit
+for bit.
 """
 
 from __future__ import annotations
@@ -17,17 +18,33 @@ from torch import Tensor, nn
 from shared.layers.binary import IncompleteBinaryConv2d
 from shared.layers.norm import SwitchableBatchNorm
 from shared.layers.sign import sign
-from shared.model.architecture import Architecture, Kind, Shape, Stage, kernel_size, output_shape
+from shared.layers.ternary import ternary_sign
+from shared.model.architecture import (
+    Activation,
+    Architecture,
+    Kind,
+    Shape,
+    Stage,
+    kernel_size,
+    output_shape,
+)
+
+INITIAL_DELTA = 0.5  # of a normalised sum's deviation: some 4 of 10 values start as 0
 
 
 class BinaryStage(nn.Module):
-    """Convolution, max pooling, switchable batch norm: everything of a stage but the sign.
+    """Convolution, max pooling, switchable batch norm: everything of a stage but its activation.
 
-    ``forward(x, out_channels, level)``: x (B, n, H, W) -> (B, out_channels, H', W').
+    ``forward(x, out_channels, level)``: x (B, n, H, W) -> (B, out_channels, H', W'). ``before`` is
+    the activation of the stage that made x.
     """
 
     def __init__(
-        self, stage: Stage, shape: Shape, affine_of: Sequence[int | Sequence[int]]
+        self,
+        stage: Stage,
+        shape: Shape,
+        affine_of: Sequence[int | Sequence[int]],
+        before: Activation = Activation.BINARY,
     ) -> None:
         super().__init__()
         self.stage = stage
@@ -38,8 +55,14 @@ class BinaryStage(nn.Module):
             kernel_size(stage, shape),
             padding=0 if image or stage.kind is Kind.BINARY_LINEAR else 1,
             profile="all-one" if image else stage.profile,
+            padding_value=-before.largest,
         )
         self.norm = SwitchableBatchNorm(stage.out_channels, affine_of)
+        ternary = stage.activation is Activation.TERNARY
+        # Half the width of the band of normalised sums that becomes 0, for each channel.
+        self.delta = (
+            nn.Parameter(torch.full((stage.out_channels,), INITIAL_DELTA)) if ternary else None
+        )
 
     def sums(self, x: Tensor, out_channels: int) -> Tensor:
         """Pooled integer sums before the batch norm. (B, n, H, W) -> (B, out_channels, H', W')."""
@@ -49,13 +72,19 @@ class BinaryStage(nn.Module):
         return F.max_pool2d(x, self.stage.pool) if self.stage.pool > 1 else x
 
     def forward(self, x: Tensor, out_channels: int, level: int) -> Tensor:
-        """Normalised sums; their sign is the stage's bits."""
+        """Normalised sums, from which ``activate`` makes the next stage's input."""
         return self.normalise(self.sums(x, out_channels), level)
 
     def normalise(self, sums: Tensor, level: int) -> Tensor:
         """Batch norm of pooled sums with the statistics of ``level``."""
         y: Tensor = self.norm(sums, level)
         return y
+
+    def activate(self, y: Tensor) -> Tensor:
+        """Normalised sums (B, n, ...) -> -1/+1, or -2/0/+2 if the stage is ternary."""
+        if self.delta is None:
+            return sign(y).float()
+        return ternary_sign(y, self.delta[: y.shape[1]]).float()
 
 
 class BinaryNet(nn.Module):
@@ -80,13 +109,17 @@ class BinaryNet(nn.Module):
         exit_stage = architecture.exit_stage
         self.exit = BinaryStage(exit_stage, shape, per_device) if exit_stage else None
         self.cloud = nn.ModuleList()
-        for stage in architecture.cloud:
-            self.cloud.append(BinaryStage(stage, shape, per_pair))
+        for stage, before in zip(architecture.cloud, architecture.cloud_inputs, strict=True):
+            self.cloud.append(BinaryStage(stage, shape, per_pair, before))
             shape = output_shape(stage, shape)
 
     @property
     def _first(self) -> BinaryStage:
-        return cast("BinaryStage", self.device[0])
+        return self._stages(self.device)[0]
+
+    @staticmethod
+    def _stages(half: nn.ModuleList) -> list[BinaryStage]:
+        return cast("list[BinaryStage]", list(half))
 
     def pair(self, level: int, cloud_level: int) -> int:
         """Index of the statistics of a device level and a cloud level together."""
@@ -103,9 +136,9 @@ class BinaryNet(nn.Module):
         """Bits (-1/+1) after every device stage, from the sums of ``image_sums``."""
         shapes = [after for _, _, after in self.architecture.device_shapes(level)]
         first = self._first.normalise(image_sums[:, : shapes[0].channels], level)
-        trace = [sign(first).float()]
-        for module, after in zip(self.device[1:], shapes[1:], strict=True):
-            trace.append(sign(module(trace[-1], after.channels, level)).float())
+        trace = [self._first.activate(first)]
+        for stage, after in zip(self._stages(self.device)[1:], shapes[1:], strict=True):
+            trace.append(stage.activate(stage(trace[-1], after.channels, level)))
         return trace
 
     def forward_device(self, images: Tensor, level: int) -> Tensor:
@@ -113,16 +146,17 @@ class BinaryNet(nn.Module):
         return self.device_trace(self.image_sums(images), level)[-1]
 
     def cloud_trace(self, bits: Tensor, level: int, cloud_level: int) -> list[Tensor]:
-        """Bits after every cloud stage but the last, then the logits (B, classes)."""
+        """What every cloud stage but the last gives, then the logits (B, classes)."""
         trace = []
         x = bits
         shapes = list(self.architecture.cloud_shapes(level, cloud_level))
         pair = self.pair(level, cloud_level)
-        for module, (_, _, after) in zip(self.cloud[:-1], shapes[:-1], strict=True):
-            x = sign(module(x, after.channels, pair)).float()
+        *inner, last = self._stages(self.cloud)
+        for stage, (_, _, after) in zip(inner, shapes[:-1], strict=True):
+            x = stage.activate(stage(x, after.channels, pair))
             trace.append(x)
         # (B, classes, 1, 1) -> (B, classes)
-        trace.append(self.cloud[-1](x, self.architecture.classes, pair).flatten(1))
+        trace.append(last(x, self.architecture.classes, pair).flatten(1))
         return trace
 
     def forward_cloud(self, bits: Tensor, level: int, cloud_level: int) -> Tensor:
@@ -166,7 +200,12 @@ class BinaryNet(nn.Module):
 
     @torch.no_grad()
     def clip_latent_weights(self) -> None:
-        """Keep latent weights in [-1, 1], where the straight-through gradient moves them."""
+        """Keep latent weights in [-1, 1], where the straight-through gradient moves them.
+
+        Deltas of ternary stages stay at 0 or more.
+        """
         for stage in self.modules():
-            if isinstance(stage, IncompleteBinaryConv2d):
-                stage.weight.clamp_(-1, 1)
+            if isinstance(stage, BinaryStage):
+                stage.conv.weight.clamp_(-1, 1)
+                if stage.delta is not None:
+                    stage.delta.clamp_(min=0)

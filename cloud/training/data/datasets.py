@@ -24,9 +24,9 @@ import shared.data
 from cloud.training.data.known import KNOWN, Known
 from cloud.training.data.sources import Folder, SourceError
 from shared.command import run_command
+from shared.data.sample import SAMPLE_IMAGES, SAMPLE_LABELS
 from shared.errors import DatasetError, ImageError, UsageError
 from shared.images.idx import LARGEST_CONTENT, expand, parse_idx, read_content, read_idx, write_idx
-from shared.data.sample import SAMPLE_IMAGES, SAMPLE_LABELS
 
 DATA_DIR_VARIABLE = "TAPER_DATA"
 SAMPLE_SEED = 28

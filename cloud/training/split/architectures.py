@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shared.errors import UsageError
-from shared.model.architecture import Architecture, Kind, Shape, Stage
+from shared.model.architecture import Activation, Architecture, Kind, Shape, Stage
 
 DEVICE_LEVELS = (0.125, 0.25, 0.3, 0.5, 0.75, 1.0)
 CLOUD_LEVELS = (0.25, 0.5, 0.75, 1.0)
@@ -94,10 +94,43 @@ def colour(input_shape: Shape, classes: int) -> Architecture:
     )
 
 
+def wide_colour(input_shape: Shape, classes: int) -> Architecture:
+    """The large network for colour images: full resolution first, ternary in the cloud.
+
+    Pooling waits until the second layer, and 8x8x96 bits are sent. Inner layers are cut in steps of
+    32, as in ``colour``.
+    """
+    colours = input_shape.channels
+    ternary = Activation.TERNARY
+    return Architecture(
+        name="wide-colour",
+        input_shape=input_shape,
+        classes=classes,
+        device=(
+            Stage("conv1", Kind.IMAGE_CONV, colours, 64, step=32),
+            Stage("conv2", Kind.BINARY_CONV, 64, 96, pool=2, step=32),
+            Stage("conv3", Kind.BINARY_CONV, 96, 128, step=32),
+            Stage("conv4", Kind.BINARY_CONV, 128, 96, pool=2, step=1),
+        ),
+        cloud=(
+            Stage(
+                "conv5", Kind.BINARY_CONV, 96, 256, step=32, profile="linear", activation=ternary
+            ),
+            Stage("conv6", Kind.BINARY_CONV, 256, 256, pool=2, step=32, activation=ternary),
+            Stage("conv7", Kind.BINARY_CONV, 256, 384, pool=2, step=32, activation=ternary),
+            Stage("classify", Kind.BINARY_LINEAR, 384, classes),
+        ),
+        device_levels=DEVICE_LEVELS,
+        cloud_levels=CLOUD_LEVELS,
+        exit_head=True,
+    )
+
+
 ARCHITECTURES: dict[str, Callable[[Shape, int], Architecture]] = {
     "paper": paper,
     "compact": compact,
     "colour": colour,
+    "wide-colour": wide_colour,
 }
 
 

@@ -14,7 +14,8 @@ from cloud.training.split.codec_tables import codec_tensors
 from cloud.training.split.context import ContextSettings
 from cloud.training.split.evaluate import exit_levels, grid_accuracy
 from cloud.training.split.exit_calibration import calibrate
-from shared.model.architecture import Stage
+from shared.errors import BundleError
+from shared.model.architecture import Activation, Stage
 from shared.model.bits import pack
 from shared.model.bundle import Bundle, Metadata, make_bundle, stage_to_file
 from shared.model.stage_tensors import StageTensors
@@ -74,6 +75,8 @@ def _network_tensors(net: BinaryNet) -> Tensors:
 
 def _stage_tensors(module: Any, levels: Sequence[int], logits: bool) -> StageTensors:
     stage: Stage = module.stage
+    if stage.activation is not Activation.BINARY:
+        raise BundleError(f"stage {stage.name}: a bundle cannot hold ternary stages yet")
     # (out, in, kh, kw) -> (out, kh, kw, in): bits channel-last, as activations are
     signs = (module.conv.weight.detach() >= 0).permute(0, 2, 3, 1).reshape(stage.out_channels, -1)
     norm = module.norm

@@ -1,0 +1,40 @@
+"""The ternary activation: two signs with thresholds around 0, added up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _TernarySign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, delta: Tensor) -> Tensor:
+        ctx.save_for_backward(x, delta)
+        d = _against(delta, x)
+        return (torch.where(x >= d, 1.0, -1.0) + torch.where(x >= -d, 1.0, -1.0)).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, delta = ctx.saved_tensors
+        d = _against(delta, x)
+        upper = grad * ((x - d).abs() <= 1)
+        lower = grad * ((x + d).abs() <= 1)
+        dims = [0, *range(2, x.dim())]
+        return upper + lower, (lower - upper).sum(dims).to(delta.dtype)
+
+
+def ternary_sign(x: Tensor, delta: Tensor) -> Tensor:
+    """``sign(x - delta) + sign(x + delta)``: -2, 0 or +2. Shapes: x (B, n, ...), delta (n,) >= 0.
+
+    The next layer sees two bits with shared weights. Gradient: that of the two signs, each the
+    clipped straight-through estimator of ``sign``; delta's is summed over all but the channels.
+    """
+    result: Tensor = _TernarySign.apply(x, delta)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _against(delta: Tensor, x: Tensor) -> Tensor:
+    # (n,) -> (n, 1, ...) to stand against the channels of x
+    return delta.view(-1, *(1,) * (x.dim() - 2))
