@@ -12,7 +12,8 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from cloud.training.data.datasets import Dataset, fetch, load
+from cloud.training.data.datasets import Dataset, load
+from cloud.training.data.fetching import fetch
 from cloud.training.data.known import KNOWN
 from cloud.training.split.architectures import compact, paper
 from cloud.training.split.context import ContextSettings

@@ -111,7 +111,10 @@ def run_experiment(experiment: Experiment, places: Places) -> Curve:
     ``restart`` is given.
     """
     chosen = experiment.recipe
-    train_set, test_set = (load(chosen.data, places.data_dir, name) for name in ("train", "test"))
+    # the papers train on all training images
+    train_set, test_set = (
+        load(chosen.data, places.data_dir, name, validation=0.0) for name in ("train", "test")
+    )
     settings = {**experiment.identity(train_set), "test_digest": test_set.digest}
     path = places.checkpoint_dir / f"{experiment.name}.curve.json"
     kept = None if places.restart else read_curve(path)

@@ -91,7 +91,7 @@ def _train_missing(
 ) -> None:
     for line in entry.lines:
         experiment = entry.experiment(line, changes)
-        train_set = load(experiment.recipe.data, places.data_dir, "train")
+        train_set = load(experiment.recipe.data, places.data_dir, "train", validation=0.0)
         wanted = experiment.identity(train_set)
         found = curves[line].settings if line in curves else {}
         if not places.restart and all(found.get(key) == value for key, value in wanted.items()):

@@ -178,7 +178,7 @@ def study(
     if threads:
         torch.set_num_threads(threads)
     settings = Settings(epochs=epochs, seed=seed, augment="affine", pairs="sandwich")
-    train_set, test_set = (load(data, data_dir, split) for split in ("train", "test"))
+    train_set, test_set = (load(data, data_dir, name, validation=0.0) for name in ("train", "test"))
     train_set = replace(
         train_set, images=train_set.images[:images], labels=train_set.labels[:images]
     )

@@ -17,8 +17,10 @@ from PIL import Image
 from rich.progress import Progress
 from typer.testing import CliRunner
 
-from cloud.training.data import datasets, sources
-from cloud.training.data.datasets import app, fetch, load
+from cloud.training.data import command, datasets, fetching, sources
+from cloud.training.data.command import app
+from cloud.training.data.datasets import load
+from cloud.training.data.fetching import fetch
 from cloud.training.data.known import KNOWN, Known
 from cloud.training.data.sources import (
     Archive,
@@ -33,6 +35,7 @@ from cloud.training.data.sources import (
     read_cifar_sheets,
     read_idx_members,
 )
+from cloud.training.data.splits import content_hashes, validation_mask
 from shared.errors import DatasetError, ImageError, UsageError
 from shared.images.idx import format_idx, parse_idx, write_idx
 
@@ -210,7 +213,7 @@ class TestSources:
     def test_a_download_that_does_not_end_is_stopped(
         self, web: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(datasets, "LARGEST_CONTENT", 1000)
+        monkeypatch.setattr(fetching, "LARGEST_CONTENT", 1000)
         fill(web[1], {name: RANDOM.bytes(100_000) for name in CONTENTS}, compressed=True)
         with pytest.raises(DatasetError, match="more than 1000 bytes"):
             fetch("tiny", replace(TINY, sources=(Mirror(web[0]),)), tmp_path, QUIET)
@@ -299,7 +302,7 @@ class TestLoad:
     @pytest.mark.parametrize("compressed", [False, True])
     def test_a_folder_of_the_users(self, tmp_path: Path, compressed: bool) -> None:
         folder = fill(tmp_path / "mine", CONTENTS, compressed)
-        train, test = (load(str(folder), tmp_path, split) for split in ("train", "test"))
+        train, test = (load(str(folder), tmp_path, split, 0.0) for split in ("train", "test"))
         assert train.images.shape == (20, 4, 5, 1)
         assert test.images.shape == (10, 4, 5, 1)
         assert test.labels.dtype == np.int64
@@ -313,7 +316,7 @@ class TestLoad:
                 tmp_path / f"{prefix}-images-idx4-ubyte", np.zeros((4, 2, 2, 3), dtype=np.uint8)
             )
             write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte", np.arange(4, dtype=np.uint8) % 2)
-        data = load(str(tmp_path), tmp_path, "train")
+        data = load(str(tmp_path), tmp_path, "train", 0.0)
         assert data.images.shape == (4, 2, 2, 3)
         assert data.classes == ("0", "1")
 
@@ -368,11 +371,56 @@ class TestLoad:
         assert data.labels.tolist() == list(range(10))
 
 
+class TestValidation:
+    def test_training_and_validation_share_no_image_and_lose_none(self, tmp_path: Path) -> None:
+        folder = fill(tmp_path / "mine", CONTENTS)
+        whole = load(str(folder), tmp_path, "train", 0.0)
+        train, validation = (load(str(folder), tmp_path, name) for name in ("train", "validation"))
+        rows = [image.tobytes() for part in (train, validation) for image in part.images]
+        assert sorted(rows) == sorted(image.tobytes() for image in whole.images)
+        assert not {i.tobytes() for i in train.images} & {i.tobytes() for i in validation.images}
+        assert len({whole.digest, train.digest, validation.digest}) == 3
+
+    def test_a_side_is_told_by_the_content_alone(self) -> None:
+        images = RANDOM.integers(0, 256, (2000, 4, 4), dtype=np.uint8)
+        labels = np.arange(2000) % 10
+        mask = validation_mask(content_hashes(images), labels, 0.1)
+        assert 0.07 < mask.mean() < 0.13
+        order = RANDOM.permutation(2000)
+        assert np.array_equal(
+            validation_mask(content_hashes(images[order]), labels[order], 0.1), mask[order]
+        )
+        half = validation_mask(content_hashes(images[:1000]), labels[:1000], 0.1)
+        assert np.array_equal(half, mask[:1000])
+
+    def test_copies_of_an_image_are_on_one_side_whatever_their_labels(self) -> None:
+        images = np.repeat(RANDOM.integers(0, 256, (50, 4, 4), dtype=np.uint8), 2, axis=0)
+        mask = validation_mask(content_hashes(images), np.arange(100) % 2, 0.5)
+        assert np.array_equal(mask[::2], mask[1::2])
+
+    @pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
+    def test_a_class_of_two_images_has_one_on_each_side(self, share: float) -> None:
+        images = RANDOM.integers(0, 256, (20, 4, 4), dtype=np.uint8)
+        labels = np.arange(20) % 10
+        mask = validation_mask(content_hashes(images), labels, share)
+        assert np.bincount(labels[mask], minlength=10).tolist() == [1] * 10
+
+    def test_a_share_of_nothing_holds_nothing_out(self, tmp_path: Path) -> None:
+        folder = fill(tmp_path / "mine", CONTENTS)
+        assert len(load(str(folder), tmp_path, "validation", 0.0).images) == 0
+
+    @pytest.mark.parametrize(("split", "share"), [("valid", 0.1), ("train", 1.0), ("train", -0.1)])
+    def test_what_is_not_allowed_is_said(self, tmp_path: Path, split: str, share: float) -> None:
+        with pytest.raises(UsageError, match=r"split 'valid' is unknown|validation: .* from 0 to"):
+            load(str(tmp_path), tmp_path, split, share)
+
+
 class TestCommands:
     @pytest.fixture(autouse=True)
     def tiny(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # as mnist, because the sample is picked from it
         monkeypatch.setattr(datasets, "KNOWN", {"mnist": TINY})
+        monkeypatch.setattr(fetching, "KNOWN", {"mnist": TINY})
 
     def test_fetch_says_where_the_files_are(self, tmp_path: Path) -> None:
         fill(tmp_path / "mnist", CONTENTS)
@@ -385,7 +433,7 @@ class TestCommands:
     ) -> None:
         monkeypatch.setattr("sys.argv", ["datasets", "fetch", "emnist"])
         with pytest.raises(SystemExit) as caught:
-            datasets.main()
+            command.main()
         assert caught.value.code == 2
         assert "data set 'emnist' is unknown; known: mnist" in capsys.readouterr().err
 
@@ -394,26 +442,28 @@ class TestCommands:
     ) -> None:
         monkeypatch.setattr("sys.argv", ["datasets", "fetch", "mnist", "--data-dir", str(tmp_path)])
         with pytest.raises(SystemExit) as caught:
-            datasets.main()
+            command.main()
         assert caught.value.code == 4
 
     def test_info_shows_shapes_counts_and_digests(self, tmp_path: Path) -> None:
         fill(tmp_path / "mnist", CONTENTS)
-        result = CliRunner().invoke(app, ["info", "mnist", "--data-dir", str(tmp_path)])
+        result = CliRunner().invoke(
+            app, ["info", "mnist", "--data-dir", str(tmp_path), "--validation", "0"]
+        )
         assert "(20, 4, 5, 1)" in result.output
         assert f"test SHA-256 {load('mnist', tmp_path, 'test').digest}" in result.output
 
     def test_sample_picks_as_many_of_each_class_every_time(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(datasets, "SAMPLE_PER_CLASS", 1)
+        monkeypatch.setattr(command, "SAMPLE_PER_CLASS", 1)
         fill(tmp_path / "mnist", CONTENTS)
-        command = ["sample", "--data-dir", str(tmp_path), "--output", str(tmp_path)]
-        assert CliRunner().invoke(app, command).exit_code == 0
+        words = ["sample", "--data-dir", str(tmp_path), "--output", str(tmp_path)]
+        assert CliRunner().invoke(app, words).exit_code == 0
         first = (tmp_path / "mnist-sample-labels-idx1-ubyte.gz").read_bytes()
         labels = parse_idx(first, "")
         assert sorted(labels.tolist()) == list(range(10))
-        CliRunner().invoke(app, command)
+        CliRunner().invoke(app, words)
         assert (tmp_path / "mnist-sample-labels-idx1-ubyte.gz").read_bytes() == first
 
 

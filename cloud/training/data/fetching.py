@@ -1,0 +1,112 @@
+"""Fetch data sets: whatever the source, the same files of the same digests in the data folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from rich.progress import Progress, TaskID
+
+from cloud.training.data.digests import sha256
+from cloud.training.data.known import KNOWN, Known
+from cloud.training.data.sources import Folder, SourceError
+from shared.errors import DatasetError, UsageError
+from shared.images.idx import LARGEST_CONTENT, read_content
+
+
+class _Bar:
+    """A ``Meter`` that moves a bar of rich."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task, self._done = progress, task, 0
+        self.total: float = 0
+
+    def update(self, size: int) -> None:
+        self._done += size
+        if self._done > LARGEST_CONTENT:
+            raise SourceError(f"gives more than {LARGEST_CONTENT} bytes")
+        # a total of 0 is a server that does not say
+        self._progress.update(self._task, completed=self._done, total=self.total or None)
+
+    def reset(self) -> None:
+        self._done = 0
+
+    def close(self) -> None:
+        """Nothing to close: the next file takes over the bar."""
+
+
+def known(name: str) -> Known:
+    """The data set of that name; ``UsageError`` lists the names."""
+    if name not in KNOWN:
+        raise UsageError(f"data set {name!r} is unknown; known: {', '.join(KNOWN)}")
+    return KNOWN[name]
+
+
+def fetch(name: str, wanted: Known, data_dir: Path, progress: Progress) -> tuple[str, ...]:
+    """Make ``data_dir / name`` hold the files of ``wanted``; gives the names of the sources used.
+
+    Files that are there and right are kept, so a fetch that was interrupted goes on where it was.
+    ``DatasetError`` says of every source what was wrong.
+    """
+    folder = data_dir / name
+    missing = {
+        file: digest
+        for file, digest in wanted.digests.items()
+        if not ((folder / file).is_file() and sha256(read_content(folder / file)) == digest)
+    }
+    bar = progress.add_task(
+        name, total=len(wanted.digests), completed=len(wanted.digests) - len(missing)
+    )
+    used: list[str] = []
+    reasons: list[str] = []
+    for source in (Folder(folder), *wanted.sources):
+        if not missing:
+            break
+        task = progress.add_task(source.name, total=None)
+        given: set[str] = set()
+        try:
+            with tempfile.TemporaryDirectory(prefix="taper-") as scratch:
+                meter = _Bar(progress, task)
+                for file, content in source.files(tuple(missing), Path(scratch), meter):
+                    given.add(file)
+                    digest = sha256(content)
+                    if digest == missing.get(file):
+                        _store(folder / file, content)
+                        del missing[file]
+                        used.append(source.name)
+                        progress.advance(bar)
+                    elif file in missing:
+                        reasons.append(
+                            f"{source.name}: {file} has SHA-256 {digest}; expected {missing[file]}"
+                        )
+            if lacking := missing.keys() - given:
+                reasons.append(f"{source.name}: lacks {', '.join(sorted(lacking))}")
+        except SourceError as error:
+            reasons.append(f"{source.name}: {error}")
+        progress.remove_task(task)
+    if missing:
+        lines = "".join(f"\n  {reason}" for reason in reasons)
+        raise DatasetError(f"{name}: no source gave {', '.join(missing)}; tried:{lines}")
+    return tuple(dict.fromkeys(used))
+
+
+def _store(path: Path, content: bytes) -> None:
+    """Write and rename, so that ``path`` never holds half a file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.chmod(0o644)  # temporary files are their owner's alone
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise UsageError(f"--data-dir: cannot write {path}: {error.strerror}") from error
