@@ -1,6 +1,6 @@
-"""``python -m cloud.health``: whether a server answers, for containers and scripts.
+"""``python -m cloud.health``: ask a server for its health, for containers and scripts.
 
-Asks ``grpc.health.v1``; exit status 0 if what it asks for is SERVING, else 1; 2 for a wrong flag.
+Calls ``grpc.health.v1``. Exit status 0 if the answer is SERVING, 1 if not, 2 for a wrong flag.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = _Parser(
         prog="python -m cloud.health",
         description="Ask a cloud server whether it serves.",
-        epilog="Exit status: 0 it does; 1 it does not, or cannot be reached; 2 a flag is wrong.",
+        epilog="Exit status: 0 it serves; 1 it does not, or cannot be reached; 2 a flag is wrong.",
         allow_abbrev=False,
     )
     parser.add_argument("address", nargs="?", default=DEFAULT_ADDRESS, metavar="HOST:PORT",
@@ -61,7 +61,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def connect(given: argparse.Namespace) -> grpc.Channel:
-    """A channel that is not connected yet; ``UsageError`` for a file that is no good."""
+    """A channel that is not connected yet; ``UsageError`` for a file that cannot be used."""
     if not (given.tls or given.ca or given.cert or given.server_name):
         return grpc.insecure_channel(given.address)
     ca = None if given.ca is None else read_pem(given.ca, "--ca")
@@ -80,29 +80,29 @@ def connect(given: argparse.Namespace) -> grpc.Channel:
 
 
 def status(channel: grpc.Channel, model: str, timeout_s: float) -> str:
-    """What the server says of ``model``, or what went wrong in gRPC's words: "SERVING" is well."""
+    """The health of ``model`` by name, e.g. "SERVING", or the gRPC status of a failed call."""
     ask = health_pb2_grpc.HealthStub(channel).Check
     try:
-        answer = ask(health_pb2.HealthCheckRequest(service=model), timeout=timeout_s)
+        reply = ask(health_pb2.HealthCheckRequest(service=model), timeout=timeout_s)
     except grpc.RpcError as error:
         detail = " ".join(str(error.details()).split())[:200]
         return f"{error.code().name} ({detail})"
-    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Ask, print one line and end with the status."""
+    """Ask, print one line and exit."""
     try:
         given = parse(arguments)
         with connect(given) as channel:
-            said = status(channel, given.model, given.timeout)
+            answer = status(channel, given.model, given.timeout)
     except UsageError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_status)
     asked = f"{given.address} {given.model}".strip()
-    well = said == "SERVING"
-    (sys.stdout if well else sys.stderr).write(f"{asked}: {said}\n")
-    sys.exit(0 if well else 1)
+    serving = answer == "SERVING"
+    (sys.stdout if serving else sys.stderr).write(f"{asked}: {answer}\n")
+    sys.exit(0 if serving else 1)
 
 
 if __name__ == "__main__":

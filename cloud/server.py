@@ -20,7 +20,7 @@ from cloud.observability.metrics import Snapshot
 from cloud.serving.announcement import announce
 from cloud.serving.process import serving
 from cloud.serving.supervisor import supervise
-from cloud.settings import LogFormat, LogLevel, Settings, load, to_toml
+from cloud.settings import LogFormat, LogLevel, ServerSettings, load, to_toml
 from shared.errors import TaperError
 
 SERVER, MODELS, LOAD, SECURITY, OPERATIONS = "Server", "Models", "Load", "Security", "Operations"
@@ -30,7 +30,7 @@ stderr = Console(stderr=True)
 
 
 def option(panel: str, text: str, *names: str) -> Any:
-    """A flag without a default of its own: ``Settings`` has those."""
+    """A flag whose default is in ``ServerSettings``."""
     return typer.Option(*names, help=text, rich_help_panel=panel)
 
 
@@ -134,7 +134,7 @@ def serve(
 
     The first line on standard output is **listening on HOST:PORT**.
     """
-    flags = {name: value for name, value in locals().items() if name in Settings.model_fields}
+    flags = {name: value for name, value in locals().items() if name in ServerSettings.model_fields}
     settings = load(flags, config)
     if print_config:
         sys.stdout.write(to_toml(settings))
@@ -143,21 +143,21 @@ def serve(
     uvloop.run(run(settings) if settings.workers == 1 else supervise(settings))
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: ServerSettings) -> None:
     """Serve in this process until SIGINT or SIGTERM."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serving(settings) as running:
+    async with serving(settings) as server:
         loop = asyncio.get_running_loop()
 
-        def take() -> Snapshot:  # in the loop: only there do the numbers stand still
-            return asyncio.run_coroutine_threadsafe(running.numbers(), loop).result(SCRAPE_S)
+        def take() -> Snapshot:  # from the metrics thread; counters may only be read in the loop
+            return asyncio.run_coroutine_threadsafe(server.snapshot(), loop).result(SCRAPE_S)
 
         with exposed(take, settings.metrics_host, settings.metrics_port) as port:
-            announce(settings, running.port, port)
+            announce(settings, server.port, port)
             stderr.print(
-                f"models: {', '.join(running.answering.catalog.names) or 'none yet'}",
+                f"models: {', '.join(server.model_names) or 'none yet'}",
                 markup=False,
                 highlight=False,
             )

@@ -1,4 +1,4 @@
-"""What the server is told: a flag beats the environment (``TAPER_...``), that beats a file."""
+"""The server's settings: a flag beats the environment (``TAPER_...``), which beats a file."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ LARGEST_PORT = 65535
 
 
 class LogFormat(str, Enum):
-    """How log lines look."""
+    """Format of log lines."""
 
     CONSOLE = "console"
     JSON = "json"
 
 
 class LogLevel(str, Enum):
-    """The least severe lines that are written."""
+    """Severity from which lines are written."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -41,10 +41,10 @@ class LogLevel(str, Enum):
     ERROR = "error"
 
 
-class Settings(BaseSettings):
-    """Everything that the server can be told; fields are flags with ``-`` for ``_``.
+class ServerSettings(BaseSettings):
+    """All settings of the server. The flag of a field is its name with ``-`` for ``_``.
 
-    Holds paths of secrets, never secrets. Made by ``load``, which knows the file.
+    Holds paths of secrets, never secrets. Made by ``load``.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
@@ -88,8 +88,8 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _belong_together(self) -> Settings:
-        # Fields in braces: ``load`` knows how the user spelt them.
+    def _belong_together(self) -> ServerSettings:
+        # ``load`` replaces fields in braces by the flag, variable or line that the user wrote.
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("{tls_cert} and {tls_key}: must be given together")
         if self.client_ca is not None and self.tls_cert is None:
@@ -105,7 +105,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """``load`` says what comes from where; nothing is read behind its back."""
+        """Use what ``load`` passes in and no other source: pydantic would read the environment."""
         return (init_settings,)
 
 
@@ -118,7 +118,7 @@ def load(
     flags: Mapping[str, Any],
     config: Path | None = None,
     environment: Mapping[str, str] | None = None,
-) -> Settings:
+) -> ServerSettings:
     """Settings from ``flags`` (None: not given), the environment and the file ``config``.
 
     ``TAPER_CONFIG`` names the file if the flag does not. Raises ``UsageError`` that names the flag,
@@ -141,13 +141,13 @@ def load(
                 merged[name] = value
                 origin[name] = _spelling(kind, name, path)
     try:
-        return Settings(**merged)
+        return ServerSettings(**merged)
     except ValidationError as error:
         raise UsageError(_explain(error, origin)) from None
 
 
-def to_toml(settings: Settings) -> str:
-    """The settings as a file that ``--config`` reads; what is not set is left out."""
+def to_toml(settings: ServerSettings) -> str:
+    """The settings as a TOML file that ``--config`` reads, without those that are not set."""
     values = settings.model_dump(mode="json", exclude_none=True)
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
 
@@ -155,7 +155,7 @@ def to_toml(settings: Settings) -> str:
 def _from_environment(variables: Mapping[str, str]) -> dict[str, Any]:
     return {
         name: variables[PREFIX + name.upper()]
-        for name in Settings.model_fields
+        for name in ServerSettings.model_fields
         if variables.get(PREFIX + name.upper())
     }
 
@@ -167,21 +167,21 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise UsageError(f"--config: {path} cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"--config: {path} is no TOML ({error})") from None
-    unknown = sorted(set(values) - set(Settings.model_fields))
+    unknown = sorted(set(values) - set(ServerSettings.model_fields))
     if unknown:
         raise UsageError(f"--config: {path}: {unknown[0]!r} is no setting; see --print-config")
     return values
 
 
 def _spelling(kind: str, name: str, path: Path | None) -> str:
-    """How the user wrote a setting."""
+    """The name of a setting as the user wrote it, for error messages."""
     if kind == "environment":
         return PREFIX + name.upper()
     return flag(name) if kind == "flag" else f"{name} in {path}"
 
 
 def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
-    fields = Settings.model_fields
+    fields = ServerSettings.model_fields
     first = error.errors(include_url=False, include_context=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:

@@ -1,4 +1,4 @@
-"""Files that may change while they are used."""
+"""Detect that a file has changed since it was last read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Stamp = tuple[int, int, int]
 
 
 def stamp(path: Path) -> Stamp | None:
-    """What tells one content of a file from the next without reading it; None: no such file."""
+    """Modification time, size and inode of a file; None if it does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -19,19 +19,19 @@ def stamp(path: Path) -> Stamp | None:
 
 
 class Watched:
-    """A file and the stamp that it had when it was last read."""
+    """A file with the stamp of its last read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stamp: Stamp | None = None
 
     def changed(self) -> bool:
-        """Whether the file is there and not as it was when it was last read or tried."""
+        """Whether the file exists and differs from its last read."""
         now = stamp(self._path)
         return now is not None and now != self._stamp
 
     def read(self, flag: str) -> bytes:
-        """The file's bytes; ``UsageError`` names ``flag``."""
+        """The file's bytes; raises ``UsageError`` that names ``flag``."""
         self._stamp = stamp(self._path)
         try:
             return self._path.read_bytes()

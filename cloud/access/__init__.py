@@ -1,1 +1,1 @@
-"""Who may call, and how much: TLS, tokens, limits by client, the gate."""
+"""Access control: TLS certificates, bearer tokens, limits for each client, the drain."""

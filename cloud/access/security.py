@@ -1,16 +1,15 @@
-"""Who may call: TLS with certificates that can be replaced, bearer tokens from a file."""
+"""TLS certificates and bearer tokens, both read again when their files change."""
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
 
-from cloud.settings import Settings
+from cloud.settings import ServerSettings
 from cloud.watched_file import Watched
 from shared.certificates import check_authorities, check_pair
 from shared.errors import UnauthenticatedError, UsageError
@@ -21,10 +20,10 @@ _log = logging.getLogger(__name__)
 
 
 class Tokens:
-    """Tokens that are let in, each with the name of its owner. Keeps digests, never tokens.
+    """The accepted tokens with the names of their owners. Stores digests, not tokens.
 
-    The file has one ``NAME TOKEN`` a line; empty lines and those with # are skipped. It is read
-    again when it changes; a file that is wrong then leaves the tokens as they were.
+    The file has one ``NAME TOKEN`` a line; empty lines and those with # are skipped. A change that
+    makes the file invalid leaves the tokens as they were.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,7 +31,7 @@ class Tokens:
         self._owners = parse_tokens(self._file.read("--token-file"))
 
     def reload(self) -> bool:
-        """Read the file again if it changed; whether the tokens are new."""
+        """Read the file again if it changed; True if the tokens were replaced."""
         if not self._file.changed():
             return False
         try:
@@ -43,22 +42,19 @@ class Tokens:
         return True
 
     def owner(self, header: str | bytes | None) -> str:
-        """Whose token an ``authorization`` header shows; ``UnauthenticatedError``."""
+        """The owner of the token in an ``authorization`` header; or ``UnauthenticatedError``."""
         text = header.decode("latin-1") if isinstance(header, bytes) else header or ""
-        if text[: len(SCHEME)].lower() == SCHEME:
-            shown = _digest(text[len(SCHEME) :].strip())
-            found = None
-            for digest, owner in self._owners.items():  # all of them, so that time tells nothing
-                if hmac.compare_digest(digest, shown):
-                    found = owner
-            if found is not None:
-                return found
+        if text[: len(SCHEME)].lower() != SCHEME:
+            raise UnauthenticatedError("authorization: a bearer token is needed here")
+        # The time of a look-up depends on the digest alone, which tells nothing about the tokens.
+        owner = self._owners.get(_digest(text[len(SCHEME) :].strip()))
+        if owner is None:
             raise UnauthenticatedError("authorization: this token is not known here")
-        raise UnauthenticatedError("authorization: a bearer token is needed here")
+        return owner
 
 
 def parse_tokens(data: bytes) -> Mapping[bytes, str]:
-    """Digests and owners in the text of a token file; ``UsageError`` names the line."""
+    """Map digests to owners from the text of a token file; ``UsageError`` names a bad line."""
     owners: dict[bytes, str] = {}
     lines = data.decode("utf-8", "replace").splitlines()
     for number, line in enumerate(lines, 1):
@@ -81,7 +77,7 @@ def _digest(token: str) -> bytes:
 
 
 class Certificates:
-    """The server's certificate, its key and the authority of its clients, as files."""
+    """Files of the server's certificate and key, and of the authority for its clients."""
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
         self._paths = {"--tls-cert": certificate, "--tls-key": key}
@@ -91,7 +87,7 @@ class Certificates:
         self._configuration = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Credentials that ask for the certificates at every new connection."""
+        """Credentials for gRPC that check the files at every new connection."""
         return grpc.dynamic_ssl_server_credentials(
             self._configuration,
             self._fetch,  # type: ignore[arg-type]  # None is allowed, the stubs do not know
@@ -99,7 +95,7 @@ class Certificates:
         )
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Called by gRPC in a thread of its own; None keeps what is in use."""
+        """The new certificates, or None to keep those in use; gRPC calls it in its own thread."""
         if not any(file.changed() for file in self._files.values()):
             return None
         try:
@@ -122,13 +118,13 @@ class Certificates:
         )
 
 
-def tokens_of(settings: Settings) -> Tokens | None:
-    """The tokens that callers must show, if they must; ``UsageError`` if the file is no good."""
+def tokens_of(settings: ServerSettings) -> Tokens | None:
+    """The tokens that callers need, or None; ``UsageError`` if the file cannot be used."""
     return None if settings.token_file is None else Tokens(settings.token_file)
 
 
-def certificates_of(settings: Settings) -> Certificates | None:
-    """What TLS is spoken with, if it is; ``UsageError`` names the file that is no good."""
+def certificates_of(settings: ServerSettings) -> Certificates | None:
+    """The certificates for TLS, or None; ``UsageError`` names a file that cannot be used."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     return Certificates(settings.tls_cert, settings.tls_key, settings.client_ca)

@@ -1,4 +1,4 @@
-"""Which models are served: several versions of each, one of them the default. Never changes."""
+"""The set of models that is served: one or more versions of each. Immutable."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cloud.models.served import ServedModel
-from shared.errors import UnknownModelError, VersionMismatchError
+from shared.errors import InvalidRequestError, UnknownModelError, VersionMismatchError
+from shared.protocol.messages import SHORTEST_VERSION_PREFIX
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """``versions[name]`` lists what is served, the default version first.
+    """``versions[name]`` lists the served versions of a model, the default version first.
 
-    The first name is the default model. A change is a new catalog, which takes the place of the old
-    one in a single assignment; requests under way keep the model that they found.
+    The first name is the default model. A change makes a new catalog; requests in flight keep the
+    model that they found in the old one.
     """
 
     versions: dict[str, tuple[ServedModel, ...]]
 
     @classmethod
     def of(cls, models: Sequence[ServedModel]) -> Catalog:
-        """A catalog of ``models``: of two versions of a name the earlier is the default."""
+        """A catalog of ``models``; of two versions of a name the earlier is the default."""
         versions: dict[str, tuple[ServedModel, ...]] = {}
         for model in models:
             known = versions.get(model.name, ())
@@ -42,7 +43,8 @@ class Catalog:
     def find(self, name: str, version: str = "") -> ServedModel:
         """The model called ``name`` (empty: the default) whose version starts with ``version``.
 
-        Raises ``UnknownModelError`` or ``VersionMismatchError``, which say what there is.
+        Raises ``UnknownModelError`` or ``VersionMismatchError``, which name what is served, and
+        ``InvalidRequestError`` if ``version`` is shorter than ``SHORTEST_VERSION_PREFIX``.
         """
         key = name or next(iter(self.versions), "")
         listed = self.versions.get(key)
@@ -51,6 +53,11 @@ class Catalog:
             raise UnknownModelError(f"model: {name[:100]!r} is not served; this server has {known}")
         if not version:
             return listed[0]
+        if len(version) < SHORTEST_VERSION_PREFIX:
+            raise InvalidRequestError(
+                f"version: {version!r} is too short; give {SHORTEST_VERSION_PREFIX} or more "
+                "digits, or none"
+            )
         prefix = version.lower()
         for model in listed:
             if model.version.startswith(prefix):

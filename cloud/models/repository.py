@@ -1,13 +1,14 @@
-"""The model repository: bundle files, read again when they change. A bad one changes nothing.
+"""The model repository: bundle files, reloaded when they change.
 
 Every ``*.safetensors`` file in the folder, or in a folder in it, is a version of the model that its
-metadata names. Of several versions of a model the newest file is the default.
+metadata names; of several versions the newest file is the default. A file that cannot be loaded is
+logged, and the version it replaced stays.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,23 +26,24 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass
 class _Entry:
-    """A file of the repository: the stamp it was last tried with, and what it last gave."""
+    """A file: the stamp at the last attempt to load it, and the model last loaded from it."""
 
     tried: Stamp
     model: ServedModel | None
 
 
 class Repository:
-    """What is served: bundles named at the start, and those in a folder, which may change.
+    """Loads the bundles in ``names`` once, and those in ``folder`` whenever they change.
 
-    ``told(loads, failures)`` hears how many versions were loaded and refused.
+    ``on_load(loads, failures)`` is called with the number of versions loaded and refused. Without
+    names and folder it loads all shipped bundles. Raises ``UsageError`` or ``BundleError``.
     """
 
     def __init__(
         self,
         names: Sequence[str],
         folder: Path | None,
-        told: Callable[[int, int], object],
+        on_load: Callable[[int, int], object],
     ) -> None:
         if not names and folder is None:
             names = list(shipped())
@@ -53,12 +55,12 @@ class Repository:
             raise UsageError(f"--models: {folder} is no folder")
         self._fixed = [load(bundle_path(name)) for name in names]
         self._folder = folder
-        self._told = told
+        self._on_load = on_load
         self._entries: dict[Path, _Entry] = {}
-        told(len(self._fixed), 0)
+        on_load(len(self._fixed), 0)
 
     def scan(self) -> Catalog:
-        """Read what is new or changed; the catalog of all that can be served now."""
+        """Load new and changed files; returns the catalog of all models that can be served."""
         for path, found in self._files().items():
             entry = self._entries.get(path)
             if entry is None or entry.tried != found:
@@ -75,15 +77,15 @@ class Repository:
         from_folder = [entry.model for entry in newest if entry.model is not None]
         return Catalog.of(self._fixed + sorted(from_folder, key=lambda model: model.name))
 
-    async def watch(self, poll_s: float, changed: Callable[[Catalog], object]) -> None:
-        """Look every ``poll_s`` seconds, outside of the event loop, and tell of a new catalog."""
+    async def changes(self, poll_s: float) -> AsyncIterator[Catalog]:
+        """Poll the folder every ``poll_s`` seconds in a thread; yields each new catalog."""
         known: dict[Path, Stamp] = {path: entry.tried for path, entry in self._entries.items()}
         while True:
             await asyncio.sleep(poll_s)
             found = await asyncio.to_thread(self._files)
             if found != known:
                 known = found
-                changed(await asyncio.to_thread(self.scan))
+                yield await asyncio.to_thread(self.scan)
 
     def _files(self) -> dict[Path, Stamp]:
         if self._folder is None:
@@ -99,15 +101,15 @@ class Repository:
             kept = before.model if before else None
             still = f"; version {kept.version[:8]} keeps serving" if kept else ""
             _log.warning("bundle refused", file=path.name, why=f"{error}{still}")
-            self._told(0, 1)
+            self._on_load(0, 1)
             return _Entry(found, kept)
         _log.info("model loaded", model=model.name, version=model.version[:16], file=path.name)
-        self._told(1, 0)
+        self._on_load(1, 0)
         return _Entry(found, model)
 
 
 def load(path: Path) -> ServedModel:
-    """The bundle at ``path``, warmed up; ``BundleError`` if it cannot be served."""
+    """Load and warm up the bundle at ``path``; ``BundleError`` if it cannot be served."""
     model = ServedModel(read_bundle(path))
     model.warm_up()
     return model

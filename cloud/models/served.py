@@ -13,13 +13,15 @@ from cloud.models.costs import CostModel
 from shared.errors import InvalidRequestError, RequestError
 from shared.model.bundle import DEVICE_GROUPS, Bundle, serialise
 from shared.packed import CloudHalf
-from shared.protocol.codec import LARGEST_BATCH, FeatureCodec
+from shared.protocol.codec import LARGEST_BATCH, Encoding, FeatureCodec
 from shared.protocol.messages import Answer, Request
 
 # A frame is never worth sending if it is larger than the bits; this much is let pass all the same.
 PAYLOAD_SLACK_BYTES = 64
 WARM_UP_SAMPLES = 8
 WARM_UP_S = 0.2
+
+_ENCODINGS = frozenset(Encoding)
 
 Outcome = tuple[Answer, ...] | RequestError
 
@@ -85,6 +87,11 @@ class ServedModel:
             raise InvalidRequestError(
                 f"payload: {len(frame.payload)} bytes is more than the bits of {frame.samples} "
                 f"samples of level {frame.level} take; give at most {largest}"
+            )
+        if frame.encoding not in _ENCODINGS:
+            known = ", ".join(f"{e.value} ({e.name})" for e in Encoding)
+            raise InvalidRequestError(
+                f"encoding: {frame.encoding} is not allowed; known are {known}"
             )
         levels = self.cloud_levels
         if request.cloud_level is not None and request.cloud_level >= len(levels):

@@ -1,1 +1,1 @@
-"""Metrics, traces and logs of a serving process."""
+"""Metrics, traces and logs of a server process."""

@@ -1,4 +1,4 @@
-"""The metrics endpoint: ``GET /metrics`` in Prometheus's text format, from a thread of its own."""
+"""The metrics endpoint ``GET /metrics`` in Prometheus's text format, in its own thread."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from shared.errors import UsageError
 
 
 class _Live(Collector):
-    """Asks for the numbers at every scrape."""
+    """Takes a snapshot at every scrape."""
 
     def __init__(self, take: Callable[[], Snapshot]) -> None:
         self._take = take
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing in advance: registering must not take a snapshot."""
+        """No metrics, so that registering does not take a snapshot."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
@@ -29,9 +29,9 @@ class _Live(Collector):
 
 @contextmanager
 def exposed(take: Callable[[], Snapshot], host: str, port: int | None) -> Iterator[int | None]:
-    """Serve what ``take`` gives while the block runs; yields the port. No port: nothing.
+    """Serve the snapshots that ``take`` returns while the block runs; yields the port.
 
-    ``take`` is called in other threads.
+    ``take`` is called in the endpoint's threads. If ``port`` is None nothing is served.
     """
     if port is None:
         yield None

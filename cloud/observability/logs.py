@@ -1,4 +1,4 @@
-"""Structured logs on standard error: lines for people, or one JSON object each."""
+"""Structured logs on standard error, as text for people or one JSON object a line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import structlog
 
 from cloud.settings import LogFormat, LogLevel
 
-GRPC_SERVER = "grpc._cython.cygrpc"  # the name that grpc.aio's server logs under
+GRPC_SERVER = "grpc._cython.cygrpc"  # logger name of grpc.aio's server
 
 
 def set_up(log_format: LogFormat, level: LogLevel) -> None:
-    """Send our log lines, and those of libraries, to standard error."""
+    """Send the log lines of this package and of libraries to standard error."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -49,9 +49,9 @@ def set_up(log_format: LogFormat, level: LogLevel) -> None:
 
 
 def worth_a_line(record: logging.LogRecord) -> bool:
-    """Whether grpc.aio logs a fault, and not that a client went away in the middle of a call.
+    """False for grpc.aio's record of a client that disconnected in the middle of a call.
 
-    It writes a traceback for each of those: a stranger could fill a disk with them.
+    It logs a traceback for each, with which a client could fill the disk.
     """
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, asyncio.CancelledError | grpc.aio.InternalError)

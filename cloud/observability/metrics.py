@@ -1,6 +1,7 @@
-"""Counters of one process, snapshots that travel, and their sum over all workers.
+"""Counters of one process, snapshots of them as plain values, and the sum over workers.
 
-The hot path only adds to plain numbers; whoever reads pays for the rest.
+Counting a request only adds to plain numbers; the conversion to Prometheus's types is left to the
+scrape.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 @dataclass
 class Histogram:
-    """How often values fell up to each bound; the last count is for those above all."""
+    """``counts[i]`` values were at most ``bounds[i]``; the last count is of those above all."""
 
     bounds: tuple[float, ...]
     counts: list[int] = field(default_factory=list)
@@ -47,7 +48,7 @@ class Histogram:
 
 @dataclass
 class Snapshot:
-    """All numbers of one process, or of several: plain values that go through JSON."""
+    """All metrics of one process, or of several, as values that JSON can hold."""
 
     requests: dict[str, int] = field(default_factory=dict)  # by status
     samples: dict[str, int] = field(default_factory=dict)  # by "model level"
@@ -63,7 +64,7 @@ class Snapshot:
 
 
 class Metrics:
-    """The counters of this process; what the scheduler and the servicer tell goes in here."""
+    """The counters of this process."""
 
     def __init__(self) -> None:
         self._requests: dict[str, int] = {}
@@ -82,29 +83,34 @@ class Metrics:
         }
 
     def batch(self, model: ServedModel, cloud_level: int, samples: int, compute_s: float) -> None:
-        """A batch was computed."""
+        """Count a batch that was computed."""
         self._batch.add(samples)
         self._compute_s.add(compute_s)
         place = (model, cloud_level)
         self._samples[place] = self._samples.get(place, 0) + samples
 
     def answered(self, queue_s: float, compute_s: float) -> None:
-        """A request of a batch was answered."""
+        """Count an answered request and its latency."""
         self._queue_s.add(queue_s)
         self._latency_s.add(queue_s + compute_s)
 
+    def models_loaded(self, loads: int, failures: int) -> None:
+        """Count bundles that were loaded and refused."""
+        self.counters["model_loads"] += loads
+        self.counters["model_load_failures"] += failures
+
     def refused(self, reason: str) -> None:
-        """A request was refused before it was computed."""
+        """Count a request that was refused before it was computed."""
         self._refusals[reason] = self._refusals.get(reason, 0) + 1
 
     def request(self, status: str, received: int, sent: int) -> None:
-        """A request is over: its gRPC status and the bytes of its messages."""
+        """Count a finished request by its gRPC status, and the bytes of its messages."""
         self._requests[status] = self._requests.get(status, 0) + 1
         self.counters["bytes_received"] += received
         self.counters["bytes_sent"] += sent
 
     def snapshot(self, gauges: Mapping[str, float], models: Iterable[ServedModel]) -> Snapshot:
-        """The numbers as they are now, with what only others know."""
+        """All metrics as they are now, with the ``gauges`` and ``models`` that are passed in."""
         samples: dict[str, int] = {}
         for (model, level), count in self._samples.items():
             name = f"{model.name} {model.cloud_levels[level]:g}"
@@ -126,12 +132,12 @@ class Metrics:
         )
 
 
-# How gauges of several workers become one; all others are added.
+# How to combine gauges of several workers; those not listed are added.
 COMBINE = {"cloud_fraction": min, "load": max}
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """The numbers of several processes as those of one."""
+    """The metrics of several processes as those of one."""
     merged = Snapshot()
     for one in snapshots:
         for name in ("requests", "samples", "refusals", "counters", "models"):
@@ -155,7 +161,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
 
 
 def without_gauges(snapshot: Snapshot) -> Snapshot:
-    """What stays of a process that has ended: its counts, not its state."""
+    """The counters and histograms of a process that has ended, without its gauges."""
     return Snapshot(
         snapshot.requests,
         snapshot.samples,

@@ -1,7 +1,7 @@
-"""A span for every request that reached a model, sent to an OpenTelemetry collector.
+"""Send a span for every request that reached a model to an OpenTelemetry collector.
 
-Needs ``taper[traces]``. Spans are made when a request is over, so that one costs nothing until
-then; a caller's trace goes on if the call brings a W3C ``traceparent``.
+Needs ``taper[traces]``. A span is made after its request has finished. It continues the caller's
+trace if the call has a W3C ``traceparent``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from shared.errors import RequestError
 from shared.protocol.messages import Request, Response
 
 HEADER = "traceparent"
-CLOSE_S = 3  # what a collector that is away may hold up the end of the server
+CLOSE_S = 3  # longest wait for an unreachable collector when the server stops
 _propagator = TraceContextTextMapPropagator()
 
 
 class Traces:
-    """Sends spans in the background to ``endpoint``, ``http://HOST:PORT`` or with ``https``."""
+    """Sends spans in the background to ``endpoint``: ``http://HOST:PORT`` or ``https://...``."""
 
     def __init__(self, endpoint: str) -> None:
         exporter = OTLPSpanExporter(endpoint=endpoint, timeout=CLOSE_S)
@@ -38,15 +38,15 @@ class Traces:
         self._tracer = self._provider.get_tracer("taper.cloud")
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans and stop."""
         self._provider.shutdown()
 
     def parent(self, context: grpc.aio.ServicerContext[object, object]) -> Context:
-        """The trace that a call belongs to; one of its own if it does not say."""
+        """The trace in a call's metadata; a new one if there is none."""
         metadata = dict(context.invocation_metadata() or ())
         return _propagator.extract({HEADER: str(metadata.get(HEADER, ""))})
 
-    def ended(
+    def record(
         self,
         outcome: Response | RequestError,
         model: ServedModel,
@@ -54,7 +54,7 @@ class Traces:
         client: str,
         parent: Context | None,
     ) -> None:
-        """``request`` was answered or refused just now."""
+        """Make the span of a request that has just been answered or refused."""
         now_ns = time.time_ns()
         attributes: dict[str, str | int | float] = {
             "rpc.system": "grpc",

@@ -1,4 +1,5 @@
-"""The gRPC services.
+"""The gRPC services: they read calls, ask ``InferenceService`` and write the answers.
 
-Messages in, messages out. The one place of the server that touches protobuf.
+Within the cloud only this package and ``cloud.ray_app`` handle protobuf messages; the conversions
+of split messages are in ``shared.protocol.messages``, which the device uses too.
 """

@@ -1,24 +1,28 @@
-"""The Open Inference Protocol: any KServe or Triton client may send images or device features.
+"""The Open Inference Protocol over gRPC, for KServe and Triton clients.
 
-Images run through the device half here, so a client needs nothing of ours. Either way the bits then
-take the path of every other request: admission, batches, the cloud level that the load allows.
+Clients send whole images or device features. The server runs the device half on images; the
+features then take the path of all other requests through the scheduler.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from operator import methodcaller
+from typing import Any
 from weakref import WeakKeyDictionary
 
+import grpc
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import Message
 
-from cloud.access.gate import NOBODY, Caller, Context, Gate
+from cloud.access.control import AccessControl, Caller, Context
 from cloud.models.served import ServedModel
 from cloud.rpc import open_inference_messages as messages
-from cloud.rpc.answering import Answering
-from cloud.rpc.servicer import refuse
+from cloud.rpc.call import answer_unary, refuse
+from cloud.rpc.service import InferenceService
 from protos.inference import open_inference_pb2 as pb
-from protos.inference import open_inference_pb2_grpc
 from shared.errors import InvalidRequestError, RequestError
 from shared.model.bits import unused_bits_are_zero
 from shared.packed import DeviceHalf
@@ -26,88 +30,90 @@ from shared.protocol.codec import LARGEST_BATCH, Encoding, Frame
 from shared.protocol.messages import Request
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-INLINE_IMAGES = 16  # more would keep the event loop for longer than a call takes
+INLINE_IMAGES = 16  # more images would block the event loop for longer than a call takes
 
 Features = npt.NDArray[np.uint8]
 
 
-class OpenInferenceServicer(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
-    """Answers requests through ``answering``; ``gate`` says who may ask."""
+class OpenInferenceServicer:
+    """Handlers of ``inference.GRPCInferenceService``."""
 
-    def __init__(self, answering: Answering, gate: Gate) -> None:
-        self._answering = answering
-        self._gate = gate
+    def __init__(self, service: InferenceService, access: AccessControl) -> None:
+        self._service = service
+        self._access = access
         self._halves: WeakKeyDictionary[ServedModel, DeviceHalf] = WeakKeyDictionary()
 
-    async def ServerLive(  # noqa: N802 - the protocol's name
-        self,
-        request: pb.ServerLiveRequest,  # noqa: ARG002
-        context: Context,  # noqa: ARG002
-    ) -> pb.ServerLiveResponse:
-        """Whoever gets an answer knows that the server lives."""
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the methods with ``server``."""
+        typed: dict[str, tuple[Callable[..., Any], type[Message]]] = {
+            "ServerLive": (self.server_live, pb.ServerLiveRequest),
+            "ServerReady": (self.server_ready, pb.ServerReadyRequest),
+            "ServerMetadata": (self.server_metadata, pb.ServerMetadataRequest),
+            "ModelReady": (self.model_ready, pb.ModelReadyRequest),
+            "ModelMetadata": (self.model_metadata, pb.ModelMetadataRequest),
+        }
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            name: grpc.unary_unary_rpc_method_handler(
+                method, request.FromString, methodcaller("SerializeToString")
+            )
+            for name, (method, request) in typed.items()
+        }
+        handlers["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self.model_infer)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    async def server_live(self, _: pb.ServerLiveRequest, __: Context) -> pb.ServerLiveResponse:
+        """True whenever there is an answer at all."""
         return pb.ServerLiveResponse(live=True)
 
-    async def ServerReady(  # noqa: N802 - the protocol's name
-        self,
-        request: pb.ServerReadyRequest,  # noqa: ARG002
-        context: Context,  # noqa: ARG002
-    ) -> pb.ServerReadyResponse:
-        """Ready once there is a model."""
-        return pb.ServerReadyResponse(ready=bool(self._answering.catalog.models))
+    async def server_ready(self, _: pb.ServerReadyRequest, __: Context) -> pb.ServerReadyResponse:
+        """Whether there is a model."""
+        return pb.ServerReadyResponse(ready=bool(self._service.catalog.models))
 
-    async def ModelReady(  # noqa: N802 - the protocol's name
-        self,
-        request: pb.ModelReadyRequest,
-        context: Context,  # noqa: ARG002
-    ) -> pb.ModelReadyResponse:
+    async def server_metadata(
+        self, _: pb.ServerMetadataRequest, __: Context
+    ) -> pb.ServerMetadataResponse:
+        """Name and version of the server."""
+        return messages.server_to_message()
+
+    async def model_ready(self, request: pb.ModelReadyRequest, _: Context) -> pb.ModelReadyResponse:
         """Whether the model is served."""
         try:
-            self._answering.catalog.find(request.name, request.version)
+            self._service.catalog.find(request.name, request.version)
         except RequestError:
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
 
-    async def ServerMetadata(  # noqa: N802 - the protocol's name
-        self,
-        request: pb.ServerMetadataRequest,  # noqa: ARG002
-        context: Context,  # noqa: ARG002
-    ) -> pb.ServerMetadataResponse:
-        """Name and version."""
-        return messages.server_to_message()
-
-    async def ModelMetadata(  # noqa: N802 - the protocol's name
+    async def model_metadata(
         self, request: pb.ModelMetadataRequest, context: Context
     ) -> pb.ModelMetadataResponse:
         """Inputs and outputs of a model."""
         try:
-            self._gate.caller(context)
-            catalog = self._answering.catalog
+            self._access.caller(context)
+            catalog = self._service.catalog
             model = catalog.find(request.name, request.version)
         except RequestError as error:
             await refuse(context, error)
         versions = [served.version for served in catalog.versions[model.name]]
         return messages.metadata_to_message(model.bundle, versions)
 
-    async def ModelInfer(  # noqa: N802 - the protocol's name
-        self, request: pb.ModelInferRequest, context: Context
-    ) -> pb.ModelInferResponse:
+    async def model_infer(self, data: bytes, context: Context) -> bytes:
         """Answer one request."""
-        caller = NOBODY
-        try:
-            caller = self._gate.caller(context)
-            asked = messages.request_from_message(request)
-            model = self._answering.catalog.find(asked.model, asked.version)
-            level = _device_level(model, asked)
-            features = await self._features(model, asked, level)
-            answer = await self._classify(
-                model, asked, features, level, caller, context.time_remaining()
-            )
-        except RequestError as error:
-            self._answering.refused(error, 0, caller, request.ByteSize())
-            await refuse(context, error)
-        response = messages.answer_to_message(asked, model.name, model.version, answer)
-        self._answering.answered(request.ByteSize(), response.ByteSize())
-        return response
+        return await answer_unary(
+            self._service,
+            self._access,
+            context,
+            data,
+            lambda caller: self._infer(data, caller, context.time_remaining()),
+        )
+
+    async def _infer(self, data: bytes, caller: Caller, remaining_s: float | None) -> bytes:
+        asked = messages.parse_request(data)
+        model = self._service.catalog.find(asked.model, asked.version)
+        level = _device_level(model, asked)
+        features = await self._features(model, asked, level)
+        answer = await self._classify(model, asked, features, level, caller, remaining_s)
+        message = messages.answer_to_message(asked, model.name, model.version, answer)
+        return message.SerializeToString()
 
     async def _features(
         self, model: ServedModel, asked: messages.TensorRequest, level: int
@@ -153,7 +159,7 @@ class OpenInferenceServicer(open_inference_pb2_grpc.GRPCInferenceServiceServicer
         for part in parts:
             frame = Frame(level, len(part), Encoding.RAW, part.tobytes())
             request = Request(0, model.name, model.version, frame, asked.cloud_level, classes)
-            response = await self._answering.finish(request, caller, remaining_s)
+            response = await self._service.infer(request, caller, remaining_s)
             cloud_level = response.cloud_level
             for answer in response.answers:
                 for label, probability in answer.candidates:

@@ -1,4 +1,4 @@
-"""Messages of the Open Inference Protocol <-> plain values: the one module that builds them.
+"""Messages of the Open Inference Protocol as plain values, and the conversions.
 
 A request has one input, either ``image`` (UINT8, (N, H, W, C)) or ``features`` (UINT8, (N, packed
 bytes of the level)), and may set the parameters ``level`` and ``cloud_level``. The outputs are
@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 
 from protos.inference import open_inference_pb2 as pb
 from shared.errors import InvalidRequestError
@@ -45,11 +46,19 @@ class TensorRequest:
 
 @dataclass(frozen=True)
 class TensorAnswer:
-    """What the network says: labels (N,), probabilities (N, classes), the cloud level used."""
+    """The prediction: labels (N,), probabilities (N, classes), the cloud level used."""
 
     labels: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float32]
     cloud_level: int
+
+
+def parse_request(data: bytes) -> TensorRequest:
+    """The request in a serialised message; ``InvalidRequestError`` names what is wrong."""
+    try:
+        return request_from_message(pb.ModelInferRequest.FromString(data))
+    except DecodeError:
+        raise InvalidRequestError("message: is no ModelInferRequest") from None
 
 
 def request_from_message(message: pb.ModelInferRequest) -> TensorRequest:
@@ -107,7 +116,7 @@ def _parameters(message: pb.ModelInferRequest) -> dict[str, int]:
 
 
 def _values(message: pb.ModelInferRequest) -> npt.NDArray[np.uint8]:
-    """The input's values in its shape; nothing is allocated that was not sent."""
+    """The input's values in its shape. Allocates no more than was sent."""
     tensor = message.inputs[0]
     shape = tuple(tensor.shape)
     if len(shape) < 2 or min(shape) < 1:

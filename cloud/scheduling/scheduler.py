@@ -47,7 +47,7 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True)
-class Policy:
+class SchedulerSettings:
     """What the scheduler is to hold; times are seconds.
 
     objective_s     of queue and compute, for 99 in 100 requests
@@ -78,7 +78,7 @@ class Ticket:
     then: Callable[[Response | RequestError], object]
 
 
-Waiter = Item[Key, Ticket]
+QueuedRequest = Item[Key, Ticket]
 
 
 class _Done(NamedTuple):
@@ -95,7 +95,7 @@ class _Done(NamedTuple):
 class _Batch:
     """A batch on its way through the compute thread."""
 
-    items: list[Waiter]
+    items: list[QueuedRequest]
     key: Key
     cloud_level: int
     ends_s: float  # predicted
@@ -124,7 +124,7 @@ class Scheduler:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: SchedulerSettings,
         thread: ComputeThread,
         observer: Observer,
         now: Callable[[], float] = time.perf_counter,
@@ -184,7 +184,7 @@ class Scheduler:
         client: str,
         remaining_s: float | None,
         then: Callable[[Response | RequestError], object],
-    ) -> Response | Waiter:
+    ) -> Response | QueuedRequest:
         """The response, or a waiter: then ``then`` is called later with what becomes of it.
 
         Raises ``RequestError`` for what is refused at once.
@@ -206,7 +206,7 @@ class Scheduler:
             self._start()
         return item
 
-    def give_up(self, item: Waiter) -> None:
+    def withdraw(self, item: QueuedRequest) -> None:
         """Nobody waits for ``item`` any more."""
         self._queue.drop(item)
 
@@ -248,7 +248,7 @@ class Scheduler:
         client: str,
         remaining_s: float | None,
         then: Callable[[Response | RequestError], object],
-    ) -> Waiter:
+    ) -> QueuedRequest:
         now_s = self._now()
         narrowest = self._ladder.of(key.model)[0] if key.pinned is None else key.pinned
         samples = request.frame.samples

@@ -1,1 +1,1 @@
-"""Serving processes: one put together from its parts, or several under a supervisor."""
+"""Server processes: one assembled from its parts, or several under a supervisor."""

@@ -1,14 +1,14 @@
-"""What a server prints once it listens."""
+"""The lines that a server prints once it listens."""
 
 from __future__ import annotations
 
 import sys
 
-from cloud.settings import Settings
+from cloud.settings import ServerSettings
 
 
-def announce(settings: Settings, port: int, metrics_port: int | None) -> None:
-    """Say where the server listens; whoever started it with port 0 reads the first line."""
+def announce(settings: ServerSettings, port: int, metrics_port: int | None) -> None:
+    """Print the addresses; with ``--port 0`` the first line tells which port was chosen."""
     sys.stdout.write(f"listening on {settings.host}:{port}\n")
     if metrics_port is not None:
         sys.stdout.write(f"metrics on {settings.metrics_host}:{metrics_port}\n")

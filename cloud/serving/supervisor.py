@@ -1,8 +1,9 @@
-"""``--workers N``: processes on one port, their numbers as one, those that die replaced.
+"""``--workers N``: several server processes on one port, with their metrics summed.
 
-The kernel spreads connections over the workers (SO_REUSEPORT). Nothing of gRPC lives in the
-supervisor. A worker reads a number a line on its standard input and answers with one line of JSON;
-the end of its input means that the supervisor is gone.
+The kernel spreads connections over the workers (SO_REUSEPORT); the supervisor itself serves
+nothing and replaces workers that die. It asks a worker for its metrics with a number on a line of
+the worker's standard input; the worker answers with one line of JSON. The end of that input tells
+a worker that the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from cloud.access.security import certificates_of, tokens_of
 from cloud.observability.exposition import exposed
 from cloud.observability.metrics import Snapshot, merge, without_gauges
 from cloud.serving.announcement import announce
-from cloud.settings import Settings
+from cloud.settings import ServerSettings
 from shared.errors import UsageError
 
-ANSWER_S = 2.0  # a worker that says nothing for this long is left out of the numbers
-QUICK_S = 2.0  # a worker that lives shorter than this is replaced after a pause
+ANSWER_S = 2.0  # a worker that does not answer within this is left out of the gauges
+QUICK_S = 2.0  # workers that live shorter than this are replaced after a growing pause
 LONGEST_PAUSE_S = 10.0
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class Worker:
-    """One worker process, and its standard input and output."""
+class WorkerProcess:
+    """A worker process with its standard input and output."""
 
     def __init__(
         self,
@@ -50,11 +51,11 @@ class Worker:
         self.last = Snapshot()
 
     async def ready(self) -> bool:
-        """Wait until it listens; False if it ended before that."""
+        """Wait until the worker listens; False if it ended before."""
         return (await self._reader.readline()).startswith(b"ready")
 
     async def snapshot(self) -> Snapshot:
-        """Its numbers, or the last ones known without gauges if it does not answer."""
+        """The worker's metrics; if it does not answer, its last known counters without gauges."""
         async with self._asking:
             try:
                 async with asyncio.timeout(ANSWER_S):
@@ -62,7 +63,7 @@ class Worker:
                     self._writer.write(f"{self._asked}\n".encode())
                     await self._writer.drain()
                     number = 0
-                    while number < self._asked:  # earlier answers that came too late
+                    while number < self._asked:  # skip late answers to earlier questions
                         number, value = json.loads(await self._reader.readline())
                 self.last = Snapshot(**value)
             except (TimeoutError, ConnectionError, ValueError):
@@ -70,7 +71,7 @@ class Worker:
         return self.last
 
     def stop(self) -> None:
-        """Ask it to drain."""
+        """Ask the worker to drain and end."""
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
 
@@ -78,12 +79,12 @@ class Worker:
 class Supervisor:
     """Keeps ``settings.workers`` workers alive."""
 
-    def __init__(self, settings: Settings, port: int) -> None:
+    def __init__(self, settings: ServerSettings, port: int) -> None:
         self._settings = settings.model_copy(update={"port": port, "workers": 1})
         self._count = settings.workers
-        self._started: dict[int, Worker] = {}
-        self._workers: dict[int, Worker] = {}  # those that listen
-        self._gone: list[Snapshot] = []  # what workers that ended had counted
+        self._started: dict[int, WorkerProcess] = {}
+        self._workers: dict[int, WorkerProcess] = {}  # listening
+        self._ended: list[Snapshot] = []  # counters of workers that have ended
         self._restarts = 0
         self._stopping = asyncio.Event()
 
@@ -92,7 +93,7 @@ class Supervisor:
         self._stopping.set()
 
     async def run(self, all_ready: asyncio.Event) -> None:
-        """Keep workers until ``stop``; ``UsageError`` if none can be started at all."""
+        """Keep workers alive until ``stop``; ``UsageError`` if the first ones cannot start."""
         async with asyncio.TaskGroup() as group:
             kept = [
                 group.create_task(self._keep(place, all_ready), name=f"worker {place}")
@@ -105,10 +106,10 @@ class Supervisor:
                 await task
 
     async def snapshot(self) -> Snapshot:
-        """The numbers of all workers, also of those that are gone, as one."""
-        gone = list(self._gone)  # a worker that ends meanwhile must not count twice
+        """The sum of the metrics of all workers, including those that have ended."""
+        ended = list(self._ended)  # copied, so that a worker that ends meanwhile counts once
         alive = await asyncio.gather(*(worker.snapshot() for worker in self._workers.values()))
-        merged = merge([*gone, *alive])
+        merged = merge([*ended, *alive])
         merged.counters["worker_restarts"] = self._restarts
         return merged
 
@@ -127,7 +128,7 @@ class Supervisor:
                 all_ready.set()
             status = await worker.process.wait()
             self._workers.pop(place, None)
-            self._gone = [merge([*self._gone, without_gauges(worker.last)])]
+            self._ended = [merge([*self._ended, without_gauges(worker.last)])]
             if self._stopping.is_set():
                 return
             if not worked and not all_ready.is_set():
@@ -139,7 +140,7 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
 
-    async def _start(self) -> Worker:
+    async def _start(self) -> WorkerProcess:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "cloud.serving.worker", self._settings.model_dump_json()),
             stdin=asyncio.subprocess.PIPE,
@@ -150,12 +151,12 @@ class Supervisor:
         )
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("pipes were asked for")
-        return Worker(process, process.stdin, process.stdout)
+        return WorkerProcess(process, process.stdin, process.stdout)
 
 
-async def supervise(settings: Settings) -> None:
+async def supervise(settings: ServerSettings) -> None:
     """Serve with several processes until SIGINT or SIGTERM."""
-    tokens_of(settings)  # a file that is no good is said once, not by every worker
+    tokens_of(settings)  # report an unusable file once, instead of once for each worker
     certificates_of(settings)
     with reserved(settings.host, settings.port) as port:
         supervisor = Supervisor(settings, port)
@@ -177,7 +178,7 @@ async def supervise(settings: Settings) -> None:
 
 
 async def _announce(
-    settings: Settings, port: int, metrics_port: int | None, ready: asyncio.Event
+    settings: ServerSettings, port: int, metrics_port: int | None, ready: asyncio.Event
 ) -> None:
     await ready.wait()
     announce(settings, port, metrics_port)
@@ -185,7 +186,7 @@ async def _announce(
 
 @contextlib.contextmanager
 def reserved(host: str, port: int) -> Iterator[int]:
-    """Hold a port that several processes are going to share, without listening on it."""
+    """Bind a port for workers to share, without listening on it; yields its number."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as held:
         if not in_use(host, port):
@@ -199,12 +200,12 @@ def reserved(host: str, port: int) -> Iterator[int]:
 
 
 def in_use(host: str, port: int) -> bool:
-    """Whether somebody listens on the port already: sharing it would split the requests."""
+    """Whether another program listens on the port; sharing it would split the requests."""
     if not port:
         return False
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # Connections that have just ended hold no port; somebody who listens does all the same.
+        # With SO_REUSEADDR ended connections do not hold the port, but a listener still does.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host.strip("[]"), port))

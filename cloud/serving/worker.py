@@ -1,7 +1,4 @@
-"""``python -m cloud.serving.worker SETTINGS``: one of several serving processes.
-
-``cloud.serving.supervisor`` starts it.
-"""
+"""``python -m cloud.serving.worker SETTINGS``: a server process that the supervisor starts."""
 
 from __future__ import annotations
 
@@ -15,17 +12,17 @@ from rich.console import Console
 
 import shared.quiet_grpc  # noqa: F401  # isort: split
 from cloud.observability import logs
-from cloud.serving.process import Running, serving
-from cloud.settings import Settings
+from cloud.serving.process import ServerProcess, serving
+from cloud.settings import ServerSettings
 from shared.errors import TaperError
 
 
-async def work(settings: Settings) -> None:
+async def work(settings: ServerSettings) -> None:
     """Serve until SIGTERM, or until the supervisor is gone."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    async with serving(settings, shared_port=True) as running:
+    async with serving(settings, shared_port=True) as server:
         try:
             sys.stdout.write("ready\n")
             sys.stdout.flush()
@@ -33,22 +30,23 @@ async def work(settings: Settings) -> None:
             return
         reader = asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        answering = asyncio.create_task(answer(reader, running, stop))
+        reporting = asyncio.create_task(report(reader, server, stop))
         await stop.wait()
-        answering.cancel()
+        reporting.cancel()
 
 
-async def answer(reader: asyncio.StreamReader, running: Running, stop: asyncio.Event) -> None:
-    """Give the numbers whenever a line asks for them; the end of input ends the worker."""
+async def report(reader: asyncio.StreamReader, server: ServerProcess, stop: asyncio.Event) -> None:
+    """Print the metrics for each line of input; the end of input sets ``stop``."""
     while line := await reader.readline():
-        sys.stdout.write(json.dumps([int(line), running.snapshot().to_json()]) + "\n")
+        snapshot = await server.snapshot()
+        sys.stdout.write(json.dumps([int(line), snapshot.to_json()]) + "\n")
         sys.stdout.flush()
     stop.set()
 
 
 def main() -> None:
     """Run the worker."""
-    settings = Settings.model_validate_json(sys.argv[1])
+    settings = ServerSettings.model_validate_json(sys.argv[1])
     logs.set_up(settings.log_format, settings.log_level)
     try:
         uvloop.run(work(settings))

@@ -1,1 +1,1 @@
-"""The split protocol: messages as plain values, and the codec of the features that travel."""
+"""The split protocol: its messages as plain values, and the codec of the feature payload."""

@@ -1,7 +1,7 @@
-"""The codec: packed bits of a level <-> the payload that travels.
+"""Encode the packed bits of a level as a payload, and decode it.
 
-The encoder keeps the smallest of what the bundle has tables for. The decoder knows the exact size
-of what comes out before it starts, and allocates no more than that.
+The encoder keeps the smallest of the encodings that the bundle has tables for. The decoder knows
+the exact size of its output from the level and the number of samples, and allocates no more.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from shared.protocol.context_model import context_model
 DICTIONARY = "zstd"  # name of the dictionary's tensor in a bundle
 # Level 19 takes twice the time of this one for 1-3 % fewer bytes of frames this small.
 COMPRESSION_LEVEL = 7
-# A frame's first byte when nothing optional is in it: no sizes, no checksum, no dictionary id. Only
-# such frames are read: zstd would allocate whatever size a frame declares.
+# First byte of a zstd frame without optional fields (sizes, checksum, dictionary id). The decoder
+# reads only such frames: for others zstd would allocate whatever size the frame declares.
 PLAIN_FRAME = b"\0"
-LARGEST_WINDOW_BYTES = 2**20  # what decoding may take besides its output
-# Values of sample counts that a receiver accepts: bounds what one request can make it allocate.
+LARGEST_WINDOW_BYTES = 2**20  # memory that decoding may use besides its output
+# The most samples in one frame: bounds the memory that one request can make a receiver allocate.
 LARGEST_BATCH = 1024
-# Under the context model's least probability a bit costs less than 12 bits.
+# The context model's smallest probability costs less than 12 bits for each bit.
 LARGEST_EXPANSION = 16
 
 Features = npt.NDArray[np.uint8]  # (B, packed bytes of the level)
@@ -50,7 +50,7 @@ class Frame(NamedTuple):
 
     level: int
     samples: int
-    encoding: Encoding
+    encoding: int  # an ``Encoding`` once it has been checked
     payload: bytes
 
 
@@ -130,7 +130,7 @@ class _Zstd:
 
     def __init__(self, dictionary: npt.NDArray[np.uint8], size: int) -> None:
         data = zstandard.ZstdCompressionDict(dictionary.tobytes())
-        # Small frames: every byte of a header counts, and gRPC already guards against bit errors.
+        # Frames are small, so header fields are left out; TCP and HTTP/2 already detect bit errors.
         parameters = zstandard.ZstdCompressionParameters.from_level(
             COMPRESSION_LEVEL,
             source_size=size,
@@ -172,7 +172,7 @@ def _zstd(bundle: Bundle, level: int) -> _Zstd | None:
 
 @dataclass(frozen=True)
 class _Level:
-    """What one device level needs: bytes and bits of a sample, coders where there are tables."""
+    """Sizes of a sample at one device level, and its coders where the bundle has tables."""
 
     size: int
     bits: int

@@ -1,4 +1,7 @@
-"""Coders of one device level under the context model: compiled, or the reference with its bytes."""
+"""Coders for one device level under the context model: compiled, and a reference in numpy.
+
+Both write the same bytes.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Messages of the split protocol <-> plain values: the one module that touches ``split_pb2``.
+"""The split protocol's messages as plain values, and the conversions from and to protobuf.
 
-What is made for every request is a named tuple: a frozen dataclass takes twice as long to make.
+Device and cloud work with the values. Protobuf appears here and where gRPC calls are made or
+answered: ``device.transport``, ``cloud.rpc`` and ``cloud.ray_app``. Values that are made for every
+request are named tuples, since a frozen dataclass takes twice as long to make.
 """
 
 from __future__ import annotations
@@ -10,18 +12,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from google.protobuf.message import DecodeError
+
 from protos.split.v1 import split_pb2 as pb
 from shared.errors import InvalidRequestError
 from shared.model.bundle import Bundle, describe
-from shared.protocol.codec import Encoding, Frame
+from shared.protocol.codec import Frame
 
-SHORTEST_VERSION_PREFIX = 8
+SHORTEST_VERSION_PREFIX = 8  # digits of a version that a request may give
 DEFAULT_MAX_MESSAGE_BYTES = 4 * 2**20
-_ENCODINGS = {encoding.value: encoding for encoding in Encoding}
 
 
 class Request(NamedTuple):
-    """One inference request. ``model`` and ``version`` may be empty (the default, or the last)."""
+    """One inference request.
+
+    ``model`` and ``version`` may be empty: the server's default or, in a stream, those named last.
+    """
 
     id: int
     model: str
@@ -30,9 +36,14 @@ class Request(NamedTuple):
     cloud_level: int | None = None
     top_k: int = 0
 
+    @classmethod
+    def empty(cls) -> Request:
+        """What stands for a message that cannot be parsed."""
+        return cls(0, "", "", Frame(0, 0, 0, b""))
+
 
 class Answer(NamedTuple):
-    """What the network says of one sample; ``candidates`` are (label, probability), best first."""
+    """The prediction for one sample; ``candidates`` are (label, probability), best first."""
 
     label: int
     candidates: tuple[tuple[int, float], ...] = ()
@@ -52,7 +63,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Hints:
-    """What a server would like its clients to know: its load, a device level that would help."""
+    """The server's load, and a device level that would relieve it."""
 
     load: float = 0.0
     suggested_level: int | None = None
@@ -72,7 +83,7 @@ class Response(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a server says of a model."""
+    """A server's description of a model."""
 
     name: str
     version: str
@@ -85,7 +96,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class PartChunk:
-    """Piece of a device's part; version, size and SHA-256 of the whole come with the first one."""
+    """A piece of the device's part; the first has version, size and SHA-256 of the whole."""
 
     version: str
     total_bytes: int
@@ -100,7 +111,7 @@ def request_to_message(request: Request) -> pb.InferRequest:
         model=request.model,
         version=request.version,
         level=request.frame.level,
-        encoding=pb.Encoding.ValueType(request.frame.encoding.value),
+        encoding=pb.Encoding.ValueType(request.frame.encoding),
         samples=0 if request.frame.samples == 1 else request.frame.samples,
         payload=request.frame.payload,
         top_k=request.top_k,
@@ -111,30 +122,33 @@ def request_to_message(request: Request) -> pb.InferRequest:
 
 
 def request_from_message(message: pb.InferRequest) -> Request:
-    """The request in a message; raises ``InvalidRequestError`` for what no server allows."""
-    version = message.version
-    if version and len(version) < SHORTEST_VERSION_PREFIX:
-        raise InvalidRequestError(
-            f"version: {version!r} is too short; give {SHORTEST_VERSION_PREFIX} or more digits, "
-            "or none"
-        )
-    encoding = _ENCODINGS.get(message.encoding)
-    if encoding is None:
-        known = ", ".join(f"{e.value} ({e.name})" for e in Encoding)
-        raise InvalidRequestError(f"encoding: {message.encoding} is not allowed; known are {known}")
+    """The request in a message, with values as they were sent: the server checks them."""
     return Request(
         message.id,
         message.model,
-        version,
-        Frame(message.level, message.samples or 1, encoding, message.payload),
+        message.version,
+        Frame(message.level, message.samples or 1, message.encoding, message.payload),
         message.cloud_level if message.HasField("cloud_level") else None,
         message.top_k,
     )
 
 
+def parse_request(data: bytes) -> Request:
+    """The request in a serialised message; ``InvalidRequestError`` if it is none."""
+    try:
+        return request_from_message(pb.InferRequest.FromString(data))
+    except DecodeError:
+        raise InvalidRequestError("message: is no InferRequest") from None
+
+
+def serialise_response(response: Response) -> bytes:
+    """The serialised message of a response."""
+    return response_to_message(response).SerializeToString()
+
+
 def response_to_message(response: Response) -> pb.InferResponse:
     """The message of a response."""
-    # Field by field: half the time of naming them all in the constructor.
+    # Setting fields one by one takes half the time of the constructor with keywords.
     message = pb.InferResponse()
     message.id = response.id
     message.cloud_level = response.cloud_level
@@ -183,7 +197,7 @@ def response_from_message(message: pb.InferResponse) -> Response:
 
 
 def model_to_message(bundle: Bundle, served_versions: Sequence[str] = ()) -> pb.GetModelResponse:
-    """What a server says of the model in ``bundle``, of which it serves ``served_versions``."""
+    """The description of the model in ``bundle``, of which ``served_versions`` are served."""
     architecture = bundle.architecture
     shape = architecture.input_shape
     return pb.GetModelResponse(
@@ -202,7 +216,7 @@ def model_to_message(bundle: Bundle, served_versions: Sequence[str] = ()) -> pb.
 
 
 def model_from_message(message: pb.GetModelResponse) -> ModelInfo:
-    """What a server said of a model."""
+    """The description of a model in a message."""
     return ModelInfo(
         name=message.model,
         version=message.version,

@@ -78,7 +78,7 @@ def test_over_mutual_tls(tmp_path: Path) -> None:
         (("--mode", "x"), "--mode"),
     ],
 )
-def test_flags_that_are_wrong(words: tuple[str, ...], text: str) -> None:
+def test_wrong_flags_are_named(words: tuple[str, ...], text: str) -> None:
     done = probe(*words)
     assert done.status == 2, done
     assert text in only_line(done)

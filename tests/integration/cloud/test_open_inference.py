@@ -45,7 +45,9 @@ def test_what_the_server_says_of_itself(said: Any) -> None:
     assert said["inputs"] == ["image", "features"]
 
 
-def test_whole_images(said: Any, bundle: Bundle, digits: Digits) -> None:
+def test_whole_images_get_the_labels_of_the_network(
+    said: Any, bundle: Bundle, digits: Digits
+) -> None:
     assert said["images"]["labels"] == labels(bundle, digits[0], 5)
     assert said["images"]["best"] == said["images"]["labels"]
     assert said["images"]["sums"] == pytest.approx([1.0] * 200, abs=1e-5)
@@ -54,7 +56,9 @@ def test_whole_images(said: Any, bundle: Bundle, digits: Digits) -> None:
     assert said["many"]["labels"] == said["one"]["labels"] * 1500
 
 
-def test_images_and_features_at_a_device_level(said: Any, bundle: Bundle, digits: Digits) -> None:
+def test_images_and_features_of_a_device_level_get_the_same_labels(
+    said: Any, bundle: Bundle, digits: Digits
+) -> None:
     assert said["narrow"]["labels"] == labels(bundle, digits[0], LEVEL)
     assert said["features"]["labels"] == said["narrow"]["labels"]
 
@@ -68,6 +72,8 @@ def test_images_and_features_at_a_device_level(said: Any, bundle: Bundle, digits
         ("beyond", "INVALID_ARGUMENT", "level: 99"),
     ],
 )
-def test_refusals(said: Any, case: str, status: str, part: str) -> None:
+def test_a_wrong_request_is_refused_with_its_field(
+    said: Any, case: str, status: str, part: str
+) -> None:
     assert said[case]["status"] == f"StatusCode.{status}"
     assert part in said[case]["message"]

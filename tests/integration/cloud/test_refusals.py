@@ -34,7 +34,7 @@ def valid(bundle: Bundle, digits: Digits, count: int = 1, level: int = 2) -> pb.
         id=7,
         model=MODEL,
         level=level,
-        encoding=pb.Encoding.ValueType(frame.encoding.value),
+        encoding=pb.Encoding.ValueType(frame.encoding),
         samples=count,
         payload=frame.payload,
     )
@@ -97,7 +97,7 @@ async def stub(server: Server) -> AsyncIterator[split_pb2_grpc.SplitInferenceAsy
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-async def test_unary_refusals(
+async def test_a_wrong_call_is_refused_with_its_field(
     stub: split_pb2_grpc.SplitInferenceAsyncStub, bundle: Bundle, digits: Digits, name: str
 ) -> None:
     change, status, part = REFUSALS[name]
@@ -133,7 +133,7 @@ async def test_stream_goes_on_after_every_refusal(
     assert await call.read() is grpc.aio.EOF
 
 
-async def test_message_over_the_limit(
+async def test_a_message_over_the_limit_is_refused(
     stub: split_pb2_grpc.SplitInferenceAsyncStub, bundle: Bundle, digits: Digits
 ) -> None:
     request = valid(bundle, digits)
@@ -191,7 +191,7 @@ async def test_ids_come_back_with_their_answers(
         request = valid(bundle, digits)
         frame = codec.encode(half.run(digits[0][number][None], 2), 2)
         request.id, request.payload, request.samples = int(number), frame.payload, 1
-        request.encoding = pb.Encoding.ValueType(frame.encoding.value)
+        request.encoding = pb.Encoding.ValueType(frame.encoding)
         await call.write(request)
     await call.done_writing()
     found = {}
@@ -201,7 +201,9 @@ async def test_ids_come_back_with_their_answers(
     assert found == {int(number): int(expected[number]) for number in ids}
 
 
-async def test_get_model(stub: split_pb2_grpc.SplitInferenceAsyncStub, bundle: Bundle) -> None:
+async def test_get_model_describes_the_bundle(
+    stub: split_pb2_grpc.SplitInferenceAsyncStub, bundle: Bundle
+) -> None:
     model = await stub.GetModel(pb.GetModelRequest(model=MODEL))
     assert model.version == bundle.metadata.version
     assert tuple(model.device_levels) == pytest.approx(bundle.architecture.device_levels)

@@ -45,7 +45,7 @@ def test_round_trip(bundle: Bundle, level: int, count: int, seed: int) -> None:
 def test_any_frame_is_decoded_or_refused(
     bundle: Bundle, level: int, samples: int, encoding: int, payload: bytes
 ) -> None:
-    frame = Frame(level, samples, encoding, payload)  # type: ignore[arg-type]
+    frame = Frame(level, samples, encoding, payload)
     try:
         features = FeatureCodec(bundle).decode(frame)
     except InvalidRequestError:

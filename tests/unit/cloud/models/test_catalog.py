@@ -6,7 +6,7 @@ import pytest
 
 from cloud.models.catalog import Catalog
 from cloud.models.served import ServedModel
-from shared.errors import UnknownModelError, VersionMismatchError
+from shared.errors import InvalidRequestError, UnknownModelError, VersionMismatchError
 from tests.support.clouds import tiny_architecture, tiny_bundle
 from tests.support.networks import random_bundle
 
@@ -50,13 +50,20 @@ def test_what_is_not_there_is_said_with_what_is(models: Models) -> None:
     with pytest.raises(UnknownModelError, match=r"'nothing'.*tiny, other"):
         catalog.find("nothing")
     with pytest.raises(VersionMismatchError) as raised:
-        catalog.find("tiny", "zz")
+        catalog.find("tiny", "z" * 8)
     for model in models[:2]:
         assert model.version in str(raised.value)
     assert models[2].version not in str(raised.value)
     with pytest.raises(UnknownModelError) as unknown:
         catalog.find("n" * 10_000)
     assert len(str(unknown.value)) < 300
+
+
+@pytest.mark.parametrize("digits", [1, 7])
+def test_a_version_of_few_digits_is_refused(models: Models, digits: int) -> None:
+    catalog = Catalog.of(models)
+    with pytest.raises(InvalidRequestError, match="8 or more digits"):
+        catalog.find("tiny", models[0].version[:digits])
 
 
 def test_an_empty_catalog_has_no_default() -> None:

@@ -10,7 +10,7 @@ from cloud.models.catalog import Catalog
 from cloud.models.served import ServedModel
 from cloud.observability.metrics import Metrics
 from cloud.scheduling.compute import ComputeThread, Job
-from cloud.scheduling.scheduler import Policy, Scheduler
+from cloud.scheduling.scheduler import Scheduler, SchedulerSettings
 from shared.errors import RequestError
 from shared.protocol.codec import Encoding, Frame
 from shared.protocol.messages import Request, Response
@@ -27,7 +27,7 @@ class AtOnce(ComputeThread):
 
 def test_broken_frames_teach_nothing_about_costs() -> None:
     model = ServedModel(tiny_bundle(0))
-    scheduler = Scheduler(Policy(objective_s=60.0), AtOnce(), Metrics())
+    scheduler = Scheduler(SchedulerSettings(objective_s=60.0), AtOnce(), Metrics())
     scheduler.serve(Catalog.of([model]))
     model.costs.learn(0, 0, 1, 0.01)  # too dear to be answered at once
     before_s = model.costs.batch_s(0, 0, 100)

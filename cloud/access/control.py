@@ -1,4 +1,4 @@
-"""Who may come in: the token that is shown, the streams that one client may hold, the drain."""
+"""Access control of inference calls: tokens, streams and connections of each client, the drain."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:  # an extra that need not be installed
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-GOING_AWAY = "server: is going away; ask another one, or this one a little later"
+DRAINING = "server: is shutting down; ask another server, or this one again in a moment"
 
 
 class Caller(NamedTuple):
-    """Who calls, a token's owner or a host, and the trace that the call belongs to."""
+    """The client of a call: the owner of its token or its host, and the trace it belongs to."""
 
     name: str
     trace: opentelemetry.context.Context | None = None
 
 
-NOBODY = Caller("")  # of a call that was not let in
+UNKNOWN_CALLER = Caller("")
 
 
-class Gate:
-    """Lets calls in. ``draining`` is set when the server is about to stop."""
+class AccessControl:
+    """Identifies callers and limits their streams; ``draining`` is set before the server stops."""
 
     def __init__(
         self, limits: ClientLimits, tokens: Tokens | None, traces: Traces | None = None
@@ -46,11 +46,11 @@ class Gate:
 
     @property
     def streams(self) -> int:
-        """Streams that are open."""
+        """Number of open streams."""
         return self._limits.streams
 
     def caller(self, context: Context) -> Caller:
-        """Who calls; ``UnauthenticatedError``."""
+        """The caller of a unary call; raises ``UnauthenticatedError``."""
         trace = None if self._traces is None else self._traces.parent(context)
         if self._tokens is None:
             return Caller(host_of(context.peer()), trace)
@@ -59,12 +59,12 @@ class Gate:
 
     @contextmanager
     def stream(self, context: Context) -> Iterator[Caller]:
-        """Let a stream in while the block runs; yields who opened it.
+        """Count a stream against its client's limits while the block runs; yields the caller.
 
-        Raises ``UnauthenticatedError``, ``OverloadedError`` or, in a drain, ``UnavailableError``.
+        Raises ``UnauthenticatedError``, ``OverloadedError``, or ``UnavailableError`` in a drain.
         """
         if self.draining.is_set():
-            raise UnavailableError(GOING_AWAY)
+            raise UnavailableError(DRAINING)
         caller = self.caller(context)
         connection = context.peer()
         self._limits.enter(caller.name, connection)

@@ -1,0 +1,43 @@
+"""One gRPC call: identify the caller, answer, and turn refusals into a status."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+from cloud.access.control import UNKNOWN_CALLER, AccessControl, Caller, Context
+from cloud.rpc.service import InferenceService, status_of
+from shared.errors import OverloadedError, RequestError, UnavailableError
+
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+RETRY_AFTER_DRAIN_MS = 100
+
+
+async def answer_unary(
+    service: InferenceService,
+    access: AccessControl,
+    context: Context,
+    data: bytes,
+    answer: Callable[[Caller], Awaitable[bytes]],
+) -> bytes:
+    """Answer an inference call with ``answer(caller)``, and count the outcome."""
+    caller = UNKNOWN_CALLER
+    try:
+        caller = access.caller(context)
+        answered = await answer(caller)
+    except RequestError as error:
+        service.count_refusal(error, caller, len(data))
+        await refuse(context, error)
+    service.count_answer(len(data), len(answered))
+    return answered
+
+
+async def refuse(context: Context, error: RequestError) -> NoReturn:
+    """End a call with the status of ``error`` and, in its trailer, when to try again."""
+    wait_ms = 0
+    if isinstance(error, OverloadedError):
+        wait_ms = error.retry_after_ms
+    elif isinstance(error, UnavailableError):
+        wait_ms = RETRY_AFTER_DRAIN_MS
+    trailing = ((PUSHBACK_KEY, str(wait_ms)),) if wait_ms else ()
+    await context.abort(status_of(error), str(error), trailing)

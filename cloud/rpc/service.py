@@ -1,0 +1,192 @@
+"""Inference without gRPC: the bytes of a request in, the bytes of its response out.
+
+gRPC, the Open Inference Protocol and Ray Serve all answer through ``InferenceService``. It finds
+the model, submits to the scheduler, and is the one place that counts and logs outcomes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+import structlog
+
+from cloud.access.control import Caller
+from cloud.models.catalog import Catalog
+from cloud.observability.metrics import Metrics
+from cloud.scheduling.scheduler import QueuedRequest, Scheduler
+from shared.errors import OverloadedError, RequestError
+from shared.protocol.messages import (
+    Failure,
+    Request,
+    Response,
+    parse_request,
+    serialise_response,
+)
+
+if TYPE_CHECKING:  # an extra that need not be installed
+    from cloud.observability.tracing import Traces
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass
+class StreamModel:
+    """The model and version that a stream named last; they hold for messages that name none."""
+
+    model: str = ""
+    version: str = ""
+
+    def fill_in(self, request: Request) -> Request:
+        """``request`` with a model and version; remembers those it names."""
+        if request.model or request.version:
+            self.model, self.version = request.model, request.version
+            return request
+        if not self.model and not self.version:
+            return request
+        return request._replace(model=self.model, version=self.version)
+
+
+class InferenceService:
+    """Answers inference requests with the models of ``catalog``, which may be replaced any time."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        scheduler: Scheduler,
+        metrics: Metrics,
+        traces: Traces | None = None,
+    ) -> None:
+        self.catalog = catalog
+        self._scheduler = scheduler
+        self._metrics = metrics
+        self._traces = traces
+
+    async def submit(self, data: bytes, caller: Caller, remaining_s: float | None) -> bytes:
+        """The serialised response to a serialised request.
+
+        Raises ``RequestError`` for a refusal. The caller counts the outcome, as the answer may
+        still fail to reach the client. Cancelling withdraws the request from the queue.
+        """
+        response = await self.infer(parse_request(data), caller, remaining_s)
+        return serialise_response(response)
+
+    def submit_in_stream(
+        self,
+        data: bytes,
+        caller: Caller,
+        named: StreamModel,
+        on_done: Callable[[bytes], object],
+    ) -> bytes | QueuedRequest:
+        """Like ``submit`` for one message of a stream, where a refusal is a response too.
+
+        Returns the response if there is one at once. Otherwise returns the queued request, and
+        ``on_done`` receives the response later, in the event loop.
+        """
+        request = Request.empty()
+
+        def outcome_to_bytes(outcome: Response | RequestError) -> bytes:
+            if isinstance(outcome, RequestError):
+                self.count_refusal(outcome, caller, len(data), request.id)
+                return serialise_response(Response(request.id, failure=_failure(outcome)))
+            answer = serialise_response(outcome)
+            self.count_answer(len(data), len(answer))
+            return answer
+
+        try:
+            request = parse_request(data)
+            begun = self._begin(
+                named.fill_in(request),
+                caller,
+                None,
+                lambda outcome: on_done(outcome_to_bytes(outcome)),
+            )
+        except RequestError as error:
+            return outcome_to_bytes(error)
+        return outcome_to_bytes(begun) if isinstance(begun, Response) else begun
+
+    async def infer(self, request: Request, caller: Caller, remaining_s: float | None) -> Response:
+        """The response to a parsed request; see ``submit``."""
+        done: asyncio.Future[Response | RequestError] | None = None
+
+        def on_done(outcome: Response | RequestError) -> None:
+            if done is not None and not done.done():
+                done.set_result(outcome)
+
+        begun = self._begin(request, caller, remaining_s, on_done)
+        if isinstance(begun, Response):
+            return begun
+        done = asyncio.get_running_loop().create_future()
+        try:
+            outcome = await done
+        except asyncio.CancelledError:
+            self.withdraw(begun)
+            raise
+        if isinstance(outcome, RequestError):
+            raise outcome
+        return outcome
+
+    def withdraw(self, queued: QueuedRequest) -> None:
+        """Remove a request from the queue because its client has gone."""
+        self._scheduler.withdraw(queued)
+
+    def count_answer(self, received_bytes: int, sent_bytes: int) -> None:
+        """Count an answered request."""
+        self._metrics.request("OK", received_bytes, sent_bytes)
+
+    def count_refusal(
+        self, error: RequestError, caller: Caller, received_bytes: int, request_id: int = 0
+    ) -> None:
+        """Count and log a refused request."""
+        self._metrics.request(error.grpc_status, received_bytes, 0)
+        _log.debug(
+            "refused",
+            request=request_id,
+            client=caller.name,
+            status=error.grpc_status,
+            why=str(error),
+        )
+
+    def _begin(
+        self,
+        request: Request,
+        caller: Caller,
+        remaining_s: float | None,
+        on_done: Callable[[Response | RequestError], object],
+    ) -> Response | QueuedRequest:
+        model = self.catalog.find(request.model, request.version)
+        traces = self._traces
+        if traces is None:
+            return self._scheduler.submit(model, request, caller.name, remaining_s, on_done)
+
+        def trace(outcome: Response | RequestError) -> None:
+            traces.record(outcome, model, request, caller.name, caller.trace)
+
+        def trace_and_pass_on(outcome: Response | RequestError) -> None:
+            trace(outcome)
+            on_done(outcome)
+
+        try:
+            begun = self._scheduler.submit(
+                model, request, caller.name, remaining_s, trace_and_pass_on
+            )
+        except RequestError as error:
+            trace(error)
+            raise
+        if isinstance(begun, Response):
+            trace(begun)
+        return begun
+
+
+def status_of(error: RequestError) -> grpc.StatusCode:
+    """The gRPC status of an error."""
+    return grpc.StatusCode[error.grpc_status]
+
+
+def _failure(error: RequestError) -> Failure:
+    code: int = status_of(error).value[0]
+    retry_after_ms = error.retry_after_ms if isinstance(error, OverloadedError) else 0
+    return Failure(code, str(error), retry_after_ms)

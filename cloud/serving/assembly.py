@@ -1,0 +1,127 @@
+"""Assemble the parts that answer requests; a server process and a Ray replica both use it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from cloud.access.clients import ClientLimits
+from cloud.access.control import AccessControl
+from cloud.access.security import Tokens, tokens_of
+from cloud.models.repository import Repository
+from cloud.observability.metrics import Metrics, Snapshot
+from cloud.rpc.service import InferenceService
+from cloud.scheduling.compute import ComputeThread
+from cloud.scheduling.scheduler import Scheduler, SchedulerSettings
+from cloud.settings import ServerSettings
+from shared.errors import UsageError
+
+if TYPE_CHECKING:  # an extra that need not be installed
+    from cloud.observability.tracing import Traces
+
+TICK_S = 0.05
+TOKENS_POLL_S = 1.0
+_log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts of a running inference service."""
+
+    repository: Repository
+    scheduler: Scheduler
+    metrics: Metrics
+    access: AccessControl
+    service: InferenceService
+
+    def snapshot(self) -> Snapshot:
+        """All metrics as they are now; call it in the event loop."""
+        self.scheduler.account()
+        requests, samples = self.scheduler.queued
+        gauges = {
+            "queue_requests": requests,
+            "queue_samples": samples,
+            "streams": self.access.streams,
+            "cloud_fraction": self.scheduler.fraction,
+            "load": self.scheduler.load,
+            "workers": 1,
+        }
+        return self.metrics.snapshot(gauges, self.service.catalog.models)
+
+
+@contextlib.asynccontextmanager
+async def assembled(settings: ServerSettings) -> AsyncIterator[Assembly]:
+    """The service that ``settings`` describe, with its compute thread and background tasks.
+
+    Raises ``UsageError`` or ``BundleError`` that names the setting or file that cannot be used.
+    """
+    metrics = Metrics()
+    repository = Repository(settings.model, settings.models, metrics.models_loaded)
+    catalog = repository.scan()
+    tokens, traces = tokens_of(settings), _traces_of(settings)
+    limits = ClientLimits(settings.max_streams_per_client, settings.max_connections_per_client)
+    access = AccessControl(limits, tokens, traces)
+    with ComputeThread() as thread:
+        scheduler = Scheduler(_scheduler_settings(settings), thread, metrics)
+        scheduler.serve(catalog)
+        service = InferenceService(catalog, scheduler, metrics, traces)
+        tasks = [asyncio.create_task(_tick(scheduler, metrics), name="tick")]
+        if tokens is not None:
+            tasks.append(asyncio.create_task(_follow(tokens), name="tokens"))
+        try:
+            yield Assembly(repository, scheduler, metrics, access, service)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if traces is not None:
+                await asyncio.to_thread(traces.close)
+
+
+def _scheduler_settings(settings: ServerSettings) -> SchedulerSettings:
+    return SchedulerSettings(
+        max_batch=settings.max_batch,
+        max_delay_s=settings.max_delay_us * 1e-6,
+        objective_s=settings.slo_ms * 1e-3,
+        max_queue=settings.max_queue,
+        fraction=settings.cloud_fraction,
+    )
+
+
+def _traces_of(settings: ServerSettings) -> Traces | None:
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        from cloud.observability.tracing import Traces
+    except ImportError:
+        raise UsageError("--otlp-endpoint: needs the extra: pip install 'taper[traces]'") from None
+    return Traces(settings.otlp_endpoint)
+
+
+async def _tick(scheduler: Scheduler, metrics: Metrics) -> None:
+    """Tell the scheduler how busy the event loop's thread is; count changes of the level."""
+    fraction = scheduler.fraction
+    wall_s, cpu_s = time.perf_counter(), time.thread_time()
+    while True:
+        await asyncio.sleep(TICK_S)
+        now_s, now_cpu_s = time.perf_counter(), time.thread_time()
+        scheduler.tick(min((now_cpu_s - cpu_s) / (now_s - wall_s), 1.0))
+        wall_s, cpu_s = now_s, now_cpu_s
+        if scheduler.fraction != fraction:
+            _log.info("cloud fraction", before=fraction, now=scheduler.fraction)
+            fraction = scheduler.fraction
+            metrics.counters["level_changes"] += 1
+
+
+async def _follow(tokens: Tokens) -> None:
+    """Read the token file again when it changes."""
+    while True:
+        await asyncio.sleep(TOKENS_POLL_S)
+        if await asyncio.to_thread(tokens.reload):
+            _log.info("tokens were read again")
