@@ -1,22 +1,21 @@
 """Telemetry that a device has numbered, kept in SQLite until the broker has it and a while longer.
 
-One thread writes for all devices of a process and commits what came meanwhile in one transaction.
-Numbers and messages are committed before they are sent: after ``kill -9`` a device goes on counting
-where it was and sends again what was not confirmed. Confirmed messages stay until ``KEEP`` newer
-ones are there, so that a controller can ask for what a dead broker took with it.
+One thread writes for all devices of a process, in groups that share a transaction. Numbers and
+messages are committed before they are sent: after ``kill -9`` a device continues with its next
+number and sends again what was not confirmed. Confirmed messages stay until ``KEEP`` newer ones are
+there, so that a controller can ask for what a dead broker lost.
 """
 
 from __future__ import annotations
 
-import asyncio
-import queue
 import sqlite3
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from device.split.group_commit import GroupCommit
 from shared.errors import UsageError
 
 KEEP = 200
@@ -45,11 +44,10 @@ class Ledger:
     def __init__(self, path: Path | str, limit: int = 2000) -> None:
         self._path = path
         self._limit = limit
-        self._work: queue.SimpleQueue[tuple[Work, asyncio.Future[Any] | None] | None]
-        self._work = queue.SimpleQueue()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._commits: GroupCommit[Work, Any] = GroupCommit(self._commit, self._thread)
 
     async def __aenter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
         try:
             self._database = sqlite3.connect(
                 self._path, isolation_level=None, check_same_thread=False
@@ -60,8 +58,6 @@ class Ledger:
             self._database.executescript(SCHEMA)
         except sqlite3.Error as error:
             raise UsageError(f"--ledger: {self._path} cannot be used ({error})") from None
-        self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
-        self._thread.start()
         return self
 
     async def __aexit__(
@@ -70,8 +66,8 @@ class Ledger:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._work.put(None)
-        await self._loop.run_in_executor(None, self._thread.join)
+        await self._commits.settle()
+        self._thread.shutdown()
         self._database.close()
 
     async def begin(self, device: str) -> tuple[int, int]:
@@ -115,13 +111,10 @@ class Ledger:
 
     def confirm(self, device: str, sequence: int) -> None:
         """Note that the broker has a message."""
-        self._work.put(
-            (
-                lambda database: database.execute(
-                    "UPDATE telemetry SET confirmed = 1 WHERE device = ? AND sequence = ?",
-                    (device, sequence),
-                ),
-                None,
+        self._commits.post(
+            lambda database: database.execute(
+                "UPDATE telemetry SET confirmed = 1 WHERE device = ? AND sequence = ?",
+                (device, sequence),
             )
         )
 
@@ -138,43 +131,17 @@ class Ledger:
         return await self._ask(lambda database: database.execute(text, values).fetchall())
 
     async def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._work.put((work, future))
-        return await future
+        answer: T = await self._commits.post(work)
+        return answer
 
-    def _write(self) -> None:
-        """Do what is asked, all that waits in one transaction, until ``None`` comes."""
-        ended = False
-        while not ended:
-            jobs = [self._work.get()]
-            while not self._work.empty():
-                jobs.append(self._work.get())
-            ended = None in jobs  # whatever becomes of the others
-            done: list[tuple[asyncio.Future[Any], Any]] = []
-            failure: Exception | None = None
-            try:
-                self._database.execute("BEGIN")
-                for job in jobs:
-                    if job is None:
-                        continue
-                    value = job[0](self._database)
-                    if job[1] is not None:
-                        done.append((job[1], value))
-                self._database.execute("COMMIT")
-            except sqlite3.Error as error:  # a full disk: the callers hear of it, the thread lives
-                failure = error
-                done = [(job[1], None) for job in jobs if job is not None and job[1] is not None]
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-            if done:
-                self._loop.call_soon_threadsafe(_answer, done, failure)
-
-
-def _answer(done: list[tuple[asyncio.Future[Any], Any]], failure: Exception | None) -> None:
-    for future, value in done:
-        if future.done():
-            continue
-        if failure is not None:
-            future.set_exception(UsageError(f"--ledger: cannot be written ({failure})"))
-        else:
-            future.set_result(value)
+    def _commit(self, jobs: Sequence[Work]) -> list[Any]:
+        """Do all ``jobs`` in one transaction; ``UsageError`` if it cannot be written."""
+        try:
+            self._database.execute("BEGIN")
+            results = [job(self._database) for job in jobs]
+            self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise UsageError(f"--ledger: cannot be written ({error})") from None
+        return results
