@@ -1,6 +1,6 @@
 """The device half: client, battery, policy and the link to the cloud. Never imports torch.
 
-``from device import Settings, SplitClient, SyncSplitClient``; names are loaded when first used.
+``from device import ClientSettings, SplitClient``: a public name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from device.split.client import SplitClient
     from device.split.sample import SampleResult
-    from device.split.settings import Settings
+    from device.split.settings import ClientSettings
     from device.split.sync import SyncSplitClient
 
-__all__ = ["SampleResult", "Settings", "SplitClient", "SyncSplitClient"]
+__all__ = ["ClientSettings", "SampleResult", "SplitClient", "SyncSplitClient"]
 
 _HOMES = {
     "SampleResult": "device.split.sample",
-    "Settings": "device.split.settings",
+    "ClientSettings": "device.split.settings",
     "SplitClient": "device.split.client",
     "SyncSplitClient": "device.split.sync",
 }

@@ -5,45 +5,44 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import shared.quiet_grpc  # noqa: F401  # isort: split
 from device.cli.batch import Run, classify_all
-from device.cli.flags import Options, parse
+from device.cli.flags import CommandLine, parse
 from device.policy.simple import Decision
 from device.split.client import SplitClient
 from device.split.sample import SampleResult
-from shared.errors import TaperError
+from shared.command import run_command, say
 
 if TYPE_CHECKING:
     from device.split.outbox import LateAnswer
 
 
-def classify(options: Options) -> None:
-    """Classify the images that ``options`` name and print the answers."""
-    lines = options.output == "jsonl"
+def classify(line: CommandLine) -> None:
+    """Classify the images that ``line`` name and print the answers."""
+    lines = line.output == "jsonl"
     reasons: list[str] = []
 
     def on_decision(decision: Decision) -> None:
         reasons.append(decision.reason)
-        if options.explain:
+        if line.explain:
             say(decision.reason)
 
-    settings = options.settings
+    settings = line.settings
     run = Run(
         SplitClient(settings, on_late=print_late if lines else None, on_decision=on_decision),
-        options.images,
-        options.labels,
-        options.in_flight,
+        line.images,
+        line.labels,
+        line.in_flight,
         settings.wait_s,
         print_line if lines else None,
         say,
     )
     asyncio.run(classify_all(run))
-    finish(run, options.output, reasons)
+    finish(run, line.output, reasons)
 
 
 def finish(run: Run, output: str, reasons: Sequence[str]) -> None:
@@ -78,14 +77,6 @@ def print_late(answer: LateAnswer) -> None:
     sys.stdout.write(json.dumps(late_json(answer)) + "\n")
 
 
-def say(text: str, style: str = "") -> None:
-    """One line on standard error, coloured where that is a terminal."""
-    if style and sys.stderr.isatty():
-        text = f"\x1b[{style}m{text}\x1b[0m"
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
-
-
 class _Notes(logging.Handler):
     """Warnings of the library, as notes."""
 
@@ -96,17 +87,7 @@ class _Notes(logging.Handler):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake is one line and its exit status."""
     logging.getLogger().handlers[:] = [_Notes(logging.WARNING)]
-    try:
-        classify(parse(arguments))
-    except TaperError as error:
-        say(f"error: {error}", "31")
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read the results has gone; Python would complain once more while it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    run_command(lambda words: classify(parse(words)), arguments)
 
 
 if __name__ == "__main__":

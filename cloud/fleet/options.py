@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
+from shared.durations import duration_s
 from shared.errors import UsageError
 from shared.fleet.broker import Broker, parse_broker
 from shared.fleet.messages import check_name
-from shared.fleet.scenario import seconds
 
 LOCAL = "mqtt://localhost:1883"
 STORE = "taper-fleet.sqlite"
@@ -60,7 +60,7 @@ def parse_since(text: str | None) -> float:
     if text is None:
         return 0.0
     with contextlib.suppress(ValueError):
-        return max(time.time() - seconds(text), 0.0)
+        return max(time.time() - duration_s(text), 0.0)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -23,7 +23,7 @@ from device.energy.model import EnergyModel
 from device.energy.power import MachinePower
 from device.images.reading import read_images, read_labels, sample_images
 from device.split.client import SplitClient
-from device.split.settings import Settings as ClientSettings
+from device.split.settings import ClientSettings
 from device.transport.channel import Security
 from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.command import run_command

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from device.agent.pace import Pace
 from device.energy.model import EnergyModel, device_work, exit_work
 from device.energy.power import Power
-from device.policy.simple import LinearPolicy, Policy, simple_policy
+from device.policy.simple import AUTO, make_policy
 from device.split.client import SplitClient
 from device.split.sample import DEVICE, SampleResult
 from shared.errors import LinkError, RequestError, TaperError
@@ -83,6 +83,7 @@ class Worker:
         self._given = settings
         self._woken = asyncio.Event()
         self._period = _Period(pace.elapsed_s)
+        self._drawn_s = pace.elapsed_s  # up to when the battery has been drawn from
         self._settings = settings
         self._bundle = self._own = bundle
         self.client: SplitClient
@@ -112,6 +113,7 @@ class Worker:
 
     def set_battery(self, level: float) -> bool:
         """Set the charge, where it is a simulated one."""
+        self._draw(0.0)
         return self._power.set_level(level)
 
     async def apply(self, wanted: Settings) -> tuple[Refusal, ...]:
@@ -143,8 +145,8 @@ class Worker:
             telemetry_s=given.telemetry_s if telemetry is None else telemetry,
         )
         levels = self._bundle.architecture.device_levels
-        self._policy = _policy(self._settings.fraction or "auto", levels)
-        self.client.steer(self._policy, threshold)
+        policy = make_policy(self._settings.fraction or AUTO, levels, "fraction")
+        self.client.steer(policy, threshold)
         self._woken.set()
         return refused
 
@@ -172,6 +174,7 @@ class Worker:
     async def one(self) -> None:
         """Take and classify one image."""
         image, label = next(self._images)
+        self._draw(0.0)
         if self._power.charge().level <= 0:
             self._period.failed += 1
             self._period.error = "the battery is empty"
@@ -205,17 +208,30 @@ class Worker:
         work = device_work(architecture, level)
         if result.confidence is not None:
             work += exit_work(architecture, level)
-        period.energy_j += self._energy.hardware.sensor_j + self._energy.compute_j(work)
+        energy_j = self._energy.hardware.sensor_j + self._energy.compute_j(work)
         if not here:
-            period.energy_j += self._energy.exchange_j(result.payload_bytes)
+            energy_j += self._energy.exchange_j(result.payload_bytes)
+        self._draw(energy_j)
+
+    def _draw(self, energy_j: float) -> None:
+        """Take ``energy_j``, and what idling took since the last call, out of the battery.
+
+        This happens at every sample: how often telemetry is sent must not decide when the battery
+        is empty.
+        """
+        now_s = self._pace.elapsed_s
+        seconds = now_s - self._drawn_s
+        self._drawn_s = now_s
+        used_j = energy_j + self._energy.hardware.idle_w * seconds
+        self._period.energy_j += used_j
+        self._power.draw(used_j, seconds)
 
     def take(self, device: str, session: int, sequence: int, version: int) -> Telemetry:
         """What happened since the last call; a new period begins."""
-        period, now_s = self._period, self._pace.elapsed_s
+        self._draw(0.0)
+        period, now_s = self._period, self._drawn_s
         self._period = _Period(now_s)
         seconds = now_s - period.began_s
-        energy_j = period.energy_j + self._energy.hardware.idle_w * seconds
-        self._power.draw(energy_j, seconds)
         charge = self._power.charge()
         answered = period.answered_device + period.answered_cloud
         decision = self.client.decision
@@ -236,7 +252,7 @@ class Worker:
             labelled=period.labelled,
             right=period.right,
             payload_bytes=period.payload_bytes,
-            energy_j=round(energy_j, 9),
+            energy_j=round(period.energy_j, 9),
             latency_ms=round(period.latency_ms / max(answered, 1), 3),
             latency_max_ms=round(period.latency_max_ms, 3),
             reported_version=version,
@@ -244,7 +260,3 @@ class Worker:
             model_version=self._bundle.metadata.version[:16],
             error=period.error,
         )
-
-
-def _policy(text: str, levels: tuple[float, ...]) -> Policy:
-    return LinearPolicy(levels) if text == "auto" else simple_policy(text, levels, "fraction")

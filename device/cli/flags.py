@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from device.energy.clock import parse_duration
-from device.split.settings import AUTO, ModelSettings, Settings, SpoolSettings
+from device.policy.simple import AUTO
+from device.split.settings import ClientSettings, ModelSettings, SpoolSettings
 from device.transport.channel import Security
 from shared.bundles import DEFAULT_MODEL
+from shared.durations import parse_duration
 from shared.errors import UsageError
 
 TOKEN_VARIABLE = "TAPER_TOKEN"  # noqa: S105 - the name of a variable
@@ -37,10 +38,10 @@ input is wrong; 3 the server could not be reached or went away.
 
 
 @dataclass(frozen=True)
-class Options:
+class CommandLine:
     """What the command line says: settings of the client, and what to do with it."""
 
-    settings: Settings
+    settings: ClientSettings
     images: str | None
     labels: Path | None
     output: str
@@ -68,18 +69,18 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         super().add_usage(usage, actions, groups, prefix or "Usage: ")  # type: ignore[arg-type]
 
 
-def parse(arguments: Sequence[str] | None = None) -> Options:
+def parse(arguments: Sequence[str] | None = None) -> CommandLine:
     """Read the command line; ``UsageError`` names the flag that is wrong."""
     given = _parser().parse_args(arguments)
     if (given.lifetime is not None or given.min_accuracy is not None) and given.fraction != AUTO:
         raise UsageError("--lifetime and --min-accuracy: need --fraction auto")
     folder = ModelSettings().folder if given.model_folder is None else given.model_folder
-    settings = Settings(
-        servers=tuple(given.server or Settings().servers),
+    settings = ClientSettings(
+        servers=tuple(given.server or ClientSettings().servers),
         model=ModelSettings(given.model, given.model_from_server, folder),
         fraction=given.fraction,
         battery_percent=given.battery,
-        lifetime_s=None if given.lifetime is None else parse_duration(given.lifetime),
+        lifetime_s=None if given.lifetime is None else parse_duration(given.lifetime, "--lifetime"),
         min_accuracy=given.min_accuracy,
         hardware=given.hardware,
         capacity_j=None if given.capacity_wh is None else given.capacity_wh * 3600,
@@ -93,7 +94,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         security=Security(given.tls, given.ca, given.cert, given.key, given.token),
         spool=None if given.spool is None else SpoolSettings(given.spool, given.spool_max),
     )
-    return Options(
+    return CommandLine(
         settings, given.input, given.labels, given.output, given.in_flight, given.explain
     )
 
@@ -118,7 +119,7 @@ def number(
 
 
 def _parser() -> argparse.ArgumentParser:
-    plain = Settings()
+    plain = ClientSettings()
     parser = _Parser(
         prog="python -m device.client",
         usage="%(prog)s [OPTIONS]",

@@ -1,14 +1,10 @@
-"""Time that steps of the wall clock do not spoil; times that users write."""
+"""Clocks that a step of the wall clock does not disturb."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 
-from shared.errors import UsageError
-
-UNITS_S = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 Clock = Callable[[], float]  # seconds from any fixed point
 
 
@@ -39,12 +35,3 @@ class Elapsed:
         passed_s = min(max(now_s - self._last_s, 0.0), self._longest_s)
         self._last_s = now_s
         return passed_s
-
-
-def parse_duration(text: str, flag: str = "--lifetime") -> float:
-    """Seconds in a text such as ``7d``, ``36h`` or ``90m``; ``UsageError`` names ``flag``."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip())
-    seconds = float(match[1]) * UNITS_S[match[2]] if match else 0.0
-    if seconds <= 0:
-        raise UsageError(f"{flag}: {text!r} is not allowed; give a time such as 7d, 36h or 90m")
-    return seconds

@@ -37,8 +37,8 @@ from device.energy.power import SimulatedPower
 from device.energy.recharge import parse_recharge
 from device.energy.simulated_battery import Cell, SimulatedBattery
 from device.fleet.sharing import Channels, Pipelines
-from device.split.client import SplitClient
-from device.split.settings import Settings as ClientSettings
+from device.split.client import Factories, SplitClient
+from device.split.settings import ClientSettings
 from device.transport.channel import Security
 from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.command import run_command
@@ -145,8 +145,7 @@ class SimulatedFleet:
                 client,
                 bundle=bundle,
                 battery=power,
-                make_pipeline=self._pipelines,
-                opener=self._channels,
+                factories=Factories(self._pipelines, self._channels),
             )
 
         first = chance.randrange(len(plan.pictures.images))

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from device.energy.model import EnergyModel
 from device.energy.recharge import DAY_S
-from device.policy.operating_points import Conditions, LevelTable, Option, all_options, frontier
+from device.policy.operating_points import (
+    Conditions,
+    LevelTable,
+    OperatingPoint,
+    frontier,
+    operating_points,
+)
 from device.policy.simple import Decision, Situation
 from shared.errors import UsageError
 from shared.model.exits import ALWAYS
@@ -38,10 +44,11 @@ class Goal:
 def sustainable_w(
     stored_j: float, forecast: Sequence[tuple[float, float]], remaining_s: float
 ) -> float:
-    """The most power that never empties the battery within ``remaining_s``.
+    """Watts that can be drawn for ``remaining_s`` without ever emptying the battery.
 
-    The minimum over the forecast's moments t of (stored + harvested by t) / t: what the sun brings
-    tomorrow does not help tonight.
+    ``forecast`` holds (seconds ahead, joules harvested by then), ascending. The result is the
+    minimum over its moments t of (stored + harvested by t) / t, since tomorrow's sun does not help
+    tonight.
     """
     harvested_j = [(t, j) for t, j in forecast if 0 < t <= remaining_s]
     last_j = harvested_j[-1][1] if harvested_j else 0.0
@@ -51,11 +58,9 @@ def sustainable_w(
 class AutoPolicy:
     """Chooses level, exit threshold and coalescing from measured accuracy and modelled energy.
 
-    The budget is worked out anew at every decision from the charge that is really left, so errors
-    of the energy model correct themselves. The clock may jump: time that goes back counts as none.
+    The budget is computed at every decision from the charge that is left, so errors of the energy
+    model correct themselves. A step back of the clock counts as no time.
     """
-
-    name = "auto"
 
     def __init__(
         self,
@@ -71,23 +76,23 @@ class AutoPolicy:
         self._conditions = Conditions() if conditions is None else conditions
         self._pinned = pinned_threshold
         self._key: tuple[float, ...] = ()
-        self._options: tuple[Option, ...] = ()
-        self._local: tuple[Option, ...] = ()
+        self._points: tuple[OperatingPoint, ...] = ()
+        self._local: tuple[OperatingPoint, ...] = ()
         self._start_s: float | None = None
         self._clock_s = 0.0
         self._changed_s = -math.inf
-        self._last: Option | None = None
+        self._last: OperatingPoint | None = None
 
     def decide(self, situation: Situation) -> Decision:
         """The choice for ``situation``; its ``reason`` is one line for people."""
         self._refresh(situation)
-        options = self._local if situation.cloud_away and self._local else self._options
+        points = self._local if situation.cloud_away and self._local else self._points
         if self._start_s is None:
             self._start_s = self._clock_s = situation.now_s
         self._clock_s = max(self._clock_s, situation.now_s)
         budget_w = self._budget_w(situation)
-        chosen = self._choose(options, budget_w, situation)
-        if self._last is None or _ways(chosen) != _ways(self._last):
+        chosen = self._choose(points, budget_w, situation)
+        if self._last is None or _choice(chosen) != _choice(self._last):
             self._changed_s = self._clock_s
         self._last = chosen
         return Decision(
@@ -99,7 +104,7 @@ class AutoPolicy:
         )
 
     def _refresh(self, situation: Situation) -> None:
-        """Work the options out again if rate or round trip changed by more than a fifth."""
+        """Compute the operating points again if rate or round trip changed by more than a fifth."""
         key = (_rough(situation.rate_per_s), _rough(situation.round_trip_s or 0.0))
         if key == self._key:
             return
@@ -110,12 +115,12 @@ class AutoPolicy:
             max_wait_s=self._conditions.max_wait_s,
             deadline_s=self._conditions.deadline_s,
         )
-        everything = all_options(self._tables, self._model, conditions, self._pinned)
-        self._options = frontier(everything)
+        everything = operating_points(self._tables, self._model, conditions, self._pinned)
+        self._points = frontier(everything)
         self._local = frontier(
-            option
-            for option in all_options(self._tables, self._model, conditions)
-            if option.exit_threshold == ALWAYS
+            point
+            for point in operating_points(self._tables, self._model, conditions)
+            if point.exit_threshold == ALWAYS
         )
 
     def _remaining_s(self) -> float:
@@ -123,80 +128,80 @@ class AutoPolicy:
         return lifetime_s - (self._clock_s - (self._start_s or 0.0))
 
     def _budget_w(self, situation: Situation) -> float:
-        """Watts that samples may take; infinite if nothing limits them."""
+        """Watts that samples may use; infinite if nothing limits them."""
         remaining_s = self._remaining_s()
         if self._goal.lifetime_s is None or situation.stored_j is None or remaining_s <= 0:
             return math.inf
         if situation.charge.plugged and not situation.forecast:
-            return math.inf  # nobody says for how long, and nothing has to be saved meanwhile
+            return math.inf  # how long it stays plugged in is unknown; until then nothing is saved
         power_w = sustainable_w(situation.stored_j, situation.forecast, remaining_s)
         return max(power_w - self._model.hardware.idle_w, 0.0)
 
-    def _choose(self, options: Sequence[Option], budget_w: float, situation: Situation) -> Option:
+    def _choose(
+        self, points: Sequence[OperatingPoint], budget_w: float, situation: Situation
+    ) -> OperatingPoint:
         rate = situation.rate_per_s
-        floor = self._floor(options)
+        floor = self._floor(points)
         if self._goal.lifetime_s is None:
-            # Nothing to save for while the plug is in.
+            # Plugged in, there is nothing to save.
             plugged = situation.charge.plugged or self._goal.min_accuracy is None
-            return options[-1] if plugged else options[floor]
-        affordable = [i for i, option in enumerate(options) if option.energy_j * rate <= budget_w]
+            return points[-1] if plugged else points[floor]
+        affordable = [i for i, point in enumerate(points) if point.energy_j * rate <= budget_w]
         best = max(affordable[-1] if affordable else 0, floor)
-        last = self._match(options)
+        last = self._match(points)
         if last is None or best == last:
-            return options[best]
+            return points[best]
         if best < last:
-            carries = options[last].energy_j * rate <= budget_w * (1 + MARGIN)
-            return options[last if carries else best]
+            carries = points[last].energy_j * rate <= budget_w * (1 + MARGIN)
+            return points[last if carries else best]
         # Upwards only for a budget that clearly allows it, and not too often.
-        clearly = [i for i in affordable if options[i].energy_j * rate <= budget_w * (1 - MARGIN)]
+        clearly = [i for i in affordable if points[i].energy_j * rate <= budget_w * (1 - MARGIN)]
         better = max(clearly[-1] if clearly else 0, floor)
         rested = self._clock_s - self._changed_s >= self._goal.lifetime_s / DWELLS
-        return options[better if rested and better > last else last]
+        return points[better if rested and better > last else last]
 
-    def _floor(self, options: Sequence[Option]) -> int:
-        """The cheapest option that is accurate enough; the most accurate if none is."""
+    def _floor(self, points: Sequence[OperatingPoint]) -> int:
+        """The cheapest point that is accurate enough; the most accurate if none is."""
         wanted = self._goal.min_accuracy or 0.0
-        enough = (i for i, option in enumerate(options) if option.accuracy >= wanted)
-        return next(enough, len(options) - 1)
+        enough = (i for i, point in enumerate(points) if point.accuracy >= wanted)
+        return next(enough, len(points) - 1)
 
-    def _match(self, options: Sequence[Option]) -> int | None:
-        """Where the last choice stands among ``options``, which may have been worked out anew."""
+    def _match(self, points: Sequence[OperatingPoint]) -> int | None:
+        """The index of the last choice among ``points``, which may have been computed again."""
         if self._last is None:
             return None
-        ways = _ways(self._last)
-        return next((i for i, option in enumerate(options) if _ways(option) == ways), None)
+        choice = _choice(self._last)
+        return next((i for i, point in enumerate(points) if _choice(point) == choice), None)
 
-    def _explain(self, option: Option, budget_w: float, situation: Situation) -> str:
-        parts = [f"auto: fraction {option.fraction:g} ({option.channels} channels)"]
-        if option.exit_threshold <= 1:
-            parts.append(
-                f"exit at {option.exit_threshold:g} keeps {option.stays:.0%} on the device"
-            )
-        if option.wait_s:
-            parts.append(f"coalesce up to {option.batch} within {1000 * option.wait_s:g} ms")
+    def _explain(self, point: OperatingPoint, budget_w: float, situation: Situation) -> str:
+        parts = [f"auto: fraction {point.fraction:g} ({point.channels} channels)"]
+        if point.exit_threshold <= 1:
+            parts.append(f"exit at {point.exit_threshold:g} keeps {point.stays:.0%} on the device")
+        if point.wait_s:
+            parts.append(f"coalesce up to {point.batch} within {1000 * point.wait_s:g} ms")
         text = ", ".join(parts)
-        text += f" -> {1000 * option.energy_j:.3g} mJ and {option.accuracy:.2%} a sample"
+        text += f" -> {1000 * point.energy_j:.3g} mJ and {point.accuracy:.2%} a sample"
         charge = situation.charge
         text += f"; battery {charge.level:.0%}{', plugged in' if charge.plugged else ''}"
         if math.isfinite(budget_w):
             left_d = max(self._remaining_s(), 0.0) / DAY_S
-            need_w = option.energy_j * situation.rate_per_s
+            need_w = point.energy_j * situation.rate_per_s
             text += f", {left_d:.3g} days to go, {1000 * need_w:.3g} of {1000 * budget_w:.3g} mW"
             if need_w > budget_w * (1 + MARGIN):
                 text += " (over budget: nothing allowed is cheaper)"
         wanted = self._goal.min_accuracy
-        if wanted is not None and option.accuracy < wanted:
+        if wanted is not None and point.accuracy < wanted:
             text += f"; {wanted:.2%} cannot be reached"
         if situation.cloud_away:
             text += "; the cloud is away"
         return text
 
 
-def _ways(option: Option) -> tuple[int, float, float]:
-    """What makes two options the same way of working."""
-    return option.level, option.exit_threshold, option.wait_s
+def _choice(point: OperatingPoint) -> tuple[int, float, float]:
+    """The choice itself, without its cost: two points with equal choices are the same."""
+    return point.level, point.exit_threshold, point.wait_s
 
 
 def _rough(value: float) -> float:
-    """``value`` in steps of a fifth, so that small changes do not count."""
+    """``value`` in steps of a fifth, so that small changes make no difference."""
     return round(math.log(value, 1.2)) if value > 0 else -math.inf

@@ -1,7 +1,7 @@
-"""What a device can do with a sample, what each way costs and how often it is right.
+"""Operating points: the ways to work on a sample, with the energy and the accuracy of each.
 
-An option is a device level, an exit threshold and a coalescing wait. Of all options only those
-are kept that no other beats in both energy and accuracy.
+An operating point is a device level, an exit threshold and a coalescing wait. Policies choose among
+those on the Pareto frontier of energy and accuracy.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ USUAL_COMPRESSION = 0.9
 
 @dataclass(frozen=True)
 class LevelTable:
-    """What is known of one device level.
+    """Measurements of one device level.
 
     payload_bytes, batched_bytes  of one sample that travels alone, or among many
     accuracy                      with the cloud at full width, every sample sent
-    curve                         what the exit head does over its threshold; empty without one
+    curve                         the exit head over its threshold; empty without an exit head
     """
 
     fraction: float
@@ -39,7 +39,7 @@ class LevelTable:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What an option's cost depends on, besides the hardware."""
+    """What the cost of an operating point depends on, besides the hardware."""
 
     rate_per_s: float = 1.0
     round_trip_s: float | None = None
@@ -48,8 +48,12 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Option:
-    """One way of working; ``energy_j`` is the mean of a sample, ``stays`` the share kept here."""
+class OperatingPoint:
+    """One way to work.
+
+    energy_j  mean of a sample
+    stays     share of the samples that the exit head answers
+    """
 
     level: int
     fraction: float
@@ -119,14 +123,14 @@ def at_threshold(curve: Sequence[ExitPoint], threshold: float) -> ExitPoint:
     )
 
 
-def make_option(
+def operating_point(
     table: LevelTable,
     level: int,
     point: ExitPoint | None,
     wait_s: float,
     model: EnergyModel,
     conditions: Conditions,
-) -> Option:
+) -> OperatingPoint:
     """Cost and accuracy of working at ``level`` with the exit at ``point`` (None: no exit)."""
     stays = point.rate if point else 0.0
     leaves = 1 - stays
@@ -138,7 +142,7 @@ def make_option(
     if round_trip_s is None:
         round_trip_s = model.hardware.round_trip_s
     away_s = round_trip_s + wait_s if leaves else 0.0
-    return Option(
+    return OperatingPoint(
         level=level,
         fraction=table.fraction,
         channels=table.channels,
@@ -152,38 +156,41 @@ def make_option(
     )
 
 
-def all_options(
+def operating_points(
     tables: Sequence[LevelTable],
     model: EnergyModel,
     conditions: Conditions,
     pinned_threshold: float | None = None,
-) -> list[Option]:
-    """Every option; with ``pinned_threshold`` only those with that exit threshold."""
+) -> list[OperatingPoint]:
+    """Every operating point; with ``pinned_threshold`` only those with that exit threshold.
+
+    Of those that miss the deadline of ``conditions``, the fastest remains if all do.
+    """
     waits = {0.0, conditions.max_wait_s}
-    options = []
+    points = []
     for level, table in enumerate(tables):
-        points: list[ExitPoint | None] = [None, *table.curve]
+        exits: list[ExitPoint | None] = [None, *table.curve]
         if pinned_threshold is not None:
             usable = bool(table.curve) and pinned_threshold <= 1
-            points = [at_threshold(table.curve, pinned_threshold)] if usable else [None]
-        options += [
-            make_option(table, level, point, wait_s, model, conditions)
-            for point in points
+            exits = [at_threshold(table.curve, pinned_threshold)] if usable else [None]
+        points += [
+            operating_point(table, level, exit_point, wait_s, model, conditions)
+            for exit_point in exits
             for wait_s in sorted(waits)
         ]
     if conditions.deadline_s is None:
-        return options
+        return points
     deadline_s = conditions.deadline_s
-    in_time = [option for option in options if option.latency_s <= deadline_s]
-    # Nothing is fast enough: come as close as possible.
-    return in_time or [min(options, key=lambda option: option.latency_s)]
+    in_time = [point for point in points if point.latency_s <= deadline_s]
+    # Nothing is fast enough: take what comes closest.
+    return in_time or [min(points, key=lambda point: point.latency_s)]
 
 
-def frontier(options: Iterable[Option]) -> tuple[Option, ...]:
-    """The options that no other beats in energy and accuracy, both ascending."""
-    kept: list[Option] = []
-    order = sorted(options, key=lambda o: (o.energy_j, -o.accuracy, o.latency_s))
-    for option in order:
-        if not kept or option.accuracy > kept[-1].accuracy:
-            kept.append(option)
+def frontier(points: Iterable[OperatingPoint]) -> tuple[OperatingPoint, ...]:
+    """The Pareto frontier: points that no other beats in energy and accuracy, both ascending."""
+    kept: list[OperatingPoint] = []
+    order = sorted(points, key=lambda o: (o.energy_j, -o.accuracy, o.latency_s))
+    for point in order:
+        if not kept or point.accuracy > kept[-1].accuracy:
+            kept.append(point)
     return tuple(kept)

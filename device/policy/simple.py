@@ -1,11 +1,11 @@
-"""How a policy is asked, and the simple ones: fixed, steps, linear in the charge.
+"""The interface of policies, the simple ones (fixed, steps, linear in the charge) and their names.
 
-``device.policy.auto`` has the one that plans. All share one interface.
+``device.policy.auto`` has the policy that plans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from device.energy.battery import Charge
 from shared.errors import UsageError
 from shared.fractions import check_fraction, level_for, parse_fraction
 
+AUTO = "auto"
 LARGEST_BATCH = 64  # samples that wait for each other at most
 
 
@@ -136,17 +137,27 @@ class StepPolicy(_ChargePolicy):
         return level_for(self.lowest, self._levels)
 
 
-def simple_policy(text: str, levels: Sequence[float], flag: str) -> Policy:
-    """The policy that ``linear``, ``step``, ``fixed:F`` or a fraction names; ``UsageError``."""
-    if text == LinearPolicy.name:
+def make_policy(
+    name: str,
+    levels: Sequence[float],
+    flag: str,
+    plan: Callable[[], Policy] | None = None,
+) -> Policy:
+    """The policy that a user names; every program of the device makes its policy here.
+
+    ``auto`` works towards a goal with the policy that ``plan`` makes; without a goal ``plan`` is
+    None, and ``auto`` follows the charge as ``linear`` does. The other names are ``linear``,
+    ``step``, ``fixed:F`` and a fraction F. ``UsageError`` for an unknown name gives ``flag``.
+    """
+    if name == AUTO and plan is not None:
+        return plan()
+    if name in (AUTO, LinearPolicy.name):
         return LinearPolicy(levels)
-    if text == StepPolicy.name:
+    if name == StepPolicy.name:
         return StepPolicy(levels)
-    name, _, value = text.partition(":")
-    if name == "fixed" and value:
-        return FixedPolicy(parse_fraction(value, flag), levels)
-    if text[:1].isalpha() and text not in ("nan", "inf"):
+    fraction = name.removeprefix("fixed:")
+    if fraction[:1].isalpha() and fraction not in ("nan", "inf"):
         raise UsageError(
-            f"{flag}: {text!r} is unknown; give a fraction above 0, up to 1, or auto, linear, step"
+            f"{flag}: {name!r} is unknown; give a fraction above 0, up to 1, or auto, linear, step"
         )
-    return FixedPolicy(parse_fraction(text, flag), levels)
+    return FixedPolicy(parse_fraction(fraction, flag), levels)

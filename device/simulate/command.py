@@ -15,20 +15,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from device.energy.clock import parse_duration
 from device.energy.hardware import HARDWARE, MCU_BLE, WATT_HOUR_J, Hardware, find_hardware
 from device.energy.model import EnergyModel
 from device.energy.recharge import DAY_S, Schedule, parse_recharge
 from device.energy.simulated_battery import Cell, SimulatedBattery
 from device.images.reading import read_images, read_labels, sample_images
 from device.policy.auto import AutoPolicy, Goal
-from device.policy.operating_points import Conditions, LevelTable, level_tables, with_payloads
-from device.policy.simple import Policy, simple_policy
+from device.policy.operating_points import Conditions, level_tables, with_payloads
+from device.policy.simple import AUTO, Policy, make_policy
 from device.simulate.figure import draw
 from device.simulate.results import LevelResults, measure
-from device.simulate.simulation import Outcome, Scenario, dominates, simulate
+from device.simulate.simulation import Outcome, Workload, dominates, simulate
 from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.command import run_command
+from shared.durations import parse_duration
 from shared.errors import UsageError
 from shared.model.bundle import Bundle, read_bundle
 from shared.model.exits import read_calibration
@@ -44,7 +44,7 @@ class Setup:
     """Everything that policies are compared under."""
 
     hardware: Hardware
-    scenario: Scenario
+    workload: Workload
     cell: Cell
     schedule: Schedule
     goal: Goal
@@ -101,12 +101,12 @@ def run(
     if not names:
         raise UsageError("--policy: is empty; give e.g. auto,linear,fixed:1.0")
     chosen = find_hardware(hardware)
-    seconds = parse_duration(lifetime) if lifetime else days * DAY_S
+    seconds = parse_duration(lifetime, "--lifetime") if lifetime else days * DAY_S
     goal = Goal(None if min_accuracy is not None and not lifetime else seconds, min_accuracy)
     capacity_j = chosen.battery_j if capacity_wh is None else capacity_wh * WATT_HOUR_J
     setup = Setup(
         hardware=chosen,
-        scenario=Scenario(days, rate),
+        workload=Workload(days, rate),
         cell=Cell(capacity_j),
         schedule=parse_recharge(recharge),
         goal=goal,
@@ -147,7 +147,7 @@ def read_test_set(
 def compare(
     bundle: Bundle, results: Sequence[LevelResults], setup: Setup, names: Sequence[str]
 ) -> list[Outcome]:
-    """Play the scenario once for every policy that is named."""
+    """Play the workload once for every policy that is named."""
     tables = with_payloads(
         level_tables(bundle),
         [float(level.payload_bytes.mean()) for level in results],
@@ -155,31 +155,26 @@ def compare(
     )
     model = EnergyModel(setup.hardware)
     calibration = read_calibration(bundle)
+    levels = bundle.architecture.device_levels
+
+    def plan() -> Policy:
+        return AutoPolicy(tables, model, setup.goal, Conditions(max_wait_s=setup.max_wait_s))
+
     outcomes = []
     for name in names:
         exits = calibration.threshold if calibration and name.endswith(WITH_EXIT) else None
-        policy = make_policy(name.removesuffix(WITH_EXIT), tables, model, setup)
+        policy = make_policy(name.removesuffix(WITH_EXIT), levels, "--policy", plan)
         battery = SimulatedBattery(setup.cell, setup.schedule)
         outcomes.append(
-            simulate(name, policy, exits, tables, results, model, battery, setup.scenario)
+            simulate(name, policy, exits, tables, results, model, battery, setup.workload)
         )
     return outcomes
-
-
-def make_policy(
-    name: str, tables: Sequence[LevelTable], model: EnergyModel, setup: Setup
-) -> Policy:
-    """The policy called ``name``; ``UsageError`` for an unknown one."""
-    if name == AutoPolicy.name:
-        conditions = Conditions(max_wait_s=setup.max_wait_s)
-        return AutoPolicy(tables, model, setup.goal, conditions)
-    return simple_policy(name, [table.fraction for table in tables], "--policy")
 
 
 def verdict(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """How auto compares: life against the full network, accuracy lost, baselines that beat it."""
     by_name = {outcome.policy: outcome for outcome in outcomes}
-    auto, full = by_name.get(AutoPolicy.name), by_name.get(FULL)
+    auto, full = by_name.get(AUTO), by_name.get(FULL)
     if auto is None:
         return {}
     found: dict[str, Any] = {

@@ -19,7 +19,7 @@ BATCH = 16  # samples whose payload together stands for coalescing
 
 
 @dataclass(frozen=True)
-class Counts:
+class Totals:
     """What ``samples`` gave together: right answers, samples kept here, bytes sent."""
 
     samples: int
@@ -43,14 +43,14 @@ class LevelResults:
     confidence: npt.NDArray[np.float64] | None
     _sums: dict[float, npt.NDArray[np.int64]] = field(default_factory=dict)
 
-    def counts(self, first: int, samples: int, threshold: float) -> Counts:
+    def counts(self, first: int, samples: int, threshold: float) -> Totals:
         """Results of ``samples`` images from number ``first`` on, over and over again."""
         sums = self._prefix(threshold)
         size = len(self.cloud_right)
         start, stop = first % size, first % size + samples
         rounds, rest = divmod(stop, size)
         right, stayed, sent = (rounds * sums[-1] + sums[rest] - sums[start]).tolist()
-        return Counts(samples, right, stayed, sent)
+        return Totals(samples, right, stayed, sent)
 
     def _prefix(self, threshold: float) -> npt.NDArray[np.int64]:
         """Running totals (N + 1, 3) of right answers, samples kept, bytes sent."""

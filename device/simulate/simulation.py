@@ -18,7 +18,7 @@ STEP_S = 600.0  # a policy is asked this often
 
 
 @dataclass(frozen=True)
-class Scenario:
+class Workload:
     """How long and how busy. ``deadline``-free: energy and accuracy are what is compared."""
 
     days: float = 7.0
@@ -38,11 +38,11 @@ class Moment:
 
 @dataclass
 class Outcome:
-    """What one policy made of the scenario.
+    """What one policy made of the workload.
 
-    life_days      until the battery was empty for the first time, or all of the scenario
+    life_days      until the battery was empty for the first time, or all of the workload
     accuracy       share of right answers among the samples that were answered
-    delivered      share of right answers among all samples of the scenario
+    delivered      share of right answers among all samples of the workload
     on_device      share of the answers that came from the exit head
     energy_mj      mean of an answered sample, in millijoules, idling not counted
     """
@@ -82,43 +82,43 @@ def simulate(
     results: Sequence[LevelResults],
     model: EnergyModel,
     battery: SimulatedBattery,
-    scenario: Scenario,
+    workload: Workload,
 ) -> Outcome:
     """Let ``policy`` run the device; ``battery`` is used up.
 
     ``default_thresholds`` are the exits of a policy that leaves them open; None: no exits.
     """
-    outcome = Outcome(name, life_days=scenario.days)
+    outcome = Outcome(name, life_days=workload.days)
     right = stayed = sent = exchanges = 0
     energy_j = fraction_sum = 0.0
     dead = False
     last: tuple[object, ...] = ()
-    steps = math.ceil(scenario.days * DAY_S / scenario.step_s)
-    each = scenario.rate_per_s * scenario.step_s
+    steps = math.ceil(workload.days * DAY_S / workload.step_s)
+    each = workload.rate_per_s * workload.step_s
     for step in range(steps):
         first, count = round(step * each), round((step + 1) * each) - round(step * each)
         outcome.offered += count
-        left_s = scenario.days * DAY_S - battery.now_s
+        left_s = workload.days * DAY_S - battery.now_s
         situation = Situation(
             charge=battery.charge(),
             now_s=battery.now_s,
             stored_j=battery.stored_j,
             forecast=battery.forecast(left_s) if left_s > 0 else (),
-            rate_per_s=scenario.rate_per_s,
+            rate_per_s=workload.rate_per_s,
         )
         decision = policy.decide(situation)
         threshold = _threshold(decision, default_thresholds)
         table, level = tables[decision.level], results[decision.level]
         need = _spend(decision, threshold, table, level, first, count, model)
-        idle_j = model.hardware.idle_w * scenario.step_s
+        idle_j = model.hardware.idle_w * workload.step_s
         share = battery.spend(need.energy_j + idle_j)
         done = round(share * count)
         if share < 1:
             need = _spend(decision, threshold, table, level, first, done, model)
             if not dead:
-                outcome.life_days = (battery.now_s + share * scenario.step_s) / DAY_S
+                outcome.life_days = (battery.now_s + share * workload.step_s) / DAY_S
                 dead = True
-        battery.advance(scenario.step_s)
+        battery.advance(workload.step_s)
         outcome.answered += done
         right, stayed, sent = right + need.right, stayed + need.stayed, sent + need.payload_bytes
         exchanges += need.exchanges
@@ -128,9 +128,9 @@ def simulate(
         if ways != last:
             outcome.changes += bool(last)
             last = ways
-            outcome.explained.append(f"day {step * scenario.step_s / DAY_S:.2f}: {decision.reason}")
+            outcome.explained.append(f"day {step * workload.step_s / DAY_S:.2f}: {decision.reason}")
         accuracy = need.right / done if done else math.nan
-        day = step * scenario.step_s / DAY_S
+        day = step * workload.step_s / DAY_S
         outcome.moments.append(Moment(day, situation.charge.level, table.fraction, accuracy))
     answered = max(outcome.answered, 1)
     outcome.accuracy = right / answered

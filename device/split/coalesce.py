@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from device.policy.simple import Decision
 from device.split.pipeline import Features, Pipeline, stack
 from device.transport.link import Link
 from shared.errors import LinkError
@@ -12,8 +15,8 @@ from shared.protocol.messages import Answer, Response
 
 
 @dataclass(frozen=True)
-class Delivered:
-    """What came back for one sample; ``payload_bytes`` is its share of what was sent."""
+class CloudAnswer:
+    """The cloud's answer to one sample; ``payload_bytes`` is its share of what was sent."""
 
     answer: Answer
     response: Response
@@ -21,14 +24,24 @@ class Delivered:
     encode_s: float
 
 
-@dataclass
-class _Group:
-    """Samples of one model and level that wait."""
+class Route(NamedTuple):
+    """What samples of one request have in common.
+
+    ``stop_when_away`` belongs to it: a sample that may wait for the cloud to come back must not
+    be given up because it travels with one that may not.
+    """
 
     pipeline: Pipeline
     level: int
+    stop_when_away: bool
+
+
+@dataclass
+class _Group:
+    """Samples of one route that wait for more."""
+
     samples: list[Features] = field(default_factory=list)
-    waiting: list[asyncio.Future[Delivered]] = field(default_factory=list)
+    answers: list[asyncio.Future[CloudAnswer]] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
 
 
@@ -38,88 +51,78 @@ class Coalescer:
     def __init__(self, link: Link, top_k: int) -> None:
         self._link = link
         self._top_k = top_k
-        self._groups: dict[tuple[int, int], _Group] = {}
+        self._groups: dict[Route, _Group] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def send(
-        self,
-        pipeline: Pipeline,
-        features: Features,
-        level: int,
-        wait_s: float,
-        batch: int,
-        stop_when_away: bool,
-    ) -> Delivered:
-        """The cloud's answer to packed bits (1, bytes), sent within ``wait_s`` at the latest."""
-        if wait_s <= 0 or batch <= 1:
-            return (await self._exchange(pipeline, [features], level, stop_when_away))[0]
+    async def send(self, route: Route, features: Features, decision: Decision) -> CloudAnswer:
+        """The cloud's answer to packed bits (1, bytes), which are sent within the wait decided."""
+        if decision.wait_s <= 0 or decision.batch <= 1:
+            return (await self._exchange(route, [features]))[0]
         loop = asyncio.get_running_loop()
-        key = (id(pipeline), level)
-        group = self._groups.get(key)
+        group = self._groups.get(route)
         if group is None:
-            group = self._groups[key] = _Group(pipeline, level)
-            group.timer = loop.call_later(wait_s, self._flush, key, stop_when_away)
-        waiting: asyncio.Future[Delivered] = loop.create_future()
+            group = self._groups[route] = _Group()
+            group.timer = loop.call_later(decision.wait_s, self._flush, route)
+        answer: asyncio.Future[CloudAnswer] = loop.create_future()
         group.samples.append(features)
-        group.waiting.append(waiting)
-        if len(group.samples) >= batch:
-            self._flush(key, stop_when_away)
-        return await waiting
+        group.answers.append(answer)
+        if len(group.samples) >= decision.batch:
+            self._flush(route)
+        return await answer
 
     def flush(self) -> None:
         """Send everything that waits now."""
-        for key in list(self._groups):
-            self._flush(key, stop_when_away=True)
-
-    def _flush(self, key: tuple[int, int], stop_when_away: bool) -> None:
-        group = self._groups.pop(key, None)
-        if group is None:
-            return
-        if group.timer is not None:
-            group.timer.cancel()
-        task = asyncio.create_task(self._deliver(group, stop_when_away), name="coalesced request")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _deliver(self, group: _Group, stop_when_away: bool) -> None:
-        try:
-            delivered = await self._exchange(
-                group.pipeline, group.samples, group.level, stop_when_away
-            )
-        except BaseException as error:
-            for waiting in group.waiting:
-                if not waiting.done():
-                    waiting.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            for waiting, one in zip(group.waiting, delivered, strict=True):
-                if not waiting.done():
-                    waiting.set_result(one)
-
-    async def _exchange(
-        self, pipeline: Pipeline, samples: list[Features], level: int, stop_when_away: bool
-    ) -> list[Delivered]:
-        loop = asyncio.get_running_loop()
-        started_s = loop.time()
-        frame = pipeline.encode(stack(samples), level)
-        encode_s = loop.time() - started_s
-        response = await self._link.infer(frame, self._top_k, pipeline.identity, stop_when_away)
-        check_response(response, len(samples), pipeline)
-        share = round(len(frame.payload) / len(samples))
-        return [Delivered(answer, response, share, encode_s) for answer in response.answers]
+        for route in list(self._groups):
+            self._flush(route)
 
     async def close(self) -> None:
-        """Give up what is on its way."""
+        """Give up all requests that have no answer yet."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for group in self._groups.values():
             if group.timer is not None:
                 group.timer.cancel()
-            for waiting in group.waiting:
-                waiting.cancel()
+            for answer in group.answers:
+                answer.cancel()
         self._groups.clear()
+
+    def _flush(self, route: Route) -> None:
+        group = self._groups.pop(route, None)
+        if group is None:
+            return
+        if group.timer is not None:
+            group.timer.cancel()
+        task = asyncio.create_task(self._deliver(route, group), name="coalesced request")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _deliver(self, route: Route, group: _Group) -> None:
+        try:
+            answers = await self._exchange(route, group.samples)
+        except BaseException as error:
+            for answer in group.answers:
+                if not answer.done():
+                    answer.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for answer, one in zip(group.answers, answers, strict=True):
+                if not answer.done():
+                    answer.set_result(one)
+
+    async def _exchange(self, route: Route, samples: Sequence[Features]) -> list[CloudAnswer]:
+        pipeline = route.pipeline
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        frame = pipeline.encode(stack(samples), route.level)
+        encode_s = loop.time() - started_s
+        response = await self._link.infer(
+            frame, self._top_k, pipeline.identity, route.stop_when_away
+        )
+        check_response(response, len(samples), pipeline)
+        share = round(len(frame.payload) / len(samples))
+        return [CloudAnswer(answer, response, share, encode_s) for answer in response.answers]
 
 
 def check_response(response: Response, samples: int, pipeline: Pipeline) -> None:

@@ -1,12 +1,16 @@
-"""Models that come from the server: fetched, verified, kept, and rolled back if they do not work.
+"""Models from the server: fetched, verified and kept in a folder.
 
-In the folder, for a model NAME: ``NAME.safetensors`` is in use, ``NAME.previous.safetensors`` was
-in use before, ``NAME.part`` is on its way, ``NAME.rejected`` names versions that failed here.
+A new version replaces the kept one only after it has passed its checks; a version that fails them
+is not fetched again. Of a model NAME the folder holds
+
+    NAME.safetensors            the newest version, in use
+    NAME.previous.safetensors   the one before, used if the newest cannot be read any more
+    NAME.VERSION.part           a transfer that was interrupted, to be resumed
+    NAME.rejected               versions that failed their checks on this device
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import re
@@ -184,17 +188,6 @@ class ModelStore:
         fresh.replace(current)
         return bundle
 
-    def roll_back(self, version: str) -> Bundle | None:
-        """Give up ``version``, which failed at work; the one before, or None."""
-        self._reject(version)
-        current = self._path(".safetensors")
-        previous = self._path(".previous.safetensors")
-        if previous.exists():
-            previous.replace(current)
-        else:
-            current.unlink(missing_ok=True)
-        return self.local()
-
     def _last_used(self) -> str:
         """The name of the model that was put in place last; empty if there is none."""
         kept = [
@@ -231,28 +224,3 @@ def _translated(error: grpc.aio.AioRpcError, address: str) -> LinkError | Reques
     if error.code() is grpc.StatusCode.NOT_FOUND:
         return UnknownModelError(text)
     return LinkError(text)
-
-
-async def follow(
-    store: ModelStore,
-    version: Callable[[], str],
-    switch: Callable[[Bundle], None],
-    wanted: asyncio.Event,
-    every_s: float,
-) -> None:
-    """Ask for another version every ``every_s``, or as soon as ``wanted`` is set; never returns."""
-    while True:
-        try:
-            async with asyncio.timeout(every_s):
-                await wanted.wait()
-        except TimeoutError:
-            pass
-        wanted.clear()
-        try:
-            bundle = await store.newer(version())
-        except (LinkError, RequestError) as error:
-            _log.info("no news of the model: %s", error)
-            await asyncio.sleep(min(every_s, 1.0))
-            continue
-        if bundle is not None:
-            switch(bundle)

@@ -1,20 +1,23 @@
-"""The spool at work: commits in groups on a thread of its own, and sending what waits."""
+"""The spool at work: samples are committed in groups, and those without an answer are sent."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
+from device.split.group_commit import GroupCommit
 from device.split.spool import Sample, Spool
 from device.transport.backoff import Backoff
-from device.transport.link import Identity, Link
+from device.transport.link import Link
 from shared.errors import LinkError, OverloadedError, RequestError
+from shared.model.identity import ModelIdentity
 from shared.protocol.codec import Encoding, Frame
 from shared.protocol.messages import Answer, Response
 
@@ -27,7 +30,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LateAnswer:
-    """The cloud's answer to a sample that had waited in the spool."""
+    """The cloud's answer to a sample that had waited in the spool.
+
+    number     of the sample in the spool, as in ``SampleResult.number``
+    taken_at   when the sample was spooled, in seconds since 1970
+    """
 
     number: int
     model: str
@@ -39,9 +46,10 @@ class LateAnswer:
 
 
 class Outbox:
-    """Keeps samples in ``spool`` and sends those whose answer nobody waits for any more.
+    """Keep samples in ``spool`` and send those for whose answer no caller is waiting.
 
-    ``on_late`` is told every answer after its confirmation was committed. Use as ``async with``.
+    ``on_late`` receives each of these answers after its confirmation was committed. Use as
+    ``async with``.
     """
 
     def __init__(
@@ -51,11 +59,10 @@ class Outbox:
         self._link = link
         self._on_late = on_late
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
-        self._puts: list[tuple[Sample, asyncio.Future[int | None]]] = []
-        self._confirms: list[tuple[list[int], asyncio.Future[None]]] = []
-        self._commits: asyncio.Task[None] | None = None
-        self._live: set[int] = set()  # somebody waits for these
-        self._confirmed: set[int] = set()  # answered, but their commit failed
+        self._puts = GroupCommit(self._put_group, self._thread)
+        self._confirms = GroupCommit(self._confirm_group, self._thread)
+        self._awaited: set[int] = set()  # samples for whose answer a caller is waiting
+        self._unwritten: set[int] = set()  # answered samples whose confirmation failed to commit
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self.late_answers = 0
@@ -72,27 +79,28 @@ class Outbox:
     ) -> None:
         self._drainer.cancel()
         await asyncio.gather(self._drainer, return_exceptions=True)
-        while self._commits is not None:
-            await asyncio.gather(self._commits, return_exceptions=True)
+        await self._puts.settle()
+        await self._confirms.settle()
         self._thread.shutdown()
         self._spool.close()
 
     async def put(self, model: str, version: str, level: int, bits: bytes) -> int | None:
-        """Commit a sample that somebody waits for; its number, or None if there is no room."""
-        sample = Sample(model, version, level, bits)
-        stored: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        self._puts.append((sample, stored))
-        self._start_commits()
-        return await stored
+        """Commit a sample whose answer the caller waits for; its number, or None without room."""
+        stored = self._puts.post(Sample(model, version, level, bits))
+        try:
+            return await asyncio.shield(stored)
+        except asyncio.CancelledError:
+            stored.add_done_callback(self._abandon)
+            raise
 
     async def confirm(self, number: int) -> None:
         """Commit that the cloud has answered; afterwards the answer may be handed out."""
-        await self._confirm([number])
-        self._live.discard(number)
+        await self._confirms.post([number])
+        self._awaited.discard(number)
 
     def leave(self, number: int) -> None:
-        """Nobody waits for this sample any more: it goes to the cloud when that is back."""
-        self._live.discard(number)
+        """The caller no longer waits: send this sample when the cloud is back."""
+        self._awaited.discard(number)
         self._wake.set()
 
     async def waiting(self) -> int:
@@ -111,70 +119,71 @@ class Outbox:
             pass
         return await self.waiting()
 
-    async def _confirm(self, numbers: list[int]) -> None:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._confirms.append((numbers, done))
-        self._start_commits()
-        await done
+    def _put_group(self, samples: Sequence[Sample]) -> list[int | None]:
+        """Commit samples, on the spool's thread.
 
-    def _start_commits(self) -> None:
-        if self._commits is None:
-            self._commits = asyncio.create_task(self._commit(), name="spool commits")
+        They count as awaited before the drainer, whose reads run on the same thread, can see them.
+        """
+        numbers = self._spool.put(samples)
+        self._awaited.update(number for number in numbers if number is not None)
+        return numbers
 
-    async def _commit(self) -> None:
-        """One transaction after the other, each with all that has come up meanwhile."""
+    def _confirm_group(self, groups: Sequence[list[int]]) -> list[None]:
+        """Commit confirmations, on the spool's thread; those that fail are tried again later."""
+        numbers = [*self._unwritten, *(number for group in groups for number in group)]
         try:
-            while self._puts or self._confirms:
-                puts, self._puts = self._puts, []
-                confirms, self._confirms = self._confirms, []
-                if confirms:
-                    numbers = [*self._confirmed, *(n for group, _ in confirms for n in group)]
-                    try:
-                        await self._run(self._spool.confirm, numbers)
-                        self._confirmed.clear()
-                    except OSError as error:
-                        # This process will not send them again; a later commit may go through.
-                        self._confirmed.update(numbers)
-                        _log.warning("%s", error)
-                    for _, done in confirms:
-                        _settle(done, None)
-                if puts:
-                    stored = await self._run(self._spool.put, [sample for sample, _ in puts])
-                    for (_, future), number in zip(puts, stored, strict=True):
-                        if number is not None and not future.cancelled():
-                            self._live.add(number)
-                        _settle(future, number)
-        finally:
-            self._commits = None
+            self._spool.confirm(numbers)
+        except OSError as error:
+            # This process does not send them again, and a later commit may succeed.
+            self._unwritten.update(numbers)
+            _log.warning("%s", error)
+        else:
+            self._unwritten.clear()
+        return [None] * len(groups)
+
+    def _abandon(self, stored: asyncio.Future[int | None]) -> None:
+        number = None if stored.cancelled() or stored.exception() else stored.result()
+        if number is not None:
+            self.leave(number)
 
     async def _drain(self) -> None:
+        """Send what waits, oldest first, for as long as the client lives."""
         backoff = Backoff(0.1, 5.0)
         while True:
-            without = frozenset(self._live | self._confirmed)
-            found = await self._run(self._spool.oldest, BATCH, without)
-            # Meanwhile somebody may have come to wait for one of them.
-            samples = [sample for sample in found if sample.id not in self._live]
-            if not samples:
-                self._idle.set()
-            if not samples or self._link.away:
-                self._wake.clear()
-                try:
-                    async with asyncio.timeout(LOOK_EVERY_S):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
-                continue
             try:
-                await self._send(samples)
-                backoff.reset()
+                samples = await self._unattended()
+                if samples and not self._link.away:
+                    await self._send(samples)
+                    backoff.reset()
+                    continue
             except (LinkError, OverloadedError):
                 await asyncio.sleep(backoff.next_s())
+                continue
+            except (OSError, sqlite3.Error) as error:
+                _log.warning("the spool cannot be read or written for now (%s)", error)
+                await asyncio.sleep(backoff.next_s())
+                continue
+            if not samples:
+                self._idle.set()
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _unattended(self) -> list[Sample]:
+        """The oldest samples for whose answer no caller is waiting."""
+        without = frozenset(self._awaited | self._unwritten)
+        found = await self._run(self._spool.oldest, BATCH, without)
+        # Samples that were put meanwhile have a caller.
+        return [sample for sample in found if sample.id not in self._awaited]
 
     async def _send(self, samples: list[Sample]) -> None:
         first = samples[0]
         bits = b"".join(sample.bits for sample in samples)
         frame = Frame(first.level, len(samples), Encoding.RAW, bits)
-        identity = Identity(first.model, first.version)
+        identity = ModelIdentity(first.model, first.version)
         try:
             response = await self._link.infer(frame, 0, identity, stop_when_away=True)
         except OverloadedError:
@@ -189,7 +198,7 @@ class Outbox:
             return
         if len(response.answers) != len(samples):
             raise LinkError("server: its answer does not fit the model")
-        await self._confirm([sample.id for sample in samples])
+        await self._confirms.post([sample.id for sample in samples])
         for sample, answer in zip(samples, response.answers, strict=True):
             self.late_answers += 1
             if self._on_late:
@@ -211,8 +220,3 @@ def _late(sample: Sample, answer: Answer, response: Response) -> LateAnswer:
         cloud_level=response.cloud_level,
         taken_at=sample.taken_at,
     )
-
-
-def _settle(future: asyncio.Future[T], value: T) -> None:
-    if not future.done():
-        future.set_result(value)

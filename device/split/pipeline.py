@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from device.transport.link import VERSION_DIGITS, Identity
 from shared.errors import BundleError, InvalidRequestError
 from shared.model.architecture import Architecture
 from shared.model.bundle import Bundle
 from shared.model.exits import NEVER, LocalAnswer, local_answer, read_calibration
+from shared.model.identity import ModelIdentity
 from shared.packed import DeviceHalf
 from shared.protocol.codec import FeatureCodec, Frame
 
@@ -35,7 +35,7 @@ class Pipeline:
         self.bundle = bundle
         self.architecture: Architecture = bundle.architecture
         self.can_answer = self.architecture.exit_head  # whether there is an exit head to ask
-        self.identity = Identity(bundle.metadata.name, bundle.metadata.version[:VERSION_DIGITS])
+        self.identity = ModelIdentity.short(bundle.metadata.name, bundle.metadata.version)
         self.class_names = bundle.metadata.class_names
         self._half = DeviceHalf(bundle)
         self._codec = FeatureCodec(bundle)

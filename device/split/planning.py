@@ -6,13 +6,13 @@ from device.energy.hardware import find_hardware
 from device.energy.model import EnergyModel
 from device.policy.auto import AutoPolicy, Goal
 from device.policy.operating_points import Conditions, level_tables
-from device.split.settings import Settings
+from device.split.settings import ClientSettings
 from shared.model.bundle import Bundle
 from shared.model.exits import NEVER
 
 
-def plan(settings: Settings, bundle: Bundle) -> AutoPolicy:
-    """The policy that aims for the lifetime or the accuracy of ``settings``."""
+def plan(settings: ClientSettings, bundle: Bundle) -> AutoPolicy:
+    """The policy that aims for the lifetime, the accuracy or both that ``settings`` name."""
     pinned = settings.exit_threshold if settings.use_exit else NEVER
     return AutoPolicy(
         level_tables(bundle),

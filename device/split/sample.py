@@ -1,11 +1,11 @@
-"""One sample on its way, and the answer that comes of it."""
+"""One sample: what the device computed of it, and its result."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
-from device.split.coalesce import Delivered
+from device.split.coalesce import CloudAnswer
 from device.split.pipeline import Features, Pipeline
 from shared.model.exits import LocalAnswer
 
@@ -46,8 +46,13 @@ class SampleResult:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A sample as far as the device has come with it."""
+class DeviceOutput:
+    """What the device half computed for one sample.
+
+    features   packed bits (1, bytes) of device level ``level``
+    local      the exit head's answer, None if it was not asked
+    started_s  on the clock of ``time.perf_counter``
+    """
 
     index: int
     level: int
@@ -57,47 +62,50 @@ class Taken:
     device_s: float
 
 
-def answered_here(
-    pipeline: Pipeline, taken: Taken, top_k: int, *, number: int | None
+def device_result(
+    pipeline: Pipeline, output: DeviceOutput, top_k: int, number: int | None = None
 ) -> SampleResult:
-    """The exit head's answer to a sample; it is asked now if it was not before."""
-    local = taken.local or pipeline.answer(taken.features, taken.level)
+    """The result by the exit head, which is asked now if it was not before.
+
+    ``number`` is that of the sample in the spool, if it waits there.
+    """
+    local = output.local or pipeline.answer(output.features, output.level)
     chances = sorted(enumerate(local.probabilities), key=lambda pair: -pair[1])
     return SampleResult(
-        index=taken.index,
+        index=output.index,
         label=local.label,
         class_name=pipeline.class_names[local.label],
         source=DEVICE,
-        fraction=pipeline.architecture.device_levels[taken.level],
+        fraction=pipeline.architecture.device_levels[output.level],
         cloud_fraction=0.0,
-        channels=pipeline.channels[taken.level],
+        channels=pipeline.channels[output.level],
         payload_bytes=0,
-        latency_ms=1000 * (time.perf_counter() - taken.started_s),
+        latency_ms=1000 * (time.perf_counter() - output.started_s),
         candidates=tuple(chances[:top_k]),
         confidence=local.confidence,
         kept=number is not None,
         number=number,
-        device_ms=1000 * taken.device_s,
+        device_ms=1000 * output.device_s,
     )
 
 
-def answered_there(pipeline: Pipeline, taken: Taken, delivered: Delivered) -> SampleResult:
-    """The cloud's answer to a sample."""
-    answer, response = delivered.answer, delivered.response
+def cloud_result(pipeline: Pipeline, output: DeviceOutput, cloud: CloudAnswer) -> SampleResult:
+    """The result by the cloud."""
+    answer, response = cloud.answer, cloud.response
     architecture = pipeline.architecture
     return SampleResult(
-        index=taken.index,
+        index=output.index,
         label=answer.label,
         class_name=pipeline.class_names[answer.label],
         source=CLOUD,
-        fraction=architecture.device_levels[taken.level],
+        fraction=architecture.device_levels[output.level],
         cloud_fraction=architecture.cloud_levels[response.cloud_level],
-        channels=pipeline.channels[taken.level],
-        payload_bytes=delivered.payload_bytes,
-        latency_ms=1000 * (time.perf_counter() - taken.started_s),
+        channels=pipeline.channels[output.level],
+        payload_bytes=cloud.payload_bytes,
+        latency_ms=1000 * (time.perf_counter() - output.started_s),
         candidates=answer.candidates,
-        confidence=taken.local.confidence if taken.local else None,
-        device_ms=1000 * taken.device_s,
-        encode_ms=1000 * delivered.encode_s,
+        confidence=output.local.confidence if output.local else None,
+        device_ms=1000 * output.device_s,
+        encode_ms=1000 * cloud.encode_s,
         cloud_ms=(response.queue_us + response.compute_us) / 1000,
     )

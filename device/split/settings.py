@@ -1,16 +1,16 @@
-"""What a client can be told. One frozen value, read once, passed down."""
+"""Settings of a client: frozen values, read once and passed down."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from device.policy.simple import AUTO
 from device.transport.channel import Security
+from device.transport.link import LinkSettings
 from shared.bundles import DEFAULT_MODEL
 from shared.errors import UsageError
 from shared.model.exits import check_threshold
-
-AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ClientSettings:
     """Settings of ``SplitClient``.
 
     servers         HOST:PORT, tried in this order
@@ -75,6 +75,12 @@ class Settings:
     start_offline: bool = False
     security: Security = field(default_factory=Security)
     spool: SpoolSettings | None = None
+
+    @property
+    def link(self) -> LinkSettings:
+        """The settings of the link; with a spool it starts without a server too."""
+        patient = self.start_offline or self.spool is not None
+        return LinkSettings(self.servers, self.security, self.wait_s, self.timeout_s, patient)
 
     @property
     def planned(self) -> bool:

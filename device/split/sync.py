@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from device.split.client import SplitClient
 from device.split.sample import SampleResult
-from device.split.settings import Settings
+from device.split.settings import ClientSettings
 
 T = TypeVar("T")
 
@@ -21,11 +21,11 @@ T = TypeVar("T")
 class SyncSplitClient:
     """``SplitClient`` with plain methods; takes the same arguments. Safe for many threads.
 
-    with SyncSplitClient(Settings(servers=("edge:50051",))) as client:
+    with SyncSplitClient(ClientSettings(servers=("edge:50051",))) as client:
         result = client.classify(image)
     """
 
-    def __init__(self, settings: Settings | None = None, **options: Any) -> None:
+    def __init__(self, settings: ClientSettings | None = None, **options: Any) -> None:
         self._settings = settings
         self._options = options
 

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from shared.durations import duration_s
 from shared.errors import UsageError
 from shared.fleet.messages import NAME, Settings
 from shared.fleet.payloads import check_setting
 
-UNITS_S = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
-
-def seconds(value: Any) -> float:
-    """Seconds in a text such as ``90m`` or ``1h30m``."""
-    text = str(value)
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is no time; give e.g. 90s, 30m, 1h30m")
-    return sum(float(number) * UNITS_S[unit] for number, unit in parts)
+def _seconds(value: Any) -> float:
+    return duration_s(str(value))
 
 
 def _name(value: Any) -> str:
@@ -31,7 +24,7 @@ def _name(value: Any) -> str:
     return str(value)
 
 
-Time = Annotated[float, BeforeValidator(seconds)]
+Time = Annotated[float, BeforeValidator(_seconds)]
 Name = Annotated[str, BeforeValidator(_name)]
 Share = Annotated[float, Field(ge=0, le=1)]
 

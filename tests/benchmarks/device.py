@@ -25,14 +25,14 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
-from device import Settings, SplitClient
+from device import ClientSettings, SplitClient
 from device.energy.hardware import MCU_BLE
 from device.energy.recharge import DAY_S, NoRecharge
 from device.energy.simulated_battery import Cell
 from device.policy.auto import Goal
 from device.simulate.command import FULL, WITH_EXIT, Setup, compare, verdict
 from device.simulate.results import measure
-from device.simulate.simulation import Scenario
+from device.simulate.simulation import Workload
 from device.split.pipeline import Pipeline
 from device.split.settings import ModelSettings
 from protos.split.v1 import split_pb2_grpc
@@ -160,7 +160,7 @@ async def latency_at(
     fraction: str, images: Images, model: str, server: str, echo: str, rounds: int
 ) -> dict[str, Any]:
     """All four kinds of call at one fraction, interleaved."""
-    settings = Settings(
+    settings = ClientSettings(
         servers=(server,), model=ModelSettings(model), fraction=fraction, use_exit=False
     )
     async with (
@@ -256,7 +256,7 @@ def battery_life(report: Report, bundle: Bundle) -> None:
     names = ["auto", *simple, *(name + WITH_EXIT for name in simple)]
     setup = Setup(
         hardware=MCU_BLE,
-        scenario=Scenario(),
+        workload=Workload(),
         cell=Cell(MCU_BLE.battery_j),
         schedule=NoRecharge(),
         goal=Goal(lifetime_s=7 * DAY_S),

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from device import Settings, SplitClient
+from device import ClientSettings, SplitClient
 from device.split.outbox import LateAnswer
 from device.split.settings import ModelSettings, SpoolSettings
 from shared.data.sample import sample_digits
@@ -100,7 +100,7 @@ async def endure(model: str, bundle: Bundle) -> dict[str, Any]:
     await server.start()
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(
+        settings = ClientSettings(
             servers=(server.address,),
             model=ModelSettings(model),
             fraction=FRACTION,

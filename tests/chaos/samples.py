@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from device import Settings, SplitClient
+from device import ClientSettings, SplitClient
 from device.split.outbox import LateAnswer
 from device.split.settings import ModelSettings, SpoolSettings
 from shared.data.sample import sample_digits
@@ -132,7 +132,7 @@ async def clients(servers: Sequence[str], folder: Path, count: int) -> AsyncIter
     for place, book in enumerate(books):
         turn = place % len(servers)
         known = 1 if place < len(servers) else len(servers)
-        settings = Settings(
+        settings = ClientSettings(
             servers=(*servers[turn:], *servers[:turn])[:known],
             model=ModelSettings(name=MODEL),
             fraction=FRACTION,

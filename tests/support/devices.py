@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 
-from device import SampleResult, Settings, SplitClient
+from device import ClientSettings, SampleResult, SplitClient
 from device.split.settings import ModelSettings
 from shared.bundles import bundle_path
 from shared.data.sample import sample_digits
@@ -82,7 +82,7 @@ async def classify_on(client: SplitClient, tally: Tally, stop: asyncio.Event) ->
 @asynccontextmanager
 async def load(*servers: str, devices: int = 6, timeout_s: float = 20.0) -> AsyncIterator[Tally]:
     """Devices that classify while the block runs, one sample at a time each."""
-    settings = Settings(
+    settings = ClientSettings(
         servers=servers,
         model=ModelSettings(name=MODEL),
         fraction=FRACTION,

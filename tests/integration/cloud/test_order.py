@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from device.transport.link import Link
+from device.transport.link import Link, LinkSettings
 from protos.split.v1 import split_pb2 as pb
 from protos.split.v1 import split_pb2_grpc
 from shared.protocol.codec import Encoding, Frame
@@ -47,7 +47,7 @@ async def test_answers_in_any_order_find_their_requests() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with Link(f"127.0.0.1:{port}") as link:
+        async with Link(LinkSettings((f"127.0.0.1:{port}",))) as link:
             frames = [
                 Frame(0, 1, Encoding.RAW, number.to_bytes(2, "little")) for number in range(SAMPLES)
             ]

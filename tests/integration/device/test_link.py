@@ -13,7 +13,8 @@ import grpc
 import pytest
 
 from device.transport.backoff import Backoff
-from device.transport.link import Identity, Link, Security
+from device.transport.channel import Security
+from device.transport.link import Link, LinkSettings
 from protos.split.v1 import split_pb2 as pb
 from protos.split.v1 import split_pb2_grpc
 from shared.errors import (
@@ -24,6 +25,7 @@ from shared.errors import (
     UnknownModelError,
     VersionMismatchError,
 )
+from shared.model.identity import ModelIdentity
 from shared.protocol.codec import Encoding, Frame
 from shared.protocol.messages import Failure, Hints, Request, Response
 from tests.support.clouds import Cloud, free_port, serve, serve_raw, tiny_bundle, until
@@ -33,8 +35,15 @@ FRAME = Frame(2, 1, Encoding.RAW, bytes(16))
 CODE = grpc.StatusCode
 
 
-def link(*servers: str, wait_s: float = 5.0, timeout_s: float = 5.0, **options: Any) -> Link:
-    return Link(servers, wait_s=wait_s, timeout_s=timeout_s, backoff=Backoff(0.01, 0.1), **options)
+def link(
+    *servers: str,
+    identity: ModelIdentity | None = None,
+    wait_s: float = 5.0,
+    timeout_s: float = 5.0,
+    **options: Any,
+) -> Link:
+    settings = LinkSettings(servers, wait_s=wait_s, timeout_s=timeout_s, **options)
+    return Link(settings, identity, Backoff(0.01, 0.1))
 
 
 async def test_answers_many_requests_at_once() -> None:
@@ -118,7 +127,7 @@ async def test_server_of_another_kind() -> None:
             await running.infer(FRAME)
 
 
-async def test_refused_token_is_told_at_once() -> None:
+async def test_refused_token_is_reported_at_once() -> None:
     class Strict(Cloud):
         async def InferStream(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
             await context.abort(CODE.UNAUTHENTICATED, "no such token")
@@ -182,7 +191,17 @@ async def test_overloaded_server_is_asked_again_no_sooner_than_it_says() -> None
     assert len({request.frame.payload for request in cloud.seen}) == 1
 
 
-async def test_overload_that_lasts_is_told() -> None:
+async def test_round_trip_does_not_count_the_pauses_between_retries() -> None:
+    cloud = Cloud(BUNDLE, busy(2, retry_after_ms=400))
+    async with serve(cloud) as address, link(address) as running:
+        started = asyncio.get_running_loop().time()
+        assert (await running.infer(FRAME)).answers
+        assert running.round_trip_s is not None
+        # Two pauses lie between sending and the answer; the exchange alone is the rest.
+        assert running.round_trip_s <= asyncio.get_running_loop().time() - started - 0.8
+
+
+async def test_overload_that_lasts_is_reported() -> None:
     cloud = Cloud(BUNDLE, busy(10**6))
     async with serve(cloud) as address, link(address, timeout_s=0.3) as running:
         with pytest.raises(OverloadedError, match="too busy"):
@@ -234,8 +253,11 @@ async def test_silent_stream_is_given_up() -> None:
 async def test_names_travel_once_for_each_model() -> None:
     cloud = Cloud(BUNDLE)
     version = BUNDLE.metadata.version[:16]
-    async with serve(cloud) as address, link(address, model="tiny", version=version) as running:
-        for identity in (None, None, Identity("tiny", version[:8]), None):
+    async with (
+        serve(cloud) as address,
+        link(address, identity=ModelIdentity("tiny", version)) as running,
+    ):
+        for identity in (None, None, ModelIdentity("tiny", version[:8]), None):
             await running.infer(FRAME, identity=identity)
     assert [request.version for request in cloud.seen] == [version, version, version[:8], version]
 

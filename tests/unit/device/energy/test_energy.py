@@ -12,10 +12,10 @@ from device.energy.hardware import HARDWARE, MCU_BLE, MCU_LTEM, PI_WIFI, find_ha
 from device.energy.model import ANSWER_BYTES, REQUEST_BYTES, EnergyModel, device_work, exit_work
 from device.policy.operating_points import (
     Conditions,
-    all_options,
     at_threshold,
     frontier,
     level_tables,
+    operating_points,
 )
 from shared.errors import BundleError, UsageError
 from shared.model.bundle import make_bundle
@@ -126,7 +126,7 @@ def test_points_between_measured_thresholds() -> None:
 def test_frontier_has_no_dominated_option() -> None:
     tables = level_tables(tiny_bundle())
     model = EnergyModel(MCU_BLE)
-    options = all_options(tables, model, Conditions(rate_per_s=10, max_wait_s=0.5))
+    options = operating_points(tables, model, Conditions(rate_per_s=10, max_wait_s=0.5))
     best = frontier(options)
     for option in options:
         beaten = any(b.energy_j <= option.energy_j and b.accuracy >= option.accuracy for b in best)
@@ -140,16 +140,16 @@ def test_deadline_keeps_fast_options_only() -> None:
     tables = level_tables(tiny_bundle())
     model = EnergyModel(MCU_BLE)
     conditions = Conditions(rate_per_s=10, max_wait_s=0.5, deadline_s=0.1)
-    options = all_options(tables, model, conditions)
+    options = operating_points(tables, model, conditions)
     assert {option.wait_s for option in options if option.stays < 1} == {0.0}
     impossible = replace(conditions, deadline_s=1e-9)
-    assert len(all_options(tables, model, impossible)) == 1
+    assert len(operating_points(tables, model, impossible)) == 1
 
 
 def test_pinned_threshold_is_the_only_one() -> None:
     tables = level_tables(tiny_bundle())
     model = EnergyModel(MCU_BLE)
-    pinned = all_options(tables, model, Conditions(), pinned_threshold=0.7)
+    pinned = operating_points(tables, model, Conditions(), pinned_threshold=0.7)
     assert {option.exit_threshold for option in pinned} == {0.7}
-    never = all_options(tables, model, Conditions(), pinned_threshold=NEVER)
+    never = operating_points(tables, model, Conditions(), pinned_threshold=NEVER)
     assert {option.stays for option in never} == {0.0}

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device.energy.battery import Charge
-from device.energy.clock import parse_duration
 from device.energy.hardware import MCU_BLE
 from device.energy.model import EnergyModel
 from device.energy.recharge import DAY_S, Solar
@@ -25,11 +24,11 @@ from device.policy.simple import (
     Policy,
     Situation,
     StepPolicy,
-    simple_policy,
+    make_policy,
 )
 from device.simulate.command import main, verdict
 from device.simulate.results import measure
-from device.simulate.simulation import Outcome, Scenario, dominates, simulate
+from device.simulate.simulation import Outcome, Workload, dominates, simulate
 from shared.errors import FractionError, UsageError
 from tests.support.clouds import images, tiny_bundle
 
@@ -58,14 +57,20 @@ def test_simple_policies() -> None:
 
 @pytest.mark.parametrize("name", ["linear", "step", "fixed:0.5", "0.5"])
 def test_policies_by_name(name: str) -> None:
-    policy: Policy = simple_policy(name, LEVELS, "--policy")
+    policy: Policy = make_policy(name, LEVELS, "--policy")
     assert policy.decide(situation(0.5)).level == 1
+
+
+def test_auto_plans_for_a_goal_and_follows_the_charge_without_one() -> None:
+    goal = auto(min_accuracy=0.9)
+    assert make_policy("auto", LEVELS, "--policy", lambda: goal) is goal
+    assert isinstance(make_policy("auto", LEVELS, "--policy"), LinearPolicy)
 
 
 @pytest.mark.parametrize("name", ["clever", "fixed:", "fixed:2", "0", "nan", "-1", "1.5", ""])
 def test_policies_by_unknown_name(name: str) -> None:
     with pytest.raises((UsageError, FractionError), match="--policy"):
-        simple_policy(name, LEVELS, "--policy")
+        make_policy(name, LEVELS, "--policy")
 
 
 @given(st.floats(0, 1), st.lists(st.floats(-0.009, 0.009), min_size=1, max_size=50))
@@ -75,19 +80,6 @@ def test_linear_does_not_flicker(charge: float, noise: list[float]) -> None:
     levels = [policy.decide(situation(min(max(charge + shake, 0.0), 1.0))).level for shake in noise]
     assert len(set(levels)) <= 2
     assert sum(a != b for a, b in itertools.pairwise(levels)) <= 1
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("7d", 7 * DAY_S), ("36h", 129_600), ("1.5m", 90), ("45s", 45)]
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "7", "d", "-1d", "0h", "1y", "nan d", "1e3d"])
-def test_durations_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="--lifetime"):
-        parse_duration(text)
 
 
 @pytest.mark.parametrize(("lifetime", "accuracy"), [(0, None), (-1, None), (None, 0), (None, 1.1)])
@@ -185,8 +177,8 @@ def play(name: str, policy: Policy, capacity_j: float, sun: bool = False) -> Out
     bundle = tiny_bundle()
     results = measure(bundle, images(40), np.zeros(40, dtype=np.int64))
     battery = SimulatedBattery(Cell(capacity_j), Solar(0.0005) if sun else None)
-    scenario = Scenario(days=2, rate_per_s=1.0)
-    return simulate(name, policy, None, TABLES, results, MODEL, battery, scenario)
+    workload = Workload(days=2, rate_per_s=1.0)
+    return simulate(name, policy, None, TABLES, results, MODEL, battery, workload)
 
 
 def test_auto_lasts_as_long_as_it_was_told() -> None:

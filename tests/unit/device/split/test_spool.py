@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.split.spool import Sample, Spool
@@ -143,6 +143,7 @@ def test_clock_that_jumps_changes_no_order(tmp_path: Path) -> None:
 Action = tuple[str, int]
 
 
+@settings(deadline=None)  # every example makes real files
 @given(
     st.lists(st.tuples(st.sampled_from(["put", "confirm", "crash", "refuse"]), st.integers(0, 9)))
 )

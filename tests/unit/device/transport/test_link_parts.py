@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device.split.settings import Settings
+from device.split.settings import ClientSettings
 from device.transport.backoff import LARGEST_PUSHBACK_S, Backoff, pushback_s
 from device.transport.channel import Security, check_address, check_addresses, open_channel
 from shared.errors import UsageError
@@ -97,4 +97,4 @@ async def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
 )
 def test_settings_refused(options: dict[str, object], text: str) -> None:
     with pytest.raises(UsageError, match=text):
-        Settings(**options)  # type: ignore[arg-type]
+        ClientSettings(**options)  # type: ignore[arg-type]

@@ -1,0 +1,106 @@
+"""Delivery: a sample that goes to the cloud, kept in the spool if there is one, gets its answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from device.policy.simple import Decision
+from device.split.coalesce import Coalescer, Route
+from device.split.pipeline import Pipeline
+from device.split.sample import CLOUD, DeviceOutput, SampleResult, cloud_result, device_result
+from shared.errors import (
+    LinkError,
+    OverloadedError,
+    SpooledError,
+    TaperError,
+    UnauthenticatedError,
+    VersionMismatchError,
+)
+
+if TYPE_CHECKING:
+    from device.split.outbox import Outbox
+
+_log = logging.getLogger(__name__)
+
+
+class Delivery:
+    """Asks the cloud, and bridges its absence with the exit head or the spool.
+
+    ``on_other_version`` is called when the server has another version of the model; it returns
+    whether that version will be fetched. With ``patient`` a refused token counts as absence.
+    """
+
+    def __init__(
+        self,
+        coalescer: Coalescer,
+        outbox: Outbox | None,
+        top_k: int,
+        patient: bool,
+        on_other_version: Callable[[], bool],
+    ) -> None:
+        self._coalescer = coalescer
+        self._outbox = outbox
+        self._top_k = top_k
+        self._absences: tuple[type[TaperError], ...] = (LinkError, OverloadedError)
+        if patient:
+            self._absences += (UnauthenticatedError,)
+        self._on_other_version = on_other_version
+        self._bridging = False  # the cloud is away, and that was reported
+
+    async def ask(
+        self, pipeline: Pipeline, output: DeviceOutput, decision: Decision
+    ) -> SampleResult:
+        """The cloud's answer, or the exit head's while the cloud is away.
+
+        Errors as in ``SplitClient.classify``.
+        """
+        outbox, identity = self._outbox, pipeline.identity
+        number = None
+        if outbox is not None:
+            bits = output.features.tobytes()
+            number = await outbox.put(identity.model, identity.version, output.level, bits)
+        if outbox is None or number is None:
+            return await self._answer(pipeline, output, decision, None)
+        confirmed = False
+        try:
+            result = await self._answer(pipeline, output, decision, number)
+            if result.source == CLOUD:
+                await outbox.confirm(number)
+                confirmed = True
+        finally:
+            if not confirmed:
+                outbox.leave(number)
+        return result
+
+    async def _answer(
+        self, pipeline: Pipeline, output: DeviceOutput, decision: Decision, number: int | None
+    ) -> SampleResult:
+        may_stop = pipeline.can_answer or number is not None
+        route = Route(pipeline, output.level, stop_when_away=may_stop)
+        try:
+            answer = await self._coalescer.send(route, output.features, decision)
+        except VersionMismatchError:
+            if not self._on_other_version() or not pipeline.can_answer:
+                raise
+            return device_result(pipeline, output, self._top_k, number)
+        except self._absences as error:
+            return self._bridge(pipeline, output, number, error)
+        self._bridging = False
+        return cloud_result(pipeline, output, answer)
+
+    def _bridge(
+        self, pipeline: Pipeline, output: DeviceOutput, number: int | None, error: TaperError
+    ) -> SampleResult:
+        """The exit head's answer while the cloud is away; without one, the error."""
+        if pipeline.can_answer:
+            if not self._bridging:
+                _log.warning("%s; answering on the device", error)
+                self._bridging = True
+            return device_result(pipeline, output, self._top_k, number)
+        if number is None:
+            raise error
+        spooled = SpooledError(f"{error}; the sample waits in the spool")
+        spooled.number = number
+        raise spooled from None

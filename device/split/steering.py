@@ -1,0 +1,165 @@
+"""Steering: when the policy is asked, what it is told, and what comes of its decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from device.energy.battery import Battery, Charge, FixedBattery, SystemBattery
+from device.energy.clock import Clock, boot_s
+from device.policy.simple import (
+    LARGEST_BATCH,
+    Decision,
+    FixedPolicy,
+    Policy,
+    Situation,
+    make_policy,
+)
+from device.split.settings import ClientSettings
+from device.transport.link import Link
+from shared.model.bundle import Bundle
+from shared.protocol.messages import Hints
+
+DECIDE_EVERY_S = 0.5
+RATE_SMOOTHING = 0.3  # weight of the newest period in the mean rate
+
+
+class Steering:
+    """Asks the policy for a decision twice a second and remembers it in between.
+
+    ``policy`` and ``battery`` replace those of the settings; ``on_decision`` receives every
+    decision that differs from the one before.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        battery: Battery | None = None,
+        policy: Policy | None = None,
+        on_decision: Callable[[Decision], None] | None = None,
+        clock: Clock = boot_s,
+    ) -> None:
+        self._settings = settings
+        self._battery = battery or _battery(settings)
+        self._capacity_j = _capacity_j(settings)
+        self._given = policy
+        self._policy = policy
+        self._exit_threshold: float | None = None
+        self._on_decision = on_decision
+        self._clock = clock
+        self._rate = SampleRate()
+        self._decided_s = 0.0
+        self.decision: Decision | None = None
+
+    def use(self, bundle: Bundle) -> None:
+        """Decide about the levels of ``bundle`` from now on."""
+        self._policy = self._given or client_policy(self._settings, bundle)
+        self.decision = None
+
+    def steer(self, policy: Policy, exit_threshold: float | None) -> None:
+        """Decide by ``policy``; ``exit_threshold`` takes precedence over the policy's own."""
+        self._given = self._policy = policy
+        self._exit_threshold = exit_threshold
+        self.decision = None
+
+    def decide(self, link: Link) -> Decision:
+        """The decision for one more sample."""
+        now_s = self._clock()
+        self._rate.count()
+        if self.decision is not None and 0 <= now_s - self._decided_s < DECIDE_EVERY_S:
+            return self.decision
+        self._decided_s = now_s
+        decision = self._ask(now_s, link)
+        if self._on_decision and _differs(decision, self.decision):
+            self._on_decision(decision)
+        self.decision = decision
+        return decision
+
+    def level(self, decision: Decision, hints: Hints | None) -> int:
+        """The level to use: no more than the server suggests, unless the user fixed it."""
+        if hints is None or hints.suggested_level is None or self._pinned:
+            return decision.level
+        return min(decision.level, hints.suggested_level)
+
+    @property
+    def _pinned(self) -> bool:
+        return isinstance(self._policy, FixedPolicy)
+
+    def _ask(self, now_s: float, link: Link) -> Decision:
+        if self._policy is None:
+            raise RuntimeError("no model is in use")
+        # A fixed level needs no charge, and reading it may take longer than a sample.
+        charge = Charge(1.0, plugged=True) if self._pinned else self._battery.charge()
+        capacity_j = self._capacity_j
+        decision = self._policy.decide(
+            Situation(
+                charge=charge,
+                now_s=now_s,
+                stored_j=None if capacity_j is None else charge.level * capacity_j,
+                rate_per_s=self._rate.measure(now_s),
+                round_trip_s=link.round_trip_s,
+                cloud_away=link.away,
+            )
+        )
+        if self._exit_threshold is not None:
+            decision = replace(decision, exit_threshold=self._exit_threshold)
+        if self._settings.max_wait_s and not self._settings.planned:
+            decision = replace(decision, wait_s=self._settings.max_wait_s, batch=LARGEST_BATCH)
+        return decision
+
+
+class SampleRate:
+    """Samples a second, as an exponential mean over the periods between measurements."""
+
+    def __init__(self) -> None:
+        self._samples = 0
+        self._mean: float | None = None
+        self._measured_s: float | None = None
+
+    def count(self) -> None:
+        """Count one sample."""
+        self._samples += 1
+
+    def measure(self, now_s: float) -> float:
+        """The mean rate at ``now_s``; 1 before there are two measurements."""
+        if self._measured_s is not None and now_s > self._measured_s:
+            rate = self._samples / (now_s - self._measured_s)
+            mean = self._mean
+            self._mean = rate if mean is None else mean + RATE_SMOOTHING * (rate - mean)
+        self._samples = 0
+        self._measured_s = now_s
+        return self._mean or 1.0
+
+
+def client_policy(settings: ClientSettings, bundle: Bundle) -> Policy:
+    """The policy that a client's settings name, for the levels of ``bundle``."""
+
+    def plan() -> Policy:
+        from device.split.planning import plan  # here: only a client with a goal needs it
+
+        return plan(settings, bundle)
+
+    levels = bundle.architecture.device_levels
+    return make_policy(settings.fraction, levels, "--fraction", plan if settings.planned else None)
+
+
+def _battery(settings: ClientSettings) -> Battery:
+    percent = settings.battery_percent
+    return SystemBattery() if percent is None else FixedBattery(percent)
+
+
+def _capacity_j(settings: ClientSettings) -> float | None:
+    """Energy of the full battery, where a policy asks for it."""
+    if settings.capacity_j is not None or not settings.planned:
+        return settings.capacity_j
+    from device.energy.hardware import find_hardware
+
+    return find_hardware(settings.hardware).battery_j
+
+
+def _differs(one: Decision, other: Decision | None) -> bool:
+    return other is None or (one.level, one.exit_threshold, one.wait_s) != (
+        other.level,
+        other.exit_threshold,
+        other.wait_s,
+    )

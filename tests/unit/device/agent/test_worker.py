@@ -1,0 +1,66 @@
+"""The worker: when its battery drains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from device import ClientSettings, SplitClient
+from device.agent.pace import Pace
+from device.agent.worker import DEFAULTS, Pictures, Worker
+from device.energy.hardware import MCU_BLE
+from device.energy.model import EnergyModel
+from device.energy.power import SimulatedPower
+from device.energy.simulated_battery import Cell, SimulatedBattery
+from shared.model.bundle import Bundle
+from tests.support.clouds import free_port, images, tiny_bundle
+
+BUNDLE = tiny_bundle()
+DAY_S = 86_400.0
+
+
+def offline(bundle: Bundle) -> SplitClient:
+    """A client without a server: the exit head answers."""
+    settings = ClientSettings(
+        servers=(f"127.0.0.1:{free_port()}",), start_offline=True, exit_threshold=0.0
+    )
+    return SplitClient(settings, bundle=bundle)
+
+
+async def no_other_model(name: str) -> Bundle:
+    raise AssertionError(name)
+
+
+async def test_the_battery_runs_empty_between_two_messages_of_telemetry() -> None:
+    hardware = replace(MCU_BLE, sensor_j=0.5, idle_w=0.0)
+    power = SimulatedPower(SimulatedBattery(Cell(capacity_j=2.2)))
+    worker = Worker(
+        BUNDLE,
+        offline,
+        no_other_model,
+        EnergyModel(hardware),
+        power,
+        Pictures(images(4)),
+        Pace(),
+        settings=replace(DEFAULTS, telemetry_s=DAY_S),
+    )
+    async with worker:
+        for _ in range(8):
+            await worker.one()
+        assert power.charge().level == 0
+        telemetry = worker.take("device", 1, 1, 0)
+    assert (telemetry.answered_device, telemetry.failed) == (5, 3)
+    assert telemetry.error == "the battery is empty"
+    assert telemetry.energy_j == pytest.approx(2.5, rel=0.01)
+
+
+async def test_an_idle_device_drains_its_battery_too() -> None:
+    hardware = replace(MCU_BLE, idle_w=1.0)
+    power = SimulatedPower(SimulatedBattery(Cell(capacity_j=1e-6)))
+    worker = Worker(
+        BUNDLE, offline, no_other_model, EnergyModel(hardware), power, Pictures(images(1)), Pace()
+    )
+    async with worker:
+        await worker.one()
+        assert worker.take("device", 1, 1, 0).failed == 1
