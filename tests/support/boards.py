@@ -1,0 +1,158 @@
+"""The C engine on the host, under sanitizers, and on emulated boards: built, run, read back."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from device.micro.footprint import ENGINE
+
+HERE = Path(__file__).parent / "micro"
+HEAD = np.dtype(
+    [
+        *((name, "<u4") for name in ("status", "label", "stays", "raw_bytes")),
+        *((name, "<u4") for name in ("request_bytes", "stack_bytes")),
+        *(("margin", "<i8"), ("instructions", "<u8")),
+    ]
+)
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
+SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+RUN_S = 300.0
+
+
+@dataclass(frozen=True)
+class Board:
+    """An emulated machine: its compiler's flags, its memories, how the emulator is called."""
+
+    name: str
+    compiler: str
+    flags: tuple[str, ...]
+    emulator: tuple[str, ...]
+    flash_at: int
+    ram_at: int
+    ram_bytes: int
+
+
+def _arm(name: str, cpu: str, machine: str, clock_hz: int, ram_bytes: int) -> Board:
+    return Board(
+        name,
+        "arm-none-eabi-gcc",
+        (f"-mcpu={cpu}", "-mthumb", f"-DCLOCK_HZ={clock_hz}u"),
+        ("qemu-system-arm", "-M", machine),
+        0,
+        0x20000000,
+        ram_bytes,
+    )
+
+
+BOARDS = (
+    _arm("m0", "cortex-m0", "microbit", 16_000_000, 16 * 1024),
+    _arm("m4", "cortex-m4", "mps2-an386", 25_000_000, 64 * 1024),
+    _arm("m7", "cortex-m7", "mps2-an500", 25_000_000, 64 * 1024),
+    _arm("m55", "cortex-m55", "mps3-an547", 32_000_000, 64 * 1024),
+    Board(
+        "rv32",
+        "riscv64-unknown-elf-gcc",
+        ("-march=rv32imac_zicsr", "-mabi=ilp32", "-DCLOCK_HZ=0u"),
+        ("qemu-system-riscv32", "-M", "virt", "-bios", "none"),
+        0x80000000,
+        0x80100000,
+        64 * 1024,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the engine gave for one picture at one level."""
+
+    status: int
+    label: int
+    stays: bool
+    margin: int
+    raw: bytes
+    request: bytes
+    stack_bytes: int
+    instructions: int
+
+
+def build_for_board(board: Board, model: Path, folder: Path) -> Path:
+    """The exercise program for ``board``, with ``model.h`` from the folder ``model``."""
+    target = folder / f"{board.name}.elf"
+    script = folder / f"{board.name}.ld"
+    text = (HERE / "board.ld").read_text()
+    for word, value in (
+        ("FLASH_AT", board.flash_at),
+        ("RAM_AT", board.ram_at),
+        ("RAM_BYTES", board.ram_bytes),
+    ):
+        text = text.replace(word, hex(value))
+    script.write_text(text)
+    sources = [*sorted(ENGINE.glob("*.c")), HERE / "exercise.c", HERE / "port_board.c"]
+    command = [
+        *(board.compiler, *board.flags, "-std=c99", "-O2", "-ffreestanding", "-nostdlib"),
+        # Loops that copy must not become calls of the functions that they define.
+        *("-fno-tree-loop-distribute-patterns", f"-I{HERE}/freestanding", f"-I{ENGINE}", f"-I{model}", "-T", str(script)),
+        *(*map(str, sources), "-lgcc", "-o", str(target)),
+    ]
+    subprocess.run(command, check=True)
+    return target
+
+
+def build_for_host(model: Path, folder: Path, *flags: str) -> Path:
+    """The exercise program for this machine, with every warning an error."""
+    target = folder / "host"
+    sources = [*sorted(ENGINE.glob("*.c")), HERE / "exercise.c", HERE / "port_host.c"]
+    includes = (f"-I{ENGINE}", f"-I{model}")
+    command = ["gcc", *STRICT, "-O1", "-g", *flags, *includes, *map(str, sources), "-o", str(target)]
+    subprocess.run(command, check=True)
+    return target
+
+
+def run(command: Sequence[str], images: npt.NDArray[np.uint8], folder: Path) -> list[Result]:
+    """Run a program over images (N, H, W, C): results by image, then by level."""
+    (folder / "pictures.bin").write_bytes(images.tobytes())
+    subprocess.run(command, check=True, cwd=folder, timeout=RUN_S)
+    return read_results((folder / "results.bin").read_bytes())
+
+
+def run_on_board(
+    board: Board, program: Path, images: npt.NDArray[np.uint8], folder: Path
+) -> list[Result]:
+    """Run a board's program in the emulator, which counts its instructions."""
+    options = ("-nographic", "-semihosting", "-icount", "shift=0", "-kernel", str(program))
+    return run([*board.emulator, *options], images, folder)
+
+
+def read_results(content: bytes) -> list[Result]:
+    """What ``exercise.c`` wrote."""
+    results, at = [], 0
+    while at < len(content):
+        head = np.frombuffer(content, HEAD, 1, at)[0]
+        at += HEAD.itemsize
+        raw = content[at : at + int(head["raw_bytes"])]
+        at += len(raw)
+        request = content[at : at + int(head["request_bytes"])]
+        at += len(request)
+        results.append(
+            Result(
+                *(int(head["status"]), int(head["label"]), bool(head["stays"])),
+                *(int(head["margin"]), raw, request),
+                *(int(head["stack_bytes"]), int(head["instructions"])),
+            )
+        )
+    return results
+
+
+def build_attack(folder: Path) -> Path:
+    """The program that opens damaged blobs, under address and undefined-behaviour sanitizers."""
+    target = folder / "attack"
+    sources = [*sorted(ENGINE.glob("*.c")), HERE / "attack.c"]
+    command = ["gcc", "-std=c99", "-O1", "-g", *SANITIZED, f"-I{ENGINE}", *map(str, sources)]
+    subprocess.run([*command, "-o", str(target)], check=True)
+    return target
