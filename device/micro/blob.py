@@ -68,7 +68,9 @@ def make_blob(bundle: Bundle, levels: Sequence[int], margins: Sequence[int | Non
     context_at = 0 if model is None else layout.add(_context(model, levels))
     shape, name = architecture.input_shape, bundle.metadata.name.encode()
     if len(name) > NAME_BYTES:
-        raise BundleError(f"bundle {bundle.metadata.name}: its name is longer than {NAME_BYTES} bytes")
+        raise BundleError(
+            f"bundle {bundle.metadata.name}: its name is longer than {NAME_BYTES} bytes"
+        )
     version = np.frombuffer(bytes.fromhex(bundle.metadata.version)[:VERSION_BYTES], np.uint32)
     header = [
         *version.tolist(),

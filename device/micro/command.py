@@ -13,7 +13,7 @@ from rich.console import Console
 
 from device.micro import sources
 from device.micro.blob import make_blob
-from device.micro.footprint import ENGINE, REQUEST_OVERHEAD, arena_bytes, compiled
+from device.micro.footprint import ENGINE, arena_bytes, compiled
 from shared.bundles import bundle_path
 from shared.command import run_command
 from shared.errors import UsageError
@@ -22,7 +22,7 @@ from shared.model.architecture import Architecture
 from shared.model.bundle import DEVICE_GROUPS, read_bundle
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-stderr = Console(stderr=True)
+stderr = Console(stderr=True, soft_wrap=True)
 
 
 class Target(str, Enum):

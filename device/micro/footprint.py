@@ -63,7 +63,15 @@ def compiled(folder: Path = ENGINE) -> Code | None:
         objects = []
         for source in sorted(folder.glob("*.c")):
             target = Path(scratch, source.stem + ".o")
-            command = [COMPILER, *FLAGS, "-fcallgraph-info=su", "-c", str(source), "-o", str(target)]
+            command = [
+                COMPILER,
+                *FLAGS,
+                "-fcallgraph-info=su",
+                "-c",
+                str(source),
+                "-o",
+                str(target),
+            ]
             subprocess.run(command, check=True, cwd=scratch)
             objects.append(str(target))
         sizes = subprocess.run(

@@ -1,4 +1,4 @@
-"""The texts that a generated folder holds besides the engine: model, example, build file, report."""
+"""The texts of a generated folder besides the engine: model, example, build file, report."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def model_header(report: Report, blob: bytes) -> str:
     """``model.h``: the blob as a constant, and the sizes of the buffers that go with it."""
     words = [f"0x{word:08x}" for word in np.frombuffer(blob, "<u4").tolist()]
     rows = ",\n    ".join(", ".join(words[i : i + 8]) for i in range(0, len(words), 8))
-    return f"""/* Model {report.name}, fractions {report.fractions}. Made by `python -m device.micro`. */
+    return f"""/* Model {report.name}, fractions {report.fractions}. */
 #ifndef TAPER_MODEL_H
 #define TAPER_MODEL_H
 
@@ -78,13 +78,14 @@ def summary(report: Report) -> str:
 
 def readme(report: Report) -> str:
     """The folder's README: how to build it, and what it takes."""
+    network = report.architecture
     rows = "\n".join(
-        f"| {report.architecture.device_levels[level]:g} | {report.architecture.device_macs(level):,} "
-        f"| {report.architecture.sent_shape(level).packed_bytes} |"
+        f"| {network.device_levels[level]:g} | {network.device_macs(level):,} "
+        f"| {network.sent_shape(level).packed_bytes} |"
         for level in report.levels
     )
-    shape = report.architecture.input_shape
-    measured = "" if report.code is None else f" Measured with `{COMPILER} {' '.join(FLAGS)}`."
+    shape = network.input_shape
+    measured = "" if report.code is None else f"Measured with `{COMPILER} {' '.join(FLAGS)}`.\n"
     return f"""# {report.name} for a microcontroller
 The device half of a taper model in C99. `taper.h` is the whole interface; `example.c` (or the
 sketch) shows one picture on its way.
@@ -92,15 +93,15 @@ sketch) shows one picture on its way.
 ```
 {summary(report)}
 ```
-{measured} A picture takes {shape.size} bytes ({shape.height} x {shape.width} x {shape.channels}), the
-request that is sent at most {report.raw_bytes + REQUEST_OVERHEAD}.
+{measured}A picture takes {shape.size} bytes ({shape.height} x {shape.width} x {shape.channels}),
+the request that is sent at most {report.raw_bytes + REQUEST_OVERHEAD}.
 
 | fraction | operations (MAC) | bits sent, bytes before coding |
 | ---: | ---: | ---: |
 {rows}
 
-Build the example with CMake: `cmake -B build && cmake --build build && build/example < picture.raw`.
-For a board, compile the `.c` files besides `example.c` with its compiler; nothing else is needed.
+With CMake: `cmake -B build && cmake --build build && build/example < picture.raw`. For a board,
+compile the `.c` files besides `example.c` with its compiler; nothing else is needed.
 """
 
 

@@ -97,7 +97,14 @@ def build_for_board(board: Board, model: Path, folder: Path) -> Path:
     command = [
         *(board.compiler, *board.flags, "-std=c99", "-O2", "-ffreestanding", "-nostdlib"),
         # Loops that copy must not become calls of the functions that they define.
-        *("-fno-tree-loop-distribute-patterns", f"-I{HERE}/freestanding", f"-I{ENGINE}", f"-I{model}", "-T", str(script)),
+        *(
+            "-fno-tree-loop-distribute-patterns",
+            f"-I{HERE}/freestanding",
+            f"-I{ENGINE}",
+            f"-I{model}",
+            "-T",
+            str(script),
+        ),
         *(*map(str, sources), "-lgcc", "-o", str(target)),
     ]
     subprocess.run(command, check=True)
@@ -109,7 +116,17 @@ def build_for_host(model: Path, folder: Path, *flags: str) -> Path:
     target = folder / "host"
     sources = [*sorted(ENGINE.glob("*.c")), HERE / "exercise.c", HERE / "port_host.c"]
     includes = (f"-I{ENGINE}", f"-I{model}")
-    command = ["gcc", *STRICT, "-O1", "-g", *flags, *includes, *map(str, sources), "-o", str(target)]
+    command = [
+        "gcc",
+        *STRICT,
+        "-O1",
+        "-g",
+        *flags,
+        *includes,
+        *map(str, sources),
+        "-o",
+        str(target),
+    ]
     subprocess.run(command, check=True)
     return target
 

@@ -7,6 +7,7 @@
 
 enum { SYS_OPEN = 1, SYS_CLOSE = 2, SYS_WRITE = 5, SYS_READ = 6, SYS_EXIT = 0x18 };
 enum { MODE_READ = 1, MODE_WRITE = 5, PAINT = 0x5a };
+enum { RUN_TIME_ERROR = 0x20023, APPLICATION_EXIT = 0x20026 };
 #define STACK_BYTES 2048u
 
 int main(void);
@@ -137,12 +138,7 @@ void *memmove(void *to, const void *from, size_t size) {
 }
 
 static void finish(int status) {
-#if defined(__riscv)
-  const long block[2] = {0x20026, status};
-  semihost(SYS_EXIT, block);
-#else
-  semihost(SYS_EXIT, (const void *)(intptr_t)(status ? 0x20023 : 0x20026));
-#endif
+  semihost(SYS_EXIT, (const void *)(intptr_t)(status ? RUN_TIME_ERROR : APPLICATION_EXIT));
   for (;;) {
   }
 }

@@ -1,0 +1,25 @@
+"""Debian packages that a test needs beside Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.support.processes import ROOT
+
+
+def need(group: str, *programs: str) -> None:
+    """Install a group of ``scripts/system-deps`` unless ``programs`` are there.
+
+    Where nothing may be installed the test is skipped; under CI=true it fails.
+    """
+    if all(shutil.which(program) for program in programs):
+        return
+    done = subprocess.run([ROOT / "scripts/system-deps", group], capture_output=True, text=True)
+    if done.returncode:
+        if os.environ.get("CI") == "true":
+            pytest.fail(done.stderr.strip())
+        pytest.skip(done.stderr.strip())
