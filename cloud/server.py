@@ -78,7 +78,9 @@ def serve(
         float | None,
         option(LOAD, "Pin the cloud's fraction, above 0 to 1."),
     ] = None,
-    max_batch: Annotated[int | None, option(LOAD, "Samples that are computed together.")] = None,
+    max_batch: Annotated[
+        int | None, option(LOAD, "Samples computed together; larger requests run in slices.")
+    ] = None,
     max_delay_us: Annotated[
         int | None,
         option(LOAD, "After this long a small batch goes before fuller ones."),

@@ -56,7 +56,7 @@ class ServerSettings(BaseSettings):
     models_poll_seconds: float = Field(2.0, gt=0.0, le=3600.0)
     workers: int = Field(1, ge=1, le=256)
 
-    max_batch: int = Field(64, ge=1, le=1024)
+    max_batch: int = Field(32, ge=1, le=1024)
     max_delay_us: int = Field(1000, ge=0, le=1_000_000)
     slo_ms: float = Field(50.0, gt=0.0, le=60_000.0)
     cloud_fraction: float | None = Field(None, gt=0.0, le=1.0)

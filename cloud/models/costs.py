@@ -1,61 +1,125 @@
-"""What computing costs: microseconds of a batch at any pair of levels, learned from what ran."""
+"""Predict the seconds that decoding and computing take, from what earlier batches took."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from shared.model.architecture import Architecture
 
-LEARNING_RATE = 0.1  # weight of one more batch in the running mean
-FIRST_GUESS_US_PER_MAC = 5e-6  # a slow kernel: a guess that is too high makes nobody wait
+LEARNING_RATE = 0.05  # weight of one more batch in the running sums
+OUTLIER = 4.0  # a batch that took longer than this many times the prediction counts as this much
+PRIOR_WEIGHT = 0.02  # of the fit so far, against one batch
+LEAST_FIXED_S, LEAST_SAMPLE_S = 1e-7, 1e-9
+SECONDS_PER_MAC = 5e-12  # first guess, of a slow kernel
+RUN_FIXED_S = 20e-6
+DECODE_FIXED_S = 2e-6
+DECODE_SAMPLE_S = 5e-6
+
+
+class LinearFit:
+    """Seconds of a batch as ``fixed + samples * per_sample``, fitted to the batches that ran.
+
+    Weighted least squares on relative errors, with exponential forgetting. As long as all batches
+    have the same size, a weak pull towards the fit so far decides how much of the time is fixed.
+    """
+
+    def __init__(self, fixed_s: float, sample_s: float) -> None:
+        self.fixed_s = fixed_s
+        self.sample_s = sample_s
+        self.measured = False
+        self._guess = (fixed_s, sample_s)
+        # Sums over batches of weight times 1, x, x^2, y, x*y, where x = samples, y = seconds.
+        self._sums = [0.0] * 5
+
+    def seconds(self, samples: int) -> float:
+        """The prediction for a batch."""
+        return self.fixed_s + samples * self.sample_s
+
+    def guess(self, sample_s: float) -> None:
+        """Replace the first guess of the time of a sample, as long as nothing was measured."""
+        if not self.measured:
+            self.sample_s = sample_s
+            self._guess = (self.fixed_s, sample_s)
+
+    def learn(self, samples: int, seconds: float) -> None:
+        """Take in that a batch of ``samples`` took ``seconds``."""
+        seconds = max(seconds, 1e-9)
+        if not self.measured:
+            fixed_s = min(self.fixed_s, seconds / 2)
+            self._guess = (fixed_s, (seconds - fixed_s) / samples)
+            self.measured = True
+        else:
+            seconds = min(seconds, OUTLIER * self.seconds(samples))
+        weight = 1.0 / seconds**2
+        terms = (1.0, samples, samples**2, seconds, samples * seconds)
+        keep = 1.0 - LEARNING_RATE
+        self._sums = [
+            keep * total + weight * term for total, term in zip(self._sums, terms, strict=True)
+        ]
+        self._solve()
+
+    def _solve(self) -> None:
+        fixed_s, sample_s = self._guess
+        ones, x, xx, y, xy = self._sums
+        pull_fixed, pull_sample = PRIOR_WEIGHT / fixed_s**2, PRIOR_WEIGHT / sample_s**2
+        a, d = ones + pull_fixed, xx + pull_sample
+        right_a, right_d = y + pull_fixed * fixed_s, xy + pull_sample * sample_s
+        determinant = a * d - x * x
+        fixed = (right_a * d - right_d * x) / determinant
+        sample = (right_d * a - right_a * x) / determinant
+        if fixed < 0.0:
+            fixed, sample = 0.0, right_d / d
+        elif sample < 0.0:
+            fixed, sample = right_a / a, 0.0
+        self.fixed_s, self.sample_s = fixed, sample
+        self._guess = (max(fixed, LEAST_FIXED_S), max(sample, LEAST_SAMPLE_S))
 
 
 class CostModel:
-    """Time of a batch: samples times the time of one, plus what a batch costs by itself.
+    """Predictions for one model: computing by pair of levels, decoding by encoding and level.
 
-    Only the device level and cloud level that ran are measured; the others follow in proportion to
-    their multiply-accumulates until they run too. Times are seconds.
+    Pairs of levels that have not run yet follow the first that did, in proportion to their
+    multiply-accumulates.
     """
 
-    def __init__(self, architecture: Architecture, fixed_s: float = 20e-6) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         self._macs = [
             [architecture.cloud_macs(level, c) for c in range(len(architecture.cloud_levels))]
             for level in range(len(architecture.device_levels))
         ]
-        self._fixed_s = fixed_s
-        self._scale_s = FIRST_GUESS_US_PER_MAC * 1e-6  # seconds of a multiply-accumulate, at first
-        self._sample_s: list[list[float]] = [
-            [macs * self._scale_s for macs in row] for row in self._macs
+        self._runs = [
+            [LinearFit(RUN_FIXED_S, macs * SECONDS_PER_MAC) for macs in row] for row in self._macs
         ]
-        self._measured = [[False] * len(row) for row in self._macs]
+        self._decodes: dict[tuple[int, int], LinearFit] = {}
 
-    def batch_s(self, level: int, cloud_level: int, samples: int) -> float:
-        """Seconds of a batch of ``samples`` at the two levels."""
-        return self._fixed_s + samples * self._sample_s[level][cloud_level]
+    def run_s(self, level: int, cloud_level: int, samples: int) -> float:
+        """Seconds to compute ``samples`` in one batch at the two levels."""
+        return self._runs[level][cloud_level].seconds(samples)
 
     def sample_s(self, level: int, cloud_level: int) -> float:
-        """Seconds that one sample more adds to a batch."""
-        return self._sample_s[level][cloud_level]
+        """Seconds that one more sample adds to a batch."""
+        return self._runs[level][cloud_level].sample_s
 
-    def by_cloud_level(self, level: int) -> Sequence[float]:
-        """Seconds of a sample at every cloud level, narrowest first."""
-        return self._sample_s[level]
+    def decode_s(self, encoding: int, level: int, samples: int) -> float:
+        """Seconds to decode one request of ``samples``."""
+        return self._decode(encoding, level).seconds(samples)
 
-    def learn(self, level: int, cloud_level: int, samples: int, seconds: float) -> None:
-        """A batch of ``samples`` took ``seconds``."""
-        found = max(seconds - self._fixed_s, 0.1 * seconds) / samples
-        row = self._sample_s[level]
-        if self._measured[level][cloud_level]:
-            # One batch that lost the CPU for a while says little about the next.
-            found = min(found, 4.0 * row[cloud_level])
-            row[cloud_level] += LEARNING_RATE * (found - row[cloud_level])
-            return
-        self._measured[level][cloud_level] = True
-        row[cloud_level] = found
-        self._guess(found / self._macs[level][cloud_level])
+    def learn_run(self, level: int, cloud_level: int, samples: int, seconds: float) -> None:
+        """Take in what computing a batch took."""
+        fit = self._runs[level][cloud_level]
+        first = not fit.measured
+        fit.learn(samples, seconds)
+        if first:
+            scale = fit.sample_s / self._macs[level][cloud_level]
+            for fits, macs in zip(self._runs, self._macs, strict=True):
+                for other, count in zip(fits, macs, strict=True):
+                    other.guess(count * scale)
 
-    def _guess(self, scale_s: float) -> None:
-        for level, row in enumerate(self._macs):
-            for cloud_level, macs in enumerate(row):
-                if not self._measured[level][cloud_level]:
-                    self._sample_s[level][cloud_level] = macs * scale_s
+    def learn_decode(self, encoding: int, level: int, samples: int, seconds: float) -> None:
+        """Take in what decoding a request took."""
+        self._decode(encoding, level).learn(samples, seconds)
+
+    def _decode(self, encoding: int, level: int) -> LinearFit:
+        key = (encoding, level)
+        fit = self._decodes.get(key)
+        if fit is None:
+            fit = self._decodes[key] = LinearFit(DECODE_FIXED_S, DECODE_SAMPLE_S)
+        return fit

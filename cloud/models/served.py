@@ -1,40 +1,37 @@
-"""A model that is served: a bundle with its codec, its cloud half and what computing it costs."""
+"""A model that is served: a bundle with its codec, its halves and the cost of computing them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from cloud.models.costs import CostModel
-from shared.errors import InvalidRequestError, RequestError
+from cloud.models.job import IMAGES, Features, Job, Logits
+from shared.errors import InvalidRequestError
 from shared.model.bundle import DEVICE_GROUPS, Bundle, serialise
-from shared.packed import CloudHalf
+from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import LARGEST_BATCH, Encoding, FeatureCodec
-from shared.protocol.messages import Answer, Request
 
-# A frame is never worth sending if it is larger than the bits; this much is let pass all the same.
+# A coded payload may exceed the raw bits by this much; a larger one is refused unread.
 PAYLOAD_SLACK_BYTES = 64
-WARM_UP_SAMPLES = 8
-WARM_UP_S = 0.2
-
+# Until it is decoded, a payload is not expected to be compressed by more than this factor.
+LIKELY_COMPRESSION = 8
+WARM_UP_SAMPLES = (1, 32)
+WARM_UP_S = 0.3
 _ENCODINGS = frozenset(Encoding)
-
-Outcome = tuple[Answer, ...] | RequestError
 
 
 class ServedModel:
-    """One bundle, ready to answer requests; ``compute`` is for one thread at a time.
+    """One bundle, ready to answer requests; decoding and running are for one thread at a time.
 
     Raises ``BundleError`` if the bundle has no cloud part.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         for stage in bundle.architecture.cloud:
-            bundle.stage("cloud", stage.name)  # a device's part of a bundle lacks them
+            bundle.stage("cloud", stage.name)  # the device's part of a bundle lacks them
         self.bundle = bundle
         self.name = bundle.metadata.name
         self.version = bundle.metadata.version
@@ -54,104 +51,111 @@ class ServedModel:
         """The bundle file that a device needs."""
         return serialise(self.bundle, DEVICE_GROUPS)
 
+    @cached_property
+    def _device_half(self) -> DeviceHalf:
+        return DeviceHalf(self.bundle)
+
     def warm_up(self) -> None:
-        """Run every pair of levels while time allows, so that costs are known and caches filled."""
+        """Measure every pair of levels, the widest first, until ``WARM_UP_S`` has passed."""
         end_s = time.perf_counter() + WARM_UP_S
         for cloud_level in reversed(range(len(self.cloud_levels))):
             for level in reversed(range(len(self._sizes))):
-                features = np.zeros((WARM_UP_SAMPLES, self._sizes[level]), np.uint8)
-                self._half.run(features, level, cloud_level)
-                began_s = time.perf_counter()
-                if began_s > end_s:
-                    return
-                self._half.run(features, level, cloud_level)
-                seconds = time.perf_counter() - began_s
-                self.costs.learn(level, cloud_level, WARM_UP_SAMPLES, seconds)
+                for samples in WARM_UP_SAMPLES:
+                    features = np.zeros((samples, self._sizes[level]), np.uint8)
+                    self._half.run(features, level, cloud_level)  # fills caches
+                    began_s = time.perf_counter()
+                    if began_s > end_s:
+                        return
+                    self._half.run(features, level, cloud_level)
+                    seconds = time.perf_counter() - began_s
+                    self.costs.learn_run(level, cloud_level, samples, seconds)
 
-    def check(self, request: Request) -> None:
-        """Raise ``InvalidRequestError`` unless levels, count and size can be right.
+    def check(self, job: Job) -> None:
+        """Raise ``InvalidRequestError`` for fields and sizes that cannot be right.
 
-        What passes costs no more than its number of samples says.
+        Needs no decoding, so that a refused request costs next to nothing.
         """
-        frame = request.frame
-        if not 0 <= frame.level < len(self._sizes):
+        if not 0 <= job.level < len(self._sizes):
             raise InvalidRequestError(
-                f"level: {frame.level} is not allowed; levels are {self._listed_device_levels()}"
+                f"level: {job.level} is not allowed; levels are {self._listed_device_levels()}"
             )
-        if not 1 <= frame.samples <= LARGEST_BATCH:
+        if not 1 <= job.samples <= LARGEST_BATCH:
             raise InvalidRequestError(
-                f"samples: {frame.samples} is not allowed; give 1 to {LARGEST_BATCH}"
-            )
-        largest = frame.samples * self._sizes[frame.level] + PAYLOAD_SLACK_BYTES
-        if len(frame.payload) > largest:
-            raise InvalidRequestError(
-                f"payload: {len(frame.payload)} bytes is more than the bits of {frame.samples} "
-                f"samples of level {frame.level} take; give at most {largest}"
-            )
-        if frame.encoding not in _ENCODINGS:
-            known = ", ".join(f"{e.value} ({e.name})" for e in Encoding)
-            raise InvalidRequestError(
-                f"encoding: {frame.encoding} is not allowed; known are {known}"
+                f"samples: {job.samples} is not allowed; give 1 to {LARGEST_BATCH}"
             )
         levels = self.cloud_levels
-        if request.cloud_level is not None and request.cloud_level >= len(levels):
+        if job.cloud_level is not None and job.cloud_level >= len(levels):
             listed = ", ".join(f"{i} ({f:g})" for i, f in enumerate(levels))
             raise InvalidRequestError(
-                f"cloud_level: {request.cloud_level} is not allowed; levels are {listed}"
+                f"cloud_level: {job.cloud_level} is not allowed; levels are {listed}"
             )
+        if job.frame is None:
+            return
+        if job.frame.encoding not in _ENCODINGS:
+            known = ", ".join(f"{e.value} ({e.name})" for e in Encoding)
+            raise InvalidRequestError(
+                f"encoding: {job.frame.encoding} is not allowed; known are {known}"
+            )
+        self._check_size(job.level, job.samples, job.frame.encoding, len(job.frame.payload))
 
-    def answer(self, request: Request, cloud_level: int) -> tuple[Answer, ...]:
-        """Finish the samples of one request; ``RequestError`` if its payload is wrong."""
-        features = self._codec.decode(request.frame)
-        logits = self._half.run(features, request.frame.level, cloud_level)
-        return _answers(logits.argmax(axis=1).tolist(), logits, request.top_k)
+    def expected_samples(self, job: Job) -> int:
+        """Samples to plan with before the payload is decoded: what its size makes likely."""
+        frame = job.frame
+        if frame is None or frame.encoding == Encoding.RAW or job.features is not None:
+            return job.samples
+        raw_bytes = LIKELY_COMPRESSION * (len(frame.payload) + 1)
+        return min(job.samples, 1 + raw_bytes // self._sizes[job.level])
 
-    def compute(self, requests: Sequence[Request], cloud_level: int) -> list[Outcome]:
-        """Finish the samples of ``requests``, all of one device level, in one run.
+    def predicted_s(self, job: Job, cloud_level: int, samples: int) -> float:
+        """Predicted seconds of ``samples`` of a job that runs by itself."""
+        decode_s = self.costs.decode_s(job.encoding, job.level, samples)
+        return decode_s + self.costs.run_s(job.level, cloud_level, samples)
 
-        A request whose payload is wrong gets its error, the others their answers.
+    def features(self, job: Job, start: int, stop: int) -> Features:
+        """The packed features of samples ``start`` to ``stop``; ``RequestError``.
+
+        Decodes the whole payload at the first call.
         """
-        outcomes: list[Outcome | None] = [None] * len(requests)
-        parts: list[npt.NDArray[np.uint8]] = []
-        for place, request in enumerate(requests):
+        if job.features is None:
+            began_s = time.perf_counter()
+            if job.images is not None:
+                made = self._device_half.run(job.images[start:stop], job.level)
+                self._learn_decode(job, IMAGES, stop - start, began_s)
+                return made
+            if job.frame is None:
+                raise ValueError("a job has a frame, images or features")
             try:
-                parts.append(self._codec.decode(request.frame))
-            except RequestError as error:
-                outcomes[place] = error
-        if parts:
-            features = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            logits = self._half.run(features, requests[0].frame.level, cloud_level)
-            labels = logits.argmax(axis=1).tolist()
-            start = 0
-            for place, request in enumerate(requests):
-                if outcomes[place] is None:
-                    end = start + request.frame.samples
-                    outcomes[place] = _answers(labels[start:end], logits[start:end], request.top_k)
-                    start = end
-        return [outcome for outcome in outcomes if outcome is not None]
+                job.features = self._codec.decode(job.frame)
+            finally:
+                job.compute_s += time.perf_counter() - began_s
+            self.costs.learn_decode(job.encoding, job.level, job.samples, job.compute_s)
+        return job.features[start:stop]
+
+    def run(self, features: Features, level: int, cloud_level: int) -> Logits:
+        """The logits of packed features (N, bytes)."""
+        return self._half.run(features, level, cloud_level)
+
+    def _learn_decode(self, job: Job, encoding: int, samples: int, began_s: float) -> None:
+        seconds = time.perf_counter() - began_s
+        job.compute_s += seconds
+        self.costs.learn_decode(encoding, job.level, samples, seconds)
+
+    def _check_size(self, level: int, samples: int, encoding: int, size: int) -> None:
+        raw = samples * self._sizes[level]
+        if encoding == Encoding.RAW and size != raw:
+            raise InvalidRequestError(
+                f"payload: holds {size} bytes of bits; {samples} samples of level {level} are {raw}"
+            )
+        if size > raw + PAYLOAD_SLACK_BYTES:
+            raise InvalidRequestError(
+                f"payload: {size} bytes is more than the bits of {samples} samples of level "
+                f"{level} take; give at most {raw + PAYLOAD_SLACK_BYTES}"
+            )
+        if encoding == Encoding.CONTEXT and size < self._codec.least_bytes(level, samples):
+            raise InvalidRequestError(
+                f"payload: {size} bytes cannot hold {samples} samples of level {level}"
+            )
 
     def _listed_device_levels(self) -> str:
         fractions = self.bundle.architecture.device_levels
         return ", ".join(f"{i} ({f:g})" for i, f in enumerate(fractions))
-
-
-def _answers(labels: list[int], logits: npt.NDArray[np.float32], top_k: int) -> tuple[Answer, ...]:
-    if not top_k:
-        return tuple([Answer(label) for label in labels])
-    return tuple(
-        Answer(label, best(row, top_k))
-        for label, row in zip(labels, probabilities(logits), strict=True)
-    )
-
-
-def probabilities(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Softmax over the last axis, same shape."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    result: npt.NDArray[np.float32] = shifted / shifted.sum(axis=-1, keepdims=True)
-    return result
-
-
-def best(row: npt.NDArray[np.float32], count: int) -> tuple[tuple[int, float], ...]:
-    """The ``count`` largest of the probabilities (classes,) as (label, probability)."""
-    order = np.argsort(-row, kind="stable")[:count]
-    return tuple((int(label), float(row[label])) for label in order)

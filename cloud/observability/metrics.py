@@ -68,7 +68,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._requests: dict[str, int] = {}
-        self._samples: dict[tuple[ServedModel, int], int] = {}
+        self._samples: dict[tuple[str, float], int] = {}  # by model and fraction
         self._refusals: dict[str, int] = {}
         self._queue_s = Histogram(SECONDS)
         self._compute_s = Histogram(SECONDS)
@@ -86,7 +86,7 @@ class Metrics:
         """Count a batch that was computed."""
         self._batch.add(samples)
         self._compute_s.add(compute_s)
-        place = (model, cloud_level)
+        place = (model.name, model.cloud_levels[cloud_level])
         self._samples[place] = self._samples.get(place, 0) + samples
 
     def answered(self, queue_s: float, compute_s: float) -> None:
@@ -111,10 +111,7 @@ class Metrics:
 
     def snapshot(self, gauges: Mapping[str, float], models: Iterable[ServedModel]) -> Snapshot:
         """All metrics as they are now, with the ``gauges`` and ``models`` that are passed in."""
-        samples: dict[str, int] = {}
-        for (model, level), count in self._samples.items():
-            name = f"{model.name} {model.cloud_levels[level]:g}"
-            samples[name] = samples.get(name, 0) + count
+        samples = {f"{model} {level:g}": count for (model, level), count in self._samples.items()}
         histograms = {
             "queue_seconds": self._queue_s,
             "compute_seconds": self._compute_s,

@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from cloud.models.job import Job, Prediction
 from cloud.models.served import ServedModel
 from shared.errors import RequestError
-from shared.protocol.messages import Request, Response
 
 HEADER = "traceparent"
 CLOSE_S = 3  # longest wait for an unreachable collector when the server stops
@@ -48,9 +48,10 @@ class Traces:
 
     def record(
         self,
-        outcome: Response | RequestError,
+        outcome: Prediction | RequestError,
         model: ServedModel,
-        request: Request,
+        job: Job,
+        request_id: int,
         client: str,
         parent: Context | None,
     ) -> None:
@@ -59,14 +60,14 @@ class Traces:
         attributes: dict[str, str | int | float] = {
             "rpc.system": "grpc",
             "taper.client": client,
-            "taper.request": request.id,
+            "taper.request": request_id,
             "taper.model": model.name,
             "taper.version": model.version,
-            "taper.level": request.frame.level,
-            "taper.samples": request.frame.samples,
+            "taper.level": job.level,
+            "taper.samples": job.samples,
         }
         taken_ns = 0
-        if isinstance(outcome, Response):
+        if isinstance(outcome, Prediction):
             attributes["taper.cloud_fraction"] = model.cloud_levels[outcome.cloud_level]
             attributes["taper.queue_us"] = outcome.queue_us
             attributes["taper.compute_us"] = outcome.compute_us

@@ -1,38 +1,32 @@
 """The Open Inference Protocol over gRPC, for KServe and Triton clients.
 
 Clients send whole images or device features. The server runs the device half on images; the
-features then take the path of all other requests through the scheduler.
+features then take the path of all other requests through the scheduler, which charges the client
+for both halves.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from operator import methodcaller
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import grpc
 import numpy as np
-import numpy.typing as npt
 from google.protobuf.message import Message
 
 from cloud.access.control import AccessControl, Caller, Context
+from cloud.models.job import Job
 from cloud.models.served import ServedModel
 from cloud.rpc import open_inference_messages as messages
 from cloud.rpc.call import answer_unary, refuse
-from cloud.rpc.service import InferenceService
+from cloud.rpc.service import Call, InferenceService, probabilities
 from protos.inference import open_inference_pb2 as pb
 from shared.errors import InvalidRequestError, RequestError
 from shared.model.bits import unused_bits_are_zero
-from shared.packed import DeviceHalf
-from shared.protocol.codec import LARGEST_BATCH, Encoding, Frame
-from shared.protocol.messages import Request
+from shared.protocol.codec import LARGEST_BATCH
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-INLINE_IMAGES = 16  # more images would block the event loop for longer than a call takes
-
-Features = npt.NDArray[np.uint8]
 
 
 class OpenInferenceServicer:
@@ -41,7 +35,6 @@ class OpenInferenceServicer:
     def __init__(self, service: InferenceService, access: AccessControl) -> None:
         self._service = service
         self._access = access
-        self._halves: WeakKeyDictionary[ServedModel, DeviceHalf] = WeakKeyDictionary()
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the methods with ``server``."""
@@ -110,62 +103,45 @@ class OpenInferenceServicer:
         asked = messages.parse_request(data)
         model = self._service.catalog.find(asked.model, asked.version)
         level = _device_level(model, asked)
-        features = await self._features(model, asked, level)
-        answer = await self._classify(model, asked, features, level, caller, remaining_s)
+        _check_values(model, asked, level)
+        answer = await self._classify(model, asked, level, Call(caller, 0, remaining_s))
         message = messages.answer_to_message(asked, model.name, model.version, answer)
         return message.SerializeToString()
 
-    async def _features(
-        self, model: ServedModel, asked: messages.TensorRequest, level: int
-    ) -> Features:
-        """Packed bits (N, bytes) of the request's images or features."""
-        values = asked.values
-        shape = model.bundle.architecture.input_shape
-        expected: tuple[int, ...] = (shape.height, shape.width, shape.channels)
-        sent = model.bundle.architecture.sent_shape(level)
-        if asked.name == messages.FEATURES:
-            expected = (sent.packed_bytes,)
-        if values.shape[1:] != expected:
-            raise InvalidRequestError(
-                f"shape: {list(values.shape)[:8]} of {asked.name} is not allowed; {model.name} "
-                f"takes {[-1, *expected]}"
-            )
-        if asked.name == messages.FEATURES:
-            if not unused_bits_are_zero(values, sent.size):
-                raise InvalidRequestError("features: the unused bits after a sample must be 0")
-            return values
-        half = self._halves.get(model)
-        if half is None:
-            half = self._halves[model] = DeviceHalf(model.bundle)
-        if len(values) <= INLINE_IMAGES:
-            return half.run(values, level)
-        return await asyncio.to_thread(half.run, values, level)
-
     async def _classify(
-        self,
-        model: ServedModel,
-        asked: messages.TensorRequest,
-        features: Features,
-        level: int,
-        caller: Caller,
-        remaining_s: float | None,
+        self, model: ServedModel, asked: messages.TensorRequest, level: int, call: Call
     ) -> messages.TensorAnswer:
-        """The answers to all samples, in requests of at most ``LARGEST_BATCH``."""
-        classes = model.bundle.architecture.classes
-        parts = [features[i : i + LARGEST_BATCH] for i in range(0, len(features), LARGEST_BATCH)]
-        labels: list[int] = []
-        probabilities = np.zeros((len(features), classes), np.float32)
-        cloud_level = 0
-        for part in parts:
-            frame = Frame(level, len(part), Encoding.RAW, part.tobytes())
-            request = Request(0, model.name, model.version, frame, asked.cloud_level, classes)
-            response = await self._service.infer(request, caller, remaining_s)
-            cloud_level = response.cloud_level
-            for answer in response.answers:
-                for label, probability in answer.candidates:
-                    probabilities[len(labels), label] = probability
-                labels.append(answer.label)
-        return messages.TensorAnswer(np.array(labels, np.int64), probabilities, cloud_level)
+        """The answers to all samples, in jobs of at most ``LARGEST_BATCH``."""
+        found = []
+        for start in range(0, len(asked.values), LARGEST_BATCH):
+            part = asked.values[start : start + LARGEST_BATCH]
+            job = Job(level, len(part), asked.cloud_level)
+            if asked.name == messages.FEATURES:
+                job.features = part
+            else:
+                job.images = part
+            found.append(await self._service.classify(model, job, call))
+        logits = np.concatenate([prediction.logits for prediction in found])
+        return messages.TensorAnswer(
+            logits.argmax(axis=1), probabilities(logits), found[-1].cloud_level
+        )
+
+
+def _check_values(model: ServedModel, asked: messages.TensorRequest, level: int) -> None:
+    """Raise ``InvalidRequestError`` unless the tensor has the shape that the model takes."""
+    values = asked.values
+    shape = model.bundle.architecture.input_shape
+    expected: tuple[int, ...] = (shape.height, shape.width, shape.channels)
+    sent = model.bundle.architecture.sent_shape(level)
+    if asked.name == messages.FEATURES:
+        expected = (sent.packed_bytes,)
+    if values.shape[1:] != expected:
+        raise InvalidRequestError(
+            f"shape: {list(values.shape)[:8]} of {asked.name} is not allowed; {model.name} "
+            f"takes {[-1, *expected]}"
+        )
+    if asked.name == messages.FEATURES and not unused_bits_are_zero(values, sent.size):
+        raise InvalidRequestError("features: the unused bits after a sample must be 0")
 
 
 def _device_level(model: ServedModel, asked: messages.TensorRequest) -> int:

@@ -9,17 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
+import numpy as np
+import numpy.typing as npt
 import structlog
 
 from cloud.access.control import Caller
 from cloud.models.catalog import Catalog
+from cloud.models.job import Job, Prediction
+from cloud.models.served import ServedModel
 from cloud.observability.metrics import Metrics
-from cloud.scheduling.scheduler import QueuedRequest, Scheduler
+from cloud.scheduling.scheduler import OnDone, QueuedRequest, Scheduler
 from shared.errors import OverloadedError, RequestError
 from shared.protocol.messages import (
+    Answer,
     Failure,
     Request,
     Response,
@@ -31,6 +36,14 @@ if TYPE_CHECKING:  # an extra that need not be installed
     from cloud.observability.tracing import Traces
 
 _log = structlog.stdlib.get_logger(__name__)
+
+
+class Call(NamedTuple):
+    """What a job belongs to: the caller, the request's id, the seconds to its deadline."""
+
+    caller: Caller
+    request_id: int = 0
+    remaining_s: float | None = None
 
 
 @dataclass
@@ -71,8 +84,11 @@ class InferenceService:
         Raises ``RequestError`` for a refusal. The caller counts the outcome, as the answer may
         still fail to reach the client. Cancelling withdraws the request from the queue.
         """
-        response = await self.infer(parse_request(data), caller, remaining_s)
-        return serialise_response(response)
+        request = parse_request(data)
+        model = self.catalog.find(request.model, request.version)
+        call = Call(caller, request.id, remaining_s)
+        prediction = await self.classify(model, _job(request), call)
+        return serialise_response(to_response(request, prediction))
 
     def submit_in_stream(
         self,
@@ -88,36 +104,37 @@ class InferenceService:
         """
         request = Request.empty()
 
-        def outcome_to_bytes(outcome: Response | RequestError) -> bytes:
+        def outcome_to_bytes(outcome: Prediction | RequestError) -> bytes:
             if isinstance(outcome, RequestError):
                 self.count_refusal(outcome, caller, len(data), request.id)
                 return serialise_response(Response(request.id, failure=_failure(outcome)))
-            answer = serialise_response(outcome)
+            answer = serialise_response(to_response(request, outcome))
             self.count_answer(len(data), len(answer))
             return answer
 
         try:
-            request = parse_request(data)
+            request = named.fill_in(parse_request(data))
+            model = self.catalog.find(request.model, request.version)
             begun = self._begin(
-                named.fill_in(request),
-                caller,
-                None,
+                model,
+                _job(request),
+                Call(caller, request.id),
                 lambda outcome: on_done(outcome_to_bytes(outcome)),
             )
         except RequestError as error:
             return outcome_to_bytes(error)
-        return outcome_to_bytes(begun) if isinstance(begun, Response) else begun
+        return outcome_to_bytes(begun) if isinstance(begun, Prediction) else begun
 
-    async def infer(self, request: Request, caller: Caller, remaining_s: float | None) -> Response:
-        """The response to a parsed request; see ``submit``."""
-        done: asyncio.Future[Response | RequestError] | None = None
+    async def classify(self, model: ServedModel, job: Job, call: Call) -> Prediction:
+        """The prediction for a job; see ``submit``."""
+        done: asyncio.Future[Prediction | RequestError] | None = None
 
-        def on_done(outcome: Response | RequestError) -> None:
+        def on_done(outcome: Prediction | RequestError) -> None:
             if done is not None and not done.done():
                 done.set_result(outcome)
 
-        begun = self._begin(request, caller, remaining_s, on_done)
-        if isinstance(begun, Response):
+        begun = self._begin(model, job, call, on_done)
+        if isinstance(begun, Prediction):
             return begun
         done = asyncio.get_running_loop().create_future()
         try:
@@ -151,34 +168,60 @@ class InferenceService:
         )
 
     def _begin(
-        self,
-        request: Request,
-        caller: Caller,
-        remaining_s: float | None,
-        on_done: Callable[[Response | RequestError], object],
-    ) -> Response | QueuedRequest:
-        model = self.catalog.find(request.model, request.version)
-        traces = self._traces
+        self, model: ServedModel, job: Job, call: Call, on_done: OnDone
+    ) -> Prediction | QueuedRequest:
+        traces, client = self._traces, call.caller.name
         if traces is None:
-            return self._scheduler.submit(model, request, caller.name, remaining_s, on_done)
+            return self._scheduler.submit(model, job, client, call.remaining_s, on_done)
 
-        def trace(outcome: Response | RequestError) -> None:
-            traces.record(outcome, model, request, caller.name, caller.trace)
+        def trace(outcome: Prediction | RequestError) -> None:
+            traces.record(outcome, model, job, call.request_id, client, call.caller.trace)
 
-        def trace_and_pass_on(outcome: Response | RequestError) -> None:
+        def trace_and_pass_on(outcome: Prediction | RequestError) -> None:
             trace(outcome)
             on_done(outcome)
 
         try:
-            begun = self._scheduler.submit(
-                model, request, caller.name, remaining_s, trace_and_pass_on
-            )
+            begun = self._scheduler.submit(model, job, client, call.remaining_s, trace_and_pass_on)
         except RequestError as error:
             trace(error)
             raise
-        if isinstance(begun, Response):
+        if isinstance(begun, Prediction):
             trace(begun)
         return begun
+
+
+def to_response(request: Request, prediction: Prediction) -> Response:
+    """The response with the labels, and as many candidates as the request asks for."""
+    logits = prediction.logits
+    labels = logits.argmax(axis=1).tolist()
+    if request.top_k:
+        answers = tuple(
+            Answer(label, best(row, request.top_k))
+            for label, row in zip(labels, probabilities(logits), strict=True)
+        )
+    else:
+        answers = tuple([Answer(label) for label in labels])
+    _, level, queue_us, compute_us, hints = prediction
+    return Response(request.id, answers, level, queue_us, compute_us, None, hints)
+
+
+def probabilities(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Softmax over the last axis, same shape."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    result: npt.NDArray[np.float32] = shifted / shifted.sum(axis=-1, keepdims=True)
+    return result
+
+
+def best(row: npt.NDArray[np.float32], count: int) -> tuple[tuple[int, float], ...]:
+    """The ``count`` largest probabilities of ``row`` (classes,) as (label, probability)."""
+    order = np.argsort(-row, kind="stable")[:count]
+    return tuple((int(label), float(row[label])) for label in order)
+
+
+def _job(request: Request) -> Job:
+    frame = request.frame
+    return Job(frame.level, frame.samples, request.cloud_level, frame)
 
 
 def status_of(error: RequestError) -> grpc.StatusCode:

@@ -1,1 +1,1 @@
-"""Which request runs when and at which level: admission, batches, the level controller."""
+"""Admission, fair micro-batches and the level controller: when and at which level requests run."""

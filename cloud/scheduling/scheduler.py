@@ -1,205 +1,176 @@
-"""From a request to its answer: admission, batches, the level, the kernel. One event loop's own.
+"""From a job to its logits: admission, fair batches, the level, the compute thread.
 
-A request that is cheap to compute and finds nothing waiting runs at once, in the event loop: a hop
-to another thread would cost more than its kernel. Everything else waits in the queue while the
-compute thread is busy, and what queued meanwhile runs together.
+A job that is cheap and finds nothing waiting runs at once in the event loop, as the hop to another
+thread would cost more than its kernel. All others wait until the compute thread is free. Work is
+charged by what it took, once its payload has been verified. All methods belong to one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from cloud.models.catalog import Catalog
-from cloud.models.served import Outcome, ServedModel
-from cloud.scheduling.admission import Limits, Refusal, Waiting, pushback_ms, refusal
-from cloud.scheduling.batching import BatchQueue, Item
-from cloud.scheduling.compute import ComputeThread, Job
-from cloud.scheduling.level_controller import Demand, LevelController
-from shared.errors import LateError, OverloadedError, RequestError, ServerFaultError
-from shared.fractions import level_for
-from shared.protocol.codec import Frame
-from shared.protocol.messages import Hints, Request, Response
+import numpy as np
 
-INLINE_S = 100e-6  # the event loop may be kept this long by one request; a call costs as much
-ACCOUNTED_AT = 64  # requests that were answered at once are counted together
-OBSERVE_S = 0.005  # demand is measured no more often
-LOADED = 0.75  # from this load on, answers carry hints
-CROWDED = 0.9  # from this load on, if the cloud is at its narrowest, devices are asked for less
+from cloud.models.catalog import Catalog
+from cloud.models.job import Job, Prediction
+from cloud.models.served import ServedModel
+from cloud.scheduling.admission import (
+    QueueLimits,
+    QueueState,
+    RejectReason,
+    pushback_ms,
+    reject_reason,
+)
+from cloud.scheduling.compute import ComputeThread
+from cloud.scheduling.fair_queue import FairQueue, Item, Slice
+from cloud.scheduling.load import Key, LoadMonitor
+from shared.errors import LateError, OverloadedError, RequestError, ServerFaultError
+
+INLINE_S = 100e-6  # a job may block the event loop for as long as a call costs anyway
+ACCOUNTED_AT = 64  # jobs that ran at once are counted in groups of this size
 NEVER_S = float("inf")
 
 
 class Observer(Protocol):
-    """What is told of every batch and refusal; see ``cloud.observability.metrics``."""
+    """Counts batches, answers and refusals; see ``cloud.observability.metrics``."""
 
     def batch(self, model: ServedModel, cloud_level: int, samples: int, compute_s: float) -> None:
-        """A batch was computed."""
+        """Count a batch that was computed."""
 
     def answered(self, queue_s: float, compute_s: float) -> None:
-        """A request of a batch was answered."""
+        """Count an answered request and its latency."""
 
     def refused(self, reason: str) -> None:
-        """A request was refused before it was computed."""
+        """Count a request that was refused."""
 
 
 @dataclass(frozen=True)
 class SchedulerSettings:
-    """What the scheduler is to hold; times are seconds.
+    """Limits of the scheduler. Times are seconds.
 
-    objective_s     of queue and compute, for 99 in 100 requests
-    max_queue       samples that may wait
-    fraction        the cloud's fraction, if it is fixed
+    max_batch    samples that run together, and the most that a request waits for of others' while
+                 it is the next in turn
+    max_delay_s  after this long a batch goes before fuller ones
+    objective_s  of queue and compute, for 99 in 100 requests
+    max_queue    samples that may wait
+    fraction     the cloud's fraction, if it is fixed
     """
 
-    max_batch: int = 64
+    max_batch: int = 32
     max_delay_s: float = 1e-3
     objective_s: float = 0.05
     max_queue: int = 8192
     fraction: float | None = None
 
 
-class Key(NamedTuple):
-    """What may run together; ``pinned`` is a cloud level that the caller asked for."""
-
-    model: ServedModel
-    level: int
-    pinned: int | None
+OnDone = Callable[[Prediction | RequestError], object]
 
 
-@dataclass(eq=False)
-class Ticket:
-    """A request that waits: ``then`` gets its response, or the error, in the event loop."""
+class _Waiting(NamedTuple):
+    """A job in the queue, and who receives its outcome."""
 
-    request: Request
-    then: Callable[[Response | RequestError], object]
-
-
-QueuedRequest = Item[Key, Ticket]
+    job: Job
+    on_done: OnDone
 
 
-class _Done(NamedTuple):
-    """A request that was answered at once, to be accounted for."""
+QueuedRequest = Item[Key, _Waiting]
 
-    model: ServedModel
-    frame: Frame
-    pinned: int | None
+
+class _RanAtOnce(NamedTuple):
+    """What is counted later of a job that ran in the event loop."""
+
+    key: Key
+    samples: int
     cloud_level: int
-    compute_s: float
+    decode_s: float
+    run_s: float
 
 
 @dataclass(eq=False)
 class _Batch:
-    """A batch on its way through the compute thread."""
+    """Slices on their way through the compute thread."""
 
-    items: list[QueuedRequest]
     key: Key
+    slices: list[Slice[Key, _Waiting]]
     cloud_level: int
     ends_s: float  # predicted
-    compute_s: float = 0.0
-    outcomes: Sequence[Outcome] = ()
+    computed: int = 0  # samples
+    run_s: float = 0.0
+    seconds: list[float] = field(default_factory=list)  # for each slice, measured
     error: BaseException | None = None
 
 
-@dataclass(eq=False)
-class _Ladder:
-    """The cloud's fractions, narrowest first, and each model's level at each of them."""
-
-    fractions: tuple[float, ...]
-    levels: dict[ServedModel, tuple[int, ...]] = field(default_factory=dict)
-
-    def of(self, model: ServedModel) -> tuple[int, ...]:
-        levels = self.levels.get(model)
-        if levels is None:
-            levels = tuple(level_for(f, model.cloud_levels) for f in self.fractions)
-            self.levels[model] = levels
-        return levels
-
-
 class Scheduler:
-    """Answers requests. All methods belong to one event loop; ``now`` is its clock, in seconds."""
+    """Runs jobs; ``now`` is the clock, in seconds."""
 
     def __init__(
         self,
-        policy: SchedulerSettings,
+        settings: SchedulerSettings,
         thread: ComputeThread,
         observer: Observer,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._policy = policy
         self._thread = thread
         self._observer = observer
         self._now = now
-        self._queue: BatchQueue[Key, Ticket] = BatchQueue(policy.max_batch, policy.max_delay_s)
+        self._queue: FairQueue[Key, _Waiting] = FairQueue(settings.max_batch, settings.max_delay_s)
+        self._limits = QueueLimits(settings.max_queue, settings.objective_s)
+        self._load = LoadMonitor(settings.objective_s, settings.fraction)
         self._running: _Batch | None = None
-        self._done: list[_Done] = []
-        self._limits = Limits(policy.max_queue, policy.objective_s)
-        self._offered: dict[Key, int] = {}
-        self._observed_s = 0.0
-        self._busy = 0.0  # share of the event loop's time, told from outside
-        self._hints: Hints | None = None
-        self._ladder = _Ladder((1.0,) if policy.fraction is None else (policy.fraction,))
-        self._controller = LevelController(1, policy.objective_s)
-        self._demand = Demand(1)
+        self._at_once: list[_RanAtOnce] = []
 
     def serve(self, catalog: Catalog) -> None:
-        """From now on the cloud's fractions are those of the models in ``catalog``."""
-        found = {level for model in catalog.models for level in model.cloud_levels}
-        before = self._ladder.fractions
-        fractions = tuple(sorted(found)) if found and self._policy.fraction is None else before
-        self._ladder = _Ladder(fractions)  # forgets models that are gone
-        if fractions != before:
-            self._offered.clear()
-            self._controller = LevelController(len(fractions), self._policy.objective_s)
-            self._demand = Demand(len(fractions))
+        """Choose among the fractions of the models in ``catalog`` from now on."""
+        self.account()
+        self._load.serve(catalog)
 
     @property
     def fraction(self) -> float:
-        """The fraction that requests get which do not pin one."""
-        return self._ladder.fractions[self._controller.level]
+        """The cloud's fraction for requests that do not pin a level."""
+        return self._load.fraction
 
     @property
     def load(self) -> float:
-        """Share of the capacity that is in use; above 1 more is asked for than can be done."""
-        demand = self._demand.shares(self._now())[self._controller.level]
-        return max(demand, self._busy)
+        """Share of the capacity in use; above 1 if more is asked for than can be done."""
+        return self._load.load(self._now())
 
     @property
     def queued(self) -> tuple[int, int]:
         """Requests and samples that wait."""
         return self._queue.requests, self._queue.samples
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits and nothing runs."""
-        return self._running is None and not self._queue.requests
-
     def submit(
         self,
         model: ServedModel,
-        request: Request,
+        job: Job,
         client: str,
         remaining_s: float | None,
-        then: Callable[[Response | RequestError], object],
-    ) -> Response | QueuedRequest:
-        """The response, or a waiter: then ``then`` is called later with what becomes of it.
+        on_done: OnDone,
+    ) -> Prediction | QueuedRequest:
+        """The prediction, or the queued job; then ``on_done`` receives the outcome later.
 
-        Raises ``RequestError`` for what is refused at once.
+        Raises ``RequestError`` for a job that is refused at once.
         """
-        model.check(request)
-        frame = request.frame
-        pinned = request.cloud_level
+        try:
+            model.check(job)
+        except RequestError:
+            self._observer.refused("invalid")
+            raise
+        key = Key(model, job.level, job.cloud_level)
+        expected = model.expected_samples(job)
+        level = self._load.cloud_level(key)
+        predicted_s = model.predicted_s(job, level, expected)
         if self._running is None and not self._queue.requests:
-            level = self._ladder.of(model)[self._controller.level] if pinned is None else pinned
-            expected_s = model.costs.batch_s(frame.level, level, frame.samples)
-            if expected_s <= INLINE_S and (remaining_s is None or expected_s <= remaining_s):
-                return self._answer_now(model, request, level)
-        key = Key(model, frame.level, pinned)
-        self._offered[key] = self._offered.get(key, 0) + frame.samples
-        item = self._admit(key, request, client, remaining_s, then)
+            in_time = remaining_s is None or predicted_s <= remaining_s
+            if predicted_s <= INLINE_S and in_time:
+                return self._run_at_once(key, job, level)
+        self._admit(key, client, expected, predicted_s, remaining_s)
+        item = self._item(key, job, client, expected, remaining_s, on_done)
         self._queue.put(item)
         self._observe()
         if self._running is None:
@@ -207,180 +178,213 @@ class Scheduler:
         return item
 
     def withdraw(self, item: QueuedRequest) -> None:
-        """Nobody waits for ``item`` any more."""
+        """Remove a job from the queue, as nobody waits for its outcome."""
         self._queue.drop(item)
 
-    def tick(self, busy: float) -> None:
-        """To be called now and then: ``busy`` is the event loop's share of its time at work."""
-        self._busy = busy
-        self._observe(force=True)
-        load = self.load
-        self._hints = Hints(round(load, 2)) if load >= LOADED else None
+    def tick(self, busy: float, lag_s: float) -> None:
+        """Call regularly with the event loop's share of time at work, and its delay in waking."""
+        now_s = self._now()
+        self._observe(at_once=True)
+        self._load.tick(now_s, busy, lag_s)
 
-    def _answer_now(self, model: ServedModel, request: Request, level: int) -> Response:
-        began_s = self._now()
+    def account(self) -> None:
+        """Count the jobs that ran at once; one by one that would cost as much as they."""
+        now_s = self._now()
+        for key, samples, level, decode_s, run_s in self._at_once:
+            self._load.offer(key, samples, decode_s)
+            self._load.answered(now_s, decode_s + run_s)
+            key.model.costs.learn_run(key.level, level, samples, run_s)
+            self._observer.batch(key.model, level, samples, decode_s + run_s)
+            self._observer.answered(0.0, decode_s + run_s)
+        self._at_once.clear()
+
+    def _run_at_once(self, key: Key, job: Job, level: int) -> Prediction:
         try:
-            answers = model.answer(request, level)
+            features = key.model.features(job, 0, job.samples)
         except RequestError:
             self._observer.refused("invalid")
             raise
-        compute_s = self._now() - began_s
-        self._done.append(_Done(model, request.frame, request.cloud_level, level, compute_s))
-        if len(self._done) >= ACCOUNTED_AT:
+        began_s = self._now()
+        logits = key.model.run(features, job.level, level)
+        run_s = self._now() - began_s
+        self._at_once.append(_RanAtOnce(key, job.samples, level, job.compute_s, run_s))
+        if len(self._at_once) >= ACCOUNTED_AT:
             self.account()
-        hints = self._hints and self._hint(request)
-        return Response(request.id, answers, level, 0, int(compute_s * 1e6), None, hints)
+        hints = self._load.hints and self._load.hints_for(job.level)
+        return Prediction(logits, level, 0, int((job.compute_s + run_s) * 1e6), hints)
 
-    def account(self) -> None:
-        """Count what was answered at once. In bulk: one by one it would cost as much as they."""
-        for model, frame, pinned, level, compute_s in self._done:
-            key = Key(model, frame.level, pinned)
-            self._offered[key] = self._offered.get(key, 0) + frame.samples
-            model.costs.learn(frame.level, level, frame.samples, compute_s)
-            self._observer.batch(model, level, frame.samples, compute_s)
-            self._observer.answered(0.0, compute_s)
-        self._done.clear()
-
-    def _admit(
+    def _item(
         self,
         key: Key,
-        request: Request,
+        job: Job,
         client: str,
+        expected: int,
         remaining_s: float | None,
-        then: Callable[[Response | RequestError], object],
+        on_done: OnDone,
     ) -> QueuedRequest:
         now_s = self._now()
-        narrowest = self._ladder.of(key.model)[0] if key.pinned is None else key.pinned
-        samples = request.frame.samples
+        costs, level = key.model.costs, self._load.cloud_level(key)
+        decode_s = costs.decode_s(job.encoding, job.level, expected)
+        sample_s = costs.sample_s(job.level, level)
+        if job.images is not None:  # the device half runs slice by slice
+            decode_s, sample_s = 0.0, sample_s + decode_s / expected
+        return Item(
+            key,
+            client,
+            job.samples,
+            now_s,
+            NEVER_S if remaining_s is None else now_s + remaining_s,
+            _Waiting(job, on_done),
+            once_s=decode_s,
+            sample_s=max(sample_s, 1e-9),
+            expected=expected,
+        )
+
+    def _admit(
+        self, key: Key, client: str, samples: int, work_s: float, remaining_s: float | None
+    ) -> None:
+        """Raise ``RequestError`` unless the job may wait."""
         own = self._queue.client_samples(client)
-        waiting = Waiting(
+        delays_s = self._delays_s()
+        state = QueueState(
             samples=self._queue.samples,
             client_samples=own,
             clients=self._queue.clients - (1 if own else 0),
-            delay_s=self._delays_s(now_s)[0],
+            delay_s=delays_s[0],
+            level_delay_s=delays_s[self._load.rung],
         )
-        compute_s = key.model.costs.batch_s(key.level, narrowest, samples)
-        reason = refusal(waiting, self._limits, samples, compute_s, remaining_s)
+        reason = reject_reason(state, self._limits, samples, work_s, remaining_s)
         if reason is None:
-            deadline_s = NEVER_S if remaining_s is None else now_s + remaining_s
-            return Item(key, client, samples, now_s, deadline_s, Ticket(request, then))
+            return
         self._observer.refused(reason.value)
+        self._load.offer(key, samples, 0.0)
         self._observe()
-        if reason is Refusal.LATE:
+        if reason is RejectReason.LATE:
             raise LateError(
-                f"deadline: cannot be met; {1000 * waiting.delay_s:.1f} ms of work wait"
+                f"deadline: cannot be met; {1000 * state.level_delay_s:.1f} ms of work wait"
             )
-        wait_ms = pushback_ms(waiting)
-        whose = "this client's share of the queue" if reason is Refusal.SHARE else "the queue"
+        wait_ms = pushback_ms(state)
+        whose = "this client's share of the queue" if reason is RejectReason.SHARE else "the queue"
         raise OverloadedError(f"server: {whose} is full; try again in {wait_ms} ms", wait_ms)
 
-    def _delays_s(self, now_s: float) -> list[float]:
-        """Seconds until everything that waits is done, at each fraction."""
-        batch = self._running
-        rest_s = 0.0 if batch is None else max(batch.ends_s - now_s, 0.0)
-        delays = [rest_s] * len(self._ladder.fractions)
-        for key, samples in self._queue.by_key():
-            self._spread(delays, key, samples)
-        return delays
+    def _delays_s(self) -> list[float]:
+        """Predicted seconds until everything that waits is done, at each fraction."""
+        rest_s = 0.0 if self._running is None else max(self._running.ends_s - self._now(), 0.0)
+        return self._load.delays_s(rest_s, self._queue.once_s, self._queue.by_key())
 
-    def _spread(self, sums: list[float], key: Key, samples: int) -> None:
-        """Add the seconds of ``samples`` under ``key`` at each fraction to ``sums``."""
-        costs = key.model.costs
-        if key.pinned is not None:
-            work_s = costs.batch_s(key.level, key.pinned, samples)
-            for place in range(len(sums)):
-                sums[place] += work_s
-            return
-        for place, level in enumerate(self._ladder.of(key.model)):
-            sums[place] += costs.batch_s(key.level, level, samples)
-
-    def _observe(self, force: bool = False) -> None:
-        """Tell the controller what waits and what was asked for."""
+    def _observe(self, at_once: bool = False) -> None:
         self.account()
-        now_s = self._now()
-        if force or now_s - self._observed_s >= OBSERVE_S:
-            self._observed_s = now_s
-            work = [0.0] * len(self._ladder.fractions)
-            for key, samples in self._offered.items():
-                self._spread(work, key, samples)
-            self._offered.clear()
-            self._demand.add(now_s, work)
-        self._controller.update(now_s, self._delays_s(now_s), self._demand.shares(now_s))
+        self._load.observe(self._now(), self._delays_s(), at_once)
 
     def _start(self) -> None:
         """Send the next batch to the compute thread, if anything waits."""
         now_s = self._now()
-        while items := self._queue.take(now_s):
-            key = items[0].key
-            level = key.pinned
-            if level is None:
-                level = self._ladder.of(key.model)[self._controller.level]
-            samples = sum(item.samples for item in items)
-            expected_s = key.model.costs.batch_s(key.level, level, samples)
-            in_time = [item for item in items if now_s + expected_s <= item.deadline_s]
-            for item in items:
-                if now_s + expected_s > item.deadline_s:
-                    self._observer.refused(Refusal.LATE.value)
-                    item.work.then(LateError("deadline: passed while the request waited"))
-            if in_time:
-                batch = _Batch(in_time, key, level, now_s + expected_s)
+        while slices := self._queue.take(now_s):
+            key = slices[0].item.key
+            level = self._load.cloud_level(key)
+            ends_s = now_s + sum(one.predicted_s for one in slices)
+            ends_s += key.model.costs.run_s(key.level, level, 0)
+            late = [one for one in slices if ends_s > one.item.deadline_s]
+            for one in late:
+                error = LateError("deadline: passed while the request waited")
+                self._refuse(one.item, error, RejectReason.LATE.value)
+            if len(late) < len(slices):
+                in_time = [one for one in slices if ends_s <= one.item.deadline_s]
+                batch = _Batch(key, in_time, level, ends_s)
                 self._running = batch
-                self._thread.run(self._job(batch), partial(self._finish, batch))
+                self._thread.run(partial(self._compute, batch), partial(self._finish, batch))
                 return
 
-    def _job(self, batch: _Batch) -> Job:
-        requests = [item.work.request for item in batch.items]
+    def _compute(self, batch: _Batch) -> None:
+        """Decode and run a batch, in the compute thread. Sets ``batch.error``, never raises."""
+        try:
+            self._run(batch)
+        except Exception as error:  # noqa: BLE001 - whoever waits has to hear of it
+            batch.error = error
 
-        def job() -> None:
-            began_s = self._now()
+    def _run(self, batch: _Batch) -> None:
+        model = batch.key.model
+        parts = []
+        for one in batch.slices:
+            job = one.item.work.job
+            before_s = job.compute_s
             try:
-                batch.outcomes = batch.key.model.compute(requests, batch.cloud_level)
-            except Exception as error:  # noqa: BLE001 - it belongs to whoever waits
-                batch.error = error
-            batch.compute_s = self._now() - began_s
-
-        return job
+                parts.append(model.features(job, one.start, one.stop))
+            except RequestError as error:
+                job.error = error
+            batch.seconds.append(job.compute_s - before_s)
+        if not parts:
+            return
+        features = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        began_s = self._now()
+        logits = model.run(features, batch.key.level, batch.cloud_level)
+        batch.run_s = self._now() - began_s
+        batch.computed = len(features)
+        at = 0
+        for place, one in enumerate(batch.slices):
+            job = one.item.work.job
+            if job.error is None:
+                job.keep(one.start, one.stop, logits[at : at + one.samples])
+                at += one.samples
+                batch.seconds[place] += batch.run_s * one.samples / batch.computed
+                job.compute_s += batch.run_s
 
     def _finish(self, batch: _Batch) -> None:
+        """Charge and answer a batch, back in the event loop."""
         self._running = None
+        for one in batch.slices:
+            if batch.error is not None or one.item.work.job.error is not None:
+                self._queue.drop(one.item)  # before its next slice starts
+        if batch.error is None:
+            self._charge(batch)
         self._start()
         self._observe()
-        model, level = batch.key.model, batch.cloud_level
         if batch.error is not None:
-            failed = ServerFaultError(f"server: could not compute ({type(batch.error).__name__})")
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "a batch failed", "exception": batch.error}
-            )
-            for item in batch.items:
-                item.work.then(failed)
+            self._fail(batch, batch.error)
             return
-        samples = sum(
-            item.samples
-            for item, outcome in zip(batch.items, batch.outcomes, strict=True)
-            if not isinstance(outcome, RequestError)
-        )
-        if samples == sum(item.samples for item in batch.items):
-            # A broken frame takes a time that says nothing of the samples that it claims.
-            model.costs.learn(batch.key.level, level, samples, batch.compute_s)
-        self._observer.batch(model, level, samples, batch.compute_s)
-        compute_us = int(batch.compute_s * 1e6)
-        now_s = self._now()
-        for item, outcome in zip(batch.items, batch.outcomes, strict=True):
-            if isinstance(outcome, RequestError):
-                self._observer.refused("invalid")
-                item.work.then(outcome)
-                continue
-            queue_s = now_s - item.arrived_s - batch.compute_s  # both hops included
-            self._observer.answered(queue_s, batch.compute_s)
-            request = item.work.request
-            hints = self._hints and self._hint(request)
-            item.work.then(
-                Response(request.id, outcome, level, int(queue_s * 1e6), compute_us, None, hints)
-            )
+        for one in batch.slices:
+            self._answer(one, batch.cloud_level)
 
-    def _hint(self, request: Request) -> Hints | None:
-        """The load, and a lower device level if the cloud has nothing left to give up."""
-        hints = self._hints
-        if hints is None or hints.load < CROWDED or self._controller.level > 0:
-            return hints
-        return Hints(hints.load, max(request.frame.level - 1, 0))
+    def _charge(self, batch: _Batch) -> None:
+        """Charge measured time to the clients, and count verified work as asked for."""
+        key, level = batch.key, batch.cloud_level
+        decode_s = 0.0
+        for one, seconds in zip(batch.slices, batch.seconds, strict=True):
+            self._queue.charge(one.item.client, seconds - one.predicted_s)
+            if one.item.work.job.error is None:
+                self._queue.decoded(one.item)
+                decode_s += seconds
+        decode_s = max(decode_s - batch.run_s, 0.0)
+        if batch.computed:
+            self._load.offer(key, batch.computed, decode_s)
+            key.model.costs.learn_run(key.level, level, batch.computed, batch.run_s)
+        self._observer.batch(key.model, level, batch.computed, decode_s + batch.run_s)
+
+    def _fail(self, batch: _Batch, error: BaseException) -> None:
+        """Answer all jobs of a batch whose computation failed."""
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "a batch failed", "exception": error}
+        )
+        failed = ServerFaultError(f"server: could not compute ({type(error).__name__})")
+        for one in batch.slices:
+            one.item.work.on_done(failed)
+
+    def _answer(self, one: Slice[Key, _Waiting], level: int) -> None:
+        """Pass on the outcome of a job if this was its last slice."""
+        job, on_done = one.item.work
+        if job.error is not None:
+            self._refuse(one.item, job.error, "invalid")
+        elif one.stop == job.samples and job.logits is not None:
+            now_s = self._now()
+            sojourn_s = now_s - one.item.arrived_s
+            queue_s = max(sojourn_s - job.compute_s, 0.0)
+            self._observer.answered(queue_s, job.compute_s)
+            self._load.answered(now_s, sojourn_s)
+            hints = self._load.hints and self._load.hints_for(job.level)
+            queue_us, compute_us = int(queue_s * 1e6), int(job.compute_s * 1e6)
+            on_done(Prediction(job.logits, level, queue_us, compute_us, hints))
+
+    def _refuse(self, item: QueuedRequest, error: RequestError, reason: str) -> None:
+        self._queue.drop(item)
+        self._observer.refused(reason)
+        item.work.on_done(error)

@@ -105,13 +105,14 @@ def _traces_of(settings: ServerSettings) -> Traces | None:
 
 
 async def _tick(scheduler: Scheduler, metrics: Metrics) -> None:
-    """Tell the scheduler how busy the event loop's thread is; count changes of the level."""
+    """Tell the scheduler how busy and how late the event loop is; count changes of the level."""
     fraction = scheduler.fraction
     wall_s, cpu_s = time.perf_counter(), time.thread_time()
     while True:
         await asyncio.sleep(TICK_S)
         now_s, now_cpu_s = time.perf_counter(), time.thread_time()
-        scheduler.tick(min((now_cpu_s - cpu_s) / (now_s - wall_s), 1.0))
+        passed_s = now_s - wall_s
+        scheduler.tick(min((now_cpu_s - cpu_s) / passed_s, 1.0), max(passed_s - TICK_S, 0.0))
         wall_s, cpu_s = now_s, now_cpu_s
         if scheduler.fraction != fraction:
             _log.info("cloud fraction", before=fraction, now=scheduler.fraction)

@@ -20,7 +20,7 @@ from shared.model.architecture import Architecture
 from shared.model.bits import unused_bits_are_zero
 from shared.model.bundle import Bundle
 from shared.protocol.context_coder import ContextCoder, context_coder
-from shared.protocol.context_model import context_model
+from shared.protocol.context_model import LEAST_BITS, TAIL_BYTES, context_model
 
 DICTIONARY = "zstd"  # name of the dictionary's tensor in a bundle
 # Level 19 takes twice the time of this one for 1-3 % fewer bytes of frames this small.
@@ -103,6 +103,11 @@ class FeatureCodec:
             if payload is not None:
                 return Frame(level, len(features), encoding, payload)
         raise ValueError(f"encoding: the bundle has no tables for {encoding.name} at level {level}")
+
+    def least_bytes(self, level: int, samples: int) -> int:
+        """No payload of the context coder for ``samples`` of a level is shorter than this."""
+        bits = samples * self._levels[level].bits * LEAST_BITS
+        return max(int(bits / 8) - TAIL_BYTES, 0)
 
     def decode(self, frame: Frame) -> Features:
         """Packed samples (B, packed bytes of the level), or ``InvalidRequestError``."""

@@ -52,6 +52,20 @@ def _probabilities(count: int = 1024) -> npt.NDArray[np.uint16]:
 PROBABILITIES = _probabilities()
 
 
+def _least_bits() -> float:
+    """The fewest bits that a range coder spends on a bit under the most certain prediction.
+
+    Its ranges are at least 2^24, so that a bit's share of them is right to one part in 256.
+    """
+    one = PROBABILITIES.max() / 65536
+    zero = 1.0 - PROBABILITIES.min() / 65536 * 255 / 256
+    return -math.log2(max(one, zero))
+
+
+LEAST_BITS = _least_bits()
+TAIL_BYTES = 4  # an encoder leaves out at most this much at the end
+
+
 @dataclass(frozen=True)
 class ContextTables:
     """The integers of one device level, as a coder reads them.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud.scheduling.admission import Limits, Refusal, Waiting, refusal
-from cloud.scheduling.level_controller import Demand, LevelController
+from cloud.scheduling.admission import QueueLimits, QueueState, RejectReason, reject_reason
+from cloud.scheduling.level_controller import Demand, LevelController, SojournTimes
 
 STEP_S = 0.005
 OBJECTIVE_S = 0.05
@@ -87,9 +88,58 @@ def test_the_objective_is_held_whenever_the_narrowest_level_can(
     assert late <= 0.01 * len(simulation.delays_s)
 
 
-def test_a_pinned_level_stays() -> None:
-    controller = LevelController(4, OBJECTIVE_S, pinned=2)
-    assert controller.update(1.0, [1.0] * 4, [9.0] * 4) == 2
+@settings(max_examples=25, deadline=None)
+@given(share=st.floats(0.05, 0.99), spike_s=st.floats(0.1, 2.0), height=st.floats(1.5, 6.0))
+def test_one_spike_does_not_leave_the_cloud_narrow(
+    share: float, spike_s: float, height: float
+) -> None:
+    simulation = Simulation()
+    simulation.run(5, times_capacity(share))
+    simulation.run(spike_s, times_capacity(height))
+    simulation.run(30, times_capacity(share))
+    assert simulation.controller.level == len(COSTS) - 1
+
+
+def test_clients_that_wait_for_their_answers_get_the_widest_level_that_is_in_time() -> None:
+    controller = LevelController(len(COSTS), OBJECTIVE_S)
+    in_flight = 1500  # all the time: the capacity is used up at every level
+    delays = [in_flight * cost for cost in COSTS]
+    controller.update(0.0, [1.0] * len(COSTS), [9.0] * len(COSTS))  # a spike
+    assert controller.level == 0
+    for step in range(8000):
+        demand = [cost / COSTS[controller.level] for cost in COSTS]
+        controller.update(step * STEP_S, delays, demand)
+    assert controller.level == len(COSTS) - 1
+
+
+def test_measured_times_narrow_although_the_prediction_is_fine() -> None:
+    controller = LevelController(len(COSTS), OBJECTIVE_S)
+    calm, demand = [0.001] * len(COSTS), [0.5] * len(COSTS)
+    levels = [controller.update(step * STEP_S, calm, demand, True) for step in range(400)]
+    assert levels[0] == len(COSTS) - 2
+    assert levels[-1] == 0
+    # One step at a time: a level is judged by the times that belong to it.
+    assert all(before - after <= 1 for before, after in pairwise(levels))
+    for step in range(400, 1200):
+        controller.update(step * STEP_S, calm, demand, False)
+    assert controller.level == len(COSTS) - 1
+
+
+def test_one_late_request_is_no_reason_but_two_of_a_hundred_are() -> None:
+    times = SojournTimes(0.25)
+    for number in range(100):
+        times.add(0.1, number == 0)
+    assert not times.late(0.1)
+    times.add(0.1, True)
+    assert times.late(0.1)
+    assert not times.late(1.0)  # the window has passed
+
+
+def test_a_deadline_is_judged_at_the_level_that_is_in_use() -> None:
+    limits = QueueLimits(1000, OBJECTIVE_S)
+    state = QueueState(samples=10, client_samples=10, clients=0, delay_s=0.001, level_delay_s=0.03)
+    assert reject_reason(state, limits, 1, 0.001, remaining_s=0.02) is RejectReason.LATE
+    assert reject_reason(state, limits, 1, 0.001, remaining_s=0.05) is None
 
 
 @given(
@@ -103,16 +153,16 @@ def test_what_is_let_in_fits(
     own: int, others: int, clients: int, delay_s: float, samples: int
 ) -> None:
     total = own + (others if clients else 0)
-    waiting = Waiting(total, own, clients, delay_s)
-    limits = Limits(100, OBJECTIVE_S)
-    reason = refusal(waiting, limits, samples, 1e-5, None)
+    waiting = QueueState(total, own, clients, delay_s, delay_s)
+    limits = QueueLimits(100, OBJECTIVE_S)
+    reason = reject_reason(waiting, limits, samples, 1e-5, None)
     if not total:
         assert reason is None
     if reason is None and total:
         assert total + samples <= limits.samples
         assert delay_s <= limits.delay_s
-    if reason is Refusal.SHARE:
+    if reason is RejectReason.SHARE:
         assert own  # only who holds something already is greedy
     if clients and not own and reason is None and total:
-        again = refusal(waiting, limits, samples, 1e-5, 1e-9)
-        assert again is Refusal.LATE
+        again = reject_reason(waiting, limits, samples, 1e-5, 1e-9)
+        assert again is RejectReason.LATE

@@ -1,40 +1,165 @@
-"""What the scheduler believes after requests that cannot be answered."""
+"""What the scheduler answers, refuses and believes, on a thread that runs jobs where they come."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from cloud.models.catalog import Catalog
+from cloud.models.job import Job, Prediction
 from cloud.models.served import ServedModel
 from cloud.observability.metrics import Metrics
-from cloud.scheduling.compute import ComputeThread, Job
+from cloud.scheduling.compute import ComputeThread
 from cloud.scheduling.scheduler import Scheduler, SchedulerSettings
-from shared.errors import RequestError
+from shared.errors import InvalidRequestError, LateError, RequestError
+from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import Encoding, Frame
-from shared.protocol.messages import Request, Response
-from tests.support.clouds import tiny_bundle
+from tests.support.clouds import images, tiny_bundle
+
+Outcome = Prediction | RequestError
+BUNDLE = tiny_bundle(0)
+LEVEL, WIDEST = 2, 1
 
 
-class AtOnce(ComputeThread):
-    """Runs jobs where they are given."""
+class Postponed(ComputeThread):
+    """Runs what it was given when it is told to."""
 
-    def run(self, job: Job, then: Callable[[], object]) -> None:
-        job()
-        then()
+    def __init__(self) -> None:
+        self.given: list[tuple[Callable[[], object], Callable[[], object]]] = []
+
+    def run(self, job: Callable[[], object], on_done: Callable[[], object]) -> None:
+        self.given.append((job, on_done))
+
+    def finish(self) -> int:
+        """Run everything, also what follows from it; returns the number of batches."""
+        count = 0
+        while self.given:
+            job, on_done = self.given.pop(0)
+            job()
+            on_done()
+            count += 1
+        return count
 
 
-def test_broken_frames_teach_nothing_about_costs() -> None:
-    model = ServedModel(tiny_bundle(0))
-    scheduler = Scheduler(SchedulerSettings(objective_s=60.0), AtOnce(), Metrics())
-    scheduler.serve(Catalog.of([model]))
-    model.costs.learn(0, 0, 1, 0.01)  # too dear to be answered at once
-    before_s = model.costs.batch_s(0, 0, 100)
-    got: list[Response | RequestError] = []
-    broken = Request(1, "", "", Frame(0, 100, Encoding.RAW, b"\xff"), cloud_level=0)
+@pytest.fixture
+def thread() -> Postponed:
+    return Postponed()
+
+
+@pytest.fixture
+def model() -> ServedModel:
+    found = ServedModel(BUNDLE)
+    for level in range(3):
+        for cloud_level in range(2):
+            found.costs.learn_run(level, cloud_level, 1, 0.01)  # too dear to run at once
+    return found
+
+
+@pytest.fixture
+def scheduler(model: ServedModel, thread: Postponed) -> Scheduler:
+    made = Scheduler(SchedulerSettings(max_batch=8, objective_s=60.0), thread, Metrics())
+    made.serve(Catalog.of([model]))
+    return made
+
+
+def features(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return DeviceHalf(BUNDLE).run(images(count), LEVEL)
+
+
+def raw(count: int, cloud_level: int | None = None) -> Job:
+    payload = features(count).tobytes()
+    return Job(LEVEL, count, cloud_level, Frame(LEVEL, count, Encoding.RAW, payload))
+
+
+def test_a_large_job_runs_in_slices_and_gets_the_logits_of_one_run(
+    scheduler: Scheduler, model: ServedModel, thread: Postponed
+) -> None:
+    got: list[Outcome] = []
+    scheduler.submit(model, raw(100), "a", None, got.append)
+    assert thread.finish() == 13  # of 8 samples at most
+    (prediction,) = got
+    assert isinstance(prediction, Prediction)
+    expected = CloudHalf(BUNDLE).run(features(100), LEVEL, WIDEST)
+    np.testing.assert_array_equal(prediction.logits, expected)
+
+
+def test_images_get_the_logits_of_both_halves(
+    scheduler: Scheduler, model: ServedModel, thread: Postponed
+) -> None:
+    got: list[Outcome] = []
+    before_s = model.costs.decode_s(0, LEVEL, 20)
+    scheduler.submit(model, Job(LEVEL, 20, images=images(20)), "a", None, got.append)
+    thread.finish()
+    (prediction,) = got
+    assert isinstance(prediction, Prediction)
+    expected = CloudHalf(BUNDLE).run(features(20), LEVEL, WIDEST)
+    np.testing.assert_array_equal(prediction.logits, expected)
+    assert model.costs.decode_s(0, LEVEL, 20) != before_s  # the device half is charged too
+
+
+def test_payloads_that_cannot_be_decoded_teach_nothing_about_costs(
+    scheduler: Scheduler, model: ServedModel, thread: Postponed
+) -> None:
+    before_s = model.costs.run_s(LEVEL, 0, 100)
+    got: list[Outcome] = []
     for _ in range(20):
+        broken = Job(LEVEL, 6, 0, Frame(LEVEL, 6, Encoding.CONTEXT, bytes(9)))  # no such tables
         scheduler.submit(model, broken, "somebody", None, got.append)
+    thread.finish()
     assert len(got) == 20
-    assert all(isinstance(answer, RequestError) for answer in got)
-    assert model.costs.batch_s(0, 0, 100) == pytest.approx(before_s)
+    assert all(isinstance(answer, InvalidRequestError) for answer in got)
+    assert model.costs.run_s(LEVEL, 0, 100) == pytest.approx(before_s)
+    assert scheduler.load == 0.0
+    assert scheduler.queued == (0, 0)
+
+
+@pytest.mark.parametrize("encoding", list(Encoding))
+@pytest.mark.parametrize("level", range(3))
+def test_a_byte_that_claims_to_be_a_thousand_samples_changes_nothing(
+    scheduler: Scheduler, model: ServedModel, thread: Postponed, encoding: Encoding, level: int
+) -> None:
+    got: list[Outcome] = []
+    refused = 0
+    for _ in range(100):
+        claim = Job(level, 1024, None, Frame(level, 1024, encoding, b"\0"))
+        try:
+            scheduler.submit(model, claim, "liar", None, got.append)
+        except InvalidRequestError:
+            refused += 1
+        assert scheduler.queued[1] <= 100 * 8  # never the 1,024 that are claimed
+    thread.finish()
+    scheduler.tick(0.0, 0.0)
+    assert refused + len(got) == 100
+    assert not any(isinstance(outcome, Prediction) for outcome in got)
+    assert scheduler.load == 0.0
+    assert scheduler.fraction == 1.0
+    if encoding is Encoding.RAW:
+        assert refused == 100  # its size is known: refused before it may wait
+
+
+def test_a_deadline_that_passes_in_the_queue_is_said(
+    scheduler: Scheduler, model: ServedModel, thread: Postponed
+) -> None:
+    got: list[Outcome] = []
+    scheduler.submit(model, raw(8), "a", None, got.append)
+    late: list[Outcome] = []
+    with pytest.raises(LateError):  # 8 samples of 10 ms wait already
+        scheduler.submit(model, raw(1), "a", 0.001, late.append)
+    thread.finish()
+    assert len(got) == 1
+    assert not late
+
+
+def test_a_job_that_is_withdrawn_is_never_computed(
+    scheduler: Scheduler, model: ServedModel, thread: Postponed
+) -> None:
+    got: list[Outcome] = []
+    scheduler.submit(model, raw(1), "a", None, got.append)
+    queued = scheduler.submit(model, raw(1), "a", None, got.append)
+    assert not isinstance(queued, Prediction)
+    scheduler.withdraw(queued)
+    assert thread.finish() == 1
+    assert len(got) == 1
+    assert scheduler.queued == (0, 0)
