@@ -16,26 +16,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import shared.quiet_grpc  # noqa: F401  # isort: split
 from shared.certificates import check_authorities, check_pair, read_pem
+from shared.command import Parser, run_command
 from shared.errors import UsageError
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 LONGEST_S = 600.0
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises ``UsageError`` with one line instead of printing a page."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message.removeprefix("argument "))
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; ``UsageError`` names the flag that is wrong."""
-    parser = _Parser(
-        prog="python -m cloud.health",
+    parser = Parser(
         description="Ask a cloud server whether it serves.",
         epilog="Exit status: 0 it serves; 1 it does not, or cannot be reached; 2 a flag is wrong.",
-        allow_abbrev=False,
     )
     parser.add_argument("address", nargs="?", default=DEFAULT_ADDRESS, metavar="HOST:PORT",
                         help=f"the server (default: {DEFAULT_ADDRESS})")  # fmt: skip
@@ -91,14 +83,15 @@ def status(channel: grpc.Channel, model: str, timeout_s: float) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Ask, print one line and exit."""
-    try:
-        given = parse(arguments)
-        with connect(given) as channel:
-            answer = status(channel, given.model, given.timeout)
-    except UsageError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_status)
+    """Run the command; a user's mistake is one line and its exit status."""
+    run_command(ask, arguments)
+
+
+def ask(arguments: Sequence[str] | None) -> NoReturn:
+    """Ask a server, print one line and exit."""
+    given = parse(arguments)
+    with connect(given) as channel:
+        answer = status(channel, given.model, given.timeout)
     asked = f"{given.address} {given.model}".strip()
     serving = answer == "SERVING"
     (sys.stdout if serving else sys.stderr).write(f"{asked}: {answer}\n")

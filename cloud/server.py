@@ -21,7 +21,7 @@ from cloud.serving.announcement import announce
 from cloud.serving.process import serving
 from cloud.serving.supervisor import supervise
 from cloud.settings import LogFormat, LogLevel, ServerSettings, load, to_toml
-from shared.errors import TaperError
+from shared.typer_app import run_app
 
 SERVER, MODELS, LOAD, SECURITY, OPERATIONS = "Server", "Models", "Load", "Security", "Operations"
 SCRAPE_S = 5.0
@@ -169,15 +169,7 @@ async def run(settings: ServerSettings) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake is one line and its exit status."""
-    try:
-        app(arguments)
-    except* TaperError as group:
-        error = group.exceptions[0]
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        stderr.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        status = error.exit_status if isinstance(error, TaperError) else 1
-        sys.exit(status)
+    run_app(app, arguments)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""A page to watch a fleet and to set what it should do; needs ``taper[dashboard]``."""
+"""A page to watch a fleet and to set what it should do; needs the extra ``dashboard``."""

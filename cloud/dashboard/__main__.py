@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from cloud.fleet.options import LOCAL, Authority, Fleet, Password, Url, User, named, where
-from shared.command import run_command
+from shared.command import needing_extra
 from shared.errors import UsageError
+from shared.typer_app import run_app
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
@@ -36,10 +37,8 @@ def serve(
     ca: Authority = None,
 ) -> None:
     """Serve the dashboard until Ctrl-C. It needs no controller: it reads the broker."""
-    try:
+    with needing_extra("dashboard"):
         from cloud.dashboard.pages import run
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is not installed; pip install 'taper[dashboard]'") from None
     from cloud.dashboard.cloud_page import CloudPage
     from cloud.dashboard.live import LiveFleet
     from cloud.telemetry.database import parse_store
@@ -56,7 +55,7 @@ def serve(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake is one line and its exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    run_command(app, arguments)
+    run_app(app, arguments)
 
 
 if __name__ in {"__main__", "__mp_main__"}:

@@ -28,19 +28,19 @@ from cloud.fleet.options import (
     StoreUrl,
     Url,
     User,
-    fleet_extra,
     named,
     where,
 )
 from cloud.fleet.player import Player, merged
 from cloud.fleet.server_process import ServerProcess
 from cloud.fleet.state import FleetState, accuracy
-from shared.command import run_command
+from shared.command import needing_extra
 from shared.errors import UsageError
 from shared.fleet.broker import Broker
 from shared.fleet.messages import Settings
 from shared.fleet.payloads import check_setting
 from shared.fleet.scenario import read_scenario
+from shared.typer_app import run_app
 
 DAY_S = 86_400.0
 LOOK_EVERY_S = 0.5
@@ -236,7 +236,7 @@ def run(
     ca: Authority = None,
 ) -> None:
     """Play a scenario: drive the devices, keep what they say."""
-    with fleet_extra():
+    with needing_extra("fleet"):
         from cloud.telemetry.store import Store
     played = read_scenario(scenario)
     if played.needs_cloud and serve is None:
@@ -295,7 +295,7 @@ def _run(work: Awaitable[None]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake is one line and its exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    run_command(app, arguments)
+    run_app(app, arguments)
 
 
 if __name__ == "__main__":

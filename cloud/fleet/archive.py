@@ -17,10 +17,10 @@ from cloud.fleet.options import (
     Output,
     Since,
     StoreUrl,
-    fleet_extra,
     named,
     parse_since,
 )
+from shared.command import needing_extra
 
 stderr = Console(stderr=True)
 
@@ -36,7 +36,7 @@ def export(
     since: Since = None,
 ) -> None:
     """Write stored telemetry to a Parquet or CSV file."""
-    with fleet_extra():
+    with needing_extra("fleet"):
         from cloud.telemetry.database import reading
         from cloud.telemetry.export import parse_format, write
         from cloud.telemetry.queries import check_fleet, count_rows, rows
@@ -55,7 +55,7 @@ def report(
     since: Since = None,
 ) -> None:
     """Write a page with figures: accuracy, fraction, battery, bytes, energy, latency."""
-    with fleet_extra():
+    with needing_extra("fleet"):
         from cloud.telemetry.database import reading
         from cloud.telemetry.queries import check_fleet
         from cloud.telemetry.report import render

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -66,12 +64,3 @@ def parse_since(text: str | None) -> float:
     except ValueError:
         raise UsageError(f"--since: {text!r} is not allowed; {SINCE_RULE}") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-@contextmanager
-def fleet_extra() -> Iterator[None]:
-    """Imports of what ``set`` and ``watch`` do without; ``UsageError`` names the extra."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is not installed; pip install 'taper[fleet]'") from None

@@ -1,6 +1,6 @@
 """Send a span for every request that reached a model to an OpenTelemetry collector.
 
-Needs ``taper[traces]``. A span is made after its request has finished. It continues the caller's
+Needs the extra ``traces``. A span is made after its request has finished. It continues the caller's
 trace if the call has a W3C ``traceparent``.
 """
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ from google.protobuf.message import DecodeError
 from protos.inference import open_inference_pb2 as pb
 from shared.errors import InvalidRequestError
 from shared.model.bundle import Bundle
+from shared.version import installed_version
 
 PLATFORM = "taper_bundle"
 DATATYPE = "UINT8"
@@ -180,8 +180,4 @@ def metadata_to_message(bundle: Bundle, versions: Sequence[str]) -> pb.ModelMeta
 
 def server_to_message() -> pb.ServerMetadataResponse:
     """Name and version of this server."""
-    try:
-        number = version("taper")
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        number = "0"
-    return pb.ServerMetadataResponse(name="taper", version=number)
+    return pb.ServerMetadataResponse(name="taper", version=installed_version())

@@ -20,7 +20,7 @@ from cloud.rpc.service import InferenceService
 from cloud.scheduling.compute import ComputeThread
 from cloud.scheduling.scheduler import Scheduler, SchedulerSettings
 from cloud.settings import ServerSettings
-from shared.errors import UsageError
+from shared.command import needing_extra
 
 if TYPE_CHECKING:  # an extra that need not be installed
     from cloud.observability.tracing import Traces
@@ -97,10 +97,8 @@ def _scheduler_settings(settings: ServerSettings) -> SchedulerSettings:
 def _traces_of(settings: ServerSettings) -> Traces | None:
     if settings.otlp_endpoint is None:
         return None
-    try:
+    with needing_extra("traces", "--otlp-endpoint"):
         from cloud.observability.tracing import Traces
-    except ImportError:
-        raise UsageError("--otlp-endpoint: needs the extra: pip install 'taper[traces]'") from None
     return Traces(settings.otlp_endpoint)
 
 

@@ -1,4 +1,4 @@
 """The telemetry store: tables, the one writer, and what is read from them.
 
-SQLite or PostgreSQL through SQLAlchemy Core; needs ``taper[fleet]``.
+SQLite or PostgreSQL through SQLAlchemy Core; needs the extra ``fleet``.
 """

@@ -1,6 +1,12 @@
 """Entry point of ``python -m cloud.training.codec_tables``."""
 
-from cloud.training.split.codec_tables import main
+from cloud.training.entry import run
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one line and its exit status."""
+    run("cloud.training.split.codec_tables")
+
 
 if __name__ == "__main__":
     main()

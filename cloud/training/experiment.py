@@ -1,6 +1,12 @@
 """Entry point of ``python -m cloud.training.experiment``."""
 
-from cloud.training.paper.experiment import main
+from cloud.training.entry import run
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one line and its exit status."""
+    run("cloud.training.paper.experiment")
+
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,12 @@
 """Entry point of ``python -m cloud.training.study``."""
 
-from cloud.training.split.study import main
+from cloud.training.entry import run
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one line and its exit status."""
+    run("cloud.training.split.study")
+
 
 if __name__ == "__main__":
     main()

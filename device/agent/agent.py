@@ -9,8 +9,6 @@ import asyncio
 import logging
 import random
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 from aiomqtt import Will
 
@@ -34,19 +32,16 @@ from shared.fleet.messages import (
     parse_topic,
 )
 from shared.fleet.payloads import dump, load
+from shared.version import installed_version
 
 RESEND_AT_MOST = 500  # messages for one command
 FAREWELL_S = 2.0
 _log = logging.getLogger(__name__)
 
 
-@cache
 def software() -> str:
     """Name and version of what runs here."""
-    try:
-        return f"taper {version('taper')}"
-    except PackageNotFoundError:
-        return "taper"
+    return f"taper {installed_version()}"
 
 
 @dataclass(frozen=True)

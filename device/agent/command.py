@@ -26,12 +26,12 @@ from device.split.client import SplitClient
 from device.split.settings import ClientSettings
 from device.transport.channel import Security
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.command import run_command
 from shared.errors import UsageError
 from shared.fleet.broker import parse_broker
 from shared.fleet.messages import check_name
 from shared.model.architecture import Shape
 from shared.model.bundle import DEVICE_GROUPS, Bundle, read_bundle
+from shared.typer_app import run_app
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 stderr = Console(stderr=True)
@@ -129,4 +129,4 @@ def run(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake is one line and its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    run_command(app, arguments)
+    run_app(app, arguments)

@@ -12,28 +12,29 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from device.policy.simple import AUTO
 from device.split.settings import ClientSettings, ModelSettings, SpoolSettings
 from device.transport.channel import Security
 from shared.bundles import DEFAULT_MODEL
+from shared.command import Parser
 from shared.durations import parse_duration
 from shared.errors import UsageError
 
 TOKEN_VARIABLE = "TAPER_TOKEN"  # noqa: S105 - the name of a variable
 OUTPUTS = ("table", "json", "jsonl")
 DESCRIPTION = """\
-Classify images with a network that is split between this device and a cloud server.
+Classify images with a network that is split between this device and a server.
 
-The device computes the lower layers at a fraction of their channels and sends the
-resulting bits, a few dozen bytes; the server finishes. Confident samples, and all while
-the cloud is away, are answered on the device if the model has an exit head. Images of
-another size are scaled to the network's, and a note says so.
+The device computes the lower layers at a fraction of their channels and sends
+the resulting bits, a few dozen bytes; the server finishes. If the model has an
+exit head, the device answers confident samples itself, and all of them while
+the cloud is away. Images of another size are scaled to the network's, and a
+note says so.
 """
 EPILOG = """\
-Exit status: 0 every sample was answered; 1 the server refused a request; 2 a flag or an
-input is wrong; 3 the server could not be reached or went away.
+Exit status: 0 every sample was answered; 1 the server refused a request; 2 a
+flag or an input is wrong; 3 the server could not be reached or went away.
 """
 
 
@@ -47,13 +48,6 @@ class CommandLine:
     output: str
     in_flight: int
     explain: bool
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises ``UsageError`` with one line instead of printing a page."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message.removeprefix("argument "))
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -120,13 +114,11 @@ def number(
 
 def _parser() -> argparse.ArgumentParser:
     plain = ClientSettings()
-    parser = _Parser(
-        prog="python -m device.client",
+    parser = Parser(
         usage="%(prog)s [OPTIONS]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=_Help,
-        allow_abbrev=False,
     )
     group = parser.add_argument_group("what to classify")
     group.add_argument(

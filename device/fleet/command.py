@@ -41,12 +41,12 @@ from device.split.client import Factories, SplitClient
 from device.split.settings import ClientSettings
 from device.transport.channel import Security
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.command import run_command
 from shared.errors import UsageError
 from shared.fleet.broker import Broker, parse_broker
 from shared.fleet.messages import Settings
 from shared.fleet.scenario import Group, Scenario, read_scenario
 from shared.model.bundle import DEVICE_GROUPS, Bundle, read_bundle
+from shared.typer_app import run_app
 
 CONNECTING_AT_ONCE = 100
 PLAIN = Scenario.model_validate({"name": "plain", "duration": "1d"})
@@ -225,7 +225,7 @@ def run(
         Path | None, typer.Option(help="Keep sequence numbers and telemetry here over restarts.")
     ] = None,
     credentials: Annotated[
-        Path | None, typer.Option(help="credentials.csv of deploy/mosquitto/provision.py.")
+        Path | None, typer.Option(help="The credentials.csv of provision.py.")
     ] = None,
     ca: Annotated[Path | None, typer.Option(help="Certificates to trust (PEM).")] = None,
 ) -> None:
@@ -274,4 +274,4 @@ def read_credentials(path: Path) -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake is one line and its exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    run_command(app, arguments)
+    run_app(app, arguments)

@@ -27,13 +27,13 @@ from device.simulate.figure import draw
 from device.simulate.results import LevelResults, measure
 from device.simulate.simulation import Outcome, Workload, dominates, simulate
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.command import run_command
 from shared.durations import parse_duration
 from shared.errors import UsageError
 from shared.model.bundle import Bundle, read_bundle
 from shared.model.exits import read_calibration
+from shared.typer_app import run_app
 
-DEFAULT_POLICIES = "auto,linear,step,fixed:1.0,fixed:0.5,fixed:0.3"
+DEFAULT_POLICIES = "auto, linear, step, fixed:1.0, fixed:0.5, fixed:0.3"
 FULL = "fixed:1.0"
 WITH_EXIT = "+exit"
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
@@ -73,7 +73,7 @@ def run(
     ] = None,
     recharge: Annotated[
         str,
-        typer.Option(help="**none**, **solar:MILLIWATT_PEAK** or **mains:MILLIWATT@HOUR+HOURS**."),
+        typer.Option(help="**none**, **solar:PEAK_MW** or **mains:MW@HOUR+HOURS**."),
     ] = "none",
     lifetime: Annotated[
         str | None, typer.Option(help="Goal of auto, e.g. 7d; default: the length.")
@@ -235,4 +235,4 @@ def table(outcomes: Sequence[Outcome]) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake is one line and its exit status."""
-    run_command(app, arguments)
+    run_app(app, arguments)

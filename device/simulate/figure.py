@@ -9,18 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from device.simulate.simulation import Outcome
+from shared.command import needing_extra
 from shared.errors import UsageError
 
 
 def draw(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
     """Write the figure of ``outcomes`` to ``path`` (.svg, .png or .pdf)."""
-    try:
+    with needing_extra("train", "--figure"):
         import matplotlib as mpl
         from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError(
-            "--figure: needs matplotlib; install it with: pip install 'taper[train]'"
-        ) from None
     # No date and no random identifiers: the same simulation gives the same file.
     with mpl.rc_context({"svg.hashsalt": "taper", "font.size": 9}):
         figure = Figure(figsize=(9, 5.5), layout="constrained")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support.fleets import wait_for_line
 from tests.support.processes import ROOT, environment
 
 INSTALL_S = 400
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 def run(folder: Path, *words: str | Path, seconds: float = INSTALL_S) -> str:
@@ -30,7 +32,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     run(folder, *pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT)
-    (wheel,) = folder.glob("taper-*.whl")
+    (wheel,) = folder.glob("taper_split-*.whl")
     run(folder, sys.executable, "-m", "venv", "clean")
     programs = folder / "clean" / "bin"
     pip = [
@@ -66,6 +68,46 @@ def test_both_commands_work_without_the_checkout(programs: Path, tmp_path: Path)
         server.wait(30)
         if server.stdout:
             server.stdout.close()
+
+
+COMMANDS = (
+    *("taper-agent", "taper-cloud", "taper-dashboard", "taper-device", "taper-devices"),
+    *("taper-fleet", "taper-fleet set", "taper-fleet watch", "taper-fleet run"),
+    *("taper-fleet export", "taper-fleet report", "taper-health", "taper-simulate"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_the_command_and_fits_80_columns(
+    programs: Path, tmp_path: Path, command: str
+) -> None:
+    program, *words = command.split()
+    narrow = ("env", "COLUMNS=80", str(programs / program))
+    text = run(tmp_path, *narrow, *words, "--help", seconds=60)
+    assert f"usage: {command} " in text.replace("Usage", "usage")
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "…" not in text  # nothing is cut off
+    version = run(tmp_path, programs / program, "--version", seconds=60)
+    assert version == f"{program} {VERSION}\n"
+
+
+def test_training_without_its_extra_says_how_to_install_it(programs: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [programs / "taper-train", "--help"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: torch is not installed; install taper's extra 'train'")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_commands_work_in_a_folder_with_modules_of_the_same_names(
+    programs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "shared.py").write_text("raise SystemExit('the wrong module')")
+    (tmp_path / "cloud").mkdir()
+    assert run(tmp_path, programs / "taper-device", "--version").startswith("taper-device ")
+    assert run(tmp_path, programs / "taper-cloud", "--version").startswith("taper-cloud ")
 
 
 def test_what_is_installed_is_whole_and_light(programs: Path, tmp_path: Path) -> None:

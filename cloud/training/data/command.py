@@ -15,9 +15,9 @@ import shared.data
 from cloud.training.data.datasets import DATA_DIR_VARIABLE, SPLITS, VALIDATION, load
 from cloud.training.data.fetching import fetch, known
 from cloud.training.data.known import KNOWN
-from shared.command import run_command
 from shared.data.sample import SAMPLE_IMAGES, SAMPLE_LABELS
 from shared.images.idx import write_idx
+from shared.typer_app import run_app
 
 SAMPLE_SEED = 28
 SAMPLE_PER_CLASS = 20
@@ -94,4 +94,4 @@ def print_line(line: str) -> None:
 
 def main() -> None:
     """Run the command; a user's mistake is one line and its exit status."""
-    run_command(app, None)
+    run_app(app, None)

@@ -25,11 +25,11 @@ from cloud.training.paper.regimes import REGIMES, SWEEP, Regime, regime
 from cloud.training.paper.resolution import RESOLUTIONS
 from cloud.training.paper.sweep import accuracy, recalibrated_accuracy
 from cloud.training.schedules import SCHEDULES
-from shared.command import run_command
 from shared.errors import UsageError
 from shared.model.architecture import Shape
 from shared.networks.cost import cost
 from shared.profiles import PROFILES, parse_ranges
+from shared.typer_app import run_app
 
 CHECKPOINT_DIR_VARIABLE = "TAPER_CHECKPOINTS"
 CHECKPOINT_DIR = Path(str(pooch.os_cache("taper"))) / "checkpoints"
@@ -311,4 +311,4 @@ def experiment(
 
 def main() -> None:
     """Run the command; a user's mistake is one line and its exit status."""
-    run_command(app, None)
+    run_app(app, None)

@@ -25,8 +25,8 @@ from cloud.training.paper.experiment import (
     run_experiment,
 )
 from cloud.training.paper.figures import PLANS, Plan, draw, plan, read_curves, write_curves
-from shared.command import run_command
 from shared.errors import UsageError
+from shared.typer_app import run_app
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
@@ -130,4 +130,4 @@ def _table(name: str, curves: dict[str, Curve], what: str) -> Table:
 
 def main() -> None:
     """Run the command; a user's mistake is one line and its exit status."""
-    run_command(app, None)
+    run_app(app, None)

@@ -23,12 +23,12 @@ from cloud.training.data.datasets import DATA_DIR_VARIABLE, load
 from cloud.training.split.context import ContextSettings, train_context
 from cloud.training.split.evaluate import device_features
 from shared.bundles import bundle_path
-from shared.command import run_command
 from shared.errors import UsageError
 from shared.model.bundle import Bundle, make_bundle, read_bundle, write_bundle
 from shared.packed import DeviceHalf
 from shared.protocol.codec import DICTIONARY, FeatureCodec, saved_by_dictionary, train_dictionary
 from shared.protocol.context_model import HIDDEN_STEP
+from shared.typer_app import run_app
 
 DICTIONARY_BYTES = 2048
 DICTIONARY_IMAGES = 6000  # zstd wants about 100 times the dictionary's size to learn from
@@ -136,4 +136,4 @@ def _sizes(before: Bundle, after: Bundle, images: npt.NDArray[np.uint8]) -> Tabl
 
 def main() -> None:
     """Run the command; a user's mistake is one line and its exit status."""
-    run_command(app, None)
+    run_app(app, None)

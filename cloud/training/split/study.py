@@ -25,10 +25,10 @@ from cloud.training.paper.experiment import DataDir, Threads
 from cloud.training.split.architectures import CLOUD_LEVELS, DEVICE_LEVELS
 from cloud.training.split.export import export
 from cloud.training.split.fit import EpochReport, fit
-from shared.command import run_command
 from shared.model.architecture import Architecture, Kind, Shape, Stage
 from shared.model.bundle import Bundle
 from shared.networks.binarynet import BinaryNet
+from shared.typer_app import run_app
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 console = Console(stderr=True)
@@ -204,4 +204,4 @@ def study(
 
 def main() -> None:
     """Run the command; a user's mistake is one line and its exit status."""
-    run_command(app, None)
+    run_app(app, None)

@@ -20,11 +20,11 @@ from cloud.training.split.architectures import ARCHITECTURES, architecture
 from cloud.training.split.export import export
 from cloud.training.split.fit import EpochReport, fit
 from cloud.training.split.teacher import train_teacher
-from shared.command import run_command
 from shared.errors import UsageError
 from shared.model.architecture import Shape
 from shared.model.bundle import Bundle, write_bundle
 from shared.networks.binarynet import BinaryNet
+from shared.typer_app import run_app
 
 DEFAULTS = Settings()
 RECORDED = (
@@ -195,4 +195,4 @@ def accuracy_table(bundle: Bundle) -> Table:
 
 def main() -> None:
     """Run the command; a user's mistake is one line and its exit status."""
-    run_command(app, None)
+    run_app(app, None)

@@ -100,5 +100,6 @@ def test_without_the_extra_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert run(capsys, "export", "-o", "x.csv") == (
         2,
-        "error: pyarrow is not installed; pip install 'taper[fleet]'\n",
+        "error: pyarrow is not installed; install taper's extra 'fleet', from a checkout: "
+        "pip install '.[fleet]', or from a wheel: pip install 'taper_split-VERSION.whl[fleet]'\n",
     )
