@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint sanitize fuzz fuzz-frames soak chaos chaos-20 ray aarch64 bench train reproduce screenshots lock audit licences protos clean
+.PHONY: help demo test lint sanitize fuzz fuzz-frames soak chaos chaos-20 ray aarch64 boards bench train reproduce screenshots lock audit licences protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,11 @@ ray: $(VENV)/.dev ## replicas on Ray Serve: one is killed, one is added; RAY_VEN
 
 aarch64: ## cross-compile the kernels for Arm, run their self-test in an emulator
 	scripts/test-aarch64
+
+boards: $(VENV)/.dev ## the C engine on five emulated boards, 1,000 test images each
+	scripts/system-deps boards
+	$(BIN)/python -m cloud.training.datasets fetch mnist
+	$(BIN)/python -m tests.benchmarks.micro --full --json
 
 soak: $(VENV)/.dev ## ten minutes of load, memory watched, then rolling restarts
 	$(BIN)/python -m tests.benchmarks.soak --seconds 600 --json

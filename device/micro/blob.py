@@ -135,9 +135,10 @@ def _coefficients(kept: _Kept) -> tuple[int, Words]:
     values = kept.tensors.coefficients[: kept.shape.channels].astype(np.int64)
     groups = np.pad(values, (0, -len(values) % 8), mode="edge").reshape(-1, 8)
     if np.all(groups == groups[:, :1]):
-        by_byte = groups[:, 0].astype(np.uint8)
-        padded = np.pad(by_byte, (0, -len(by_byte) % 4))
-        return 0, padded.view("<u4").astype(np.uint32)
+        # (bytes,) -> (words, 4 bytes); see taper_blob.h for the order
+        of_byte = np.pad(groups[:, 0], (0, -len(groups) % 4)).reshape(-1, 4)
+        pairs = of_byte[:, :2] << 16 | of_byte[:, 2:]
+        return 0, pairs.reshape(-1).astype(np.uint32)
     planes = int(values.max()).bit_length()
     bits = (values >> np.arange(planes)[:, None] & 1).astype(np.uint8)
     # (planes, words) -> (words, planes)

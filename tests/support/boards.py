@@ -11,6 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from device.micro.footprint import ENGINE
+from shared.model.bundle import Bundle
+from shared.model.identity import VERSION_DIGITS
+from shared.packed import DeviceHalf
+from shared.protocol.codec import Encoding, FeatureCodec
+from shared.protocol.messages import Request, request_to_message
 
 HERE = Path(__file__).parent / "micro"
 HEAD = np.dtype(
@@ -65,6 +70,15 @@ BOARDS = (
         64 * 1024,
     ),
 )
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the packed runtime and the codec give for one picture at one level."""
+
+    raw: bytes
+    request: bytes
+    label: int | None  # the exit head's
 
 
 @dataclass(frozen=True)
@@ -173,3 +187,26 @@ def build_attack(folder: Path) -> Path:
     command = ["gcc", "-std=c99", "-O1", "-g", *SANITIZED, f"-I{ENGINE}", *map(str, sources)]
     subprocess.run([*command, "-o", str(target)], check=True)
     return target
+
+
+def expected(
+    bundle: Bundle, levels: Sequence[int], images: npt.NDArray[np.uint8]
+) -> list[Expected]:
+    """Of every image, then every level; the request is number 7, as ``exercise.c`` has it."""
+    half, codec = DeviceHalf(bundle), FeatureCodec(bundle)
+    meta = bundle.metadata
+    by_level = []
+    for level in levels:
+        rows = half.run(images, level)
+        labels = half.exit_logits(rows, level).argmax(axis=1) if meta.architecture.exit_head else []
+        column = []
+        for index, row in enumerate(rows):
+            frame = codec.encode(row[None], level)
+            if frame.encoding is Encoding.ZSTD_DICT:  # which the engine does not have
+                frame = codec.encode_as(row[None], level, Encoding.RAW)
+            request = Request(7, meta.name, meta.version[:VERSION_DIGITS], frame, None, 0)
+            message = request_to_message(request).SerializeToString()
+            label = int(labels[index]) if len(labels) else None
+            column.append(Expected(row.tobytes(), message, label))
+        by_level.append(column)
+    return [column[index] for index in range(len(images)) for column in by_level]

@@ -30,9 +30,9 @@ enum taper_header {
 
 enum taper_kind { KIND_IMAGE = 0, KIND_CONV = 1, KIND_LINEAR = 2 };
 
-/* A stage. Weights: KIND_IMAGE has (out, nibble words), the others (out, in words, taps). The
- * coefficients of 32 channels are 4 bytes in one word (all 8 channels of a byte have the same), or
- * `planes` words, bit i of word j being bit j of channel i's coefficient. */
+/* A stage. Weights: KIND_IMAGE has (out, nibble words), the others (out, in words, taps).
+ * Coefficients of 32 channels: where all 8 channels of a byte have the same, two words, c0 << 16 | c2
+ * and c1 << 16 | c3; else `planes` words, bit i of word j being bit j of channel i's coefficient. */
 enum taper_stage {
   S_KIND,
   S_POOL,

@@ -33,10 +33,11 @@ static inline uint32_t by_byte(counters c) {
   return low + 4u * high;
 }
 
-static inline uint32_t weigh_bytes(uint32_t counts, uint32_t coefficients) {
-  return (counts & 255u) * (coefficients & 255u) +
-         (counts >> 8 & 255u) * (coefficients >> 8 & 255u) +
-         (counts >> 16 & 255u) * (coefficients >> 16 & 255u) + (counts >> 24) * (coefficients >> 24);
+/* Bytes 0 to 3 of `counts` times their coefficients, which stand as c0 << 16 | c2 and c1 << 16 | c3:
+ * of each product the upper half is the sum of two, and the lower one cannot reach it. */
+static inline uint32_t weigh_bytes(uint32_t counts, const uint32_t *coefficients) {
+  return ((counts & UINT32_C(0x00ff00ff)) * coefficients[0] >> 16) +
+         ((counts >> 8 & UINT32_C(0x00ff00ff)) * coefficients[1] >> 16);
 }
 
 /* A byte cannot hold the sum of four bytes of up to 72: add two and two. */
@@ -73,36 +74,46 @@ static inline counters count_block(const uint32_t *bits, const uint32_t *weights
 }
 
 static uint32_t weigh(counters c, const uint32_t *coefficients, uint32_t planes) {
-  return planes ? weigh_planes(c, coefficients, planes) : weigh_bytes(by_byte(c), *coefficients);
+  return planes ? weigh_planes(c, coefficients, planes) : weigh_bytes(by_byte(c), coefficients);
 }
 
-/* Mismatches of `channels` channels over all taps: sum of c_i over the places where bits and weights
- * differ. Both hold word by word, and of each word its taps one after another. */
-static inline uint32_t mismatches(const uint32_t *bits, const uint32_t *weights, uint32_t taps,
-                                  uint32_t channels, const uint32_t *coefficients,
-                                  uint32_t planes) {
+/* Words of coefficients that belong to 32 channels. */
+static inline uint32_t coefficient_words(uint32_t planes) { return planes ? planes : 2u; }
+
+/* Mismatches over all taps: sum of c_i over the places where bits and weights differ. Both hold
+ * `words` words one after another, and of each word its taps; `mask` has the bits of the last word
+ * that count. This is the general form, for any taps and coefficients. */
+static uint32_t any_mismatches(const uint32_t *bits, const uint32_t *weights, uint32_t taps,
+                               uint32_t words, uint32_t mask, const uint32_t *coefficients,
+                               uint32_t planes) {
   uint32_t total = 0;
-  for (uint32_t left = words_of(channels); left; left--) {
-    const uint32_t mask = left == 1u ? last_mask(channels) : UINT32_MAX;
+  for (; words; words--, coefficients += coefficient_words(planes)) {
+    const uint32_t chosen = words == 1u ? mask : UINT32_MAX;
     uint32_t tap = taps;
-    for (; tap >= BLOCK; tap -= BLOCK, bits += BLOCK, weights += BLOCK) {
-      const counters c = count_block(bits, weights, mask);
-      /* Said here too, so that the usual case needs no call. */
-      total += planes ? weigh_planes(c, coefficients, planes) : weigh_bytes(by_byte(c), *coefficients);
-    }
+    for (; tap >= BLOCK; tap -= BLOCK, bits += BLOCK, weights += BLOCK)
+      total += weigh(count_block(bits, weights, chosen), coefficients, planes);
     for (; tap; tap--) {
-      const counters c = {(*bits++ ^ *weights++) & mask, 0, 0, 0};
+      const counters c = {(*bits++ ^ *weights++) & chosen, 0, 0, 0};
       total += weigh(c, coefficients, planes);
     }
-    coefficients += planes ? planes : 1u;
   }
   return total;
+}
+
+/* The same for nine taps and coefficients by the byte: where nearly all of the time goes. */
+static inline uint32_t nine_mismatches(const uint32_t *bits, const uint32_t *weights,
+                                       uint32_t words, uint32_t mask,
+                                       const uint32_t *coefficients) {
+  uint32_t total = 0;
+  for (; --words; bits += BLOCK, weights += BLOCK, coefficients += 2)
+    total += weigh_bytes(by_byte(count_block(bits, weights, UINT32_MAX)), coefficients);
+  return total + weigh_bytes(by_byte(count_block(bits, weights, mask)), coefficients);
 }
 
 /* Sum of the coefficients of `channels` channels. */
 static inline uint32_t total_of(uint32_t channels, const uint32_t *coefficients, uint32_t planes) {
   uint32_t total = 0;
-  for (uint32_t left = words_of(channels); left; left--, coefficients += planes ? planes : 1u) {
+  for (uint32_t left = words_of(channels); left; left--, coefficients += coefficient_words(planes)) {
     const counters c = {left == 1u ? last_mask(channels) : UINT32_MAX, 0, 0, 0};
     total += weigh(c, coefficients, planes);
   }

@@ -5,9 +5,7 @@ enum {
   MOST_SIDE = 1024,     /* of an image or map */
   MOST_CHANNELS = 1024, /* of a map */
   MOST_TAPS = 4096,
-  MOST_POOL = 8,
-  MOST_PLANES = 7,
-  LARGEST_COEFFICIENT = 127
+  MOST_PLANES = 7 /* coefficients are at most 127 */
 };
 
 static uint32_t crc32(const uint32_t *words, uint32_t count) {
@@ -29,13 +27,11 @@ static int within(uint32_t value, uint32_t least, uint32_t most) {
 }
 
 static int coefficients_fit(const uint32_t *words, const uint32_t *stage) {
-  const uint32_t planes = stage[S_PLANES], count = words_of(stage[S_IN]);
+  const uint32_t planes = stage[S_PLANES], count = words_of(stage[S_IN]) * (planes ? planes : 2u);
   const uint32_t *at = words + stage[S_COEFFICIENTS_AT];
-  if (planes > MOST_PLANES || !inside(words, stage[S_COEFFICIENTS_AT], count * (planes ? planes : 1u)))
-    return 0;
-  if (planes) return 1;
-  for (uint32_t i = 0; i < count; i++)
-    if (at[i] & UINT32_C(0x80808080)) return 0;
+  if (planes > MOST_PLANES || !inside(words, stage[S_COEFFICIENTS_AT], count)) return 0;
+  for (uint32_t i = 0; i < count && !planes; i++)
+    if (at[i] & UINT32_C(0xff80ff80)) return 0;
   return 1;
 }
 
@@ -50,7 +46,7 @@ static int stage_fits(const uint32_t *words, const uint32_t *stage, uint32_t in,
   const uint32_t levels = words[H_LEVELS], kind = stage[S_KIND];
   if (kind > KIND_LINEAR || stage[S_IN] != in || stage[S_HEIGHT] != height || stage[S_WIDTH] != width)
     return 0;
-  if (!within(stage[S_OUT], 1, MOST_CHANNELS) || !within(stage[S_POOL], 1, MOST_POOL)) return 0;
+  if (!within(stage[S_OUT], 1, MOST_CHANNELS) || !within(stage[S_POOL], 1, TAPER_MOST_POOL)) return 0;
   if (kind == KIND_LINEAR && (height * width > MOST_TAPS || stage[S_POOL] != 1)) return 0;
   if (height < stage[S_POOL] || width < stage[S_POOL]) return 0;
   if (kind == KIND_IMAGE ? in > TAPER_MOST_COLOURS : !coefficients_fit(words, stage)) return 0;

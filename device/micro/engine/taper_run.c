@@ -111,13 +111,17 @@ static const uint32_t *whole_map(const job *j) {
 /* The largest sum of one output over `positions` windows, `size` words apart. */
 static int32_t bit_sum(const job *j, const uint32_t *windows, uint32_t positions, uint32_t size,
                        uint32_t output) {
-  const uint32_t *stage = j->stage, *words = j->model->words, taps = taps_of(stage);
-  const uint32_t *coefficients = words + stage[S_COEFFICIENTS_AT];
-  const uint32_t *weights = words + stage[S_WEIGHTS_AT] + output * words_of(stage[S_IN]) * taps;
-  const uint32_t channels = j->in, planes = stage[S_PLANES];
+  const uint32_t *stage = j->stage, *start = j->model->words;
+  const uint32_t taps = taps_of(stage), planes = stage[S_PLANES];
+  const uint32_t words = words_of(j->in), mask = last_mask(j->in);
+  const uint32_t *coefficients = start + stage[S_COEFFICIENTS_AT];
+  const uint32_t *weights = start + stage[S_WEIGHTS_AT] + output * words_of(stage[S_IN]) * taps;
   uint32_t least = UINT32_MAX;
   for (; positions; positions--, windows += size) {
-    const uint32_t differ = mismatches(windows, weights, taps, channels, coefficients, planes);
+    const uint32_t differ =
+        taps == 9u && !planes
+            ? nine_mismatches(windows, weights, words, mask, coefficients)
+            : any_mismatches(windows, weights, taps, words, mask, coefficients, planes);
     if (differ < least) least = differ;
   }
   return (int32_t)(j->total - 2u * least);

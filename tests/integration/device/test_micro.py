@@ -12,13 +12,10 @@ import pytest
 from device.micro.blob import make_blob
 from device.micro.command import generate, main
 from device.micro.footprint import arena_bytes
-from protos.split.v1 import split_pb2 as pb
 from shared.bundles import bundle_path
 from shared.data.sample import sample_digits
 from shared.errors import UsageError
 from shared.model.bundle import Bundle, read_bundle
-from shared.packed import DeviceHalf
-from shared.protocol.codec import Encoding, FeatureCodec
 from tests.support.boards import (
     BOARDS,
     SANITIZED,
@@ -26,6 +23,7 @@ from tests.support.boards import (
     build_attack,
     build_for_board,
     build_for_host,
+    expected,
     run,
     run_on_board,
 )
@@ -49,21 +47,12 @@ def agrees(
     bundle: Bundle, levels: list[int], results: list[Result], images: npt.NDArray[np.uint8]
 ) -> None:
     """Every result is what the packed runtime and the codec give."""
-    half, codec = DeviceHalf(bundle), FeatureCodec(bundle)
-    for place, level in enumerate(levels):
-        features = half.run(images, level)
-        for index, row in enumerate(features):
-            got = results[index * len(levels) + place]
-            assert got.status == 0
-            assert got.raw == row.tobytes()
-            request = pb.InferRequest.FromString(got.request)
-            assert (request.id, request.model, request.level) == (7, bundle.metadata.name, level)
-            assert bundle.metadata.version.startswith(request.version)
-            frame = codec.encode(row[None], level)
-            if frame.encoding is Encoding.ZSTD_DICT:  # which the engine does not have
-                frame = codec.encode_as(row[None], level, Encoding.RAW)
-            assert (request.encoding, request.payload) == (frame.encoding, frame.payload)
-            assert request.SerializeToString() == got.request
+    wanted = expected(bundle, levels, images)
+    assert [result.status for result in results] == [0] * len(wanted)
+    assert [result.raw for result in results] == [one.raw for one in wanted]
+    assert [result.request for result in results] == [one.request for one in wanted]
+    if bundle.architecture.exit_head and bundle.architecture.input_shape.channels == 1:
+        assert [result.label for result in results] == [one.label for one in wanted]
 
 
 def generated(name: str, folder: Path, levels: str | None = None) -> Path:
