@@ -61,7 +61,7 @@ def report(
         from cloud.telemetry.report import render
         from shared.atomic_file import replacing
     name, since_s = named(fleet), parse_since(since)
-    with replacing(output) as temporary, reading(store) as connection:
+    with replacing(output, "--output") as temporary, reading(store) as connection:
         check_fleet(connection, name)
         with stderr.status("reading and drawing"):
             temporary.write_text(render(connection, name, since_s))

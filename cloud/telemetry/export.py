@@ -56,7 +56,7 @@ def write(
     ``path`` is replaced when all of it is there, and left alone if anything fails.
     """
     count = 0
-    with replacing(path) as temporary, _writer(str(temporary), kind) as writer:
+    with replacing(path, "--output") as temporary, _writer(str(temporary), kind) as writer:
         for rows in parts:
             columns = [
                 pa.array(column, field.type)

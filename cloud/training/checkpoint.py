@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from shared.atomic_file import replacing
 from shared.errors import UsageError
 
 FORMAT = 1
@@ -24,18 +23,8 @@ def save(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> N
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {"format": FORMAT, "identity": dict(identity), "state": dict(state)}
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        temporary = Path(file.name)
-        try:
-            torch.save(document, file)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    with replacing(path, "checkpoint") as temporary:
+        torch.save(document, temporary)
 
 
 def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:

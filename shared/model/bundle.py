@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from shared.atomic_file import replacing
 from shared.errors import BundleError
 from shared.model.architecture import Architecture, Shape, Stage
 from shared.model.stage_tensors import StageTensors, from_file, to_file
@@ -165,14 +165,10 @@ def serialise(bundle: Bundle, groups: Iterable[str] | None = None) -> bytes:
     return save(tensors, {METADATA_KEY: json.dumps(document, sort_keys=True)})
 
 
-def write_bundle(bundle: Bundle, path: Path) -> None:
-    """Write to a temporary file and rename, so that ``path`` never holds half a bundle."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+def write_bundle(bundle: Bundle, path: Path, flag: str = "--output") -> None:
+    """Write ``path`` as a whole or not at all; ``UsageError`` names ``flag`` if that fails."""
+    with replacing(path, flag) as temporary:
         temporary.write_bytes(serialise(bundle))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_bundle(path: Path, groups: Iterable[str] | None = None) -> Bundle:

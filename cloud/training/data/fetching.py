@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from rich.progress import Progress, TaskID
 from cloud.training.data.digests import sha256
 from cloud.training.data.known import KNOWN, Known
 from cloud.training.data.sources import Folder, SourceError
+from shared.atomic_file import replacing
 from shared.errors import DatasetError, UsageError
 from shared.images.idx import LARGEST_CONTENT, read_content
 
@@ -92,21 +92,10 @@ def fetch(name: str, wanted: Known, data_dir: Path, progress: Progress) -> tuple
 
 
 def _store(path: Path, content: bytes) -> None:
-    """Write and rename, so that ``path`` never holds half a file."""
+    """Write ``path`` as a whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                temporary.chmod(0o644)  # temporary files are their owner's alone
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
     except OSError as error:
-        raise UsageError(f"--data-dir: cannot write {path}: {error.strerror}") from error
+        raise UsageError(f"--data-dir: {path} cannot be written ({error.strerror})") from None
+    with replacing(path, "--data-dir") as temporary:
+        temporary.write_bytes(content)

@@ -58,5 +58,5 @@ def write_curve(path: Path, curve: Curve) -> None:
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write all of it or nothing: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as new:
+    with replacing(path, "--output") as new:
         new.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
