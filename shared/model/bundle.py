@@ -22,10 +22,11 @@ from safetensors.numpy import save
 
 from shared.atomic_file import replacing
 from shared.errors import BundleError
-from shared.model.architecture import Architecture, Shape, Stage
+from shared.model.architecture import Activation, Architecture, Shape, Stage
 from shared.model.stage_tensors import StageTensors, from_file, to_file
 
 FORMAT_VERSION = 1
+TERNARY_FORMAT_VERSION = 2  # of a file with ternary stages, which version 1 would run as binary
 METADATA_KEY = "taper"
 LARGEST_FILE_BYTES = 256 * 2**20
 DEVICE_GROUPS = ("device", "exit", "codec")
@@ -101,11 +102,12 @@ class Bundle:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a stage stands: its group, its input at full width, its number of tables."""
+    """Where a stage stands: its group, its input at full width and who made it, its tables."""
 
     group: str
     stage: Stage
     shape: Shape
+    before: Activation
     levels: int
     logits: bool
 
@@ -114,13 +116,16 @@ def _places(architecture: Architecture) -> Iterator[_Place]:
     full = len(architecture.device_levels) - 1
     top = len(architecture.cloud_levels) - 1
     pairs = len(architecture.device_levels) * len(architecture.cloud_levels)
-    for stage, before, _ in architecture.device_shapes(full):
-        yield _Place("device", stage, before, full + 1, logits=False)
+    binary = Activation.BINARY
+    for stage, shape, _ in architecture.device_shapes(full):
+        yield _Place("device", stage, shape, binary, full + 1, logits=False)
     if architecture.exit_stage is not None:
         sent = architecture.sent_shape(full)
-        yield _Place("exit", architecture.exit_stage, sent, full + 1, logits=True)
-    for stage, before, _ in architecture.cloud_shapes(full, top):
-        yield _Place("cloud", stage, before, pairs, logits=stage is architecture.cloud[-1])
+        yield _Place("exit", architecture.exit_stage, sent, binary, full + 1, logits=True)
+    shapes = architecture.cloud_shapes(full, top)
+    for (stage, shape, _), before in zip(shapes, architecture.cloud_inputs, strict=True):
+        last = stage is architecture.cloud[-1]
+        yield _Place("cloud", stage, shape, before, pairs, logits=last)
 
 
 def stage_to_file(
@@ -129,7 +134,7 @@ def stage_to_file(
     """The tensors of one stage under their names in a bundle file."""
     for place in _places(architecture):
         if (place.group, place.stage.name) == (group, name):
-            fields = to_file(tensors, place.stage, place.shape)
+            fields = to_file(tensors, place.stage, place.shape, place.before)
             return {f"{group}.{name}.{field}": array for field, array in fields.items()}
     raise BundleError(f"network {architecture.name}: has no stage {group}.{name}")
 
@@ -152,8 +157,9 @@ def serialise(bundle: Bundle, groups: Iterable[str] | None = None) -> bytes:
         if wanted is None or name.split(".", 1)[0] in wanted
     }
     meta = bundle.metadata
+    ternary = any(name.endswith(".low_threshold") for name in tensors)
     document = {
-        "format": FORMAT_VERSION,
+        "format": TERNARY_FORMAT_VERSION if ternary else FORMAT_VERSION,
         "name": meta.name,
         "architecture": meta.architecture.to_json(),
         "class_names": meta.class_names,
@@ -220,9 +226,10 @@ def _parse_metadata(document: str | None, where: str) -> Metadata:
 
 def _metadata_from_json(value: Any) -> Metadata:
     version = value["format"]
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, TERNARY_FORMAT_VERSION):
         raise BundleError(
-            f"has format version {str(version)[:40]!r}; this taper reads version {FORMAT_VERSION}"
+            f"has format version {str(version)[:40]!r}; this taper reads versions "
+            f"{FORMAT_VERSION} and {TERNARY_FORMAT_VERSION}"
         )
     name = str(value["name"])
     if not name or not name.isprintable():

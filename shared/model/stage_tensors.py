@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.errors import BundleError
-from shared.model.architecture import Kind, Shape, Stage, kernel_size
+from shared.model.architecture import Activation, Kind, Shape, Stage, kernel_size
 from shared.model.bits import pack, unpack
 
 Array = npt.NDArray[Any]
 
 LARGEST_COEFFICIENT = 127
 LARGEST_PIXEL = 255
+
+
+def _empty(dtype: type[np.generic]) -> Callable[[], Array]:
+    return lambda: np.zeros((0, 0), dtype)
 
 
 @dataclass(frozen=True)
@@ -28,31 +32,38 @@ class StageTensors:
     threshold     int32 (levels, out): bit = (sum >= threshold) xor flip; empty for logits
     flip          uint8 (levels, out), 0 or 1
     scale, bias   float32 (levels, out): logit = sum * scale + bias; empty for bits
+    low_threshold int32 (levels, out): the second bit of a ternary stage, with the same flip; empty
+                  for all others
     """
 
     weight: npt.NDArray[np.uint8]
     coefficients: npt.NDArray[np.int32]
-    threshold: npt.NDArray[np.int32]
-    flip: npt.NDArray[np.uint8]
-    scale: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.float32]
+    threshold: npt.NDArray[np.int32] = field(default_factory=_empty(np.int32))
+    flip: npt.NDArray[np.uint8] = field(default_factory=_empty(np.uint8))
+    scale: npt.NDArray[np.float32] = field(default_factory=_empty(np.float32))
+    bias: npt.NDArray[np.float32] = field(default_factory=_empty(np.float32))
+    low_threshold: npt.NDArray[np.int32] = field(default_factory=_empty(np.int32))
 
 
-def to_file(tensors: StageTensors, stage: Stage, shape: Shape) -> dict[str, Array]:
+def to_file(
+    tensors: StageTensors, stage: Stage, shape: Shape, before: Activation
+) -> dict[str, Array]:
     """The arrays that a bundle file keeps for a stage on an input of ``shape``, by field name.
 
-    Thresholds beyond what a sum can reach are clipped there, which changes no bit, and take two
-    bytes where that is enough; flips take one bit. Empty fields are left out.
+    ``before`` is the activation of the stage that made the input. Thresholds beyond what a sum can
+    reach are clipped there, which changes no bit, and take two bytes where that is enough; flips
+    take one bit. Empty fields are left out.
     """
     fields: dict[str, Array] = {
         "weight": tensors.weight,
         "coefficients": tensors.coefficients.astype(np.uint8),
     }
     if tensors.threshold.size:
-        reach = largest_sum(tensors.coefficients, stage, shape) + 1
-        clipped = np.clip(tensors.threshold, -reach, reach)
-        fields["threshold"] = clipped.astype(np.int16 if reach <= 32767 else np.int32)
+        reach = largest_sum(tensors.coefficients, stage, shape, before) + 1
+        fields["threshold"] = _clipped(tensors.threshold, reach)
         fields["flip"] = pack(tensors.flip)
+        if tensors.low_threshold.size:
+            fields["low_threshold"] = _clipped(tensors.low_threshold, reach)
     else:
         fields["scale"] = tensors.scale
         fields["bias"] = tensors.bias
@@ -76,6 +87,8 @@ def from_file(
             "threshold": ((np.int16, np.int32), table),
             "flip": ((np.uint8,), (levels, -(-stage.out_channels // 8))),
         }
+        if stage.activation is Activation.TERNARY:
+            expected["low_threshold"] = expected["threshold"]
     for name, (dtypes, size) in expected.items():
         array = fields.get(name)
         if array is None:
@@ -91,21 +104,30 @@ def from_file(
         raise BundleError(f"{where}: coefficients must not increase and be at most {allowed}")
     if logits and not (np.isfinite(fields["scale"]).all() and np.isfinite(fields["bias"]).all()):
         raise BundleError(f"{where}: scale and bias must be finite")
-    none = (0, 0)
-    return StageTensors(
-        weight=fields["weight"],
-        coefficients=coefficients,
-        threshold=np.zeros(none, np.int32) if logits else fields["threshold"].astype(np.int32),
-        flip=np.zeros(none, np.uint8)
-        if logits
-        else unpack(fields["flip"], stage.out_channels).astype(np.uint8),
-        scale=fields["scale"] if logits else np.zeros(none, np.float32),
-        bias=fields["bias"] if logits else np.zeros(none, np.float32),
-    )
+    values = {"weight": fields["weight"], "coefficients": coefficients}
+    if logits:
+        return StageTensors(**values, scale=fields["scale"], bias=fields["bias"])
+    for name in expected.keys() & {"threshold", "low_threshold"}:
+        values[name] = fields[name].astype(np.int32)
+    return StageTensors(**values, flip=unpack(fields["flip"], stage.out_channels).astype(np.uint8))
 
 
-def largest_sum(coefficients: npt.NDArray[np.int32], stage: Stage, shape: Shape) -> int:
+def largest_sum(
+    coefficients: npt.NDArray[np.int32],
+    stage: Stage,
+    shape: Shape,
+    before: Activation = Activation.BINARY,
+) -> int:
     """The largest magnitude that a sum of the stage can have."""
     height, width = kernel_size(stage, shape)
-    pixel = LARGEST_PIXEL if stage.kind is Kind.IMAGE_CONV else 1
-    return int(coefficients.sum()) * height * width * pixel
+    return int(coefficients.sum()) * height * width * largest_input(stage, before)
+
+
+def largest_input(stage: Stage, before: Activation) -> int:
+    """The largest magnitude of a value that the stage takes."""
+    return LARGEST_PIXEL if stage.kind is Kind.IMAGE_CONV else before.largest
+
+
+def _clipped(thresholds: npt.NDArray[np.int32], reach: int) -> Array:
+    clipped = np.clip(thresholds, -reach, reach)
+    return clipped.astype(np.int16 if reach <= 32767 else np.int32)

@@ -14,7 +14,7 @@ from shared.model.architecture import Architecture, Kind, Stage
 from shared.model.bits import pack, unpack
 from shared.model.bundle import Bundle
 from shared.packed import kernels
-from shared.packed.reference import ReferenceStage
+from shared.packed.reference import ReferenceStage, signs
 
 if kernels.missing_reason() == "":
     from shared.packed import compiled
@@ -137,7 +137,10 @@ class CloudHalf:
         return self._stages[-1].logits(sums, pair)
 
     def trace(self, features: Features, level: int, cloud_level: int) -> list[npt.NDArray[Any]]:
-        """Bits after every stage but the last, then its sums (B, 1, 1, classes); the reference."""
+        """What each stage gives (B, H, W, n), then the last one's sums (B, 1, 1, classes).
+
+        By the reference: -1/+1, or -2/0/+2 of a ternary stage.
+        """
         pair = self._check(features, level, cloud_level)
         shape = self.architecture.sent_shape(level)
         x = signs(unpack_map(features, shape.height, shape.width, shape.channels))
@@ -148,18 +151,20 @@ class CloudHalf:
             if runner is self._stages[-1]:
                 trace.append(sums)
             else:
-                bits = runner.bits(sums, pair)
-                trace.append(bits)
-                x = signs(bits)
+                x = runner.values(sums, pair)
+                trace.append(x)
         return trace
 
     @cached_property
     def _stages(self) -> list[ReferenceStage]:
         full = len(self.architecture.device_levels) - 1
         top = len(self.architecture.cloud_levels) - 1
+        shapes = self.architecture.cloud_shapes(full, top)
         return [
-            ReferenceStage(stage, before, self._bundle.stage("cloud", stage.name))
-            for stage, before, _ in self.architecture.cloud_shapes(full, top)
+            ReferenceStage(stage, shape, self._bundle.stage("cloud", stage.name), before)
+            for (stage, shape, _), before in zip(
+                shapes, self.architecture.cloud_inputs, strict=True
+            )
         ]
 
     def _check(self, features: Features, level: int, cloud_level: int) -> int:
@@ -169,11 +174,6 @@ class CloudHalf:
         cloud_level = check_level("cloud_level", cloud_level, cloud_levels)
         check_features(features, self._sizes[level])
         return level * cloud_levels + cloud_level
-
-
-def signs(bits: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """-1 or +1 for each bit, same shape."""
-    return np.where(bits, np.float32(1), np.float32(-1))
 
 
 def pack_map(bits: npt.NDArray[np.bool_]) -> Features:

@@ -82,8 +82,14 @@ class Fuzzer:
                     "flip": self.bytes(*table),
                     "scale": np.zeros((0, 0), np.float32),
                     "bias": np.zeros((0, 0), np.float32),
+                    "low_threshold": np.zeros((0, 0), np.int32),
                 }
             )
+            if index and self.rng.integers(2):  # the stage before gives two bits
+                before = stages[-2]["threshold"].shape
+                low = self.rng.integers(-(2**31), 2**31, before).astype(np.int32)
+                if stages[-2]["kind"] != "image_conv":
+                    stages[-2]["low_threshold"] = low
             height, width = (1, 1) if linear else (height // pool, width // pool)
             inputs = outputs
         plans = [

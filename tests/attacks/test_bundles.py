@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from cloud.training.split.architectures import paper
 from shared.bundles import bundle_path
 from shared.errors import BundleError
-from shared.model.bundle import Bundle, read_bundle, write_bundle
+from shared.model.architecture import Activation, Shape
+from shared.model.bundle import (
+    DEVICE_GROUPS,
+    Bundle,
+    make_bundle,
+    read_bundle,
+    serialise,
+    write_bundle,
+)
+from tests.support.networks import random_bundle
 
 GOOD = bundle_path("mnist-binary-paper").read_bytes()
 HEADER = int.from_bytes(GOOD[:8], "little")
@@ -81,7 +92,7 @@ def with_document(change: dict[str, Any]) -> bytes:
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"format": 2}, "format version"),
+        ({"format": 3}, "format version"),
         ({"format": None}, "format version"),
         ({"class_names": ["a"]}, "class names"),
         ({"architecture": None}, "cannot be read"),
@@ -130,3 +141,64 @@ def test_written_bundle_reads_back(path: Path, bundle: Bundle) -> None:
     again = read_bundle(path)
     assert again.metadata == bundle.metadata
     assert list(path.parent.iterdir()) == [path]  # no temporary file is left
+
+
+@pytest.fixture(scope="module")
+def ternary() -> Bundle:
+    """A bundle whose first two cloud stages give two bits a channel."""
+    network = paper(Shape(12, 12, 1), 10)
+    inner = [replace(stage, activation=Activation.TERNARY) for stage in network.cloud[:-1]]
+    return random_bundle(replace(network, cloud=(*inner, network.cloud[-1])))
+
+
+def format_of(data: bytes) -> int:
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return int(json.loads(header["__metadata__"]["taper"])["format"])
+
+
+def test_ternary_bundles_read_back_and_refuse_older_readers(path: Path, ternary: Bundle) -> None:
+    write_bundle(ternary, path)
+    again = read_bundle(path)
+    assert again.metadata == ternary.metadata
+    for name, tensor in ternary.tensors.items():
+        np.testing.assert_array_equal(again.tensors[name], tensor)
+    assert format_of(path.read_bytes()) == 2
+    assert format_of(GOOD) == 1
+
+
+def test_an_older_device_reads_its_part_of_a_ternary_bundle(ternary: Bundle) -> None:
+    assert format_of(serialise(ternary, DEVICE_GROUPS)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda low: None, "has no tensor low_threshold"),
+        (lambda low: low[:-1], "low_threshold is int16(23, 32), must be int16 or int32(24, 32)"),
+        (lambda low: low[:, :-1], "low_threshold is int16(24, 31)"),
+        (lambda low: low.astype(np.int64), "low_threshold is int64(24, 32)"),
+        (lambda low: low.astype(np.float32), "low_threshold is float32(24, 32)"),
+    ],
+)
+def test_wrong_second_thresholds(ternary: Bundle, change: Any, part: str) -> None:
+    tensors = dict(ternary.tensors)
+    changed = change(tensors.pop("cloud.conv3.low_threshold"))
+    if changed is not None:
+        tensors["cloud.conv3.low_threshold"] = changed
+    with pytest.raises(BundleError) as error:
+        make_bundle(ternary.metadata, tensors)
+    assert part in str(error.value)
+
+
+def test_a_binary_bundle_that_claims_to_be_ternary(path: Path) -> None:
+    value = architecture_with()
+    value["cloud"][0]["activation"] = "ternary"
+    message = refused(path, with_document({"architecture": value}))
+    assert "stage cloud.conv3: has no tensor low_threshold" in message
+
+
+@pytest.mark.parametrize("half", ["device", "cloud"])
+def test_ternary_stages_in_wrong_places(path: Path, half: str) -> None:
+    value = architecture_with()
+    value[half][-1]["activation"] = "ternary"
+    assert "must be binary" in refused(path, with_document({"architecture": value}))

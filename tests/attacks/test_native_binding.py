@@ -15,6 +15,7 @@ if kernels.missing_reason():
 from shared.packed import _native
 
 NONE_FLOAT = np.zeros((0, 0), np.float32)
+NONE_INT = np.zeros((0, 0), np.int32)
 
 
 def stage(**changes: Any) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def stage(**changes: Any) -> dict[str, Any]:
         "flip": np.zeros((1, 4), np.uint8),
         "scale": NONE_FLOAT,
         "bias": NONE_FLOAT,
+        "low_threshold": NONE_INT,
     }
     return fields | changes
 
@@ -70,11 +72,58 @@ def test_the_well_formed_stage_runs() -> None:
         ({"threshold": np.zeros((1, 4), np.float32)}, "threshold: format f"),
         ({"flip": np.zeros(4, np.uint8)}, "flip: .* with 2 axes"),
         ({"scale": np.ones((1, 4), np.float32)}, "only the last may give logits"),
+        ({"low_threshold": np.zeros((1, 4), np.int32)}, "nor the last may be ternary"),
     ],
 )
 def test_wrong_stages(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         half(stage(**changes))
+
+
+@pytest.mark.parametrize(
+    ("low_threshold", "expected"),
+    [
+        (np.zeros((1, 8), np.int32), None),
+        (np.zeros((1, 7), np.int32), "low_threshold: has 7 values, must have 8"),
+        (np.zeros((2, 8), np.int32), "low_threshold: has 16 values, must have 8"),
+        (np.zeros((1, 8), np.float32), "low_threshold: format f"),
+        (np.zeros(8, np.int32), "low_threshold: .* with 2 axes"),
+    ],
+)
+def test_ternary_stages(low_threshold: Any, expected: str | None) -> None:
+    first = stage(
+        out_channels=8,
+        weight=np.zeros((8, 9), np.uint8),
+        threshold=np.zeros((1, 8), np.int32),
+        flip=np.zeros((1, 8), np.uint8),
+        low_threshold=low_threshold,
+    )
+    if expected is None:
+        half(first, stage(), plans=[(8, [8, 4])])
+    else:
+        with pytest.raises(ValueError, match=expected):
+            half(first, stage(), plans=[(8, [8, 4])])
+
+
+def test_sums_of_two_bits_stay_exact() -> None:
+    """A layer that fits behind a binary stage may be too large behind a ternary one."""
+    inputs = 9216
+    wide = {
+        "in_channels": inputs,
+        "weight": np.zeros((4, 9 * inputs // 8), np.uint8),
+        "coefficients": np.full(inputs, 127, np.int32),
+    }
+    first = {
+        "out_channels": inputs,
+        "weight": np.zeros((inputs, 9), np.uint8),
+        "threshold": np.zeros((1, inputs), np.int32),
+        "flip": np.zeros((1, inputs), np.uint8),
+    }
+    plans = [(8, [inputs, 4])]
+    half(stage(**first), stage(**wide), plans=plans)
+    ternary = stage(**first, low_threshold=np.zeros((1, inputs), np.int32))
+    with pytest.raises(ValueError, match=r"sums up to .* exceed 2\*\*24"):
+        half(ternary, stage(**wide), plans=plans)
 
 
 def test_missing_field() -> None:

@@ -15,10 +15,10 @@ from rich.progress import Progress
 from cloud.training.data.datasets import Dataset, load
 from cloud.training.data.fetching import fetch
 from cloud.training.data.known import KNOWN
-from cloud.training.split.architectures import compact, paper
+from cloud.training.split.architectures import compact, paper, wide_colour
 from cloud.training.split.context import ContextSettings
 from cloud.training.split.export import export
-from shared.model.architecture import Architecture, Kind, Shape, Stage
+from shared.model.architecture import Activation, Architecture, Kind, Shape, Stage
 from shared.model.bits import pack
 from shared.model.bundle import Bundle
 from shared.networks.binarynet import BinaryNet
@@ -59,6 +59,18 @@ def odd() -> Architecture:
     )
 
 
+def odd_ternary() -> Architecture:
+    """The odd network with two bits a channel inside its cloud half."""
+    made = odd()
+    inner = [replace(stage, activation=Activation.TERNARY) for stage in made.cloud[:-1]]
+    return replace(made, cloud=(*inner, made.cloud[-1]))
+
+
+def wide() -> Architecture:
+    """The network for colour images, at the ends of its levels: all of them take minutes."""
+    return replace(wide_colour(GREY, 10), device_levels=(0.3, 1.0), cloud_levels=(0.25, 1.0))
+
+
 def made(architecture: Architecture, data: Dataset) -> tuple[BinaryNet, Bundle]:
     """A network with random weights, scales of both signs, real statistics; and its bundle."""
     torch.manual_seed(7)
@@ -67,6 +79,8 @@ def made(architecture: Architecture, data: Dataset) -> tuple[BinaryNet, Bundle]:
         for name, parameter in net.named_parameters():
             if name.endswith(("norm.weight", "norm.bias")):
                 parameter.normal_()
+            if name.endswith("delta"):
+                parameter.uniform_(0, 1)
         images = torch.from_numpy(data.images[:512]).permute(0, 3, 1, 2).float()
         net.eval()
         net.calibrate(images)
@@ -81,8 +95,14 @@ def channel_last(bits: torch.Tensor) -> npt.NDArray[np.bool_]:
 
 @pytest.mark.parametrize(
     ("architecture", "count"),
-    [(paper(GREY, 10), IMAGES), (compact(GREY, 10), 100), (odd(), 300)],
-    ids=["paper", "compact", "odd"],
+    [
+        (paper(GREY, 10), IMAGES),
+        (compact(GREY, 10), 100),
+        (odd(), 300),
+        (odd_ternary(), 300),
+        (wide(), 20),
+    ],
+    ids=["paper", "compact", "odd", "odd-ternary", "wide-colour"],
 )
 def test_every_stage_and_level(architecture: Architecture, count: int, mnist: Dataset) -> None:
     net, bundle = made(architecture, mnist)
@@ -106,17 +126,17 @@ def test_every_stage_and_level(architecture: Architecture, count: int, mnist: Da
                 np.testing.assert_allclose(found_exit, expected, rtol=1e-4, atol=1e-4)
             for cloud_level in range(len(architecture.cloud_levels)):
                 *stages, logits = net.cloud_trace(trace[-1], level, cloud_level)
-                *bits, _ = cloud.trace(packed, level, cloud_level)
-                for theirs, ours in zip(stages, bits, strict=True):
-                    assert np.array_equal(channel_last(theirs), ours)
+                *values, _ = cloud.trace(packed, level, cloud_level)
+                for theirs, ours in zip(stages, values, strict=True):
+                    assert np.array_equal(theirs.permute(0, 2, 3, 1).numpy(), ours)
                 answers = [half.run(packed, level, cloud_level) for half in clouds]
                 for answer in answers:
                     assert np.array_equal(answer, answers[0])
                 np.testing.assert_allclose(answers[0], logits, rtol=1e-4, atol=1e-4)
 
 
-def test_last_sums_are_the_integers_of_torch(mnist: Dataset) -> None:
-    architecture = paper(GREY, 10)
+@pytest.mark.parametrize("architecture", [paper(GREY, 10), odd_ternary()], ids=["paper", "ternary"])
+def test_last_sums_are_the_integers_of_torch(architecture: Architecture, mnist: Dataset) -> None:
     net, bundle = made(architecture, mnist)
     tensor = torch.from_numpy(mnist.images[:IMAGES]).permute(0, 3, 1, 2).float()
     cloud = CloudHalf(bundle)

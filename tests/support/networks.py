@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared import profiles
-from shared.model.architecture import Architecture, Kind, Shape, Stage, kernel_size
+from shared.model.architecture import Activation, Architecture, Kind, Shape, Stage, kernel_size
 from shared.model.bundle import Bundle, Metadata, make_bundle, stage_to_file
 from shared.model.stage_tensors import StageTensors
 
@@ -56,6 +56,7 @@ def random_bundle(
         spread = int(np.sqrt(norm)) * (100 if image else 1) + 1
         table = (levels, stage.out_channels)
         none = (0, 0)
+        ternary = stage.activation is Activation.TERNARY
         numbers = StageTensors(
             weight=rng.choice(weight_bytes, size).astype(np.uint8)
             if weight_bytes
@@ -65,6 +66,7 @@ def random_bundle(
             flip=rng.integers(0, 2, none if logits else table).astype(np.uint8),
             scale=rng.normal(size=table if logits else none).astype(np.float32),
             bias=rng.normal(size=table if logits else none).astype(np.float32),
+            low_threshold=thresholds(rng, table, spread) if ternary else np.zeros(none, np.int32),
         )
         tensors.update(stage_to_file(architecture, group, stage.name, numbers))
 

@@ -14,8 +14,7 @@ from cloud.training.split.codec_tables import codec_tensors
 from cloud.training.split.context import ContextSettings
 from cloud.training.split.evaluate import exit_levels, grid_accuracy
 from cloud.training.split.exit_calibration import calibrate
-from shared.errors import BundleError
-from shared.model.architecture import Activation, Stage
+from shared.model.architecture import Stage
 from shared.model.bits import pack
 from shared.model.bundle import Bundle, Metadata, make_bundle, stage_to_file
 from shared.model.stage_tensors import StageTensors
@@ -75,20 +74,21 @@ def _network_tensors(net: BinaryNet) -> Tensors:
 
 def _stage_tensors(module: Any, levels: Sequence[int], logits: bool) -> StageTensors:
     stage: Stage = module.stage
-    if stage.activation is not Activation.BINARY:
-        raise BundleError(f"stage {stage.name}: a bundle cannot hold ternary stages yet")
     # (out, in, kh, kw) -> (out, kh, kw, in): bits channel-last, as activations are
     signs = (module.conv.weight.detach() >= 0).permute(0, 2, 3, 1).reshape(stage.out_channels, -1)
-    norm = module.norm
-    read = norm.affine if logits else norm.fold
-    tables = [read(level, stage.out_channels) for level in levels]
-    first, second = (np.stack([table[i] for table in tables]) for i in range(2))
-    none = (0, 0)
-    return StageTensors(
-        weight=pack(signs.numpy()),
-        coefficients=module.conv.coefficients.numpy().astype(np.int32),
-        threshold=np.zeros(none, np.int32) if logits else first,
-        flip=np.zeros(none, np.uint8) if logits else second.astype(np.uint8),
-        scale=first if logits else np.zeros(none, np.float32),
-        bias=second if logits else np.zeros(none, np.float32),
-    )
+    numbers: dict[str, npt.NDArray[Any]] = {
+        "weight": pack(signs.cpu().numpy()),
+        "coefficients": module.conv.coefficients.cpu().numpy().astype(np.int32),
+    }
+    norm, count = module.norm, stage.out_channels
+    if logits:
+        tables = [norm.affine(level, count) for level in levels]
+        numbers["scale"], numbers["bias"] = map(np.stack, zip(*tables, strict=True))
+        return StageTensors(**numbers)
+    # The upper bit of a ternary stage stands for y >= delta, the lower one for y >= -delta.
+    tables = [norm.fold(level, count, module.delta) for level in levels]
+    numbers["threshold"], flips = map(np.stack, zip(*tables, strict=True))
+    if module.delta is not None:
+        low = [norm.fold(level, count, -module.delta)[0] for level in levels]
+        numbers["low_threshold"] = np.stack(low)
+    return StageTensors(**numbers, flip=flips.astype(np.uint8))

@@ -128,6 +128,7 @@ Stage stage_of(const nb::dict& from) {
   stage.flip = values_of<std::uint8_t>(from, "flip", 2);
   stage.scale = values_of<float>(from, "scale", 2);
   stage.bias = values_of<float>(from, "bias", 2);
+  stage.low_threshold = values_of<std::int32_t>(from, "low_threshold", 2);
   return stage;
 }
 

@@ -28,7 +28,7 @@ void expect_size(const std::string& what, std::size_t size, std::size_t wanted) 
 }
 
 void check_stage(const Stage& stage, const std::string& name, int height, int width, int channels,
-                 std::size_t tables, bool first, bool last) {
+                 std::size_t tables, int input_bits, bool first, bool last) {
   if (stage.kind == Kind::kImageConv && !first) refuse(name + ": only the first may take pixels");
   expect(name + ".in_channels", stage.in_channels, channels, channels);
   expect(name + ".out_channels", stage.out_channels, 1, kMostChannels);
@@ -44,12 +44,16 @@ void check_stage(const Stage& stage, const std::string& name, int height, int wi
     expect(name + ".coefficients", coefficient, pixels ? 1 : 0, pixels ? 1 : kLargestCoefficient);
     largest += coefficient;
   }
-  largest *= static_cast<std::int64_t>(taps) * (stage.kind == Kind::kImageConv ? 255 : 1);
+  largest *= static_cast<std::int64_t>(taps) * (stage.kind == Kind::kImageConv ? 255 : input_bits);
   if (largest >= kExactIntegers) {
     refuse(name + ": sums up to " + std::to_string(largest) + " exceed 2**24");
   }
   if (stage.gives_logits() && !(linear && last)) refuse(name + ": only the last may give logits");
   const std::size_t table = tables * out;
+  if (stage.ternary() && (last || stage.kind == Kind::kImageConv)) {
+    refuse(name + ": neither an image stage nor the last may be ternary");
+  }
+  if (stage.ternary()) expect_size(name + ".low_threshold", stage.low_threshold.size(), table);
   expect_size(name + ".threshold", stage.threshold.size(), stage.gives_logits() ? 0 : table);
   expect_size(name + ".flip", stage.flip.size(), stage.gives_logits() ? 0 : table);
   expect_size(name + ".scale", stage.scale.size(), stage.gives_logits() ? table : 0);
@@ -70,7 +74,7 @@ void check_spec(const HalfSpec& spec) {
   for (std::size_t i = 0; i < spec.stages.size(); ++i) {
     const Stage& stage = spec.stages[i];
     check_stage(stage, "stage " + std::to_string(i), height, width, channels, spec.plans.size(),
-                i == 0, i + 1 == spec.stages.size());
+                i > 0 && spec.stages[i - 1].ternary() ? 2 : 1, i == 0, i + 1 == spec.stages.size());
     const bool linear = stage.kind == Kind::kBinaryLinear;
     height = linear ? 1 : height / stage.pool;
     width = linear ? 1 : width / stage.pool;

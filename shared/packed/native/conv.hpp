@@ -96,9 +96,12 @@ inline typename V::R add_plane(typename V::R sum, const typename V::R* x, const 
   }
 }
 
+// What becomes of the sums of a vector of pixels.
+enum class Sums { kKeep, kOneBit, kTwoBits };
+
 // One or two (K) planes at one vector of pixels. Sums of earlier planes come from `partial`, unless First; sums go
-// there for later planes, unless Last.
-template <class V, class T, bool Weighted, int K, bool First, bool Last>
+// there for later planes if they are kept, else they become bits.
+template <class V, class T, bool Weighted, int K, bool First, Sums Then>
 inline void count_planes(const CountJob& job, std::ptrdiff_t p, int plane) {
   using R = typename V::R;
   const std::ptrdiff_t row = job.input.width + 1;
@@ -113,53 +116,71 @@ inline void count_planes(const CountJob& job, std::ptrdiff_t p, int plane) {
   const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(job.input.planes) * kTaps;
   auto* partial = static_cast<std::uint8_t*>(job.partial);
   auto* reached = static_cast<T*>(job.reached.words) + p;
+  T* low_reached = reached + job.reached.planes * job.reached.stride;
   for (int first = 0; first < job.outputs; first += kWordBits<T>) {
     const int rest = job.outputs - first;
     const int count = rest < kWordBits<T> ? rest : kWordBits<T>;
     R word = V::zero();
+    R low_word = V::zero();
     for (int i = 0; i < count; ++i, w += step, partial += V::kBytes) {
       R sum = First ? V::zero() : V::load(partial);
       sum = add_plane<V, T, Weighted, First>(sum, x[0], w, coefficients[0]);
       if constexpr (K == 2) {
         sum = add_plane<V, T, Weighted, false>(sum, x[1], w + kTaps, coefficients[1]);
       }
-      if constexpr (Last) {
-        word = V::template set_below<T>(word, sum, job.limits + first + i, bits_of<T>() + i);
-      } else {
+      if constexpr (Then == Sums::kKeep) {
         V::store(partial, sum);
+      } else {
+        word = V::template set_below<T>(word, sum, job.limits + first + i, bits_of<T>() + i);
+      }
+      if constexpr (Then == Sums::kTwoBits) {
+        low_word =
+            V::template set_below<T>(low_word, sum, job.low_limits + first + i, bits_of<T>() + i);
       }
     }
-    if constexpr (Last) V::store(reached, word);
+    if constexpr (Then != Sums::kKeep) V::store(reached, word);
+    if constexpr (Then == Sums::kTwoBits) V::store(low_reached, low_word);
     reached += job.reached.stride;
+    low_reached += job.reached.stride;
   }
 }
 
 // All planes at one vector of pixels.
-template <class V, class T, bool Weighted>
+template <class V, class T, bool Weighted, Sums Then>
 inline void count_vector(const CountJob& job, std::ptrdiff_t p) {
+  constexpr Sums kKeep = Sums::kKeep;
   const int planes = job.input.planes;
-  if (planes == 1) return count_planes<V, T, Weighted, 1, true, true>(job, p, 0);
-  if (planes == 2) return count_planes<V, T, Weighted, 2, true, true>(job, p, 0);
-  count_planes<V, T, Weighted, 2, true, false>(job, p, 0);
+  if (planes == 1) return count_planes<V, T, Weighted, 1, true, Then>(job, p, 0);
+  if (planes == 2) return count_planes<V, T, Weighted, 2, true, Then>(job, p, 0);
+  count_planes<V, T, Weighted, 2, true, kKeep>(job, p, 0);
   int plane = 2;
   for (; plane + 2 < planes; plane += 2) {
-    count_planes<V, T, Weighted, 2, false, false>(job, p, plane);
+    count_planes<V, T, Weighted, 2, false, kKeep>(job, p, plane);
   }
   if (planes - plane == 2) {
-    count_planes<V, T, Weighted, 2, false, true>(job, p, plane);
+    count_planes<V, T, Weighted, 2, false, Then>(job, p, plane);
   } else {
-    count_planes<V, T, Weighted, 1, false, true>(job, p, plane);
+    count_planes<V, T, Weighted, 1, false, Then>(job, p, plane);
   }
 }
 
-template <class V, class T, bool Weighted>
-void count_words(const CountJob& job) {
+template <class V, class T, bool Weighted, Sums Then>
+void count_map(const CountJob& job) {
   constexpr int kLanes = V::kBytes / static_cast<int>(sizeof(T));
   constexpr int kTailLanes = V::Tail::kBytes / static_cast<int>(sizeof(T));
   const std::ptrdiff_t positions = std::ptrdiff_t{job.input.height} * (job.input.width + 1);
   std::ptrdiff_t p = 0;
-  for (; positions - p > kTailLanes; p += kLanes) count_vector<V, T, Weighted>(job, p);
-  if (p < positions) count_vector<typename V::Tail, T, Weighted>(job, p);
+  for (; positions - p > kTailLanes; p += kLanes) count_vector<V, T, Weighted, Then>(job, p);
+  if (p < positions) count_vector<typename V::Tail, T, Weighted, Then>(job, p);
+}
+
+template <class V, class T, bool Weighted>
+void count_words(const CountJob& job) {
+  if (job.low_limits == nullptr) {
+    count_map<V, T, Weighted, Sums::kOneBit>(job);
+  } else {
+    count_map<V, T, Weighted, Sums::kTwoBits>(job);
+  }
 }
 
 template <class V>

@@ -23,6 +23,12 @@ std::size_t map_bytes(const Map& map) {
   return map.stride * map.planes * (lane_bits(map.lane) / 8);
 }
 
+// The same map, of the lower bits of a ternary stage: its planes come after those of the upper ones.
+Map lower(Map map) {
+  map.words = static_cast<std::uint8_t*>(map.words) + map_bytes(map);
+  return map;
+}
+
 Map make_map(int height, int width, int channels, Lane lane, bool padded) {
   return Map{nullptr, map_stride(height, width, lane, padded), planes_for(channels, lane),
              height,  width,                                   lane,
@@ -76,15 +82,17 @@ Half::Half(const HalfSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       const Stage& stage = spec.stages[i];
       auto& weights = shared[{i, channels}];
       if (!weights) {
-        weights = std::make_shared<const Weights>(make_weights(stage, height, width, channels));
+        const int bits = i > 0 && spec.stages[i - 1].ternary() ? 2 : 1;
+        weights =
+            std::make_shared<const Weights>(make_weights(stage, height, width, channels, bits));
       }
       const bool linear = stage.kind == Kind::kBinaryLinear;
-      const int row = static_cast<int>(table);
       Step step;
       step.weights = weights;
       step.outputs = plan.outputs[i];
       step.pool = linear ? 1 : stage.pool;
       step.input = make_map(height, width, channels, weights->lane, !linear);
+      step.input.planes *= weights->input_bits;
       const bool words32 = linear || weights->path == Path::kTaps;
       step.reached = make_map(linear ? 1 : height, linear ? 1 : width, step.outputs,
                               words32 ? Lane::k32 : weights->lane, true);
@@ -94,8 +102,15 @@ Half::Half(const HalfSpec& spec, const Kernels& kernels) : kernels_(kernels) {
         step.bias.assign(&stage.bias[at], &stage.bias[at] + step.outputs);
       } else if (linear) {
         step.thresholds.assign(&stage.threshold[at], &stage.threshold[at] + step.outputs);
+        if (stage.ternary()) {
+          step.low_thresholds.assign(&stage.low_threshold[at],
+                                     &stage.low_threshold[at] + step.outputs);
+        }
       } else {
-        step.limits = make_limits(*weights, stage, row, step.outputs);
+        step.limits = make_limits(*weights, &stage.threshold[at], step.outputs);
+        if (stage.ternary()) {
+          step.low_limits = make_limits(*weights, &stage.low_threshold[at], step.outputs);
+        }
       }
       height = linear ? 1 : height / stage.pool;
       width = linear ? 1 : width / stage.pool;
@@ -107,9 +122,11 @@ Half::Half(const HalfSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       const bool last = i + 1 == prepared.steps.size();
       step.output = last ? make_map(height, width, channels, step.reached.lane, false)
                          : prepared.steps[i + 1].input;
-      if (!spec.stages[i].gives_logits()) {
-        step.flips = make_flips(spec.stages[i], static_cast<int>(table), step.outputs,
-                                step.output.lane);
+      step.output.planes = planes_for(step.outputs, step.output.lane);  // of one bit
+      const Stage& stage = spec.stages[i];
+      if (!stage.gives_logits()) {
+        const std::size_t at = table * stage.out_channels;
+        step.flips = make_flips(&stage.flip[at], step.outputs, step.output.lane);
       }
     }
     const std::size_t pixels = std::size_t(spec.height) * spec.width;
@@ -133,7 +150,7 @@ void Half::lay_out() {
       const Weights& weights = *step.weights;
       const std::size_t outputs = step.outputs;
       maps = std::max({maps, map_bytes(step.input), map_bytes(step.output)});
-      reached = std::max(reached, map_bytes(step.reached));
+      reached = std::max(reached, map_bytes(step.reached) * (step.ternary() ? 2 : 1));
       rows = std::max(rows, std::size_t(4) * step.reached.planes *
                                 (step.reached.width + kMapSlackWords + 1));
       switch (weights.path) {
@@ -186,6 +203,7 @@ void Half::execute(const Prepared& plan, std::size_t index, const std::uint8_t* 
   const Weights& weights = *step.weights;
   const std::uint32_t* words = weights.words.data();
   const std::uint32_t* limits = step.limits.data();
+  const std::uint32_t* low_limits = step.ternary() ? step.low_limits.data() : nullptr;
   std::uint8_t* extra = scratch + scratch_.extra;
   Map from = step.input;
   Map reached = step.reached;
@@ -203,7 +221,7 @@ void Half::execute(const Prepared& plan, std::size_t index, const std::uint8_t* 
     case Path::kCount: {
       const bool weighted = !weights.coefficients.empty();
       kernels_.count(CountJob{from, words, weighted ? weights.coefficients.data() : nullptr, limits,
-                              scratch + scratch_.partial, step.outputs, reached});
+                              low_limits, scratch + scratch_.partial, step.outputs, reached});
       break;
     }
     case Path::kTaps: {
@@ -211,7 +229,7 @@ void Half::execute(const Prepared& plan, std::size_t index, const std::uint8_t* 
       auto* eight = reinterpret_cast<std::uint32_t*>(extra);
       kernels_.taps(TapsJob{from, eight, eight + quads * reached.stride, reached.stride,
                             static_cast<int>(quads), words, weights.ninth.data(),
-                            weights.coefficients.data(), limits,
+                            weights.coefficients.data(), limits, low_limits,
                             static_cast<int>(step.limits.size()), reached});
       break;
     }
@@ -219,9 +237,17 @@ void Half::execute(const Prepared& plan, std::size_t index, const std::uint8_t* 
       linear(step, from, reached, output, scratch);
       break;
   }
-  if (step.scale.empty()) {
-    kernels_.finish(
-        FinishJob{reached, step.pool, step.flips.data(), scratch + scratch_.rows, to});
+  if (step.scale.empty()) finish(step, reached, to, scratch);
+}
+
+void Half::finish(const Step& step, const Map& reached, const Map& output,
+                  std::uint8_t* scratch) const {
+  FinishJob job{reached, step.pool, step.flips.data(), scratch + scratch_.rows, output};
+  kernels_.finish(job);
+  if (step.ternary()) {
+    job.reached = lower(reached);
+    job.output = lower(output);
+    kernels_.finish(job);
   }
 }
 
@@ -243,12 +269,16 @@ void Half::linear(const Step& step, const Map& input, const Map& reached, std::u
     }
     return;
   }
-  auto* words = static_cast<std::uint32_t*>(reached.words);
-  for (int k = 0; k < reached.planes; ++k) words[k * reached.stride] = 0;
-  for (int o = 0; o < step.outputs; ++o) {
-    const bool bit = total - 2 * counts[o] >= step.thresholds[o];
-    words[o / 32 * reached.stride] |= static_cast<std::uint32_t>(bit) << (o % 32);
-  }
+  const auto set_bits = [&](const Map& map, const std::vector<std::int32_t>& thresholds) {
+    auto* words = static_cast<std::uint32_t*>(map.words);
+    for (int k = 0; k < map.planes; ++k) words[k * map.stride] = 0;
+    for (int o = 0; o < step.outputs; ++o) {
+      const bool bit = total - 2 * counts[o] >= thresholds[o];
+      words[o / 32 * map.stride] |= static_cast<std::uint32_t>(bit) << (o % 32);
+    }
+  };
+  set_bits(reached, step.thresholds);
+  if (step.ternary()) set_bits(lower(reached), step.low_thresholds);
 }
 
 void Half::encode(const Prepared& plan, std::uint8_t* output, std::uint8_t* scratch) const {

@@ -57,10 +57,14 @@ class Half {
     int pool = 1;
     int outputs = 0;
     std::vector<std::uint32_t> limits;
+    std::vector<std::uint32_t> low_limits;  // of a ternary stage's lower bits
     std::vector<std::uint32_t> flips;
     std::vector<std::int32_t> thresholds;  // linear stages that give bits
+    std::vector<std::int32_t> low_thresholds;
     std::vector<float> scale;              // stages that give logits
     std::vector<float> bias;
+
+    bool ternary() const { return !low_limits.empty() || !low_thresholds.empty(); }
   };
   struct Prepared {
     int in_channels = 0;
@@ -82,6 +86,7 @@ class Half {
   void decode(const Prepared& plan, const std::uint8_t* input, std::uint8_t* scratch) const;
   void execute(const Prepared& plan, std::size_t step, const std::uint8_t* input,
                std::uint8_t* output, std::uint8_t* scratch) const;
+  void finish(const Step& step, const Map& reached, const Map& output, std::uint8_t* scratch) const;
   void linear(const Step& step, const Map& input, const Map& reached, std::uint8_t* output,
               std::uint8_t* scratch) const;
   void encode(const Prepared& plan, std::uint8_t* output, std::uint8_t* scratch) const;

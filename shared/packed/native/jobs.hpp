@@ -9,6 +9,9 @@
 //
 // The kernel for output pixel (y, x) then reads words p + r * (width + 1) + c for r, c = 0..2, where
 // p = y * (width + 1) + x. Outputs for the margin column are computed and dropped.
+//
+// A channel of a ternary stage has two bits: the planes of the upper ones come first, then as many planes
+// of the lower ones. A kernel that counts sees twice the planes, with the same weights again.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +29,7 @@ enum class Lane : std::uint8_t { k8 = 8, k16 = 16, k32 = 32 };  // bits of a wor
 struct Map {
   void* words;
   std::size_t stride;  // words from plane to plane
-  int planes;
+  int planes;          // of both bits, in the input of a kernel; of the upper ones, in its output
   int height;
   int width;
   Lane lane;
@@ -52,6 +55,7 @@ struct CountJob {
   const std::uint32_t* weights;       // [output][plane][9], repeated to fill 32 bits
   const std::uint32_t* coefficients;  // [plane], one a byte; null if all are equal
   const std::uint32_t* limits;        // [output], repeated: bit = (count < limit)
+  const std::uint32_t* low_limits;    // of the lower bits; null if the stage is not ternary
   void* partial;                      // scratch: one vector for each output
   int outputs;
   Map reached;
@@ -69,6 +73,7 @@ struct TapsJob {
   const std::uint32_t* ninth_weights; // [output / 4][quad][4], 0 or 1 in each byte
   const std::uint32_t* coefficients;  // [quad]
   const std::uint32_t* limits;        // [output]: bit = (sum < limit)
+  const std::uint32_t* low_limits;    // as in CountJob
   int outputs;                        // a multiple of 4
   Map reached;
 };

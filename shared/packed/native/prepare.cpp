@@ -59,10 +59,10 @@ std::uint32_t four_coefficients(const Stage& stage, int channels, int first, int
   return word;
 }
 
-// The narrowest words that hold the channels; 16-bit words also where they waste less than 32-bit
-// ones and the largest weighted count fits them.
+// The narrowest words that hold the channels and the largest weighted count; 16-bit words also where
+// they waste less than 32-bit ones.
 Lane lane_for(int channels, std::int64_t largest_count) {
-  if (channels <= 8) return Lane::k8;
+  if (channels <= 8 && largest_count <= std::numeric_limits<std::int8_t>::max()) return Lane::k8;
   const bool saves = planes_for(channels, Lane::k16) < 2 * planes_for(channels, Lane::k32);
   return saves && largest_count < std::numeric_limits<std::int16_t>::max() ? Lane::k16 : Lane::k32;
 }
@@ -91,20 +91,23 @@ void prepare_count(const Stage& stage, Weights& weights) {
   const bool equal = std::all_of(first, first + n, [&](auto c) { return c == *first; });
   weights.path = Path::kCount;
   weights.common = equal ? *first : 0;
-  weights.lane = lane_for(n, equal ? kTaps * n : weights.total);
+  weights.lane = lane_for(n, equal ? weights.input_bits * kTaps * n : weights.total);
   const int bits = lane_bits(weights.lane);
-  weights.planes = planes_for(n, weights.lane);
+  const int of_one_bit = planes_for(n, weights.lane);
+  weights.planes = weights.input_bits * of_one_bit;
   for (int k = 0; !equal && k < weights.planes; ++k) {
-    const std::uint32_t word = four_coefficients(stage, std::min(n, (k + 1) * bits), k * bits, 8);
+    const int begin = k % of_one_bit * bits;
+    const std::uint32_t word = four_coefficients(stage, std::min(n, begin + bits), begin, 8);
     weights.coefficients.push_back(repeat(word, weights.lane));
   }
   weights.words.reserve(static_cast<std::size_t>(stage.out_channels) * weights.planes * kTaps);
   for (int o = 0; o < stage.out_channels; ++o) {
     for (int k = 0; k < weights.planes; ++k) {
+      const int begin = k % of_one_bit * bits;
       for (int t = 0; t < kTaps; ++t) {
         std::uint32_t word = 0;
-        for (int c = k * bits; c < std::min(n, (k + 1) * bits); ++c) {
-          word |= static_cast<std::uint32_t>(sign(o, t, c)) << (c - k * bits);
+        for (int c = begin; c < std::min(n, begin + bits); ++c) {
+          word |= static_cast<std::uint32_t>(sign(o, t, c)) << (c - begin);
         }
         weights.words.push_back(repeat(word, weights.lane));
       }
@@ -115,13 +118,16 @@ void prepare_count(const Stage& stage, Weights& weights) {
 void prepare_taps(const Stage& stage, Weights& weights) {
   const Signs sign(stage, kTaps);
   const int n = weights.channels;
-  const int quads = (n + 3) / 4;
+  const int of_one_bit = planes_for(n, Lane::k8);
+  // The planes of a second bit begin with a quad of their own.
+  const int quads = weights.input_bits == 1 ? (n + 3) / 4 : 2 * weights.input_bits * of_one_bit;
+  const auto first_channel = [&](int quad) { return quad % (2 * of_one_bit) * 4; };
   const int outputs = round_up(stage.out_channels, kTapsAtOnce);
   weights.path = Path::kTaps;
   weights.lane = Lane::k8;
-  weights.planes = planes_for(n, Lane::k8);
+  weights.planes = weights.input_bits * of_one_bit;
   for (int q = 0; q < quads; ++q) {
-    weights.coefficients.push_back(four_coefficients(stage, n, q * 4, 1));
+    weights.coefficients.push_back(four_coefficients(stage, n, first_channel(q), 1));
   }
   for (int block = 0; block < outputs; block += kTapsAtOnce) {
     for (int q = 0; q < quads; ++q) {
@@ -129,7 +135,7 @@ void prepare_taps(const Stage& stage, Weights& weights) {
         std::uint32_t word = 0;
         std::uint32_t ninth = 0;
         for (int i = 0; i < 4; ++i) {
-          const int c = q * 4 + i;
+          const int c = first_channel(q) + i;
           if (o >= stage.out_channels || c >= n) continue;
           for (int t = 0; t < 8; ++t) {
             word |= static_cast<std::uint32_t>(sign(o, t, c)) << (8 * i + t);
@@ -148,7 +154,8 @@ void prepare_linear(const Stage& stage, int height, int width, Weights& weights)
   const int n = weights.channels;
   weights.path = Path::kLinear;
   weights.lane = lane_for(n, 0);
-  weights.planes = planes_for(n, weights.lane);
+  const int of_one_bit = planes_for(n, weights.lane);
+  weights.planes = weights.input_bits * of_one_bit;
   const int bits = lane_bits(weights.lane);
   const bool by_byte = constant_in_bytes(stage.coefficients, n);
   const std::int32_t largest =
@@ -156,15 +163,16 @@ void prepare_linear(const Stage& stage, int height, int width, Weights& weights)
   for (weights.mask_bits = 0; !by_byte && largest >> weights.mask_bits;) ++weights.mask_bits;
   weights.masks.assign(static_cast<std::size_t>(weights.mask_bits) * weights.planes, 0);
   for (int k = 0; k < weights.planes; ++k) {
-    const int last = std::min(n, (k + 1) * bits);
+    const int begin = k % of_one_bit * bits;
+    const int last = std::min(n, begin + bits);
     if (by_byte) {
-      const std::uint32_t word = four_coefficients(stage, last, k * bits, 8);
+      const std::uint32_t word = four_coefficients(stage, last, begin, 8);
       weights.coefficients.push_back(repeat(word, weights.lane));
     }
     for (int b = 0; b < weights.mask_bits; ++b) {
       std::uint32_t mask = 0;
-      for (int c = k * bits; c < last; ++c) {
-        mask |= static_cast<std::uint32_t>(stage.coefficients[c] >> b & 1) << (c - k * bits);
+      for (int c = begin; c < last; ++c) {
+        mask |= static_cast<std::uint32_t>(stage.coefficients[c] >> b & 1) << (c - begin);
       }
       weights.masks[b * weights.planes + k] = repeat(mask, weights.lane);
     }
@@ -173,11 +181,12 @@ void prepare_linear(const Stage& stage, int height, int width, Weights& weights)
   weights.bytes.assign(plane_bytes * weights.planes * stage.out_channels, 0);
   for (int o = 0; o < stage.out_channels; ++o) {
     for (int k = 0; k < weights.planes; ++k) {
+      const int begin = k % of_one_bit * bits;
       std::uint8_t* plane =
           weights.bytes.data() + plane_bytes * (static_cast<std::size_t>(o) * weights.planes + k);
       for (int t = 0; t < weights.taps; ++t) {
-        for (int c = k * bits; c < std::min(n, (k + 1) * bits); ++c) {
-          const std::size_t bit = static_cast<std::size_t>(t) * bits + (c - k * bits);
+        for (int c = begin; c < std::min(n, begin + bits); ++c) {
+          const std::size_t bit = static_cast<std::size_t>(t) * bits + (c - begin);
           plane[bit / 8] |= static_cast<std::uint8_t>(sign(o, t, c) << (bit % 8));
         }
       }
@@ -207,12 +216,13 @@ std::size_t map_stride(int height, int width, Lane lane, bool padded) {
   return (words * word + kVectorBytes - 1) / kVectorBytes * kVectorBytes / word;
 }
 
-Weights make_weights(const Stage& stage, int height, int width, int channels) {
+Weights make_weights(const Stage& stage, int height, int width, int channels, int input_bits) {
   Weights weights{};
   weights.channels = channels;
+  weights.input_bits = input_bits;
   weights.taps = stage.kind == Kind::kBinaryLinear ? height * width : kTaps;
   for (int c = 0; c < channels; ++c) weights.total += stage.coefficients[c];
-  weights.total *= weights.taps;
+  weights.total *= std::int64_t{input_bits} * weights.taps;
   if (stage.kind == Kind::kImageConv) {
     prepare_image(stage, weights);
   } else if (stage.kind == Kind::kBinaryLinear) {
@@ -225,10 +235,8 @@ Weights make_weights(const Stage& stage, int height, int width, int channels) {
   return weights;
 }
 
-std::vector<std::uint32_t> make_limits(const Weights& weights, const Stage& stage, int table,
+std::vector<std::uint32_t> make_limits(const Weights& weights, const std::int32_t* thresholds,
                                        int outputs) {
-  const std::int32_t* thresholds =
-      stage.threshold.data() + static_cast<std::size_t>(table) * stage.out_channels;
   const bool taps = weights.path == Path::kTaps;
   std::vector<std::uint32_t> limits;
   for (int o = 0; o < outputs; ++o) {
@@ -239,7 +247,7 @@ std::vector<std::uint32_t> make_limits(const Weights& weights, const Stage& stag
       limit = std::clamp<std::int64_t>(1 - threshold, -most, most + 1);
     } else if (weights.path == Path::kCount && weights.coefficients.empty()) {
       // common * (count of all - 2 * disagreeing) >= threshold
-      const std::int64_t most = std::int64_t{kTaps} * weights.channels;
+      const std::int64_t most = std::int64_t{kTaps} * weights.channels * weights.input_bits;
       if (weights.common == 0) {
         limit = threshold <= 0 ? most + 1 : 0;
       } else {
@@ -257,9 +265,7 @@ std::vector<std::uint32_t> make_limits(const Weights& weights, const Stage& stag
   return limits;
 }
 
-std::vector<std::uint32_t> make_flips(const Stage& stage, int table, int outputs, Lane lane) {
-  const std::uint8_t* flips =
-      stage.flip.data() + static_cast<std::size_t>(table) * stage.out_channels;
+std::vector<std::uint32_t> make_flips(const std::uint8_t* flips, int outputs, Lane lane) {
   const int bits = lane_bits(lane);
   std::vector<std::uint32_t> words(planes_for(outputs, lane), 0);
   for (int o = 0; o < outputs; ++o) {

@@ -22,7 +22,9 @@ struct Stage {
   std::vector<std::uint8_t> flip;
   std::vector<float> scale;
   std::vector<float> bias;
+  std::vector<std::int32_t> low_threshold;  // the lower bit of a ternary stage
 
+  bool ternary() const { return !low_threshold.empty(); }
   bool gives_logits() const { return !scale.empty(); }
 };
 
@@ -39,10 +41,11 @@ struct Weights {
   Path path;
   Lane lane;       // of the input map, or of the sums of an image stage
   int channels;
-  int planes;
+  int input_bits;  // of a channel: 2 behind a ternary stage, else 1
+  int planes;      // of the input map: those of one bit, then with the same weights those of the next
   int taps;        // positions of the kernel
   int common = 0;  // kCount: the coefficient of all channels, or 0 where `coefficients` holds them
-  std::int64_t total = 0;  // taps * sum of the coefficients: the sum if all bits agree
+  std::int64_t total = 0;  // input_bits * taps * sum of the coefficients: the sum if all bits agree
   int mask_bits = 0;
   std::vector<std::uint32_t> words;
   std::vector<std::uint32_t> coefficients;
@@ -58,14 +61,15 @@ int planes_for(int channels, Lane lane);
 // Words from plane to plane of a map: multiples of the widest vector, with room for its last load.
 std::size_t map_stride(int height, int width, Lane lane, bool padded);
 
-// height and width of the stage's input map; `channels` of its input channels take part.
-Weights make_weights(const Stage& stage, int height, int width, int channels);
+// height and width of the stage's input map; `channels` of its input channels take part, with `input_bits`
+// bits each.
+Weights make_weights(const Stage& stage, int height, int width, int channels, int input_bits);
 
-// Limits of the first `outputs` outputs with row `table` of the thresholds.
-std::vector<std::uint32_t> make_limits(const Weights& weights, const Stage& stage, int table,
+// Limits of the first `outputs` outputs from a row of thresholds.
+std::vector<std::uint32_t> make_limits(const Weights& weights, const std::int32_t* thresholds,
                                        int outputs);
 
-// The flips of the first `outputs` outputs as words of `lane`.
-std::vector<std::uint32_t> make_flips(const Stage& stage, int table, int outputs, Lane lane);
+// The first `outputs` of a row of flips as words of `lane`.
+std::vector<std::uint32_t> make_flips(const std::uint8_t* flips, int outputs, Lane lane);
 
 }  // namespace taper

@@ -44,14 +44,13 @@ struct Values {
   }
 };
 
-// Sums of `outputs` outputs after pooling.
-Values naive_sums(const Stage& stage, const Values& in, int outputs) {
+// Sums of `outputs` outputs after pooling; values outside the map are `outside`.
+Values naive_sums(const Stage& stage, const Values& in, int outputs, int outside) {
   const bool linear = stage.kind == Kind::kBinaryLinear;
   const int kernel_height = linear ? in.height : 3;
   const int kernel_width = linear ? in.width : 3;
   const int margin = linear ? 0 : 1;
   const int pool = linear ? 1 : stage.pool;
-  const int outside = stage.kind == Kind::kImageConv ? 0 : -1;
   const std::size_t row = std::size_t(kernel_height) * kernel_width * stage.in_channels;
   Values sums{linear ? 1 : in.height / pool, linear ? 1 : in.width / pool, outputs, {}};
   for (int y = 0; y < sums.height; ++y) {
@@ -87,9 +86,10 @@ Bytes naive_run(const HalfSpec& spec, std::size_t table, const std::uint8_t* inp
   for (std::size_t i = 0; i < count; ++i) {
     values.of.push_back(pixels ? input[i] : (input[i / 8] >> (i % 8) & 1) * 2 - 1);
   }
+  int outside = pixels ? 0 : -1;
   for (std::size_t s = 0; s < spec.stages.size(); ++s) {
     const Stage& stage = spec.stages[s];
-    values = naive_sums(stage, values, plan.outputs[s]);
+    values = naive_sums(stage, values, plan.outputs[s], outside);
     const std::size_t row = table * stage.out_channels;
     if (stage.gives_logits()) {
       Bytes logits(values.of.size() * sizeof(float));
@@ -102,9 +102,12 @@ Bytes naive_run(const HalfSpec& spec, std::size_t table, const std::uint8_t* inp
     }
     for (std::size_t i = 0; i < values.of.size(); ++i) {
       const std::size_t o = row + i % values.channels;
-      const bool bit = (values.of[i] >= stage.threshold[o]) != (stage.flip[o] != 0);
-      values.of[i] = bit ? 1 : -1;
+      const int sum = values.of[i];
+      const bool flip = stage.flip[o] != 0;
+      values.of[i] = (sum >= stage.threshold[o]) != flip ? 1 : -1;
+      if (stage.ternary()) values.of[i] += (sum >= stage.low_threshold[o]) != flip ? 1 : -1;
     }
+    outside = stage.ternary() ? -2 : -1;
   }
   Bytes packed((values.of.size() + 7) / 8, 0);
   for (std::size_t i = 0; i < values.of.size(); ++i) {
@@ -145,7 +148,7 @@ HalfSpec random_spec(Random& random) {
   const bool pixels = pick(random, 0, 1) == 1;
   spec.channels = pixels ? pick(random, 1, 16) : kWidths[pick(random, 0, 12)];
   const int tables = pick(random, 1, 3);
-  const int count = pick(random, 1, 3);
+  const int count = pick(random, 1, 4);
   int height = spec.height;
   int width = spec.width;
   int channels = spec.channels;
@@ -173,6 +176,11 @@ HalfSpec random_spec(Random& random) {
       for (std::size_t i = 0; i < cells; ++i) {
         stage.threshold.push_back(pick(random, -spread, spread));
         stage.flip.push_back(static_cast<std::uint8_t>(pick(random, 0, 1)));
+      }
+      if (!image && s + 1 < count && pick(random, 0, 1) == 1) {
+        for (std::size_t i = 0; i < cells; ++i) {
+          stage.low_threshold.push_back(pick(random, -spread, spread));
+        }
       }
     }
     height = linear ? 1 : height / stage.pool;

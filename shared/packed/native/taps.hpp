@@ -50,23 +50,23 @@ inline void gather_plane(const TapsJob& job, int plane, std::ptrdiff_t p,
   }
 }
 
-template <class V>
-void run_taps(const TapsJob& job) {
+template <class V, bool TwoBits>
+void count_taps(const TapsJob& job) {
   using R = typename V::R;
   constexpr int kAtOnce = 4;
   constexpr int kLanes = V::kBytes / 4;
   const std::ptrdiff_t positions = std::ptrdiff_t{job.input.height} * (job.input.width + 1);
-  for (int plane = 0; plane < job.input.planes; ++plane) V::gather(job, plane, positions);
-
   const std::ptrdiff_t block = std::ptrdiff_t{job.quads} * kAtOnce;
   for (std::ptrdiff_t p = 0; p < positions; p += kLanes) {
     const std::uint32_t* w = job.weights;
     const std::uint32_t* last = job.ninth_weights;
     auto* reached = static_cast<std::uint32_t*>(job.reached.words) + p;
+    std::uint32_t* low_reached = reached + job.reached.planes * job.reached.stride;
     for (int first = 0; first < job.outputs; first += 32) {
       const int rest = job.outputs - first;
       const int count = rest < 32 ? rest : 32;
       R word = V::zero();
+      R low_word = V::zero();
       for (int i = 0; i < count; i += kAtOnce, w += block, last += block) {
         R sum[kAtOnce] = {V::zero(), V::zero(), V::zero(), V::zero()};
         for (int q = 0; q < job.quads; ++q) {
@@ -84,11 +84,29 @@ void run_taps(const TapsJob& job) {
         for (int j = 0; j < kAtOnce; ++j) {
           word = V::template set_below<std::uint32_t>(word, sum[j], job.limits + first + i + j,
                                                       bits_of<std::uint32_t>() + i + j);
+          if constexpr (TwoBits) {
+            low_word =
+                V::template set_below<std::uint32_t>(low_word, sum[j], job.low_limits + first + i + j,
+                                                     bits_of<std::uint32_t>() + i + j);
+          }
         }
       }
       V::store(reached, word);
+      if constexpr (TwoBits) V::store(low_reached, low_word);
       reached += job.reached.stride;
+      low_reached += job.reached.stride;
     }
+  }
+}
+
+template <class V>
+void run_taps(const TapsJob& job) {
+  const std::ptrdiff_t positions = std::ptrdiff_t{job.input.height} * (job.input.width + 1);
+  for (int plane = 0; plane < job.input.planes; ++plane) V::gather(job, plane, positions);
+  if (job.low_limits == nullptr) {
+    count_taps<V, false>(job);
+  } else {
+    count_taps<V, true>(job);
   }
 }
 

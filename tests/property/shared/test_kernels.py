@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shared.model.architecture import Architecture, Kind, Shape, Stage
+from shared.model.architecture import Activation, Architecture, Kind, Shape, Stage
 from shared.packed import CloudHalf, DeviceHalf, kernels
 from shared.profiles import PROFILES
 from tests.support.networks import (
@@ -34,7 +36,9 @@ def architectures(draw: st.DrawFn) -> Architecture:
     )
     original, sides, inputs = shape, [shape.height, shape.width], shape.channels
 
-    def stages(first: Kind | None, count: int) -> tuple[Stage, ...]:
+    def stages(
+        first: Kind | None, count: int, activations: tuple[Activation, ...]
+    ) -> tuple[Stage, ...]:
         nonlocal inputs, sides
         made = []
         for index in range(count):
@@ -50,14 +54,15 @@ def architectures(draw: st.DrawFn) -> Architecture:
                 pool=1 if linear else draw(st.sampled_from(pools)),
                 step=draw(STEPS),
                 profile=draw(st.sampled_from(sorted(PROFILES))),
+                activation=draw(st.sampled_from(activations)),
             )
             sides = [1, 1] if linear else [side // stage.pool for side in sides]
             inputs = stage.out_channels
             made.append(stage)
         return tuple(made)
 
-    device = stages(Kind.IMAGE_CONV, draw(st.integers(1, 3)))
-    cloud = stages(None, draw(st.integers(0, 2)))
+    device = stages(Kind.IMAGE_CONV, draw(st.integers(1, 3)), (Activation.BINARY,))
+    cloud = stages(None, draw(st.integers(0, 3)), tuple(Activation))
     classes = draw(st.integers(1, 12))
     profile = draw(st.sampled_from(sorted(PROFILES)))
     last = Stage("last", Kind.BINARY_LINEAR, inputs, classes, profile=profile)
@@ -93,6 +98,15 @@ WIDE = Architecture(
     cloud_levels=(0.5, 1.0),
     exit_head=True,
 )
+TERNARY = replace(
+    WIDE,
+    cloud=(
+        Stage("c", Kind.BINARY_CONV, 100, 70, pool=2, step=1, activation=Activation.TERNARY),
+        Stage("e", Kind.BINARY_CONV, 70, 7, profile="linear", activation=Activation.TERNARY),
+        Stage("f", Kind.BINARY_CONV, 7, 8, profile="all-one", activation=Activation.TERNARY),
+        Stage("d", Kind.BINARY_LINEAR, 8, 3),
+    ),
+)
 
 
 @pytest.mark.parametrize("kernel", [name for name in kernels.available() if name != kernels.NUMPY])
@@ -107,6 +121,8 @@ WIDE = Architecture(
 )
 @example(WIDE, 0, False, False, (), 1)
 @example(WIDE, 1, True, True, (255,), 2)
+@example(TERNARY, 0, False, False, (), 1)
+@example(TERNARY, 1, True, True, (0,), 2)
 def test_equals_the_reference(
     kernel: str,
     architecture: Architecture,

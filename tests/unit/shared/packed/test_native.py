@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 import shared.bundles
-from cloud.training.split.architectures import compact, paper
+from cloud.training.split.architectures import compact, paper, wide_colour
 from shared.data.sample import sample_digits
 from shared.errors import BundleError, UsageError
 from shared.model.architecture import Architecture, Kind, Shape, Stage
@@ -30,6 +30,7 @@ NETWORKS = {
     "paper": paper(DIGITS, 10),
     "paper-colour": paper(Shape(32, 32, 3), 10),
     "compact": compact(DIGITS, 10),
+    "wide-colour": wide_colour(Shape(32, 32, 3), 10),
 }
 
 if not COMPILED:
