@@ -67,6 +67,7 @@ class IncompleteConv2d(nn.Conv2d):
     """
 
     coefficients: Tensor
+    all_one: bool
     parameter_bits = 32
 
     def __init__(
@@ -100,7 +101,7 @@ class IncompleteConv2d(nn.Conv2d):
             device,
             dtype,
         )
-        self.all_one = add_coefficients(self, profile, in_channels, self.weight)
+        add_coefficients(self, profile, in_channels, self.weight)
 
     def forward(self, input: Tensor, out_channels: int | None = None) -> Tensor:
         """The first ``out_channels`` outputs over the input channels that came."""

@@ -46,8 +46,16 @@ def resolve(profile: ProfileLike, count: int) -> Coefficients:
     return check_profile(profile(count))
 
 
-def add_coefficients(module: nn.Module, profile: ProfileLike, count: int, like: Tensor) -> bool:
-    """Give ``module`` the buffer ``coefficients`` (count,); True if all of them are 1."""
-    values = resolve(profile, count)
-    module.register_buffer("coefficients", torch.tensor(values).to(like))
-    return bool((values == 1.0).all())
+def add_coefficients(module: nn.Module, profile: ProfileLike, count: int, like: Tensor) -> None:
+    """Give ``module`` the buffer ``coefficients`` (count,) and ``all_one``: all of them are 1.
+
+    Both follow a state that is loaded, so that weights keep the profile that they were trained
+    with.
+    """
+    module.register_buffer("coefficients", torch.tensor(resolve(profile, count)).to(like))
+    _note_all_one(module)
+    module.register_load_state_dict_post_hook(_note_all_one)  # type: ignore[no-untyped-call]
+
+
+def _note_all_one(module: nn.Module, _keys: object = None) -> None:
+    module.all_one = bool((module.get_buffer("coefficients") == 1.0).all())  # type: ignore[assignment]

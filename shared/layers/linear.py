@@ -43,6 +43,7 @@ class IncompleteLinear(nn.Linear):
     """
 
     coefficients: Tensor
+    all_one: bool
     parameter_bits = 32
 
     def __init__(
@@ -56,7 +57,7 @@ class IncompleteLinear(nn.Linear):
         profile: ProfileLike = "linear",
     ) -> None:
         super().__init__(in_features, out_features, bias, device, dtype)
-        self.all_one = add_coefficients(self, profile, in_features, self.weight)
+        add_coefficients(self, profile, in_features, self.weight)
 
     def forward(self, input: Tensor, out_features: int | None = None) -> Tensor:
         """The first ``out_features`` outputs over the inputs that came."""

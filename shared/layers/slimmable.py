@@ -19,7 +19,8 @@ class SlimmableBatchNorm(nn.Module):
     ``y = (x - mean) / sqrt(var + eps) * scale + shift``, by the batch in training, by running
     statistics in evaluation. A set belongs to a level, not to a width: at a width that has no
     level of its own the leading statistics of a wider one serve, as in the paper. While
-    ``calibrating``, statistics are the mean over the batches since ``reset``.
+    ``calibrating``, statistics are the mean over the batches since ``reset``. With ``by_batch``,
+    evaluation too normalises by the batch at hand, and the running statistics stay as they are.
 
     ``forward(x, level)``: x (B, n, ...) -> the same shape; n <= num_features.
     """
@@ -39,11 +40,15 @@ class SlimmableBatchNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(levels, num_features))
         self.register_buffer("var", torch.ones(levels, num_features))
         self.calibrating = False
+        self.by_batch = False
         self._batches = 0
 
     def forward(self, x: Tensor, level: int = 0) -> Tensor:
         """Normalise the channels that came."""
         n = x.shape[1]
+        scale, shift = self.scale[level][:n], self.shift[level][:n]
+        if self.by_batch:
+            return F.batch_norm(x, None, None, scale, shift, training=True, eps=self.eps)
         momentum = MOMENTUM
         if self.calibrating:
             self._batches += 1
@@ -52,8 +57,8 @@ class SlimmableBatchNorm(nn.Module):
             x,
             self.mean[level, :n],
             self.var[level, :n],
-            self.scale[level][:n],
-            self.shift[level][:n],
+            scale,
+            shift,
             training=self.training or self.calibrating,
             momentum=momentum,
             eps=self.eps,

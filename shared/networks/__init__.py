@@ -1,12 +1,13 @@
 """Networks made of incomplete layers: the split binary one, and those of the paper."""
 
 from shared.networks.binarized import BinarizedNetwork
+from shared.networks.binarized_paper import PaperBinarizedNetwork
 from shared.networks.binarynet import BinaryNet
 from shared.networks.cost import Cost, cost
 from shared.networks.incomplete import IncompleteNetwork, Scheme, single
 from shared.networks.mlp import Mlp
 from shared.networks.mobilenet import MobileNet
-from shared.networks.vgg import Vgg16
+from shared.networks.vgg import PaperVgg16, Vgg16
 
 __all__ = [
     "BinarizedNetwork",
@@ -15,6 +16,8 @@ __all__ = [
     "IncompleteNetwork",
     "Mlp",
     "MobileNet",
+    "PaperBinarizedNetwork",
+    "PaperVgg16",
     "Scheme",
     "Vgg16",
     "cost",

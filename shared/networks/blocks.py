@@ -2,11 +2,12 @@
 
 A block that is ``complete`` takes all its inputs with coefficients of 1, whatever the fraction; its
 unused outputs are not computed all the same. One with ``all_outputs`` computes all of them, since a
-complete block follows.
+complete block follows. ``complete`` blocks take no draw of their own in training.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,9 +19,24 @@ from shared.layers.separable import IncompleteDepthwiseSeparableConv2d
 from shared.layers.slimmable import SlimmableBatchNorm
 from shared.networks.incomplete import Block, Scheme, Width
 
+# Random fractions give a convolution other shapes in every step, and a GPU prepares a kernel for
+# each. In training it gets multiples of this many channels: added inputs are 0, added outputs are
+# dropped, the result is the same.
+GPU_CHANNELS = 64
+
+
+def in_few_shapes(conv: IncompleteConv2d, x: Tensor, m: int, multiple: int) -> Tensor:
+    """``conv(x, m)`` by way of channel counts that are multiples: (B, n, H, W) -> (B, m, H, W)."""
+    n, asked = (-(-count // multiple) * multiple for count in (x.shape[1], m))
+    missing = min(n, conv.in_channels) - x.shape[1]
+    if missing:
+        x = F.pad(x, (0, 0, 0, 0, 0, missing))
+    y: Tensor = conv(x, min(asked, conv.out_channels))
+    return y[:, :m]
+
 
 class ConvBlock(Block):
-    """Conv: 3x3 convolution, batch norm, ReLU, with 2x2 max pooling if asked for.
+    """Conv: 3x3 convolution, batch norm, ReLU, 2x2 max pooling and dropout if asked for.
 
     ReLU follows the pooling, which gives the same values for a quarter of the work; odd sides are
     rounded up, so that no map vanishes.
@@ -34,8 +50,11 @@ class ConvBlock(Block):
         *,
         pool: bool = False,
         complete: bool = False,
+        all_outputs: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.inputs = None if complete else in_channels
         self.conv = IncompleteConv2d(
             in_channels,
             out_channels,
@@ -46,12 +65,21 @@ class ConvBlock(Block):
         )
         self.norm = SlimmableBatchNorm(out_channels, len(scheme.levels))
         self.pool = pool
+        self.all_outputs = all_outputs
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, x: Tensor, width: Width) -> Tensor:
         """(B, n, H, W) -> (B, m, H, W), half as high and wide, rounded up, if pooled."""
-        m = channels(width.fraction, self.conv.out_channels)
-        x = self.norm(self.conv(x, m), width.level)
-        return F.relu(F.max_pool2d(x, 2, ceil_mode=True) if self.pool else x)
+        m = self.conv.out_channels
+        m = m if self.all_outputs else channels(width.fraction, m)
+        if x.is_cuda and torch.is_grad_enabled():
+            y = in_few_shapes(self.conv, x, m, GPU_CHANNELS)
+        else:
+            y = self.conv(x, m)
+        y = self.norm(y, width.level)
+        y = F.relu(F.max_pool2d(y, 2, ceil_mode=True) if self.pool else y)
+        dropped: Tensor = self.dropout(y)
+        return dropped
 
 
 class SeparableBlock(Block):
@@ -64,6 +92,7 @@ class SeparableBlock(Block):
         self, in_channels: int, out_channels: int, scheme: Scheme, *, stride: int = 1
     ) -> None:
         super().__init__()
+        self.inputs = in_channels
         self.conv = IncompleteDepthwiseSeparableConv2d(
             in_channels,
             out_channels,
@@ -88,7 +117,10 @@ class SeparableBlock(Block):
 
 
 class LinearBlock(Block):
-    """FC: linear layer, batch norm, ReLU, dropout; its input is flattened."""
+    """FC: linear layer, batch norm, ReLU, dropout; its input is flattened.
+
+    Without ``norm`` the linear layer has a bias instead.
+    """
 
     def __init__(
         self,
@@ -99,12 +131,14 @@ class LinearBlock(Block):
         complete: bool = False,
         all_outputs: bool = False,
         dropout: float = 0.0,
+        norm: bool = True,
     ) -> None:
         super().__init__()
+        self.inputs = None if complete else in_features
         self.linear = IncompleteLinear(
-            in_features, out_features, bias=False, profile=_profile(scheme, complete)
+            in_features, out_features, bias=not norm, profile=_profile(scheme, complete)
         )
-        self.norm = SlimmableBatchNorm(out_features, len(scheme.levels))
+        self.norm = SlimmableBatchNorm(out_features, len(scheme.levels)) if norm else None
         self.dropout = nn.Dropout(dropout)
         self.all_outputs = all_outputs
 
@@ -112,8 +146,11 @@ class LinearBlock(Block):
         """(B, n, ...) -> (B, m)."""
         features = self.linear.out_features
         m = features if self.all_outputs else channels(width.fraction, features)
-        y: Tensor = self.dropout(F.relu(self.norm(self.linear(x.flatten(1), m), width.level)))
-        return y
+        y: Tensor = self.linear(x.flatten(1), m)
+        if self.norm is not None:
+            y = self.norm(y, width.level)
+        dropped: Tensor = self.dropout(F.relu(y))
+        return dropped
 
 
 class MeanOverMap(Block):
@@ -136,6 +173,7 @@ class Classifier(Block):
         self, in_features: int, classes: int, scheme: Scheme, *, complete: bool = False
     ) -> None:
         super().__init__()
+        self.inputs = None if complete else in_features
         self.linear = IncompleteLinear(in_features, classes, profile=_profile(scheme, complete))
 
     def forward(self, x: Tensor, width: Width) -> Tensor:  # noqa: ARG002

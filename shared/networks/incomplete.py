@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from shared.fractions import check_fraction, check_levels, level_for
+from shared.fractions import channels, check_fraction, check_levels, level_for
 from shared.layers.slimmable import SlimmableBatchNorm
 from shared.profiles import Coefficients, ProfileRange, check_ranges, composite
 
@@ -20,6 +22,8 @@ class Width:
     fraction: float
     level: int  # of batch norm
     profile: int  # index of the range, for the first and last layers
+    # A fraction of the inputs for every truncated block, in training alone; None: all as wide.
+    draws: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,27 @@ def single(profile: str, levels: tuple[float, ...] = (1.0,)) -> Scheme:
 class IncompleteNetwork(nn.Module, ABC):
     """A network that runs at any fraction of its channels.
 
-    ``forward(images, fraction=1.0)``: images (B, C, H, W) in 0..255 -> logits (B, classes).
+    ``forward(images, fraction=1.0, draws=None)``: images (B, C, H, W) in 0..255 -> logits
+    (B, classes). ``draws`` holds a fraction for each of the ``truncated`` blocks: every block
+    computes the outputs that ``fraction`` asks for, from that part of its inputs.
     """
+
+    truncated = 0  # blocks whose inputs can be truncated one by one
 
     def __init__(self, scheme: Scheme) -> None:
         super().__init__()
         self.scheme = scheme
 
-    def forward(self, images: Tensor, fraction: float = 1.0) -> Tensor:
+    def forward(
+        self, images: Tensor, fraction: float = 1.0, draws: Sequence[float] | None = None
+    ) -> Tensor:
         """Logits with the leading ``fraction`` of the channels."""
-        return self.run(images, self.scheme.width(fraction))
+        width = self.scheme.width(fraction)
+        if draws is not None:
+            if len(draws) != self.truncated:
+                raise ValueError(f"draws: {len(draws)} came; {self.truncated} blocks take one")
+            width = replace(width, draws=tuple(draws))
+        return self.run(images, width)
 
     @abstractmethod
     def run(self, images: Tensor, width: Width) -> Tensor:
@@ -111,6 +126,8 @@ class IncompleteNetwork(nn.Module, ABC):
 class Block(nn.Module, ABC):
     """A layer with what follows it, at any width."""
 
+    inputs: int | None = None  # channels of the input, of a block that is truncated by them
+
     @abstractmethod
     def forward(self, x: Tensor, width: Width) -> Tensor:
         """(B, n, ...) -> (B, m, ...)."""
@@ -126,15 +143,18 @@ class BlockNetwork(IncompleteNetwork):
         self.first = nn.ModuleList(first)
         self.middle = nn.ModuleList(middle)
         self.last = nn.ModuleList(last)
+        self.truncated = sum(block.inputs is not None for block in (first[0], *middle, last[0]))
 
     def run(self, images: Tensor, width: Width) -> Tensor:
         """Logits of one pass."""
         x = images / 127.5 - 1  # 0..255 -> -1..1
-        x = self.first[width.profile](x, width)
-        for block in self.middle:
+        draws = iter(width.draws or ())
+        for module in (self.first[width.profile], *self.middle, self.last[width.profile]):
+            block = cast("Block", module)
+            if width.draws is not None and block.inputs is not None:
+                x = x[:, : channels(next(draws), block.inputs)]
             x = block(x, width)
-        logits: Tensor = self.last[width.profile](x, width)
-        return logits
+        return x
 
     @torch.no_grad()
     def inherit(self, profile: int) -> None:

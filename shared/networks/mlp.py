@@ -10,16 +10,26 @@ class Mlp(BlockNetwork):
     """Three linear layers; the first and the last are complete.
 
     At a fraction f the first computes only the outputs that the middle one uses, and the middle one
-    computes all of its own, since the last is complete. Source: section IV of arXiv 1710.07830.
+    computes all of its own, since the last is complete. The paper's blocks have batch norms, its
+    research code (kunglab/idp) leaves them out here. Source: section IV of arXiv 1710.07830.
     """
 
     def __init__(
-        self, in_features: int, classes: int, scheme: Scheme, hidden: tuple[int, int] = (100, 100)
+        self,
+        in_features: int,
+        classes: int,
+        scheme: Scheme,
+        hidden: tuple[int, int] = (100, 100),
+        *,
+        norm: bool = True,
     ) -> None:
         ranges = scheme.ranges
         super().__init__(
             scheme,
-            first=[LinearBlock(in_features, hidden[0], scheme, complete=True) for _ in ranges],
-            middle=[LinearBlock(hidden[0], hidden[1], scheme, all_outputs=True)],
+            first=[
+                LinearBlock(in_features, hidden[0], scheme, complete=True, norm=norm)
+                for _ in ranges
+            ],
+            middle=[LinearBlock(hidden[0], hidden[1], scheme, all_outputs=True, norm=norm)],
             last=[Classifier(hidden[1], classes, scheme, complete=True) for _ in ranges],
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from shared.networks.blocks import Classifier, ConvBlock, LinearBlock, MeanOverMap
 from shared.networks.incomplete import Block, BlockNetwork, Scheme
 
@@ -39,4 +41,46 @@ class Vgg16(BlockNetwork):
             ],
             middle=middle,
             last=[Classifier(features, classes, scheme) for _ in scheme.ranges],
+        )
+
+
+class PaperVgg16(BlockNetwork):
+    """VGG-16 as the research code of the paper has it: dropout, complete linear layers.
+
+    Dropout follows every convolution but the last of its group: 0.3 in the first group, 0.4 in the
+    others; 0.5 comes before and after FC-512. The last convolution computes all its outputs, since
+    the linear layers take them all. Source: ``examples/net/VGG.py`` of kunglab/idp.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        classes: int,
+        scheme: Scheme,
+        groups: tuple[tuple[int, ...], ...] = GROUPS,
+        features: int = 512,
+    ) -> None:
+        counts = [in_channels, *(count for group in groups for count in group)]
+        ends = list(accumulate(len(group) for group in groups))
+
+        def convolution(index: int) -> ConvBlock:
+            pool = index + 1 in ends
+            return ConvBlock(
+                counts[index],
+                counts[index + 1],
+                scheme,
+                pool=pool,
+                complete=index == 0,
+                all_outputs=index + 1 == ends[-1],
+                dropout=0.0 if pool else 0.3 if index < ends[0] else 0.4,
+            )
+
+        linear = LinearBlock(
+            counts[-1], features, scheme, complete=True, all_outputs=True, dropout=0.5
+        )
+        super().__init__(
+            scheme,
+            first=[convolution(0) for _ in scheme.ranges],
+            middle=[*map(convolution, range(1, ends[-1])), MeanOverMap(0.5), linear],
+            last=[Classifier(features, classes, scheme, complete=True) for _ in scheme.ranges],
         )

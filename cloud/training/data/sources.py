@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import pooch
 from PIL import Image
 
 from shared.errors import ImageError
@@ -186,6 +185,8 @@ def debian_package(package: str) -> Archive:
 
 def download(url: str, known_hash: str | None, scratch: Path, meter: Meter) -> Path:
     """Fetch ``url`` into ``scratch``; ``known_hash`` is ``md5:...``, ``sha256:...`` or none."""
+    import pooch  # not needed where nothing is fetched
+
     pooch.get_logger().setLevel("ERROR")
     downloader = pooch.HTTPDownloader(
         progressbar=meter, chunk_size=CHUNK_BYTES, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S)

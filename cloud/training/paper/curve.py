@@ -1,4 +1,4 @@
-"""What a sweep over fractions gave, as a value and as JSON."""
+"""What sweeps over fractions gave, as values and as JSON; a figure's results keep every seed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from typing import Any
 from shared.atomic_file import replacing
 from shared.errors import UsageError
 
+FORMAT = 2
+
 
 @dataclass(frozen=True)
 class Point:
     """One fraction of a curve; costs are of one image."""
 
     fraction: float
-    accuracy: float
-    recalibrated: float  # with statistics measured for this fraction
+    accuracy: dict[str, float]  # by the name of the evaluation
     macs: int
     parameter_bytes: int
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What an experiment gave."""
+    """What one training gave."""
 
     settings: dict[str, Any]
     points: tuple[Point, ...]
@@ -33,6 +34,21 @@ class Curve:
     seconds: float  # of training
     threads: int
     torch: str
+    device: str = "cpu"
+
+    @property
+    def evaluations(self) -> tuple[str, ...]:
+        """Names of the evaluations that the points have."""
+        return tuple(self.points[0].accuracy)
+
+
+Runs = tuple[Curve, ...]  # of one line of a figure, a seed each
+
+
+def unseeded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a training without its seed, and without that of the network it began with."""
+    plain = {name: value for name, value in settings.items() if name != "seed"}
+    return {**plain, "start": unseeded(plain["start"])} if "start" in plain else plain
 
 
 def to_curve(value: Mapping[str, Any]) -> Curve:
@@ -55,8 +71,73 @@ def write_curve(path: Path, curve: Curve) -> None:
     write_json(path, asdict(curve))
 
 
+def read_results(path: Path) -> dict[str, Runs]:
+    """The runs of every line of a figure; no file, no lines. ``UsageError``: holds no results."""
+    if not path.exists():
+        return {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["format"] != FORMAT:
+            raise UsageError(f"{path}: has format {document['format']}, not {FORMAT}")
+        return {
+            line: tuple(to_curve(value) for value in runs)
+            for line, runs in document["curves"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: holds no results of a figure ({error!r:.200})") from None
+
+
+def write_results(path: Path, figure: str, title: str, results: Mapping[str, Runs]) -> None:
+    """Write a file for ``read_results``."""
+    document = {
+        "format": FORMAT,
+        "figure": figure,
+        "title": title,
+        "command": f"python -m cloud.training.reproduce {figure}",
+        "curves": {line: [asdict(curve) for curve in runs] for line, runs in results.items()},
+    }
+    write_json(path, document)
+
+
+def with_run(path: Path, runs: Runs, new: Curve, *, replace: bool) -> Runs:
+    """``runs`` with ``new`` in the place of that of its seed; ascending by seed.
+
+    ``UsageError``: runs with other settings are there, which one line cannot show side by side,
+    unless ``replace`` gives them up.
+    """
+    check_alike(path, runs, new.settings, replace=replace)
+    wanted = unseeded(new.settings)
+    kept = [
+        run
+        for run in runs
+        if unseeded(run.settings) == wanted and run.settings["seed"] != new.settings["seed"]
+    ]
+    return tuple(sorted([*kept, new], key=lambda run: int(run.settings["seed"])))
+
+
+def check_alike(path: Path, runs: Runs, settings: Mapping[str, Any], *, replace: bool) -> None:
+    """``UsageError`` names the first difference, but the seed, of ``runs`` from ``settings``.
+
+    What ``settings`` does not say, such as the test set before it is loaded, is no difference.
+    """
+    ours = unseeded(settings)
+    for run in () if replace else runs:
+        theirs = unseeded(run.settings)
+        for name, value in ours.items():
+            if theirs.get(name) != value:
+                raise UsageError(
+                    f"{path}: holds a curve made with {name} {theirs.get(name)!r}, not {value!r}; "
+                    "give another --output-dir, or --replace to give it up"
+                )
+
+
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write all of it or nothing, as ``write_text``."""
+    write_text(path, json.dumps(document, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     """Write all of it or nothing: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, "--output") as new:
-        new.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    with replacing(path, "--output-dir") as new:
+        new.write_text(text, encoding="utf-8")

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from cloud.training import checkpoint
 from cloud.training.data.augment import AUGMENTATIONS
-from cloud.training.data.batches import Settings, batches
+from cloud.training.paper.batches import Batching, batches, mix
 from cloud.training.paper.recipes import Recipe
 from cloud.training.paper.regimes import Frozen, Regime, Step
 from cloud.training.paper.resolution import resize, resolution
 from cloud.training.paper.sweep import calibrate
 from cloud.training.schedules import schedule
+from shared.errors import UsageError
 from shared.networks.incomplete import IncompleteNetwork
 
 MOMENTUM = 0.9
@@ -69,6 +70,11 @@ class Trainer:
         self._optimiser = self._new_optimiser()
 
     @property
+    def device(self) -> torch.device:
+        """Where the network is, and where training data goes."""
+        return next(self.network.parameters()).device
+
+    @property
     def epochs(self) -> int:
         """Of all stages together."""
         return self.recipe.epochs * self.regime.stages
@@ -93,7 +99,13 @@ class Trainer:
         on_epoch: Callable[[EpochReport], None] | None = None,
     ) -> None:
         """Train what is missing: images (N, C, H, W) uint8, labels (N,)."""
+        if len(images) < self.recipe.batch:
+            raise UsageError(
+                f"--batch: {self.recipe.batch} is more than the {len(images)} training images"
+            )
         steps = len(images) // self.recipe.batch
+        chosen = calibration_images(images, self.recipe) if self.regime.recalibrated else None
+        images, labels = images.to(self.device), labels.to(self.device)
         while self.progress.epochs_done < self.epochs:
             epoch = self.progress.epochs_done
             began = time.monotonic()
@@ -110,8 +122,8 @@ class Trainer:
             if on_epoch:
                 on_epoch(EpochReport(epoch + 1, self.epochs, loss, seconds))
         if not self.progress.finished:
-            if self.regime.recalibrated:
-                chosen = calibration_images(images, self.recipe)
+            if chosen is not None:
+                chosen = chosen.to(self.device)
                 for level in self.regime.scheme.levels:
                     calibrate(self.network, chosen, level)
             self.progress.finished = True
@@ -131,12 +143,12 @@ class Trainer:
         share = schedule(recipe.schedule)
         side = resolution(recipe.resolution)(epoch_of_stage, recipe.epochs)
         epoch_steps = len(images) // recipe.batch
-        step = Step(stage, random.Random(_mix(recipe.seed, epoch)), recipe.smoothing)  # noqa: S311
-        settings = Settings(batch=recipe.batch, seed=recipe.seed, augment=recipe.augment)
-        torch.manual_seed(_mix(recipe.seed, epoch))  # dropout
+        step = Step(stage, random.Random(mix(recipe.seed, epoch)), recipe.smoothing)  # noqa: S311
+        plan = Batching(recipe.batch, recipe.augment, recipe.seed)
+        torch.manual_seed(mix(recipe.seed, epoch))  # dropout
         network.train()
-        total = torch.zeros(())
-        for index, (x, y) in enumerate(batches(images, labels, settings, epoch)):
+        total = torch.zeros((), device=self.device)
+        for index, (x, y) in enumerate(batches(images, labels, plan, epoch)):
             done = epoch_of_stage * epoch_steps + index
             for group in self._optimiser.param_groups:
                 group["lr"] = recipe.learning_rate * share(done, epoch_steps, recipe.epochs)
@@ -154,7 +166,9 @@ class Trainer:
         return float(total) / max(epoch_steps, 1)
 
     def _next(self, losses: Iterator[Tensor]) -> Tensor | None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bfloat16):
+        # On a GPU a step of float32 costs many times that of bfloat16, whatever the network.
+        low = self.recipe.bfloat16 or self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
             return next(losses, None)
 
     def _new_optimiser(self) -> torch.optim.Optimizer:
@@ -168,9 +182,9 @@ class Trainer:
             parameters,
             lr=recipe.learning_rate,
             momentum=MOMENTUM,
-            nesterov=True,
+            nesterov=recipe.optimiser == "sgd",
             weight_decay=recipe.weight_decay,
-            fused=True,  # one pass over weights, gradients and momentum
+            fused=self.device.type == "cpu",  # one pass over weights, gradients and momentum
         )
         # The fused kernel cannot start the momentum of one weight later than that of another, and
         # weights of a width that was not drawn yet have no gradient.
@@ -198,7 +212,3 @@ def calibration_images(images: Tensor, recipe: Recipe) -> Tensor:
     order = torch.randperm(len(images), generator=generator)
     chosen = images[order[: recipe.calibration_images]]
     return AUGMENTATIONS[recipe.augment](chosen.float(), generator).to(torch.uint8)
-
-
-def _mix(seed: int, epoch: int) -> int:
-    return seed * 100_003 + epoch

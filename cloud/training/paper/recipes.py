@@ -12,14 +12,19 @@ from cloud.training.split.architectures import paper
 from shared.errors import UsageError
 from shared.model.architecture import Shape
 from shared.networks.binarized import BinarizedNetwork
+from shared.networks.binarized_paper import PaperBinarizedNetwork
 from shared.networks.incomplete import IncompleteNetwork, Scheme
 from shared.networks.mlp import Mlp
 from shared.networks.mobilenet import MobileNet
-from shared.networks.vgg import Vgg16
+from shared.networks.vgg import PaperVgg16, Vgg16
 
 Maker = Callable[[Shape, int, Scheme], IncompleteNetwork]
-OPTIMISERS = ("sgd", "adam")
-RESIZABLE = ("vgg16", "mobilenet")  # the others have a weight for every pixel or a split to keep
+OPTIMISERS = ("sgd", "adam", "momentum")
+RESIZABLE = (
+    "vgg16",
+    "vgg16-paper",
+    "mobilenet",
+)  # the others have a weight for every pixel or a split to keep
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Recipe:
     data: str  # the data set of the paper's figure
     epochs: int  # of every stage
     batch: int
-    optimiser: str  # sgd (momentum 0.9, Nesterov) or adam
+    optimiser: str  # sgd (momentum 0.9, Nesterov), adam or momentum (0.9)
     learning_rate: float
     schedule: str
     weight_decay: float = 0.0
@@ -58,10 +63,21 @@ def mlp(shape: Shape, classes: int, scheme: Scheme) -> Mlp:
     return Mlp(shape.size, classes, scheme)
 
 
+def paper_mlp(shape: Shape, classes: int, scheme: Scheme) -> Mlp:
+    """784 -> 100 -> 100 -> 10 without batch norm, as the research code has it."""
+    return Mlp(shape.size, classes, scheme, norm=False)
+
+
 def vgg16(shape: Shape, classes: int, scheme: Scheme) -> Vgg16:
     """13 convolutions and two linear layers."""
     _at_least(shape, 32, "vgg16")
     return Vgg16(shape.channels, classes, scheme)
+
+
+def paper_vgg16(shape: Shape, classes: int, scheme: Scheme) -> PaperVgg16:
+    """13 convolutions with dropout between them, two complete linear layers."""
+    _at_least(shape, 32, "vgg16-paper")
+    return PaperVgg16(shape.channels, classes, scheme)
 
 
 def mobilenet(shape: Shape, classes: int, scheme: Scheme) -> MobileNet:
@@ -74,6 +90,15 @@ def binarynet(shape: Shape, classes: int, scheme: Scheme) -> BinarizedNetwork:
     if len(scheme.ranges) > 1:
         raise UsageError("--regime: binarynet has one profile; multi-profile is not for it")
     return BinarizedNetwork(paper(shape, classes), scheme)
+
+
+def paper_binarynet(shape: Shape, classes: int, scheme: Scheme) -> PaperBinarizedNetwork:
+    """Two convolutions a block, as the research code has it; truncated on the device."""
+    if len(scheme.ranges) > 1:
+        raise UsageError("--regime: binarynet-paper has one profile; multi-profile is not for it")
+    _at_least(shape, 8, "binarynet-paper")
+    image = (shape.channels, shape.height, shape.width)
+    return PaperBinarizedNetwork(image, classes, scheme)
 
 
 NETWORKS: dict[str, tuple[Maker, Recipe]] = {
@@ -110,12 +135,40 @@ NETWORKS: dict[str, tuple[Maker, Recipe]] = {
         ),
     ),
     "binarynet": (binarynet, Recipe("mnist", 15, 256, "adam", 0.003, "one-cycle")),
+    # As in the research code, but for the epochs of the last two: 70 and 50 there.
+    "mlp-paper": (paper_mlp, Recipe("mnist", 30, 128, "momentum", 0.05, "halving")),
+    "vgg16-paper": (
+        paper_vgg16,
+        Recipe(
+            "cifar10",
+            20,
+            256,
+            "momentum",
+            0.05,
+            "halving",
+            weight_decay=5e-4,
+            bfloat16=True,
+        ),
+    ),
+    "binarynet-paper": (
+        paper_binarynet,
+        Recipe("mnist", 15, 256, "adam", 0.003, "constant", bfloat16=True),
+    ),
 }
+
+# Test images that batch statistics are taken over: 256 in the research code, but for the MLP.
+TEST_BATCHES = {"mlp": 128, "mlp-paper": 128}
+TEST_BATCH = 256
 
 
 def recipe(network: str) -> Recipe:
     """How ``network`` is trained; ``UsageError`` lists the known ones."""
     return _entry(network)[1]
+
+
+def test_batch(network: str) -> int:
+    """Test images that batch statistics of ``network`` are taken over."""
+    return TEST_BATCHES.get(network, TEST_BATCH)
 
 
 def build(network: str, shape: Shape, classes: int, scheme: Scheme) -> IncompleteNetwork:

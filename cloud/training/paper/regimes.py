@@ -77,11 +77,16 @@ class Standard:
 
 @dataclass(frozen=True)
 class Idp:
-    """The paper's: a profile, and every step truncated at random. Source: arXiv 1710.07830."""
+    """The paper's: a profile, and every step truncated at random. Source: arXiv 1710.07830.
+
+    ``per_block``: every block draws a fraction of its inputs for itself, as the research code
+    does; all outputs are computed.
+    """
 
     profile: str = "linear"
     stages: int = 1
     recalibrated: bool = False
+    per_block: bool = False
 
     @property
     def scheme(self) -> Scheme:
@@ -92,7 +97,12 @@ class Idp:
         self, network: IncompleteNetwork, x: Tensor, y: Tensor, step: Step
     ) -> Iterator[Tensor]:
         """Cross-entropy at the fraction 1 - t."""
-        yield _cross_entropy(network(x, 1 - truncation(step.random)), y, step)
+        if self.per_block:
+            draws = [1 - truncation(step.random) for _ in range(network.truncated)]
+            logits = network(x, draws=draws)
+        else:
+            logits = network(x, 1 - truncation(step.random))
+        yield _cross_entropy(logits, y, step)
 
 
 @dataclass(frozen=True)
@@ -200,14 +210,21 @@ REGIMES = ("standard", "idp", "multi-profile", "sandwich")
 
 
 def regime(
-    name: str, profile: str | None = None, ranges: tuple[ProfileRange, ...] | None = None
+    name: str,
+    profile: str | None = None,
+    ranges: tuple[ProfileRange, ...] | None = None,
+    *,
+    per_block: bool = False,
 ) -> Regime:
     """The regime of that name; ``UsageError`` lists the known ones.
 
-    No profile means the regime's own; ``ranges`` belong to multi-profile, which needs them.
+    No profile means the regime's own; ``ranges`` belong to multi-profile, which needs them;
+    ``per_block`` belongs to idp.
     """
     if name not in REGIMES:
         raise UsageError(f"--regime: {name!r} is unknown; known regimes: {', '.join(REGIMES)}")
+    if per_block and name != "idp":
+        raise UsageError(f"--per-block: {name} draws no fraction for a block; idp does")
     if name == "multi-profile":
         if ranges is None:
             raise UsageError("--ranges: multi-profile needs some, like 0-0.2:linear,0.2-1:linear")
@@ -216,11 +233,9 @@ def regime(
         return MultiProfile(ranges)
     if ranges is not None:
         raise UsageError(f"--ranges: {name} has one profile; give --profile")
-    chosen: dict[str, type[Standard | Idp | Sandwich]] = {
-        "standard": Standard,
-        "idp": Idp,
-        "sandwich": Sandwich,
-    }
+    if name == "idp":
+        return Idp(profile or Idp.profile, per_block=per_block)
+    chosen: dict[str, type[Standard | Sandwich]] = {"standard": Standard, "sandwich": Sandwich}
     return chosen[name]() if profile is None else chosen[name](profile=profile)
 
 

@@ -1,31 +1,112 @@
-"""Accuracy of an incomplete network over fractions, and batch-norm statistics measured anew."""
+"""Accuracy of an incomplete network over fractions, under each kind of batch-norm statistics."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shared.networks.incomplete import IncompleteNetwork
 
 IMAGES_AT_A_TIME = 100  # more no longer fit the cache: VGG-16 takes a fifth longer with 500
+CUDA_IMAGES_AT_A_TIME = 2000
 CALIBRATION_BATCH = 256
+DROPOUT_SEED = 7  # of evaluations with dropout
+
+
+class Statistics(Enum):
+    """What normalises a truncated network in a test."""
+
+    RUNNING = "running"  # of training: the complete network's
+    BATCH = (
+        "batch"  # of the test batch at hand: an answer depends on the other images (transductive)
+    )
+    RECALIBRATED = "recalibrated"  # measured for the fraction on training images
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A way to test: which statistics, and whether dropout stays active."""
+
+    statistics: Statistics
+    dropout: bool = False
+
+    @property
+    def name(self) -> str:
+        """The key of its accuracies: running, batch, recalibrated, or one of them with dropout."""
+        return f"{self.statistics.value}{'+dropout' if self.dropout else ''}"
+
+
+PAPER_PROTOCOL = Evaluation(Statistics.BATCH, dropout=True)  # as the paper's research code tests
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a network is tested on, all of it where the network is.
+
+    images (N, C, H, W) uint8 and labels (N,) of the test set, in order; calibration images, uint8;
+    ``batch``: test images that batch statistics are taken over.
+    """
+
+    images: Tensor
+    labels: Tensor
+    calibration: Tensor
+    batch: int
+
+
+@torch.no_grad()
+def sweep(
+    network: IncompleteNetwork,
+    data: HeldOut,
+    fractions: Sequence[float],
+    evaluation: Evaluation,
+    *,
+    calibrated: bool = False,
+) -> list[float]:
+    """Share of right answers at every fraction; ``network`` is left as it was, in evaluation.
+
+    ``calibrated``: its own statistics are those of every fraction already.
+    """
+    network.eval()
+    recalibrate = evaluation.statistics is Statistics.RECALIBRATED and not calibrated
+    measured = copy.deepcopy(network) if recalibrate else network
+    shares = []
+    for fraction in fractions:
+        if recalibrate:
+            calibrate(measured, data.calibration, fraction)
+        with _as_asked(measured, evaluation):
+            size = data.batch if evaluation.statistics is Statistics.BATCH else None
+            shares.append(accuracy(measured, data.images, data.labels, fraction, size))
+    return shares
 
 
 @torch.no_grad()
 def accuracy(
-    network: IncompleteNetwork, images: Tensor, labels: Tensor, fraction: float = 1.0
+    network: IncompleteNetwork,
+    images: Tensor,
+    labels: Tensor,
+    fraction: float = 1.0,
+    batch: int | None = None,
 ) -> float:
-    """Share of right answers at ``fraction``, in float32: images (N, C, H, W) uint8."""
-    network.eval()
-    right = 0
-    for start in range(0, len(images), IMAGES_AT_A_TIME):
-        batch = slice(start, start + IMAGES_AT_A_TIME)
-        x = images[batch].float().to(memory_format=torch.channels_last)
-        right += int((network(x, fraction).argmax(1) == labels[batch]).sum())
-    return right / len(images)
+    """Share of right answers at ``fraction``, in float32: images (N, C, H, W) uint8.
+
+    ``batch``: images of a pass, in order; by default as many as are quick. A last image that would
+    be alone joins the pass before, since one image has no variance.
+    """
+    size = batch or (CUDA_IMAGES_AT_A_TIME if images.is_cuda else IMAGES_AT_A_TIME)
+    right = torch.zeros((), dtype=torch.int64, device=images.device)
+    starts = list(range(0, len(images), size))
+    if len(starts) > 1 and len(images) - starts[-1] == 1:
+        starts.pop()
+    for start, stop in zip(starts, [*starts[1:], len(images)], strict=True):
+        x = images[start:stop].float().to(memory_format=torch.channels_last)
+        right += (network(x, fraction).argmax(1) == labels[start:stop]).sum()
+    return int(right) / len(images)
 
 
 @torch.no_grad()
@@ -48,17 +129,26 @@ def calibrate(network: IncompleteNetwork, images: Tensor, fraction: float) -> No
             norm.calibrating = False
 
 
-def recalibrated_accuracy(
-    network: IncompleteNetwork,
-    calibration: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    fractions: Sequence[float],
-) -> list[float]:
-    """``accuracy`` at every fraction with statistics measured for it; ``network`` is kept."""
-    measured = copy.deepcopy(network)
-    shares = []
-    for fraction in fractions:
-        calibrate(measured, calibration, fraction)
-        shares.append(accuracy(measured, images, labels, fraction))
-    return shares
+@contextmanager
+def _as_asked(network: IncompleteNetwork, evaluation: Evaluation) -> Iterator[None]:
+    """Statistics of the batch and dropout, where they are asked for; statistics stay untouched."""
+    norms = network.norms() if evaluation.statistics is Statistics.BATCH else []
+    dropouts = dropouts_of(network) if evaluation.dropout else []
+    for norm in norms:
+        norm.by_batch = True
+    for layer in dropouts:
+        layer.train()
+    if dropouts:
+        torch.manual_seed(DROPOUT_SEED)
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.by_batch = False
+        for layer in dropouts:
+            layer.eval()
+
+
+def dropouts_of(network: nn.Module) -> list[nn.Dropout]:
+    """The dropout layers that drop anything."""
+    return [layer for layer in network.modules() if isinstance(layer, nn.Dropout) and layer.p > 0]

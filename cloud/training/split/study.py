@@ -21,7 +21,7 @@ from rich.table import Table
 
 from cloud.training.data.batches import Settings
 from cloud.training.data.datasets import Dataset, load
-from cloud.training.paper.experiment import DataDir, Threads
+from cloud.training.paper.flags import DataDir, Threads
 from cloud.training.split.architectures import CLOUD_LEVELS, DEVICE_LEVELS
 from cloud.training.split.export import export
 from cloud.training.split.fit import EpochReport, fit

@@ -54,7 +54,7 @@ def test_a_figure_is_trained_written_drawn_and_drawn_again(digits: Path) -> None
     run(reproduce, ["mlp", *words])
     document = json.loads((output / "mlp.json").read_text())
     assert set(document["curves"]) == {"standard", "linear", "multi-profile", "sandwich"}
-    for curve in document["curves"].values():
+    for (curve,) in document["curves"].values():
         assert [point["fraction"] for point in curve["points"]] == [k / 10 for k in range(1, 11)]
         macs = [point["macs"] for point in curve["points"]]
         assert macs == sorted(macs)
@@ -70,6 +70,41 @@ def test_a_figure_is_trained_written_drawn_and_drawn_again(digits: Path) -> None
         path.unlink()
     run(reproduce, ["mlp", *words])
     assert not list((digits.parent / "checkpoints").iterdir())
+
+
+def test_seeds_stay_and_other_settings_are_refused(digits: Path) -> None:
+    output = digits.parent / "results"
+    words = arguments(digits, "--output-dir", str(output), "--only", "standard")
+    run(reproduce, ["mlp-paper", *words, "--epochs", "1", "--seeds", "1,2"])
+    path = output / "mlp-paper.json"
+    runs = json.loads(path.read_text())["curves"]["standard"]
+    assert [kept["settings"]["seed"] for kept in runs] == [1, 2]
+    assert set(runs[0]["points"][0]["accuracy"]) == {"recalibrated", "batch", "running"}
+    page = (output / "mlp-paper.md").read_text()
+    assert "±" in page
+    assert "2 seeds: standard" in page
+    before = path.read_bytes()
+    other = arguments(digits, "--checkpoint-dir", str(digits.parent / "other"), *words[4:])
+    told = run(reproduce, ["mlp-paper", *other, "--epochs", "2"], UsageError)
+    assert "made with epochs 1, not 2" in told
+    assert path.read_bytes() == before
+    run(reproduce, ["mlp-paper", *other, "--epochs", "2", "--replace"])
+    runs = json.loads(path.read_text())["curves"]["standard"]
+    assert [kept["settings"]["epochs"] for kept in runs] == [2]
+
+
+def test_statistics_and_dropout_are_asked_for(digits: Path) -> None:
+    words = arguments(digits, "--network", "mlp", "--epochs", "1", "--regime", "standard")
+    told = run(experiment, [*words, "--statistics", "batch"])
+    assert "batch" in told
+    assert "running" not in told
+    told = run(experiment, [*words, "--statistics", "running", "--dropout"])
+    assert "running+dropout" in told
+    told = run(experiment, words)
+    for name in ("recalibrated", "batch", "running"):
+        assert name in told
+    if not torch.cuda.is_available():
+        assert "--device" in run(experiment, [*words, "--device", "cuda"], UsageError)
 
 
 def test_an_experiment_prints_its_sweep(digits: Path) -> None:

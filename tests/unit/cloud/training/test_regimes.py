@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from cloud.training import checkpoint
-from cloud.training.paper.experiment import Experiment
 from cloud.training.paper.loop import Trainer, calibration_images
 from cloud.training.paper.recipes import Recipe, recipe
 from cloud.training.paper.regimes import (
@@ -27,8 +26,10 @@ from cloud.training.paper.regimes import (
     truncation,
 )
 from cloud.training.paper.resolution import resize, resolution
+from cloud.training.paper.runs import Experiment
 from cloud.training.schedules import SCHEDULES, schedule
 from shared.errors import ProfileError, UsageError
+from shared.layers import IncompleteConv2d
 from shared.networks import IncompleteNetwork, Mlp, MobileNet, Vgg16
 from shared.networks.incomplete import Width
 from shared.profiles import parse_ranges
@@ -108,6 +109,26 @@ def test_sandwich_runs_the_widest_random_ones_and_the_narrowest() -> None:
         assert row[0] == 1.0
         assert row[-1] == 0.25
         assert sorted(row[1:-1]) == [0.5, 0.75]
+
+
+def test_idp_draws_a_fraction_for_every_block() -> None:
+    network = Vgg16(1, 3, Idp().scheme, groups=((5, 6), (7,)), features=8)
+    x, y = torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64)
+    seen: list[int] = []
+    for module in network.modules():
+        if isinstance(module, IncompleteConv2d):
+            module.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
+
+    class Extremes(random.Random):
+        def random(self) -> float:
+            self.count = getattr(self, "count", 0) + 1
+            return (0.999, 0.0)[self.count % 2]
+
+    next(iter(Idp(per_block=True).losses(network, x, y, Step(0, Extremes(), 0.0))))
+    assert seen == [1, 5, 2]  # complete, 1 - 0, 1 - 0.69
+    assert regime("idp", per_block=True) == Idp(per_block=True)
+    with pytest.raises(UsageError, match="--per-block: standard"):
+        regime("standard", per_block=True)
 
 
 def test_regimes_by_name() -> None:

@@ -20,6 +20,9 @@ SHAPES = {
     "vgg16": (3, 32, 32),
     "mobilenet": (3, 32, 32),
     "binarynet": (1, 28, 28),
+    "mlp-paper": (1, 28, 28),
+    "vgg16-paper": (3, 32, 32),
+    "binarynet-paper": (1, 28, 28),
 }
 LEVELS = (0.25, 0.5, 1.0)
 

@@ -1,0 +1,21 @@
+"""Intervals of shares: how far an accuracy over so many images can be from the true one."""
+
+from __future__ import annotations
+
+import math
+
+NORMAL_95 = 1.959964  # of the standard normal distribution, 95% lie within this of 0
+
+
+def wilson(share: float, count: int, z: float = NORMAL_95) -> tuple[float, float]:
+    """The Wilson score interval of ``share`` of ``count`` trials, 95% by default: (low, high).
+
+    Source: Wilson, "Probable Inference" (1927). ``ValueError``: no trial, or no share.
+    """
+    if count < 1 or not 0.0 <= share <= 1.0:
+        raise ValueError(f"share {share} of {count} trials: give 0 to 1 of at least one")
+    square = z * z / count
+    centre = share + square / 2
+    reach = z * math.sqrt(share * (1 - share) / count + square / (4 * count))
+    low, high = (centre - reach) / (1 + square), (centre + reach) / (1 + square)
+    return max(0.0, low), min(1.0, high)

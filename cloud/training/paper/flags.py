@@ -1,0 +1,101 @@
+"""Flags that the commands of the paper's experiments share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from cloud.training.data.datasets import DATA_DIR_VARIABLE
+from cloud.training.paper.sweep import Evaluation, Statistics
+from shared.errors import UsageError
+
+CHECKPOINT_DIR_VARIABLE = "TAPER_CHECKPOINTS"
+LOG_WIDTH = 140
+
+
+class Device(Enum):
+    """What computes; auto takes a GPU if there is one."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+DataDir = Annotated[
+    Path, typer.Option("--data-dir", envvar=DATA_DIR_VARIABLE, help="Folder of fetched data sets.")
+]
+CheckpointDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint-dir",
+        envvar=CHECKPOINT_DIR_VARIABLE,
+        help="Where trained networks are kept; the default is in the user's cache folder.",
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from an unfinished checkpoint.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Remove checkpoints and begin anew.")]
+Threads = Annotated[int, typer.Option("--threads", min=0, help="0 means all cores.")]
+DeviceFlag = Annotated[
+    Device, typer.Option("--device", help="auto takes a GPU if there is one.", show_default=True)
+]
+StatisticsFlag = Annotated[
+    list[Statistics] | None,
+    typer.Option(
+        "--statistics",
+        help="What normalises truncated networks in the tests that are shown; may be given several "
+        "times. recalibrated: measured for every width on training images; batch: of the test "
+        "batch, so that an answer depends on its neighbours; running: of training.",
+        show_default="all",
+    ),
+]
+Dropout = Annotated[
+    bool,
+    typer.Option("--dropout", help="Leave dropout on in these tests, as the paper's code does."),
+]
+
+
+def evaluations(statistics: list[Statistics] | None, dropout: bool) -> tuple[Evaluation, ...]:
+    """What the flags ask for; nothing asked for is no evaluation."""
+    if dropout and not statistics:
+        statistics = [Statistics.BATCH]
+    return tuple(Evaluation(kind, dropout) for kind in statistics or ())
+
+
+def output() -> Console:
+    """Standard output; wide enough for the tables where it is no terminal."""
+    return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+
+
+def checkpoint_folder(given: Path | None) -> Path:
+    """The folder given, or one in the user's cache folder."""
+    if given is not None:
+        return given
+    import pooch  # of no use where a folder is given
+
+    return Path(str(pooch.os_cache("taper"))) / "checkpoints"
+
+
+def prepare(threads: int, device: Device = Device.AUTO) -> torch.device:
+    """Before the first layer runs: how many threads compute (0: all cores), and where.
+
+    ``UsageError``: a GPU is asked for and there is none.
+    """
+    # A random fraction gives every layer shapes of its own, and oneDNN compiles a kernel for each;
+    # the 1,024 that it keeps by default are forgotten before they are met again.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32768")
+    if threads:
+        torch.set_num_threads(threads)
+    found = torch.cuda.is_available()
+    if device is Device.CUDA and not found:
+        raise UsageError("--device: this machine has no CUDA device that torch can use; give cpu")
+    if device is Device.CPU or not found:
+        return torch.device("cpu")
+    torch.backends.cudnn.allow_tf32 = False  # tests are float32, steps are bfloat16
+    return torch.device("cuda")

@@ -1,0 +1,93 @@
+"""Accuracies of a line of a figure: mean and spread over seeds, and the interval of the mean."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from cloud.training.intervals import wilson
+from cloud.training.paper.curve import Runs
+
+
+@dataclass(frozen=True)
+class Share:
+    """Right answers of a line at one fraction.
+
+    ``low`` and ``high``: the Wilson interval (95%) of the mean over the test images; ``spread``:
+    the standard deviation over seeds, None if there is one.
+    """
+
+    mean: float
+    low: float
+    high: float
+    spread: float | None
+    seeds: int
+
+    def __str__(self) -> str:
+        """Percent: "97.52 ± 0.12 [97.2, 97.8]"; without the spread if there is one seed."""
+        spread = "" if self.spread is None else f" ± {100 * self.spread:.2f}"
+        return f"{100 * self.mean:.2f}{spread} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+def share(runs: Runs, evaluation: str, index: int) -> Share | None:
+    """That of the point ``index`` over the seeds; None if no run was evaluated so."""
+    chosen = [run for run in runs if evaluation in run.points[index].accuracy]
+    if not chosen:
+        return None
+    values = [run.points[index].accuracy[evaluation] for run in chosen]
+    mean = statistics.fmean(values)
+    low, high = wilson(mean, chosen[0].test_images)
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return Share(mean, low, high, spread, len(values))
+
+
+def table_rows(results: Mapping[str, Runs], evaluation: str) -> list[list[str]]:
+    """Headings, then a row a fraction: channels, operations, one cell a line that was evaluated so.
+
+    No rows if none was.
+    """
+    lines = {
+        line: runs
+        for line, runs in results.items()
+        if any(evaluation in run.evaluations for run in runs)
+    }
+    if not lines:
+        return []
+    first = next(iter(lines.values()))[0]
+    rows = [["channels", "operations", *lines]]
+    for index, point in enumerate(first.points):
+        cells = [str(share(runs, evaluation, index)) for runs in lines.values()]
+        operations = f"{point.macs / first.points[-1].macs:.1%}"
+        rows.append([f"{point.fraction:.0%}", operations, *cells])
+    return rows
+
+
+def seeds_note(results: Mapping[str, Runs]) -> str:
+    """How many seeds every line has: "3 seeds: standard, linear; 1 seed: sandwich"."""
+    by_count: dict[int, list[str]] = {}
+    for line, runs in results.items():
+        by_count.setdefault(len(runs), []).append(line)
+    parts = [
+        f"{count} seed{'s' if count > 1 else ''}: {', '.join(lines)}"
+        for count, lines in sorted(by_count.items(), reverse=True)
+    ]
+    return "; ".join(parts)
+
+
+def as_table(title: str, rows: list[list[str]]) -> Table:
+    """For a terminal."""
+    table = Table(title=title)
+    for heading in rows[0]:
+        table.add_column(heading, justify="right")
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table
+
+
+def as_markdown(rows: list[list[str]]) -> str:
+    """For a page."""
+    ruled = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "".join(f"| {' | '.join(row)} |\n" for row in ruled)
