@@ -1,31 +1,87 @@
-"""The device half: client, battery, policy and the link to the cloud. Never imports torch.
+"""The device half: client, battery, policy and the link to the cloud. Nothing here imports torch.
 
-``from device import ClientSettings, SplitClient``: a public name is loaded when it is first used.
+``from device import SplitClient``: the public names are listed in ``__all__`` and explained in
+``docs/api.md``. Each is loaded when it is first used.
 """
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from device.policy.simple import Decision
     from device.split.client import SplitClient
+    from device.split.outbox import LateAnswer
     from device.split.sample import SampleResult
-    from device.split.settings import ClientSettings
+    from device.split.settings import ClientSettings, ModelSettings, SpoolSettings
     from device.split.sync import SyncSplitClient
+    from device.transport.channel import Security
+    from shared.errors import (
+        BundleError,
+        FractionError,
+        InvalidRequestError,
+        LateError,
+        LinkError,
+        OverloadedError,
+        RequestError,
+        ServerFaultError,
+        SpooledError,
+        TaperError,
+        UnauthenticatedError,
+        UnavailableError,
+        UnknownModelError,
+        UsageError,
+        VersionMismatchError,
+    )
 
-__all__ = ["ClientSettings", "SampleResult", "SplitClient", "SyncSplitClient"]
+__all__ = [
+    "BundleError",
+    "ClientSettings",
+    "Decision",
+    "FractionError",
+    "InvalidRequestError",
+    "LateAnswer",
+    "LateError",
+    "LinkError",
+    "ModelSettings",
+    "OverloadedError",
+    "RequestError",
+    "SampleResult",
+    "Security",
+    "ServerFaultError",
+    "SplitClient",
+    "SpoolSettings",
+    "SpooledError",
+    "SyncSplitClient",
+    "TaperError",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UnknownModelError",
+    "UsageError",
+    "VersionMismatchError",
+]
+
+# gRPC's fork handlers crash the children of a process that uses it with asyncio. Without them such
+# a child lives, and is refused when it opens a channel. gRPC reads this when it is imported.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 _HOMES = {
-    "SampleResult": "device.split.sample",
     "ClientSettings": "device.split.settings",
+    "Decision": "device.policy.simple",
+    "LateAnswer": "device.split.outbox",
+    "ModelSettings": "device.split.settings",
+    "SampleResult": "device.split.sample",
+    "Security": "device.transport.channel",
     "SplitClient": "device.split.client",
+    "SpoolSettings": "device.split.settings",
     "SyncSplitClient": "device.split.sync",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name from where it lives (PEP 562)."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOMES.get(name, "shared.errors")), name)

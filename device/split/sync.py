@@ -1,10 +1,12 @@
-"""The client for code without an event loop: the same, on a thread of its own."""
+"""The client for code without an event loop: ``SplitClient`` on a thread."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -14,6 +16,7 @@ import numpy.typing as npt
 from device.split.client import SplitClient
 from device.split.sample import SampleResult
 from device.split.settings import ClientSettings
+from shared.errors import UsageError
 
 T = TypeVar("T")
 
@@ -21,8 +24,10 @@ T = TypeVar("T")
 class SyncSplitClient:
     """``SplitClient`` with plain methods; takes the same arguments. Safe for many threads.
 
-    with SyncSplitClient(ClientSettings(servers=("edge:50051",))) as client:
-        result = client.classify(image)
+    A client that is open does not survive a fork: in the child every call is a ``UsageError``.
+
+        with SyncSplitClient(ClientSettings(servers=("edge:50051",))) as client:
+            result = client.classify(image)
     """
 
     def __init__(self, settings: ClientSettings | None = None, **options: Any) -> None:
@@ -30,13 +35,15 @@ class SyncSplitClient:
         self._options = options
 
     def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="split client")
+        self._process = os.getpid()
+        self._ended: Future[None] = Future()
+        opened: Future[SplitClient] = Future()
+        self._thread = threading.Thread(target=self._run, args=(opened,), name="split client")
         self._thread.start()
         try:
-            self._client = self._call(self._start())
+            self._client = opened.result()
         except BaseException:
-            self._end()
+            self._thread.join()
             raise
         return self
 
@@ -46,17 +53,20 @@ class SyncSplitClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            self._call(self._client.__aexit__(kind, error, trace))
-        finally:
-            self._end()
+        if os.getpid() != self._process:
+            return  # a forked child has no thread to end
+        self._loop.call_soon_threadsafe(self._closing.set)
+        self._thread.join()
+        self._ended.result()
 
     def classify(self, image: npt.NDArray[np.uint8], index: int = 0) -> SampleResult:
         """Classify one image (H, W, C) uint8; see ``SplitClient.classify``."""
+        self._check_process()
         return self._call(self._client.classify(image, index))
 
     def drain(self, limit_s: float) -> int:
         """Wait until the spool is empty; how many samples still wait."""
+        self._check_process()
         return self._call(self._client.drain(limit_s))
 
     @property
@@ -64,14 +74,29 @@ class SyncSplitClient:
         """The client behind this one, for its state."""
         return self._client
 
-    async def _start(self) -> SplitClient:
-        # Made here, since its events belong to this thread's loop.
-        return await SplitClient(self._settings, **self._options).__aenter__()
+    def _run(self, opened: Future[SplitClient]) -> None:
+        """Run the client's event loop to its end, on the thread."""
+        try:
+            # ``asyncio.run`` also ends the tasks that gRPC leaves behind.
+            asyncio.run(self._live(opened))
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            (self._ended if opened.done() else opened).set_exception(error)
+        else:
+            self._ended.set_result(None)
+
+    async def _live(self, opened: Future[SplitClient]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._closing = asyncio.Event()
+        async with SplitClient(self._settings, **self._options) as client:
+            opened.set_result(client)
+            await self._closing.wait()
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    def _check_process(self) -> None:
+        """Refuse to wait for a thread that a forked child does not have."""
+        if os.getpid() != self._process:
+            raise UsageError(
+                "the client was opened before this process was forked; open one after it"
+            )

@@ -1,8 +1,9 @@
-"""Where the cloud is and how to get in: addresses, TLS, token; opening a gRPC channel."""
+"""Addresses, TLS and tokens of servers, and opening a gRPC channel."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ ADDRESS = re.compile(r"(?P<host>[^:\s/]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d{1,5})")
 LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|\[::1\]")
 OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", DEFAULT_MAX_MESSAGE_BYTES),
-    # A dead peer behind a silent network is noticed within half a minute.
+    # A peer that is gone without closing the connection is noticed within half a minute.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     # A new channel must not inherit the waiting time of the last one.
@@ -54,7 +55,7 @@ class Security:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with every call."""
+        """Metadata of every call."""
         return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
 
 
@@ -80,7 +81,12 @@ def check_addresses(servers: str | Sequence[str], security: Security) -> tuple[s
 
 
 def open_channel(address: str, security: Security) -> grpc.aio.Channel:
-    """A channel that is not connected yet; ``UsageError`` for a certificate that cannot be read."""
+    """A channel that is not connected yet.
+
+    ``UsageError`` for a certificate that cannot be read, and in a process that was forked after it
+    had opened channels.
+    """
+    _check_process()
     if not security.tls:
         return grpc.aio.insecure_channel(address, options=OPTIONS)
     ca = _pem(security.ca, "--ca")
@@ -95,9 +101,9 @@ def open_channel(address: str, security: Security) -> grpc.aio.Channel:
 
 
 async def connect(channel: grpc.aio.Channel, address: str, limit_s: float) -> None:
-    """Wait until ``channel`` is connected; ``LinkError`` on the first failure or after a while.
+    """Wait until ``channel`` is connected; ``LinkError`` on the first failure or after ``limit_s``.
 
-    Unlike ``channel_ready`` this does not go on trying: who waits how long is the link's business.
+    Unlike ``channel_ready`` this does not try again: the link decides when to do that.
     """
     try:
         async with asyncio.timeout(limit_s):
@@ -109,6 +115,19 @@ async def connect(channel: grpc.aio.Channel, address: str, limit_s: float) -> No
                 state = channel.get_state(try_to_connect=True)
     except TimeoutError:
         raise LinkError(f"server {address}: no connection within {limit_s:g} s") from None
+
+
+_processes: set[int] = set()  # the process that has opened channels; a fork inherits its number
+
+
+def _check_process() -> None:
+    """Refuse to use gRPC where it would hang: it does not survive a fork."""
+    _processes.add(os.getpid())
+    if len(_processes) > 1:
+        raise UsageError(
+            "this process was forked after it had used gRPC, which does not survive that; start it "
+            "by 'spawn', or fork before the first client is opened"
+        )
 
 
 def _pem(path: Path | None, flag: str) -> bytes | None:

@@ -56,8 +56,6 @@ def test_import_time_budget(runs: list[dict[str, float]]) -> None:
     assert min(sum(run.values()) / seconds(run, "numpy") for run in runs) <= WHOLE_BUDGET
 
 
-def test_public_names_load_when_used() -> None:
-    for name in device.__all__:
-        assert getattr(device, name).__name__ == name
+def test_other_names_of_the_package_are_refused() -> None:
     with pytest.raises(AttributeError, match="nothing"):
         _ = device.nothing
