@@ -46,7 +46,7 @@ def classify(line: CommandLine) -> None:
 
 
 def finish(run: Run, output: str, reasons: Sequence[str]) -> None:
-    """Print what was found, then raise the failure that ended the run, if there was one."""
+    """Print the results, then raise the failure that ended the run, if there was one."""
     from device.cli.report import print_table, summarise, to_json
 
     run.results.sort(key=lambda result: result.index)
@@ -78,7 +78,7 @@ def print_late(answer: LateAnswer) -> None:
 
 
 class _Notes(logging.Handler):
-    """Warnings of the library, as notes."""
+    """Writes warnings of the library to standard error, as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(f"note: {record.getMessage()}")

@@ -1,4 +1,4 @@
-"""A run of the client over many images: what ``python -m device.client`` does with its input."""
+"""Classify many images with one client, as ``python -m device.client`` does."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from shared.model.architecture import Shape
 
 @dataclass
 class Run:
-    """The input of a run and, afterwards, what came of it.
+    """The input of a run and, afterwards, its results.
 
-    results  in the order of their coming; ``failure`` is the error that ended the run
-    spooled  samples that had no answer yet and wait; ``late``: answers that came from the spool
+    results  in the order in which they arrived
+    failure  the error that ended the run
+    spooled  samples without an answer that wait in the spool
+    late     answers to samples of the spool
     waiting  samples in the spool at the end
     """
 
@@ -57,10 +59,10 @@ class Run:
 
 
 async def classify_all(run: Run) -> None:
-    """Classify every picture with at most ``in_flight`` on their way."""
+    """Classify every picture, at most ``in_flight`` at the same time."""
     client = run.client
     if client.has_model:
-        # Mistakes in the input are told before a server is waited for.
+        # Mistakes in the input are reported before a server is waited for.
         run.read(client.bundle.architecture.input_shape)
     async with client:
         if not hasattr(run, "pictures"):
@@ -70,7 +72,7 @@ async def classify_all(run: Run) -> None:
         except* TaperError as group:
             run.failure = first_error(group)
         except* BrokenPipeError:
-            raise BrokenPipeError from None  # nobody reads the results any more
+            raise BrokenPipeError from None  # the reader of the results has gone
         if run.failure is None:
             run.waiting = await client.drain(run.drain_s)
         run.late = client.late_answers
@@ -91,7 +93,7 @@ async def _work(run: Run) -> None:
             run.results.append(result)
             if run.on_result:
                 run.on_result(result, run.pictures.names[index])
-        # The last ones need not wait for more to come.
+        # The last samples need not wait for others.
         run.client.flush()
 
     async with asyncio.TaskGroup() as group:
@@ -100,7 +102,7 @@ async def _work(run: Run) -> None:
 
 
 def first_error(group: BaseExceptionGroup[TaperError]) -> TaperError:
-    """The first error of a group of the tree's errors."""
+    """The first ``TaperError`` of a group, however deeply nested; else the group is raised."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,6 +1,6 @@
-"""The client's command line: its flags, their limits, and the settings that they make.
+"""The client's command line: its flags, their limits, and the settings made from them.
 
-By argparse, unlike the other commands: typer brings pydantic along, which alone would take a third
+It uses argparse, unlike the other commands: typer imports pydantic, which alone would take a third
 of the time and a quarter of the memory that a device may spend until its first answer.
 """
 
@@ -22,6 +22,7 @@ from shared.durations import parse_duration
 from shared.errors import UsageError
 
 TOKEN_VARIABLE = "TAPER_TOKEN"  # noqa: S105 - the name of a variable
+DEFAULTS = ClientSettings()
 OUTPUTS = ("table", "json", "jsonl")
 DESCRIPTION = """\
 Classify images with a network that is split between this device and a server.
@@ -40,7 +41,10 @@ flag or an input is wrong; 3 the server could not be reached or went away.
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What the command line says: settings of the client, and what to do with it."""
+    """The values of the command line: settings of the client, and its input and output.
+
+    images   as for ``--input``; None: the shipped sample
+    """
 
     settings: ClientSettings
     images: str | None
@@ -51,7 +55,7 @@ class CommandLine:
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Capitals like those of our other commands, and defaults where they say something."""
+    """Writes "Usage: " with a capital, as typer does in the other commands."""
 
     def add_usage(
         self,
@@ -68,9 +72,9 @@ def parse(arguments: Sequence[str] | None = None) -> CommandLine:
     given = _parser().parse_args(arguments)
     if (given.lifetime is not None or given.min_accuracy is not None) and given.fraction != AUTO:
         raise UsageError("--lifetime and --min-accuracy: need --fraction auto")
-    folder = ModelSettings().folder if given.model_folder is None else given.model_folder
+    folder = DEFAULTS.model.folder if given.model_folder is None else given.model_folder
     settings = ClientSettings(
-        servers=tuple(given.server or ClientSettings().servers),
+        servers=tuple(given.server or DEFAULTS.servers),
         model=ModelSettings(given.model, given.model_from_server, folder),
         fraction=given.fraction,
         battery_percent=given.battery,
@@ -96,7 +100,7 @@ def parse(arguments: Sequence[str] | None = None) -> CommandLine:
 def number(
     low: float, high: float = math.inf, kind: Callable[[str], float] = float
 ) -> Callable[[str], float]:
-    """A reader of numbers from ``low`` to ``high``."""
+    """A function that reads a number from ``low`` to ``high``, for ``type=`` of an argument."""
 
     def read(text: str) -> float:
         try:
@@ -113,14 +117,21 @@ def number(
 
 
 def _parser() -> argparse.ArgumentParser:
-    plain = ClientSettings()
     parser = Parser(
         usage="%(prog)s [OPTIONS]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=_Help,
     )
-    group = parser.add_argument_group("what to classify")
+    _add_input(parser.add_argument_group("what to classify"))
+    _add_model(parser.add_argument_group("model and exits"))
+    _add_battery(parser.add_argument_group("battery"))
+    _add_cloud(parser.add_argument_group("the cloud"))
+    _add_security(parser.add_argument_group("security"))
+    return parser
+
+
+def _add_input(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--input",
         metavar="PATH",
@@ -146,7 +157,8 @@ def _parser() -> argparse.ArgumentParser:
         help="samples on their way at the same time",
     )
 
-    group = parser.add_argument_group("model and exits")
+
+def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--model", default=DEFAULT_MODEL, help="shipped bundle by name, or a bundle file"
     )
@@ -173,7 +185,8 @@ def _parser() -> argparse.ArgumentParser:
         help="answer confident samples on the device",
     )
 
-    group = parser.add_argument_group("battery")
+
+def _add_battery(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--fraction",
         default=AUTO,
@@ -194,32 +207,34 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--hardware",
         type=_hardware,
-        default=plain.hardware,
-        help=f"whose energy constants auto plans with (default: {plain.hardware})",
+        default=DEFAULTS.hardware,
+        help=f"whose energy constants auto plans with (default: {DEFAULTS.hardware})",
     )
     group.add_argument(
         "--capacity-wh", type=number(1e-6), metavar="WH", help="energy of the full battery"
     )
     group.add_argument("--explain", action="store_true", help="say why it works as it does")
 
-    group = parser.add_argument_group("the cloud")
+
+def _add_cloud(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--server",
         action="append",
         metavar="HOST:PORT",
-        help=f"may be repeated: the next one is used when one fails (default: {plain.servers[0]})",
+        help="may be repeated: the next one is used when one fails "
+        f"(default: {DEFAULTS.servers[0]})",
     )
     group.add_argument(
         "--wait",
         type=number(0),
-        default=plain.wait_s,
+        default=DEFAULTS.wait_s,
         metavar="SECONDS",
         help="for the server to come up",
     )
     group.add_argument(
         "--timeout",
         type=number(0.001),
-        default=plain.timeout_s,
+        default=DEFAULTS.timeout_s,
         metavar="SECONDS",
         help="for one answer, retries included",
     )
@@ -248,6 +263,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="start although no server can be reached; --spool implies it",
     )
+
+
+def _add_security(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--tls", action="store_true", help="connect with TLS")
     group.add_argument("--ca", type=Path, help="certificates to trust (PEM)")
     group.add_argument("--cert", type=Path, help="the device's certificate (PEM)")
@@ -257,7 +275,6 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get(TOKEN_VARIABLE),
         help=f"token for the server; better given as the variable {TOKEN_VARIABLE}",
     )
-    return parser
 
 
 def _hardware(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the client prints: a table for people, JSON for programs."""
+"""The output of the client: a table for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ LONGEST_LIST = 20  # a table of more samples than this shows only the summary
 
 @dataclass(frozen=True)
 class Summary:
-    """All samples of one run together.
+    """Totals of one run.
 
-    ``accuracy`` is None where labels are unknown; with the latencies, where nothing was answered.
-    ``kept`` samples were answered here and wait for the cloud's answer too, ``spooled`` ones only
-    wait; ``late_answers`` came for samples of the spool, also those of earlier runs. ``decisions``
-    are the policy's choices, one line each.
+    accuracy      share of right answers; None without labels or answers
+    latencies     None without answers
+    kept          answered here, and waiting in the spool for the cloud's answer too
+    spooled       waiting in the spool without an answer
+    late_answers  to samples of the spool, those of earlier runs included
+    decisions     of the policy, one line each
     """
 
     samples: int
@@ -53,7 +55,7 @@ def summarise(
     late_answers: int = 0,
     decisions: Sequence[str] = (),
 ) -> Summary:
-    """Put ``results``, the answers to some of ``samples`` images, together."""
+    """Totals of ``results``, the answers to some or all of ``samples`` images."""
     latencies = [result.latency_ms for result in results]
     accuracy = None
     if labels is not None and results:
@@ -77,7 +79,7 @@ def summarise(
 
 
 def print_table(results: Sequence[SampleResult], names: Sequence[str], summary: Summary) -> None:
-    """Print every sample if they are few, and the summary."""
+    """Print a table of the samples, if they are few, and one of the totals."""
     # Here, since a device that prints JSON need not load them.
     from rich.console import Console
     from rich.markup import escape

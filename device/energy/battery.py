@@ -1,6 +1,6 @@
-"""Where the charge of the battery comes from: the machine's own, or one that stays as told.
+"""Batteries: the machine's own, and one whose charge is fixed.
 
-``device.energy.simulated_battery`` has the third source, a battery with a capacity and a charger.
+``device.energy.simulated_battery`` has the third kind, a model with a capacity and a charger.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Battery(Protocol):
 
 
 class SystemBattery:
-    """The machine's own battery, asked at most every ``READ_EVERY_S`` seconds.
+    """The machine's own battery, read at most every ``READ_EVERY_S`` seconds.
 
-    A machine without one counts as full and plugged in. One that cannot be read keeps the last
-    charge that could be; if there was none it counts as half full and not plugged in, which makes
-    a policy careful. Either is said once.
+    A machine without a battery counts as full and plugged in. A battery that cannot be read keeps
+    its last known charge, or counts as half full and not plugged in if there is none, so that a
+    policy is careful; this is logged once.
     """
 
     def __init__(self, clock: Clock = boot_s) -> None:

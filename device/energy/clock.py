@@ -21,7 +21,7 @@ class Elapsed:
     """Seconds that passed between calls, by a ``clock`` that may jump.
 
     A step back counts as no time. A step ahead of more than ``longest_s`` counts as ``longest_s``:
-    a battery model must not spend a year's charge because somebody set a date.
+    a battery model must not discharge by a year because a date was set.
     """
 
     def __init__(self, clock: Clock, longest_s: float = 3600.0) -> None:

@@ -1,4 +1,4 @@
-"""Named hardware: what computing, memory and radio cost, each constant with its published source.
+"""Hardware by name: costs of computing, memory and radio, each constant with its source.
 
 Figures marked *derived* are ours, computed from published ones as the comment beside them says.
 They rank choices (which fraction, whether to coalesce); they do not replace a measurement of

@@ -1,4 +1,4 @@
-"""Joules and seconds of one sample: computing, memory traffic, radio. Pure functions of constants.
+"""Joules and seconds of one sample for computing, memory traffic and radio.
 
 Radio follows the linear model of Feeney and Nilsson (INFOCOM 2001): a cost per packet and a cost
 per byte. For the few dozen bytes of a sample the packet dominates, so samples that travel together
@@ -19,7 +19,7 @@ REQUEST_BYTES = 14  # of a request's fields around its payload
 
 @dataclass(frozen=True)
 class Work:
-    """What a piece of the network does for one image."""
+    """Operations of a part of the network for one image."""
 
     binary_macs: int
     pixel_macs: int
@@ -63,7 +63,7 @@ def _stage_work(stage: Stage, before: Shape, after: Shape) -> Work:
 
 @dataclass(frozen=True)
 class EnergyModel:
-    """Costs on one kind of hardware."""
+    """Energy and time on one kind of hardware."""
 
     hardware: Hardware
 

@@ -1,4 +1,4 @@
-"""Where an agent's energy comes from: the machine's own battery, or a simulated one."""
+"""The power supply of an agent: the machine's own battery, or a simulated one."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from device.energy.simulated_battery import SimulatedBattery
 
 
 class Power(Battery, Protocol):
-    """A battery that an agent draws from."""
+    """A battery that an agent discharges."""
 
     def draw(self, energy_j: float, seconds: float) -> None:
-        """``seconds`` have passed, in which ``energy_j`` were used."""
+        """Account for ``energy_j`` joules used within the last ``seconds``."""
 
     def set_level(self, level: float) -> bool:
         """Set the charge, 0 to 1; False where it cannot be set."""
 
 
 class MachinePower:
-    """The battery of this machine: what is drawn from it, it notices by itself."""
+    """The battery of this machine. It measures its own discharge, so nothing is subtracted."""
 
     def __init__(self, battery: Battery | None = None) -> None:
         self._battery = SystemBattery() if battery is None else battery
@@ -29,15 +29,15 @@ class MachinePower:
         return self._battery.charge()
 
     def draw(self, energy_j: float, seconds: float) -> None:
-        """Nothing to do."""
+        """Do nothing: the battery discharges as the machine works."""
 
     def set_level(self, level: float) -> bool:  # noqa: ARG002 - no level can be set
-        """A real charge cannot be set."""
+        """Always False: the charge of a real battery cannot be set."""
         return False
 
 
 class SimulatedPower:
-    """A simulated battery; ``cell``, charger and clock are its own."""
+    """A simulated battery, discharged by the energy model of the agent."""
 
     def __init__(self, battery: SimulatedBattery) -> None:
         self._battery = battery
@@ -47,7 +47,7 @@ class SimulatedPower:
         return self._battery.charge()
 
     def draw(self, energy_j: float, seconds: float) -> None:
-        """Take the energy out and let the time pass."""
+        """Subtract the energy, then advance the battery's clock."""
         self._battery.spend(energy_j)
         self._battery.advance(seconds)
 

@@ -1,4 +1,4 @@
-"""When a simulated battery is charged, and with how much power: nothing, mains, the sun."""
+"""Charging schedules of simulated batteries: none, mains, solar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A battery with a capacity, a charge curve, self-discharge and a charger. No clock inside."""
+"""A model of a battery: capacity, charge curve, self-discharge and a charger. It has no clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_STEP_S = 3600.0
 
 @dataclass(frozen=True)
 class Cell:
-    """What a battery is.
+    """Constants of a battery cell.
 
     capacity_j              energy when full
     self_discharge_a_month  share of the charge that is lost in 30 days without any load; 2-3% is
@@ -35,7 +35,7 @@ class Cell:
 
 
 class SimulatedBattery:
-    """The charge of ``cell`` over time: ``spend`` takes out, ``advance`` lets time pass.
+    """The charge of ``cell`` over time: ``spend`` discharges it, ``advance`` lets time pass.
 
     Time starts at the midnight before the first day and only moves by ``advance``. Below 80% the
     cell takes all of the offered power, above it less and less (constant current, then constant
@@ -65,7 +65,7 @@ class SimulatedBattery:
         return Charge(self._stored_j / self.cell.capacity_j, self.schedule.plugged(self.now_s))
 
     def spend(self, energy_j: float) -> float:
-        """Take ``energy_j`` out; returns the share of it that was there."""
+        """Discharge by ``energy_j`` or what is left; returns the share of it that was there."""
         if not energy_j >= 0:
             raise ValueError(f"energy_j: {energy_j} is not allowed; give 0 or more")
         taken = min(energy_j, self._stored_j)
@@ -73,7 +73,7 @@ class SimulatedBattery:
         return taken / energy_j if energy_j else 1.0
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: self-discharge and charging. Time never goes back: below 0 is 0."""
+        """Let ``seconds`` pass, with self-discharge and charging; a negative number counts as 0."""
         left_s = max(seconds, 0.0)
         while left_s > 0:
             step_s = min(left_s, LONGEST_STEP_S)

@@ -19,7 +19,7 @@ LARGEST_BATCH = 64  # samples that wait for each other at most
 
 @dataclass(frozen=True)
 class Situation:
-    """What a policy decides on.
+    """The inputs of a policy.
 
     now_s         seconds on a clock that does not go back
     stored_j      joules in the battery, None if its capacity is unknown
@@ -42,7 +42,9 @@ class Situation:
 class Decision:
     """How to work from now on.
 
-    exit_threshold None leaves it to the settings; ``wait_s`` and ``batch`` bound coalescing.
+    exit_threshold  None: that of the settings or the bundle
+    wait_s, batch   how long samples may wait for each other, and how many at most
+    reason          one line for people
     """
 
     level: int
@@ -53,7 +55,7 @@ class Decision:
 
 
 class Policy(Protocol):
-    """Chooses how to work."""
+    """Chooses an operating point for the situation."""
 
     def decide(self, situation: Situation) -> Decision:
         """The choice for ``situation``, given the ones before."""
@@ -61,7 +63,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class FixedPolicy:
-    """Always the level of one fraction."""
+    """The level of one fraction, whatever the situation."""
 
     fraction: float
     levels: Sequence[float]
@@ -76,11 +78,10 @@ class FixedPolicy:
 
 
 class _ChargePolicy:
-    """A policy that maps the charge to a level, with a margin against flickering.
+    """A policy that maps the charge to a level, with hysteresis.
 
-    A level is left only when the charge has moved ``margin`` past the border to the next one, so
-    that a charge which hovers there does not make the level flicker. Plugged in means the whole
-    network.
+    The level changes only when the charge has moved ``margin`` past the border to the next one, so
+    that it does not flicker around the border. Plugged in, the whole network is used.
     """
 
     name = ""

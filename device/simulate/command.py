@@ -25,7 +25,7 @@ from device.policy.operating_points import Conditions, level_tables, with_payloa
 from device.policy.simple import AUTO, Policy, make_policy
 from device.simulate.figure import draw
 from device.simulate.results import LevelResults, measure
-from device.simulate.simulation import Outcome, Workload, dominates, simulate
+from device.simulate.simulation import MeasuredDevice, Outcome, Workload, dominates, simulate
 from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.durations import parse_duration
 from shared.errors import UsageError
@@ -165,9 +165,8 @@ def compare(
         exits = calibration.threshold if calibration and name.endswith(WITH_EXIT) else None
         policy = make_policy(name.removesuffix(WITH_EXIT), levels, "--policy", plan)
         battery = SimulatedBattery(setup.cell, setup.schedule)
-        outcomes.append(
-            simulate(name, policy, exits, tables, results, model, battery, setup.workload)
-        )
+        device = MeasuredDevice(tables, results, model, exits)
+        outcomes.append(simulate(name, policy, device, battery, setup.workload))
     return outcomes
 
 

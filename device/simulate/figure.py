@@ -1,6 +1,6 @@
-"""The picture of a simulation: charge and fraction over time, accuracy against life.
+"""The figure of a simulation: charge and fraction over time, accuracy against life.
 
-The only module of the device that imports matplotlib, and only ``device.simulate`` imports it.
+This is the only module of the device that imports matplotlib.
 """
 
 from __future__ import annotations

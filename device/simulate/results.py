@@ -1,4 +1,4 @@
-"""What the real runtime gives for real images at every level, measured once and then looked up."""
+"""Results of the real runtime for real images at every level, measured once, then looked up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH = 16  # samples whose payload together stands for coalescing
 
 @dataclass(frozen=True)
 class Totals:
-    """What ``samples`` gave together: right answers, samples kept here, bytes sent."""
+    """Totals of ``samples`` samples: right answers, answers of the exit head, bytes sent."""
 
     samples: int
     right: int
@@ -43,8 +43,8 @@ class LevelResults:
     confidence: npt.NDArray[np.float64] | None
     _sums: dict[float, npt.NDArray[np.int64]] = field(default_factory=dict)
 
-    def counts(self, first: int, samples: int, threshold: float) -> Totals:
-        """Results of ``samples`` images from number ``first`` on, over and over again."""
+    def totals(self, first: int, samples: int, threshold: float) -> Totals:
+        """Totals of ``samples`` images from number ``first`` on, starting over after the last."""
         sums = self._prefix(threshold)
         size = len(self.cloud_right)
         start, stop = first % size, first % size + samples
@@ -76,7 +76,7 @@ def measure(
 ) -> tuple[LevelResults, ...]:
     """Run every image (N, H, W, C) through both halves at every device level, the cloud at full.
 
-    ``bundle`` must hold the cloud part; ``on_level`` is told of every level that is done.
+    ``bundle`` must hold the cloud part; ``on_level`` is called after each level.
     """
     if not any(name.startswith("cloud.") for name in bundle.tensors):
         raise UsageError(f"--model: {bundle.metadata.name} has no cloud part to simulate with")

@@ -1,4 +1,4 @@
-"""Days of a device's life in seconds: a battery, a policy, and results that were measured."""
+"""Simulate days of a device: a battery, a policy, and results that were measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ STEP_S = 600.0  # a policy is asked this often
 
 @dataclass(frozen=True)
 class Workload:
-    """How long and how busy. ``deadline``-free: energy and accuracy are what is compared."""
+    """How long the device runs and how many samples a second it takes.
+
+    The policy is asked every ``step_s``.
+    """
 
     days: float = 7.0
     rate_per_s: float = 5.0
@@ -36,15 +39,29 @@ class Moment:
     accuracy: float
 
 
-@dataclass
-class Outcome:
-    """What one policy made of the workload.
+@dataclass(frozen=True)
+class MeasuredDevice:
+    """A device as the simulation knows it: tables and results of every level, and its energy.
 
-    life_days      until the battery was empty for the first time, or all of the workload
+    ``exit_thresholds`` are those of a policy that leaves them open, by level; None: no exits.
+    """
+
+    tables: Sequence[LevelTable]
+    results: Sequence[LevelResults]
+    energy: EnergyModel
+    exit_thresholds: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one policy did under the workload.
+
+    life_days      until the battery was empty for the first time, or the whole workload
     accuracy       share of right answers among the samples that were answered
     delivered      share of right answers among all samples of the workload
     on_device      share of the answers that came from the exit head
     energy_mj      mean of an answered sample, in millijoules, idling not counted
+    changes        how often the policy changed its decision
     """
 
     policy: str
@@ -65,7 +82,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Spent:
-    """What the samples of one step cost and gave."""
+    """Costs and results of the samples of one step."""
 
     energy_j: float
     right: int
@@ -77,100 +94,135 @@ class _Spent:
 def simulate(
     name: str,
     policy: Policy,
-    default_thresholds: Sequence[float] | None,
-    tables: Sequence[LevelTable],
-    results: Sequence[LevelResults],
-    model: EnergyModel,
+    device: MeasuredDevice,
     battery: SimulatedBattery,
     workload: Workload,
 ) -> Outcome:
-    """Let ``policy`` run the device; ``battery`` is used up.
+    """Run ``device`` under ``policy`` for the whole workload; ``battery`` is used up."""
+    run = _Simulation(policy, device, battery, workload)
+    for step in range(math.ceil(workload.days * DAY_S / workload.step_s)):
+        run.step(step)
+    return run.outcome(name)
 
-    ``default_thresholds`` are the exits of a policy that leaves them open; None: no exits.
-    """
-    outcome = Outcome(name, life_days=workload.days)
-    right = stayed = sent = exchanges = 0
-    energy_j = fraction_sum = 0.0
-    dead = False
-    last: tuple[object, ...] = ()
-    steps = math.ceil(workload.days * DAY_S / workload.step_s)
-    each = workload.rate_per_s * workload.step_s
-    for step in range(steps):
-        first, count = round(step * each), round((step + 1) * each) - round(step * each)
-        outcome.offered += count
-        left_s = workload.days * DAY_S - battery.now_s
-        situation = Situation(
+
+class _Simulation:
+    """One policy at work, step by step, and its totals."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        device: MeasuredDevice,
+        battery: SimulatedBattery,
+        workload: Workload,
+    ) -> None:
+        self._policy = policy
+        self._device = device
+        self._battery = battery
+        self._workload = workload
+        self._spent: list[_Spent] = []
+        self._offered = self._answered = 0
+        self._fraction_sum = 0.0
+        self._empty_s: float | None = None  # when the battery was empty for the first time
+        self._choices: list[tuple[int, float, float]] = []  # without repetitions
+        self._explained: list[str] = []
+        self._moments: list[Moment] = []
+
+    def step(self, number: int) -> None:
+        """Let one step pass."""
+        workload, battery = self._workload, self._battery
+        each = workload.rate_per_s * workload.step_s
+        first, last = round(number * each), round((number + 1) * each)
+        situation = self._situation()
+        decision = self._policy.decide(situation)
+        threshold = self._threshold(decision)
+        spent, answered = self._run_samples(decision, threshold, first, last - first)
+        battery.advance(workload.step_s)
+        self._offered += last - first
+        self._answered += answered
+        self._spent.append(spent)
+        fraction = self._device.tables[decision.level].fraction
+        self._fraction_sum += answered * fraction
+        day = number * workload.step_s / DAY_S
+        self._note(day, (decision.level, threshold, decision.wait_s), decision.reason)
+        accuracy = spent.right / answered if answered else math.nan
+        self._moments.append(Moment(day, situation.charge.level, fraction, accuracy))
+
+    def outcome(self, name: str) -> Outcome:
+        """The totals so far."""
+        answered = max(self._answered, 1)
+        right = sum(spent.right for spent in self._spent)
+        life_s = self._workload.days * DAY_S if self._empty_s is None else self._empty_s
+        return Outcome(
+            policy=name,
+            life_days=life_s / DAY_S,
+            accuracy=right / answered,
+            delivered=right / max(self._offered, 1),
+            answered=self._answered,
+            offered=self._offered,
+            on_device=sum(spent.stayed for spent in self._spent) / answered,
+            energy_mj=1000 * sum(spent.energy_j for spent in self._spent) / answered,
+            mean_fraction=self._fraction_sum / answered,
+            payload_bytes=sum(spent.payload_bytes for spent in self._spent) / answered,
+            packets_per_sample=sum(spent.exchanges for spent in self._spent) / answered,
+            changes=max(len(self._choices) - 1, 0),
+            explained=self._explained,
+            moments=self._moments,
+        )
+
+    def _situation(self) -> Situation:
+        battery = self._battery
+        left_s = self._workload.days * DAY_S - battery.now_s
+        return Situation(
             charge=battery.charge(),
             now_s=battery.now_s,
             stored_j=battery.stored_j,
             forecast=battery.forecast(left_s) if left_s > 0 else (),
-            rate_per_s=workload.rate_per_s,
+            rate_per_s=self._workload.rate_per_s,
         )
-        decision = policy.decide(situation)
-        threshold = _threshold(decision, default_thresholds)
-        table, level = tables[decision.level], results[decision.level]
-        need = _spend(decision, threshold, table, level, first, count, model)
-        idle_j = model.hardware.idle_w * workload.step_s
+
+    def _threshold(self, decision: Decision) -> float:
+        if decision.exit_threshold is not None:
+            return decision.exit_threshold
+        defaults = self._device.exit_thresholds
+        return NEVER if defaults is None else defaults[decision.level]
+
+    def _run_samples(
+        self, decision: Decision, threshold: float, first: int, count: int
+    ) -> tuple[_Spent, int]:
+        """Discharge the battery by ``count`` samples and idling; how many it carried."""
+        battery, step_s = self._battery, self._workload.step_s
+        need = self._need(decision, threshold, first, count)
+        idle_j = self._device.energy.hardware.idle_w * step_s
         share = battery.spend(need.energy_j + idle_j)
+        if share >= 1:
+            return need, count
+        if self._empty_s is None:
+            self._empty_s = battery.now_s + share * step_s
         done = round(share * count)
-        if share < 1:
-            need = _spend(decision, threshold, table, level, first, done, model)
-            if not dead:
-                outcome.life_days = (battery.now_s + share * workload.step_s) / DAY_S
-                dead = True
-        battery.advance(workload.step_s)
-        outcome.answered += done
-        right, stayed, sent = right + need.right, stayed + need.stayed, sent + need.payload_bytes
-        exchanges += need.exchanges
-        energy_j += need.energy_j
-        fraction_sum += done * table.fraction
-        ways = (decision.level, threshold, decision.wait_s)
-        if ways != last:
-            outcome.changes += bool(last)
-            last = ways
-            outcome.explained.append(f"day {step * workload.step_s / DAY_S:.2f}: {decision.reason}")
-        accuracy = need.right / done if done else math.nan
-        day = step * workload.step_s / DAY_S
-        outcome.moments.append(Moment(day, situation.charge.level, table.fraction, accuracy))
-    answered = max(outcome.answered, 1)
-    outcome.accuracy = right / answered
-    outcome.delivered = right / max(outcome.offered, 1)
-    outcome.on_device = stayed / answered
-    outcome.energy_mj = 1000 * energy_j / answered
-    outcome.mean_fraction = fraction_sum / answered
-    outcome.payload_bytes = sent / answered
-    outcome.packets_per_sample = exchanges / answered
-    return outcome
+        return self._need(decision, threshold, first, done), done
 
+    def _need(self, decision: Decision, threshold: float, first: int, count: int) -> _Spent:
+        """Energy and results of ``count`` samples from number ``first`` on."""
+        table = self._device.tables[decision.level]
+        level = self._device.results[decision.level]
+        energy = self._device.energy
+        totals = level.totals(first, count, threshold)
+        away = count - totals.stayed
+        exchanges = math.ceil(away / decision.batch)
+        size_bytes = float(totals.payload_bytes)
+        if decision.batch > 1:
+            size_bytes *= level.batched_bytes / max(float(level.payload_bytes.mean()), 1.0)
+        work = table.work + table.exit_work if threshold <= 1 else table.work
+        energy_j = count * (energy.hardware.sensor_j + energy.compute_j(work))
+        if exchanges:
+            energy_j += exchanges * energy.exchange_j(size_bytes / exchanges, away / exchanges)
+        return _Spent(energy_j, totals.right, totals.stayed, round(size_bytes), exchanges)
 
-def _threshold(decision: Decision, defaults: Sequence[float] | None) -> float:
-    if decision.exit_threshold is not None:
-        return decision.exit_threshold
-    return NEVER if defaults is None else defaults[decision.level]
-
-
-def _spend(
-    decision: Decision,
-    threshold: float,
-    table: LevelTable,
-    level: LevelResults,
-    first: int,
-    count: int,
-    model: EnergyModel,
-) -> _Spent:
-    """Energy and results of ``count`` samples from number ``first`` on."""
-    got = level.counts(first, count, threshold)
-    away = count - got.stayed
-    exchanges = math.ceil(away / decision.batch)
-    size_bytes = float(got.payload_bytes)
-    if decision.batch > 1:
-        size_bytes *= level.batched_bytes / max(float(level.payload_bytes.mean()), 1.0)
-    work = table.work + table.exit_work if threshold <= 1 else table.work
-    energy_j = count * (model.hardware.sensor_j + model.compute_j(work))
-    if exchanges:
-        one_j = model.exchange_j(size_bytes / exchanges, away / exchanges)
-        energy_j += exchanges * one_j
-    return _Spent(energy_j, got.right, got.stayed, round(size_bytes), exchanges)
+    def _note(self, day: float, choice: tuple[int, float, float], reason: str) -> None:
+        """Remember a decision that differs from the one before."""
+        if not self._choices or choice != self._choices[-1]:
+            self._choices.append(choice)
+            self._explained.append(f"day {day:.2f}: {reason}")
 
 
 def dominates(one: Outcome, other: Outcome) -> bool:

@@ -59,7 +59,7 @@ class GroupCommit(Generic[Job, Result]):
                     for _, future in group:
                         if not future.done():
                             future.set_exception(error)
-                            future.exception()  # seen: a job that nobody waits for may fail
+                            future.exception()  # marks it as seen, as the job may have no waiter
                 else:
                     for (_, future), result in zip(group, results, strict=True):
                         if not future.done():

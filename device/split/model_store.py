@@ -40,7 +40,11 @@ Check = Callable[[Bundle], None]  # raises ``BundleError`` for a model that does
 
 
 class ModelStore:
-    """The device's copy of one model. ``check`` is the self-check that a new one must pass."""
+    """The device's copy of one model.
+
+    ``check`` raises ``BundleError`` for a model that does not work on this device; every copy must
+    pass it before it is used. An empty ``name`` means the server's default model.
+    """
 
     def __init__(
         self, folder: Path, name: str, servers: Sequence[str], security: Security, check: Check
@@ -52,7 +56,7 @@ class ModelStore:
         self._check = check
 
     def local(self) -> Bundle | None:
-        """The newest copy on disk that passes its checks, or None."""
+        """The newest copy in the folder that passes its checks, or None."""
         if not self._name:
             self._name = self._last_used()
         if not self._name:
@@ -70,7 +74,7 @@ class ModelStore:
         return None
 
     async def newer(self, current: str) -> Bundle | None:
-        """Another version than ``current``, if the server has one and it works here, else None.
+        """The server's version, if it is not ``current`` and passes its checks; else None.
 
         ``LinkError`` if no server can be asked, ``RequestError`` if it does not have the model.
         """
@@ -82,7 +86,7 @@ class ModelStore:
         return self._accept(info.version, data)
 
     async def first(self) -> Bundle:
-        """The server's model, or the kept one while no server can be reached."""
+        """The server's model, or the kept copy while no server can be reached."""
         kept = self.local()
         try:
             fresh = await self.newer(kept.metadata.version if kept else "")
@@ -97,7 +101,7 @@ class ModelStore:
         return bundle
 
     async def _describe(self) -> tuple[ModelInfo, str]:
-        """What the first server that answers says of the model."""
+        """The description of the model by the first server that answers, and its address."""
         failure: LinkError | None = None
         for address in self._servers:
             try:
@@ -129,7 +133,7 @@ class ModelStore:
             await channel.close()
 
     async def _fetch(self, info: ModelInfo, address: str) -> bytes:
-        """The whole file, going on from what an earlier attempt left; verified by its SHA-256."""
+        """The whole file, resumed where an earlier attempt ended; verified by its SHA-256."""
         part = self._path(f".{info.version[:16]}.part")
         have = part.read_bytes() if part.exists() else b""
         channel = open_channel(address, self._security)
@@ -152,7 +156,7 @@ class ModelStore:
                     have += piece.chunk
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                part.unlink(missing_ok=True)  # what is here is longer than what is there
+                part.unlink(missing_ok=True)  # the partial file is longer than the server's
             raise _translated(error, address) from None
         except BundleError:
             part.unlink(missing_ok=True)
@@ -167,7 +171,7 @@ class ModelStore:
         return have
 
     def _accept(self, version: str, data: bytes) -> Bundle | None:
-        """Check the file and put it in place; None, and the old one stays, if it does not work."""
+        """Check ``data`` and replace the kept copy; None, without replacing it, if that fails."""
         fresh = self._path(".new.safetensors")
         try:
             fresh.write_bytes(data)
@@ -189,7 +193,7 @@ class ModelStore:
         return bundle
 
     def _last_used(self) -> str:
-        """The name of the model that was put in place last; empty if there is none."""
+        """The name of the model that was stored last; empty if there is none."""
         kept = [
             path
             for path in self._folder.glob("*.safetensors")

@@ -1,4 +1,4 @@
-"""One model on the device: image in, packed bits, the exit head's answer, a frame to send."""
+"""One model on the device: from an image to packed bits, the exit head's answer and a frame."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Features = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ExitSettings:
-    """Whether confident samples stay here. ``threshold`` None: the bundle's own for the level."""
+    """Whether confident samples stay here; ``threshold`` None means the bundle's for the level."""
 
     use: bool = True
     threshold: float | None = None
 
 
 class Pipeline:
-    """The device's part of ``bundle``, ready to run. For one task at a time."""
+    """The device's part of ``bundle``, ready to run. Not safe for several threads."""
 
     def __init__(self, bundle: Bundle, exits: ExitSettings | None = None) -> None:
         exits = ExitSettings() if exits is None else exits
@@ -52,7 +52,7 @@ class Pipeline:
         self._exits = exits
 
     def threshold(self, level: int, wanted: float | None) -> float:
-        """The exit threshold at ``level``: what the settings say, else ``wanted`` by a policy."""
+        """The exit threshold at ``level``: that of the settings, else ``wanted``, the policy's."""
         if wanted is None or not self._exits.use or self._exits.threshold is not None:
             return self._thresholds[level]
         return wanted if self.can_answer else NEVER
@@ -62,7 +62,7 @@ class Pipeline:
         return self._half.run(image[None], level)
 
     def answer(self, features: Features, level: int) -> LocalAnswer:
-        """What the exit head says of packed bits (1, bytes)."""
+        """The exit head's answer to packed bits (1, bytes)."""
         logits = self._half.exit_logits(features, level)[0].tolist()
         return local_answer(logits, self._temperature[level])
 
@@ -73,8 +73,8 @@ class Pipeline:
     def check(self) -> None:
         """Run everything once at every level; ``BundleError`` if the model does not work here.
 
-        Compiled and readable code must give the same bits, frames must come back as they were,
-        and the exit head must give numbers.
+        The compiled kernels must give the same bits as the reference code, the codec must restore
+        its frames, and the exit head must give finite numbers.
         """
         shape = self.architecture.input_shape
         size = (1, shape.height, shape.width, shape.channels)

@@ -6,9 +6,9 @@ again. (The write-ahead log is flushed at every commit, ``synchronous=FULL``.) T
 no single machine can close is between the cloud's answer and our commit of it: such a sample is
 sent again, with the same bytes, and gets the same kind of answer.
 
-When the spool is full, or the disk is, the newest sample is not taken and the caller is told: what
-was promised to earlier samples is kept. Samples that a server refuses for good are set aside in
-the same file, and are the first to make room.
+When the spool or the disk is full, the newest sample is not stored and the caller learns of it;
+earlier samples stay. Samples that a server refuses for good are set aside in the same file, and are
+the first to make room.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sample:
-    """One kept sample: packed bits of ``level`` of a model. ``taken_at`` is for people only."""
+    """One stored sample: packed bits of device level ``level`` of a model.
+
+    ``taken_at`` is the wall clock at storing and decides nothing.
+    """
 
     model: str
     version: str
@@ -50,9 +53,9 @@ class Sample:
 
 
 class Spool:
-    """The samples in the file ``path``, at most ``limit``. For one thread; one process at a time.
+    """Samples in the SQLite file ``path``, at most ``limit``. For one thread and one process.
 
-    A file that is damaged or no spool is set aside, with a warning, and a new one is started.
+    A file that is damaged or not a spool is renamed, with a warning, and a new one is started.
     ``UsageError`` if the file cannot be used at all. ``wall`` is the wall clock; a clock that
     jumps changes no order, since samples are numbered.
     """
@@ -87,7 +90,7 @@ class Spool:
         self.close()
 
     def put(self, samples: Iterable[Sample]) -> list[int | None]:
-        """Commit ``samples``; their numbers, None for each that there was no room for."""
+        """Commit ``samples``; the number of each, None where there was no room."""
         numbers: list[int | None] = []
         wanted = list(samples)
         try:
@@ -111,7 +114,7 @@ class Spool:
         return numbers + [None] * (len(wanted) - room)
 
     def confirm(self, numbers: Iterable[int]) -> None:
-        """Forget samples that the cloud has answered. ``OSError`` if that cannot be written."""
+        """Delete samples that the cloud has answered; ``OSError`` if that cannot be written."""
         try:
             with self._db:
                 self._db.executemany("DELETE FROM sample WHERE id = ?", [(n,) for n in numbers])
@@ -119,7 +122,7 @@ class Spool:
             raise OSError(f"spool {self.path}: cannot be written ({error})") from None
 
     def refuse(self, number: int, reason: str) -> None:
-        """Set a sample aside that no server will ever answer."""
+        """Set a sample aside, with the reason; ``OSError`` if that cannot be written."""
         try:
             with self._db:
                 self._db.execute("UPDATE sample SET refused = ? WHERE id = ?", (reason, number))
@@ -162,7 +165,7 @@ class Spool:
         return [(int(number), str(reason)) for number, reason in self._db.execute(query)]
 
     def close(self) -> None:
-        """Close the file. What is in it stays."""
+        """Close the file; its samples stay."""
         self._db.close()
 
     def _open(self) -> sqlite3.Connection:
@@ -181,7 +184,7 @@ class Spool:
                 database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
             elif version != FORMAT:
                 raise sqlite3.DatabaseError(f"it is no spool of format {FORMAT}")
-            # Takes the lock now, so that a second process is told at its start.
+            # Takes the lock now, so that a second process fails at its start.
             with database:
                 database.execute("BEGIN IMMEDIATE")
             database.execute("SELECT count(digest) FROM sample").fetchone()
@@ -242,6 +245,6 @@ def _kind(sample: Sample) -> tuple[str, str, int]:
 
 
 def _digest(model: str, version: str, level: int, bits: bytes) -> bytes:
-    """16 bytes that tell a damaged row, and that name a sample's content."""
+    """16 bytes by which a damaged row is found."""
     head = f"{model}\n{version}\n{level}\n".encode()
     return hashlib.blake2b(head + bits, digest_size=16).digest()

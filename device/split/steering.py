@@ -1,4 +1,4 @@
-"""Steering: when the policy is asked, what it is told, and what comes of its decision."""
+"""Steering: when the policy is asked, its inputs, and how its decision applies to a sample."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How long to wait before trying again: exponential, with full jitter.
+"""Exponential back-off with full jitter: the wait before trying again.
 
-A thousand devices that lose one server come back spread out, not all at once. Source: M. Brooker,
-"Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+The jitter spreads the return of many devices that lost one server. Source: M. Brooker, "Exponential
+Backoff And Jitter", AWS Architecture Blog, 2015.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class Backoff:
         self._failures = 0
 
     def next_s(self) -> float:
-        """Seconds to wait now; the next answer tends to be twice as long."""
+        """Seconds to wait now; the next wait tends to be twice as long."""
         # 2**60 ms is longer than any cap, and the exponent must not grow without bound.
         limit_s = min(self._cap_s, self._base_s * 2.0 ** min(self._failures, 60))
         self._failures += 1
         return limit_s * self._draw()
 
     def reset(self) -> None:
-        """Something worked: start small again."""
+        """Start with short waits again, after a success."""
         self._failures = 0
 
 

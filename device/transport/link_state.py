@@ -1,7 +1,8 @@
 """The states of a link, and the one table of how they follow each other. No I/O.
 
-A link keeps one stream open to one of several servers, which it tries in turn. Two questions decide
-what becomes of a request: is there a stream to send it on, and if not, is it worth waiting for one?
+A link keeps one stream open to one of several servers, which it tries in turn. How a
+request fares depends on two questions: is there a stream to send it on, and if not, is it worth
+waiting for one?
 
     CONNECTING  no stream, and some server was not tried since one last worked: requests wait
     UP          a stream is open: requests are sent on it

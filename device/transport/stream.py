@@ -1,4 +1,4 @@
-"""One inference stream to one server: requests go out in order, answers come back by their id."""
+"""One inference stream to one server: requests are written in order, answers matched by id."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from protos.split.v1.split_pb2 import InferResponse
 from shared.errors import LinkError
 from shared.protocol.messages import Request, Response, request_to_message, response_from_message
 
-# A server that answers so will not change its mind in a moment.
+# Statuses after which trying again soon is pointless.
 FINAL = {
     grpc.StatusCode.UNIMPLEMENTED: "does not speak taper.split.v1",
     grpc.StatusCode.UNAUTHENTICATED: "refuses the token",
@@ -27,8 +27,8 @@ FINAL = {
 class Loss:
     """Why a stream ended.
 
-    wait_s  how long the server asks to stay away
-    final   whether trying the same server again is pointless for now, see FINAL
+    wait_s  how long the server asks the client to stay away
+    final   whether trying the same server again soon is pointless, see FINAL
     """
 
     error: LinkError
@@ -37,7 +37,7 @@ class Loss:
 
 
 class StreamLostError(LinkError):
-    """The stream ended before the answer came; the same request may be sent on another."""
+    """The stream ended before the answer arrived; the request may be sent on another."""
 
     def __init__(self, loss: Loss) -> None:
         super().__init__(str(loss.error))
@@ -45,7 +45,7 @@ class StreamLostError(LinkError):
 
 
 class Stream:
-    """An open stream. ``read`` must run as a task of its own; it ends when the stream does."""
+    """An open stream. ``read`` must run as a task; it returns when the stream ends."""
 
     def __init__(self, channel: grpc.aio.Channel, address: str, security: Security) -> None:
         stub = split_pb2_grpc.SplitInferenceStub(channel)
@@ -62,8 +62,8 @@ class Stream:
     async def exchange(self, request: Request, deadline_s: float) -> Response:
         """Send ``request`` and wait for its answer, until ``deadline_s`` on the loop's clock.
 
-        Raises ``StreamLostError`` if the stream ends, ``TimeoutError`` when time is up. Cancelled
-        while it waits, it only forgets the answer.
+        Raises ``StreamLostError`` if the stream ends, ``TimeoutError`` when time is up. If it is
+        cancelled while it waits, the answer is ignored.
         """
         if self.loss is not None:
             raise StreamLostError(self.loss)
@@ -82,18 +82,18 @@ class Stream:
             timer.cancel()
             del self._pending[request.id]
             if answer.done() and not answer.cancelled():
-                answer.exception()  # nobody may have come to wait for it
+                answer.exception()  # marks it as seen: the request may have failed before waiting
 
     def _expire(self, answer: asyncio.Future[Response]) -> None:
         if not answer.done():
             answer.set_exception(TimeoutError())
         if self._blocked is answer:
-            # The network takes nothing any more, and an unfinished message spoils the stream.
+            # The network accepts no more bytes, and half a message makes the stream unusable.
             self.abort()
 
     async def _write(self, request: Request) -> None:
         message = request_to_message(request)
-        # The server remembers the model that was named last on this stream.
+        # The server remembers the last model named on this stream.
         name = (request.model, request.version)
         if name == self._named:
             message.ClearField("model")
@@ -109,19 +109,19 @@ class Stream:
         self._named = name
 
     async def read(self) -> Loss:
-        """Hand every response to whoever waits for it, until the stream ends; returns why."""
+        """Give every response to its waiting request until the stream ends; returns the reason."""
         try:
             while True:
                 message = await self._call.read()
                 if message is grpc.aio.EOF:
-                    # The status may say more than that there is no more.
+                    # The status has the reason.
                     code = await self._call.code()
                     if code is grpc.StatusCode.OK:
                         loss = Loss(LinkError(f"server {self.address}: ended the stream"))
                     else:
                         loss = self._loss(code, await self._call.details(), await self._pushback())
                     break
-                if message is None:  # gRPC's way to say that the bytes were no such message
+                if message is None:  # how gRPC reports bytes that are not such a message
                     error = LinkError(f"server {self.address}: answers what is no response")
                     loss = Loss(error, final=True)
                     break
@@ -140,13 +140,13 @@ class Stream:
         return loss
 
     async def close(self) -> None:
-        """End the stream and its channel; whoever waits gets ``StreamLostError``."""
+        """End the stream and its channel; waiting requests get ``StreamLostError``."""
         self._end(Loss(LinkError(f"server {self.address}: the connection was closed")))
         self._call.cancel()
         await self._channel.close()
 
     def abort(self) -> None:
-        """Give the stream up: ``read`` then ends."""
+        """Cancel the call, which makes ``read`` return."""
         self._call.cancel()
 
     def _end(self, loss: Loss) -> None:

@@ -28,7 +28,7 @@ from device.policy.simple import (
 )
 from device.simulate.command import main, verdict
 from device.simulate.results import measure
-from device.simulate.simulation import Outcome, Workload, dominates, simulate
+from device.simulate.simulation import MeasuredDevice, Outcome, Workload, dominates, simulate
 from shared.errors import FractionError, UsageError
 from tests.support.clouds import images, tiny_bundle
 
@@ -163,12 +163,12 @@ def test_simulation_plays_measured_results() -> None:
     bundle = tiny_bundle()
     pictures = images(40)
     results = measure(bundle, pictures, np.zeros(40, dtype=np.int64))
-    counted = results[0].counts(35, 90, 2.0)
+    counted = results[0].totals(35, 90, 2.0)
     right = [results[0].cloud_right[(35 + i) % 40] for i in range(90)]
     assert counted.right == sum(right)
     assert counted.stayed == 0
     assert counted.payload_bytes == sum(results[0].payload_bytes[(35 + i) % 40] for i in range(90))
-    everything = results[0].counts(0, 40, 0.0)
+    everything = results[0].totals(0, 40, 0.0)
     assert everything.stayed == 40
     assert everything.payload_bytes == 0
 
@@ -178,10 +178,11 @@ def play(name: str, policy: Policy, capacity_j: float, sun: bool = False) -> Out
     results = measure(bundle, images(40), np.zeros(40, dtype=np.int64))
     battery = SimulatedBattery(Cell(capacity_j), Solar(0.0005) if sun else None)
     workload = Workload(days=2, rate_per_s=1.0)
-    return simulate(name, policy, None, TABLES, results, MODEL, battery, workload)
+    device = MeasuredDevice(TABLES, results, MODEL)
+    return simulate(name, policy, device, battery, workload)
 
 
-def test_auto_lasts_as_long_as_it_was_told() -> None:
+def test_auto_lasts_as_long_as_its_goal_says() -> None:
     # Two days take 25.3 J with the whole network and every sample sent, 16.5 J the cheapest way.
     planned = play("auto", auto(2 * DAY_S), 23.0)
     full = play("fixed:1.0", FixedPolicy(1.0, LEVELS), 23.0)
