@@ -13,6 +13,7 @@ import numpy.typing as npt
 from device.images.reading import ImageSet, read_images, read_labels, sample_images
 from device.split.client import SplitClient
 from device.split.sample import SampleResult
+from shared.command import first_of
 from shared.errors import SpooledError, TaperError
 from shared.model.architecture import Shape
 
@@ -70,7 +71,7 @@ async def classify_all(run: Run) -> None:
         try:
             await _work(run)
         except* TaperError as group:
-            run.failure = first_error(group)
+            run.failure = first_of(group)
         except* BrokenPipeError:
             raise BrokenPipeError from None  # the reader of the results has gone
         if run.failure is None:
@@ -99,13 +100,3 @@ async def _work(run: Run) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(min(run.in_flight, len(run.pictures.names))):
             group.create_task(work())
-
-
-def first_error(group: BaseExceptionGroup[TaperError]) -> TaperError:
-    """The first ``TaperError`` of a group, however deeply nested; else the group is raised."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, TaperError):
-        return error
-    raise error
