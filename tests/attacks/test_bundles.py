@@ -46,18 +46,18 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.001, 0.01, 0.1, 0.3, 0.5, 0.9, 0.9999])
-def test_truncated(path: Path, share: float) -> None:
+def test_a_truncated_file_is_refused(path: Path, share: float) -> None:
     refused(path, GOOD[: int(len(GOOD) * share)])
 
 
-def test_random_bytes(path: Path) -> None:
+def test_random_bytes_are_refused(path: Path) -> None:
     rng = np.random.default_rng(5)
     for size in (1, 8, 9, 100, 5000):
         refused(path, rng.bytes(size))
 
 
 @pytest.mark.parametrize("length", [2**63, 2**64 - 1, 10**9, 1])
-def test_lying_header_length(path: Path, length: int) -> None:
+def test_a_wrong_header_length_is_refused(path: Path, length: int) -> None:
     refused(path, length.to_bytes(8, "little") + GOOD[8:])
 
 
@@ -69,7 +69,7 @@ def test_every_flipped_tensor_byte_is_found(path: Path) -> None:
         assert "damaged" in refused(path, bytes(damaged))
 
 
-def test_flipped_header_bytes_never_crash(path: Path) -> None:
+def test_flipped_header_bytes_are_read_or_refused(path: Path) -> None:
     rng = np.random.default_rng(7)
     for position in rng.integers(0, 8 + HEADER, 300):
         damaged = bytearray(GOOD)
@@ -79,7 +79,7 @@ def test_flipped_header_bytes_never_crash(path: Path) -> None:
             read_bundle(path)
 
 
-def test_foreign_safetensors(path: Path) -> None:
+def test_tensors_of_another_program_are_refused(path: Path) -> None:
     assert "not a taper bundle" in refused(path, save({"x": np.zeros(3)}))
 
 
@@ -102,7 +102,9 @@ def with_document(change: dict[str, Any]) -> bytes:
         ({"name": ""}, "cannot be read"),
     ],
 )
-def test_wrong_documents(path: Path, change: dict[str, Any], part: str) -> None:
+def test_a_wrong_field_of_the_metadata_is_named(
+    path: Path, change: dict[str, Any], part: str
+) -> None:
     assert part in refused(path, with_document(change))
 
 
@@ -126,7 +128,9 @@ def architecture_with(**changes: object) -> dict[str, Any]:
         {"name": "a.b"},
     ],
 )
-def test_wrong_networks(path: Path, changes: dict[str, object]) -> None:
+def test_a_network_that_its_tensors_do_not_fit_is_refused(
+    path: Path, changes: dict[str, object]
+) -> None:
     refused(path, with_document({"architecture": architecture_with(**changes)}))
 
 

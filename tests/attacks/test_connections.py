@@ -25,6 +25,8 @@ from shared.protocol.messages import Request, request_to_message
 from tests.support.fleets import process, wait_for_line
 from tests.support.http2 import DATA, HEADERS, RST_STREAM, Http2, frame
 
+pytestmark = pytest.mark.alone
+
 STREAM = "/taper.split.v1.SplitInference/InferStream"
 LEVEL = 2
 PATIENCE_S = 20.0

@@ -20,6 +20,8 @@ from tests.benchmarks.serving import bodies
 from tests.support.hostile import DRIPPING, SOURCE, TACTICS, attacking
 from tests.support.served import Served, eventually, serve
 
+pytestmark = pytest.mark.alone
+
 LIMIT = 200  # streams that one client may hold; 10,000 are tried
 POLITE = 40
 TIMES = 4

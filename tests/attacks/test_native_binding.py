@@ -40,9 +40,11 @@ def half(*stages: dict[str, Any], shape: Any = (5, 6, 8), plans: Any = ((8, [4])
     return _native.Half("portable", shape, list(stages), list(plans))
 
 
-def test_the_well_formed_stage_runs() -> None:
-    output = np.empty((2, 15), np.uint8)
+def test_a_well_formed_stage_gives_the_right_bits() -> None:
+    output = np.zeros((2, 15), np.uint8)
     half(stage()).run(np.zeros((2, 30), np.uint8), 0, output)
+    # Inputs, weights and margin are all -1: every sum is +72, above the threshold of 0.
+    assert (output == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_the_well_formed_stage_runs() -> None:
         ({"low_threshold": np.zeros((1, 4), np.int32)}, "nor the last may be ternary"),
     ],
 )
-def test_wrong_stages(changes: dict[str, Any], expected: str) -> None:
+def test_a_wrong_field_of_a_stage_is_named(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         half(stage(**changes))
 
@@ -90,7 +92,9 @@ def test_wrong_stages(changes: dict[str, Any], expected: str) -> None:
         (np.zeros(8, np.int32), "low_threshold: .* with 2 axes"),
     ],
 )
-def test_ternary_stages(low_threshold: Any, expected: str | None) -> None:
+def test_the_low_thresholds_of_a_ternary_stage_are_checked(
+    low_threshold: Any, expected: str | None
+) -> None:
     first = stage(
         out_channels=8,
         weight=np.zeros((8, 9), np.uint8),
@@ -126,7 +130,7 @@ def test_sums_of_two_bits_stay_exact() -> None:
         half(ternary, stage(**wide), plans=plans)
 
 
-def test_missing_field() -> None:
+def test_a_missing_field_is_an_error() -> None:
     fields = stage()
     del fields["flip"]
     with pytest.raises(ValueError, match="a field is missing"):
@@ -134,7 +138,7 @@ def test_missing_field() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 6, 8), (5, -1, 8), (5, 6), (2**20, 2**20, 8), (5, 6, 2**31)])
-def test_wrong_shapes(shape: Any) -> None:
+def test_a_wrong_input_shape_is_an_error(shape: Any) -> None:
     with pytest.raises(ValueError, match=r"not allowed|must be|wrong type"):
         half(stage(), shape=shape)
 
@@ -157,7 +161,7 @@ def test_wrong_shapes(shape: Any) -> None:
         [(8, [2**70])],
     ],
 )
-def test_wrong_plans(plans: Any) -> None:
+def test_a_wrong_plan_is_an_error(plans: Any) -> None:
     with pytest.raises(ValueError, match=r".+"):
         half(stage(), plans=plans)
 
@@ -167,12 +171,12 @@ def test_a_map_too_large_for_memory_is_refused() -> None:
         half(stage(), shape=(16384, 16384, 8))
 
 
-def test_no_stages() -> None:
+def test_a_half_without_stages_is_an_error() -> None:
     with pytest.raises(ValueError, match="stages: must have at least one"):
         half()
 
 
-def test_unknown_kernels() -> None:
+def test_an_unknown_kernel_is_an_error_that_lists_those_there_are() -> None:
     with pytest.raises(ValueError, match="'fast' is not available here, must be one of"):
         _native.Half("fast", (5, 6, 8), [stage()], [(8, [4])])
 
@@ -196,13 +200,13 @@ def test_unknown_kernels() -> None:
         ("text", 0, np.empty((2, 15), np.uint8)),
     ],
 )
-def test_wrong_runs(given: Any, plan: Any, output: Any) -> None:
+def test_wrong_arguments_of_a_run_are_errors(given: Any, plan: Any, output: Any) -> None:
     runner = half(stage())
     with pytest.raises(ValueError, match=r".+"):
         runner.run(given, plan, output)
 
 
-def test_calls_that_are_no_calls() -> None:
+def test_arguments_of_the_wrong_number_or_type_are_errors() -> None:
     runner = half(stage())
     with pytest.raises(TypeError):
         runner.run(np.zeros((2, 30), np.uint8), 2**80, np.empty((2, 15), np.uint8))

@@ -45,7 +45,7 @@ def test_every_kind_of_file_gives_the_same_answers(
     assert [one["label"] for one in found] == [one["label"] for one in sample]
 
 
-def test_an_image_on_standard_input(server: Server, digits: Digits) -> None:
+def test_an_image_on_standard_input_is_classified(server: Server, digits: Digits) -> None:
     stream = io.BytesIO()
     Image.fromarray(digits[0][0, :, :, 0]).save(stream, "png")
     flags = ("--server", server.address, "--input", "-", "--top-k", "3", "--output", "jsonl")
@@ -57,7 +57,7 @@ def test_an_image_on_standard_input(server: Server, digits: Digits) -> None:
     assert len(sample["candidates"]) == 3
 
 
-def test_table(server: Server) -> None:
+def test_the_table_shows_how_many_samples_were_answered(server: Server) -> None:
     done = run_client("--server", server.address, "--fraction", "0.3")
     assert done.status == 0, done.err
     assert "200 of 200 samples answered" in done.out
@@ -80,12 +80,12 @@ def test_help_reads_well(module: str) -> None:
     assert "[/" not in done.out  # no markup left over
 
 
-def test_run_time_imports_no_torch() -> None:
+def test_device_and_server_import_no_torch() -> None:
     code = "import sys, device.client, cloud.server; assert 'torch' not in sys.modules"
     assert run([sys.executable, "-c", code]).status == 0
 
 
-def test_demo(tmp_path: Path) -> None:
+def test_the_demo_shows_every_fraction_and_saves_a_picture(tmp_path: Path) -> None:
     picture = tmp_path / "demo.svg"
     done = run([sys.executable, str(ROOT / "scripts" / "demo.py"), str(picture)])
     assert done.status == 0, done.err

@@ -21,6 +21,7 @@ ENVIRONMENT = ray_environment()
 pytestmark = [
     pytest.mark.skipif(ENVIRONMENT is None, reason=f"{VARIABLE} names no environment: make ray"),
     pytest.mark.timeout(300),
+    pytest.mark.alone,
 ]
 
 

@@ -26,7 +26,7 @@ def check(done: Finished, *parts: str) -> None:
 
 
 @pytest.mark.parametrize("fraction", ["0", "-1", "1.5", "nan", "inf", "abc", ""])
-def test_fractions(fraction: str) -> None:
+def test_a_wrong_fraction_is_refused(fraction: str) -> None:
     done = run_client(f"--fraction={fraction}", "--server", NOWHERE)
     check(done, "--fraction", "above 0")
 
@@ -34,7 +34,7 @@ def test_fractions(fraction: str) -> None:
 @pytest.mark.parametrize(
     "address", ["localhost", "localhost:", ":50051", "a b:1", "h:0", "h:70000"]
 )
-def test_server_addresses(address: str) -> None:
+def test_a_wrong_server_address_is_refused(address: str) -> None:
     check(run_client("--server", address), "--server")
 
 
@@ -64,15 +64,15 @@ def bad_images(tmp_path: Path) -> dict[str, Path]:
         "missing.png",
     ],
 )
-def test_images(bad_images: dict[str, Path], name: str) -> None:
+def test_an_input_that_is_no_image_is_refused(bad_images: dict[str, Path], name: str) -> None:
     check(run_client("--input", str(bad_images[name]), "--server", NOWHERE), "--input", name)
 
 
-def test_nothing_on_standard_input() -> None:
+def test_empty_standard_input_is_refused() -> None:
     check(run_client("--input", "-", "--server", NOWHERE), "--input", "empty")
 
 
-def test_labels_of_another_length(tmp_path: Path) -> None:
+def test_labels_of_another_length_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "labels.npy", np.zeros(3, dtype=np.int64))
     check(run_client("--labels", str(tmp_path / "labels.npy"), "--server", NOWHERE), "--labels")
 
@@ -121,7 +121,7 @@ BUNDLES = {
 
 
 @pytest.mark.parametrize("name", BUNDLES)
-def test_bundles(bad_bundles: dict[str, Path], name: str) -> None:
+def test_a_broken_bundle_is_refused_by_both_halves(bad_bundles: dict[str, Path], name: str) -> None:
     path = str(bad_bundles[name])
     if name != "damaged":  # the last byte belongs to the cloud's part
         check(run_client("--server", NOWHERE, model=path), BUNDLES[name])
@@ -129,10 +129,10 @@ def test_bundles(bad_bundles: dict[str, Path], name: str) -> None:
     check(run(server), BUNDLES[name])
 
 
-def test_unknown_model() -> None:
+def test_an_unknown_model_is_refused_with_those_that_ship() -> None:
     check(run_client("--server", NOWHERE, model="nothing"), "--model", "mnist-binary-paper")
 
 
 @pytest.mark.parametrize("flags", [["--port", "70000"], ["--model", "nothing"], ["--host", "9.9"]])
-def test_server_flags(flags: list[str]) -> None:
+def test_a_wrong_flag_of_the_server_is_refused(flags: list[str]) -> None:
     check(run([sys.executable, "-m", "cloud.server", "--port", "0", *flags]), flags[0])

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.run import run
+
+pytestmark = pytest.mark.alone
 
 SEED = 3  # in its short run everything happens: each program is killed, each fault comes
 

@@ -20,6 +20,8 @@ from tests.support.broker import need_mosquitto
 from tests.support.compose import FILE, Stage, as_root, compose, variables
 from tests.support.processes import ROOT, environment
 
+pytestmark = pytest.mark.alone
+
 DEPLOY = ROOT / "deploy"
 ORDER = ("broker", "cloud-1", "cloud-2", "proxy", "controller", "dashboard", "fleet", "prometheus")
 OURS = ("cloud-1", "cloud-2", "controller", "dashboard", "fleet")

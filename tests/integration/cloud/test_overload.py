@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import pytest
+
 from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.model.bundle import read_bundle
 from shared.protocol.codec import Encoding
@@ -12,6 +14,8 @@ from tests.benchmarks.flood import Flood, token_file
 from tests.benchmarks.overload import SAMPLES, capacity, recovery
 from tests.benchmarks.serving import bodies
 from tests.support.processes import start_server
+
+pytestmark = pytest.mark.alone
 
 
 def test_server_narrows_and_recovers(tmp_path: Path) -> None:

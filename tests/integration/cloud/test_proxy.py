@@ -18,6 +18,8 @@ from tests.support.devices import load, progress
 from tests.support.proxies import SETTINGS, haproxy, need_haproxy
 from tests.support.sites import Site, site
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Site]:

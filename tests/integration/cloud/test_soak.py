@@ -6,6 +6,8 @@ import pytest
 
 from tests.benchmarks.soak import growth_mb_per_hour, soak
 
+pytestmark = pytest.mark.alone
+
 SECONDS = 4.0
 GROWTH_MB = 8.0  # warm-up fills what is kept for reuse; a leak of each request would be more
 

@@ -17,6 +17,8 @@ from tests.support.clouds import free_port
 from tests.support.fleets import process
 from tests.support.processes import ROOT, environment, start_server
 
+pytestmark = pytest.mark.alone
+
 DEVICES = 8
 SCENARIO = "name: quick\nduration: 1h\nsettings: {rate_per_s: 20, telemetry_s: 0.5}\n"
 
@@ -124,7 +126,7 @@ def test_a_phone_needs_no_sideways_scrolling(shown: Shown) -> None:
         tab.like(DESKTOP)
 
 
-def test_broker_that_restarts(shown: Shown) -> None:
+def test_the_page_shows_that_the_broker_is_away_and_back(shown: Shown) -> None:
     tab = shown.browser
     tab.open(shown.url)
     shown.online(DEVICES)
@@ -146,7 +148,7 @@ def test_broker_that_restarts(shown: Shown) -> None:
         (("--fleet", "a b"), "--fleet: 'a b' is no name"),
     ],
 )
-def test_wrong_flags(flags: tuple[str, ...], said: str) -> None:
+def test_a_wrong_flag_is_one_line_that_names_it(flags: tuple[str, ...], said: str) -> None:
     words = [sys.executable, "-m", "cloud.dashboard", *flags]
     done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 2

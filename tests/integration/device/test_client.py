@@ -377,7 +377,7 @@ async def test_model_that_the_server_does_not_have(tmp_path: Path) -> None:
                 pass
 
 
-async def test_sync_twin() -> None:
+async def test_the_blocking_client_answers_and_fails_as_the_asynchronous_one() -> None:
     def work(address: str) -> list[str]:
         with SyncSplitClient(settings(address), bundle=BUNDLE) as client:
             assert client.drain(1.0) == 0
@@ -398,6 +398,6 @@ def work_unreachable() -> None:
 def test_self_check_finds_a_model_that_gives_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = Pipeline(BUNDLE)
     pipeline.check()
-    monkeypatch.setattr(pipeline._half, "run", lambda *_: np.zeros((1, 16), np.uint8))
+    monkeypatch.setattr(DeviceHalf, "run", lambda *_: np.zeros((1, 16), np.uint8))
     with pytest.raises(BundleError, match="other bits"):
         pipeline.check()

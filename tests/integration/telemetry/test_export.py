@@ -49,7 +49,9 @@ def test_parquet_has_every_field_of_every_message(
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
 
 
-def test_csv_since(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_csv_export_begins_at_since(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "fleet.csv"
     words = ["export", "--store", store, "--fleet", "city", "-o", str(path)]
     # 2023-11-14T22:13:20 is the beginning: twenty minutes later there are eleven left of each.

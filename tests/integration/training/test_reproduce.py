@@ -154,7 +154,7 @@ def test_another_setting_is_refused_and_names_the_difference(digits: Path) -> No
     run(experiment, [*words, "--epochs", "2", "--restart"])
 
 
-def test_bad_input(digits: Path) -> None:
+def test_a_wrong_flag_is_named_with_what_is_known(digits: Path) -> None:
     words = arguments(digits, "--network", "mlp")
     for more, kind, message in (
         (["--regime", "nosuch"], UsageError, "known regimes: standard"),

@@ -27,7 +27,9 @@ def test_channels_grow_with_the_fraction(a: float, b: float, total: int, step: i
 
 @settings(deadline=None)
 @given(level=st.integers(0, 5), count=st.integers(1, 20), seed=st.integers(0, 2**32 - 1))
-def test_round_trip(bundle: Bundle, level: int, count: int, seed: int) -> None:
+def test_decoding_gives_back_what_was_encoded(
+    bundle: Bundle, level: int, count: int, seed: int
+) -> None:
     codec = FeatureCodec(bundle)
     rng = np.random.default_rng(seed)
     size = bundle.architecture.sent_shape(level).size

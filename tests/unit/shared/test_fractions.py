@@ -24,7 +24,9 @@ LEVELS = (0.125, 0.25, 0.3, 0.5, 0.75, 1.0)
         (math.nextafter(0, 1), 5, 1, 1),
     ],
 )
-def test_channels(fraction: float, total: int, step: int, expected: int) -> None:
+def test_channels_round_up_to_whole_steps(
+    fraction: float, total: int, step: int, expected: int
+) -> None:
     assert channels(fraction, total, step) == expected
 
 
@@ -42,6 +44,6 @@ def test_level_is_the_smallest_that_suffices(fraction: float, level: int) -> Non
 
 
 @pytest.mark.parametrize("levels", [(), (0.5,), (0.5, 0.25, 1.0), (0.5, 0.5, 1.0), (0.0, 1.0)])
-def test_refused_levels(levels: tuple[float, ...]) -> None:
+def test_levels_must_ascend_and_end_with_one(levels: tuple[float, ...]) -> None:
     with pytest.raises(FractionError, match="levels"):
         check_levels(levels, "levels")

@@ -106,7 +106,7 @@ def test_wrong_ranges_are_refused(text: str, message: str) -> None:
         check_ranges([])
 
 
-def test_quantised_profiles() -> None:
+def test_quantised_profiles_are_small_integers() -> None:
     assert quantise(coefficients("all-one", 5)).tolist() == [1] * 5
     assert quantise(coefficients("linear", 4)).tolist() == [4, 3, 2, 1]
     assert quantise(coefficients("half-exp", 40)).min() == 1

@@ -79,7 +79,7 @@ def test_table_has_the_emptiest_first_and_an_end() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(2, "now"), (40, "40 s ago"), (180, "3 min ago"), (90_000, "1 d ago")]
 )
-def test_ago(seconds: float, text: str) -> None:
+def test_a_time_ago_is_written_in_its_largest_unit(seconds: float, text: str) -> None:
     assert ago(seconds) == text
 
 

@@ -39,7 +39,7 @@ def test_what_was_measured_does_not_follow_others(costs: CostModel) -> None:
     assert costs.sample_s(0, 0) == pytest.approx(1e-3, rel=0.01)
 
 
-def test_repeats_converge(costs: CostModel) -> None:
+def test_estimates_converge_to_repeated_measurements(costs: CostModel) -> None:
     costs.learn_run(1, 1, 1, RUN_FIXED_S + 1e-3)
     for _ in range(200):
         costs.learn_run(1, 1, 4, RUN_FIXED_S + 4 * 2e-3)

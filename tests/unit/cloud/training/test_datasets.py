@@ -184,7 +184,7 @@ class TestFetch:
 
 
 class TestSources:
-    def test_mirror(self, web: tuple[str, Path], tmp_path: Path) -> None:
+    def test_files_come_from_a_mirror(self, web: tuple[str, Path], tmp_path: Path) -> None:
         url, root = web
         fill(root, CONTENTS, compressed=True)
         known = replace(TINY, sources=(Mirror(url),))
@@ -238,7 +238,7 @@ class TestSources:
         with pytest.raises(SourceError, match=r"x\.tgz cannot be read"):
             list(source.files(["x"], tmp_path, NoMeter()))
 
-    def test_cifar_binary(self, tmp_path: Path) -> None:
+    def test_cifar_archives_give_images_and_labels(self, tmp_path: Path) -> None:
         images = RANDOM.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
         labels = np.arange(12, dtype=np.uint8) % 10
         planes = images.transpose(0, 3, 1, 2).reshape(12, -1)
@@ -254,7 +254,9 @@ class TestSources:
         assert np.array_equal(parse_idx(found["t10k-labels-idx1-ubyte"], ""), labels[10:])
         assert {name.split("-")[0] for name, _ in read_cifar_binary(path, ["t10k-x"])} == {"t10k"}
 
-    def test_cifar_sheets(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_cifar_sheets_give_images_and_labels_or_an_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(sources, "CIFAR_BATCH", 3)
         images = RANDOM.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
         sheet = io.BytesIO()
@@ -310,7 +312,7 @@ class TestLoad:
         joined = CONTENTS["t10k-images-idx3-ubyte"] + CONTENTS["t10k-labels-idx1-ubyte"]
         assert test.digest == hashlib.sha256(joined).hexdigest()
 
-    def test_colour_images(self, tmp_path: Path) -> None:
+    def test_a_folder_of_colour_images_is_a_data_set(self, tmp_path: Path) -> None:
         for prefix in ("train", "t10k"):
             write_idx(
                 tmp_path / f"{prefix}-images-idx4-ubyte", np.zeros((4, 2, 2, 3), dtype=np.uint8)

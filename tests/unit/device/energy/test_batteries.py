@@ -36,7 +36,7 @@ def test_boot_clock_does_not_go_back() -> None:
     assert boot_s() <= boot_s()
 
 
-def test_system_battery(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_system_battery_tells_charge_and_plug(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "sensors_battery", sensor(42, True), raising=False)
     assert SystemBattery().charge() == Charge(0.42, plugged=True)
 
@@ -106,14 +106,14 @@ def test_mains_and_solar_energy() -> None:
     assert NoRecharge().energy_j(0, DAY_S) == 0
 
 
-def test_parse_recharge() -> None:
+def test_every_kind_of_recharge_is_parsed() -> None:
     assert parse_recharge("none") == NoRecharge()
     assert parse_recharge("solar:50") == Solar(0.05)
     assert parse_recharge("mains:500@20+6") == Mains(0.5, 20, 6)
 
 
 @pytest.mark.parametrize("text", ["", "solar", "solar:-1", "solar:nan", "mains:1@x+2", "wind:3"])
-def test_parse_recharge_refuses(text: str) -> None:
+def test_a_wrong_recharge_is_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(UsageError, match=r"--recharge.*give none, solar"):
         parse_recharge(text)
 
@@ -162,6 +162,6 @@ def test_forecast_is_what_the_schedule_brings() -> None:
 
 
 @pytest.mark.parametrize("capacity", [0, -1, math.nan, math.inf])
-def test_cell_refuses(capacity: float) -> None:
+def test_a_cell_without_capacity_is_refused(capacity: float) -> None:
     with pytest.raises(UsageError, match="capacity"):
         Cell(capacity)

@@ -75,7 +75,7 @@ def test_every_constant_is_a_number_and_the_docstring_cites_sources() -> None:
         assert source in text
 
 
-def test_unknown_hardware() -> None:
+def test_unknown_hardware_is_refused_with_what_is_known() -> None:
     with pytest.raises(UsageError, match=r"--hardware.*mcu-ble"):
         find_hardware("toaster")
 

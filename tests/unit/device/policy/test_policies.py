@@ -45,7 +45,7 @@ def auto(lifetime_s: float | None = None, min_accuracy: float | None = None) -> 
     return AutoPolicy(TABLES, MODEL, Goal(lifetime_s, min_accuracy))
 
 
-def test_simple_policies() -> None:
+def test_simple_policies_follow_charge_and_plug() -> None:
     assert FixedPolicy(0.4, LEVELS).decide(situation(0.1)).level == 1
     assert LinearPolicy(LEVELS).decide(situation(0.9)).level == 2
     assert LinearPolicy(LEVELS).decide(situation(0.0)).level == 0
@@ -83,7 +83,7 @@ def test_linear_does_not_flicker(charge: float, noise: list[float]) -> None:
 
 
 @pytest.mark.parametrize(("lifetime", "accuracy"), [(0, None), (-1, None), (None, 0), (None, 1.1)])
-def test_goals_refused(lifetime: float | None, accuracy: float | None) -> None:
+def test_a_goal_that_is_no_goal_is_refused(lifetime: float | None, accuracy: float | None) -> None:
     with pytest.raises(UsageError, match=r"--lifetime|--min-accuracy"):
         Goal(lifetime, accuracy)
 
@@ -208,7 +208,9 @@ def test_verdict_compares_with_full_and_counts_dominators() -> None:
     assert found["auto_dominated_by"] == ["step"]
 
 
-def test_simulate_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_simulation_writes_numbers_and_a_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, figure = tmp_path / "out.json", tmp_path / "out.svg"
     with pytest.raises(SystemExit) as ended:
         main(
@@ -243,7 +245,9 @@ def test_simulate_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["--figure", "/nowhere/out.svg"], "--figure"),
     ],
 )
-def test_simulate_refuses(flags: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_simulation_refuses_wrong_flags_in_one_line(
+    flags: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--days", "0.1", "--model", "mnist-binary-paper", *flags])
     assert ended.value.code == 2

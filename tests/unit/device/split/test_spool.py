@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from device.split.spool import Sample, Spool
 from shared.errors import UsageError
+from tests.support.databases import connections, fill_disk
 
 
 def sample(number: int, level: int = 0, model: str = "m") -> Sample:
@@ -57,12 +58,12 @@ def test_full_spool_keeps_what_it_promised(
 
 
 def test_full_disk_takes_nothing_and_loses_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    opened = connections(monkeypatch)
     with Spool(tmp_path / "s.db") as spool, caplog.at_level(logging.WARNING):
         spool.put([sample(1)])
-        pages = spool._db.execute("PRAGMA page_count").fetchone()[0]
-        spool._db.execute(f"PRAGMA max_page_count = {pages}")
+        fill_disk(opened[-1])
         big = Sample("m", "v1", 0, bytes(100_000))
         assert spool.put([big, big]) == [None, None]
         assert "full" in caplog.text
@@ -109,11 +110,12 @@ def test_foreign_database_is_set_aside(tmp_path: Path) -> None:
     assert (tmp_path / "s.db.damaged-1").exists()
 
 
-def test_rotten_sample_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_rotten_sample_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = connections(monkeypatch)
     with Spool(tmp_path / "s.db") as spool:
         spool.put([sample(1), sample(2)])
-        with spool._db:
-            spool._db.execute("UPDATE sample SET bits = x'00' WHERE id = 1")
+        with opened[-1] as database:
+            database.execute("UPDATE sample SET bits = x'00' WHERE id = 1")
         assert bits(spool.oldest(10)) == [2]
         assert spool.refused() == [(1, "damaged")]
 

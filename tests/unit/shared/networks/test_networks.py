@@ -44,7 +44,7 @@ def test_costs_equal_torch_s_flop_counter(name: str, fraction: float) -> None:
     assert counter.get_total_flops() == 2 * cost(network, SHAPES[name], fraction).macs
 
 
-def test_parameter_bytes() -> None:
+def test_parameter_bytes_count_weights_and_norms() -> None:
     full = make("mlp", single("linear"))
     weights = 784 * 100 + 100 * 100 + 100 * 10 + 10
     assert cost(full, SHAPES["mlp"]).parameter_bytes == 4 * weights + 2 * 100 * 8

@@ -132,7 +132,9 @@ def test_many_threads_share_a_half(kernel: str) -> None:
         (None, "images: NoneType"),
     ],
 )
-def test_wrong_images(kernel: str, images: Any, expected: str) -> None:
+def test_images_of_the_wrong_type_or_shape_are_refused(
+    kernel: str, images: Any, expected: str
+) -> None:
     device = DeviceHalf(random_bundle(NETWORKS["paper"]), kernel)
     with pytest.raises(ValueError, match=expected):
         device.run(images, 0)
@@ -140,7 +142,7 @@ def test_wrong_images(kernel: str, images: Any, expected: str) -> None:
 
 @pytest.mark.parametrize("kernel", kernels.available())
 @pytest.mark.parametrize("level", [-1, 6, 10**30, 0.0, None, "0"])
-def test_wrong_levels(kernel: str, level: Any) -> None:
+def test_a_level_that_is_not_there_is_refused(kernel: str, level: Any) -> None:
     bundle = random_bundle(NETWORKS["compact"])
     device, cloud = DeviceHalf(bundle, kernel), CloudHalf(bundle, kernel)
     features = device.run(random_images(DIGITS, 1), 0)
@@ -155,7 +157,7 @@ def test_wrong_levels(kernel: str, level: Any) -> None:
 
 
 @pytest.mark.parametrize("kernel", kernels.available())
-def test_wrong_features(kernel: str) -> None:
+def test_features_of_the_wrong_type_or_shape_are_refused(kernel: str) -> None:
     bundle = random_bundle(NETWORKS["compact"])
     device, cloud = DeviceHalf(bundle, kernel), CloudHalf(bundle, kernel)
     features = device.run(random_images(DIGITS, 1), 5)
@@ -167,7 +169,7 @@ def test_wrong_features(kernel: str) -> None:
             device.exit_logits(wrong, 5)  # type: ignore[arg-type]
 
 
-def test_no_exit_head() -> None:
+def test_a_network_without_exit_head_has_no_exit_logits() -> None:
     device = DeviceHalf(random_bundle(NETWORKS["paper"]))
     with pytest.raises(ValueError, match="has no exit head"):
         device.exit_logits(device.run(random_images(DIGITS, 1), 0), 0)
@@ -187,7 +189,7 @@ def test_only_the_first_stage_takes_pixels(kernel: str) -> None:
             CloudHalf(random_bundle(network), kernel)
 
 
-def test_force_and_unknown_names() -> None:
+def test_a_kernel_can_be_forced_if_it_is_here() -> None:
     bundle = random_bundle(NETWORKS["paper"])
     try:
         kernels.force("numpy")
@@ -217,7 +219,7 @@ WITHOUT = "import sys; sys.modules['shared.packed._native'] = None\n"
 
 
 @pytest.mark.parametrize("kernel", kernels.available())
-def test_environment_chooses(kernel: str) -> None:
+def test_the_environment_chooses_the_kernel(kernel: str) -> None:
     assert run_python(CURRENT, TAPER_KERNEL=kernel).stdout.strip() == kernel
 
 

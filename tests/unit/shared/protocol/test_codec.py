@@ -124,7 +124,9 @@ def test_what_does_not_compress_goes_raw(bundle: Bundle, codec: FeatureCodec) ->
         ({"encoding": Encoding.CONTEXT, "payload": bytes(500)}, "payload: is not what"),
     ],
 )
-def test_refused_frames(codec: FeatureCodec, change: dict[str, object], part: str) -> None:
+def test_a_wrong_field_of_a_frame_is_refused(
+    codec: FeatureCodec, change: dict[str, object], part: str
+) -> None:
     good = Frame(level=2, samples=1, encoding=Encoding.RAW, payload=bytes(74))
     codec.decode(good)
     with pytest.raises(InvalidRequestError, match=part):
