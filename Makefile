@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 # Tests must not pass, slowly, on numpy because the kernels silently did not build.
-test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
+check unit test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint sanitize fuzz fuzz-frames soak chaos chaos-20 ray aarch64 boards bench train reproduce screenshots lock audit licences protos clean
+.PHONY: help demo check unit check unit test lint sanitize fuzz fuzz-frames soak chaos chaos-20 ray aarch64 boards bench train reproduce screenshots lock audit licences protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,9 +32,21 @@ $(VENV)/.dev: $(INSTALLED) | $(BIN)/python
 demo: $(VENV)/.runtime ## a real server and client over real test digits, one table
 	$(BIN)/python scripts/demo.py
 
-test: lint sanitize ## lint, types, import contracts, sanitizers, all tests
+check: $(VENV)/.dev ## lint, types, unit and property tests: before every commit, under a minute
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=recurse lint unit
+
+# The tests of one file stay in one process, with the servers that they share.
+PARALLEL := -n 2 --dist loadfile
+COVERAGE := --cov --cov-report=
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest -q $(PARALLEL) tests/unit tests/property
+
+test: lint sanitize ## lint, sanitizers, all tests, coverage: what CI runs
 	TAPER_KERNEL=numpy $(BIN)/python -m pytest -q tests/unit/shared/packed/test_native.py tests/e2e/test_commands.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) -m "not alone" --durations 10 $(COVERAGE)
+	$(BIN)/python -m pytest -m alone --durations 10 $(COVERAGE) --cov-append
+	$(BIN)/coverage report
 
 lint: $(VENV)/.dev ## ruff, mypy, import contracts, protocol files
 	$(BIN)/ruff check .
@@ -121,4 +133,4 @@ protos: $(VENV)/.dev ## generate code from the .proto files
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/generate-protos
 
 clean: ## remove everything that the targets made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
