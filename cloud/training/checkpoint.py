@@ -13,7 +13,7 @@ from shared.atomic_file import replacing
 from shared.errors import UsageError
 
 FORMAT = 1
-REMEDY = "use another --checkpoint-dir, remove the file, or run with its settings"
+REMEDY = "name another, remove the file, or run with its settings"
 
 
 def save(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -36,7 +36,7 @@ def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        document = torch.load(path, weights_only=True)
+        document = torch.load(path, weights_only=True, map_location="cpu")
         found, state = document["identity"], document["state"]
         version = document["format"]
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:

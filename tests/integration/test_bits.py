@@ -85,7 +85,7 @@ def made(architecture: Architecture, data: Dataset) -> tuple[BinaryNet, Bundle]:
         net.eval()
         net.calibrate(images)
     small = replace(data, images=data.images[:200], labels=data.labels[:200])
-    return net, export(net, architecture.name, small, small, {}, ContextSettings(steps=20))
+    return net, export(net, architecture.name, small, small, small, {}, ContextSettings(steps=20))
 
 
 def channel_last(bits: torch.Tensor) -> npt.NDArray[np.bool_]:

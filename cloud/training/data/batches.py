@@ -1,4 +1,4 @@
-"""Settings of a training and the batches that it sees."""
+"""Batches of training images: shuffled, augmented where the images are, in chunks."""
 
 from __future__ import annotations
 
@@ -9,40 +9,48 @@ import torch
 from torch import Tensor
 
 from cloud.training.data.augment import AUGMENTATIONS
+from shared.errors import UsageError
 
-# grid      widest, narrowest, random pairs; each random pair's device level with the widest cloud
-#           level too, and the widest device level with a random cloud level
-# sandwich  widest, narrowest, random pairs and no more: a third less work a step
-PAIR_RULES = ("grid", "sandwich")
+CUDA_CHUNK = 32  # batches that one augmentation makes: a GPU is slow at many small things
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a network is trained; two runs with the same settings and data give the same weights."""
+class Batching:
+    """How an epoch is cut into batches; the same values and images give the same batches."""
 
-    epochs: int = 20
-    batch: int = 256
-    learning_rate: float = 0.01
-    seed: int = 1
-    augment: str = "shift"
-    pairs: str = "grid"  # which level pairs a step trains, see PAIR_RULES
-    # The narrow pairs are many and pull the shared weights their way; this is the counterweight.
-    widest_weight: float = 2.0  # of the widest pair's loss, the others' is 1 each
-    warm_up: float = 0.1  # share of the steps in which the learning rate rises
-    random_pairs: int = 1  # random level pairs a step, besides the widest and the narrowest
-    bfloat16: bool = True  # convolutions of the training steps; calibration is always exact
-    calibration_images: int = 8192
-    teacher_epochs: int = 0  # of the float network that all levels learn from; 0 means none
+    batch: int
+    augment: str
+    seed: int
+
+    def steps(self, images: int) -> int:
+        """Batches of an epoch; ``UsageError`` if there are fewer ``images`` than one takes."""
+        if images < self.batch:
+            raise UsageError(
+                f"--batch: {self.batch} is more than the {images} training images; give at most "
+                f"{images}"
+            )
+        return images // self.batch
 
 
 def batches(
-    images: Tensor, labels: Tensor, settings: Settings, epoch: int
+    images: Tensor, labels: Tensor, plan: Batching, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Shuffled, augmented batches; the order depends only on the seed and the epoch."""
-    generator = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
-    order = torch.randperm(len(images), generator=generator)
-    augment = AUGMENTATIONS[settings.augment]
-    for start in range(0, len(order) - settings.batch + 1, settings.batch):
-        chosen = order[start : start + settings.batch]
+    """Images (B, C, H, W) float32 in 0..255 and labels (B,), where ``images`` are.
+
+    images (N, C, H, W) uint8, labels (N,). The order depends only on the seed, the epoch and the
+    kind of device. What is left over after whole batches is another in every epoch.
+    """
+    generator = torch.Generator(images.device).manual_seed(mix(plan.seed, epoch))
+    order = torch.randperm(len(images), generator=generator, device=images.device)
+    order = order[: plan.steps(len(images)) * plan.batch]
+    augment = AUGMENTATIONS[plan.augment]
+    for chosen in torch.split(order, plan.batch * (CUDA_CHUNK if images.is_cuda else 1)):
         x = augment(images[chosen].float(), generator)
-        yield x.to(memory_format=torch.channels_last), labels[chosen]
+        x = x.contiguous(memory_format=torch.channels_last)
+        parts = (torch.split(whole, plan.batch) for whole in (x, labels[chosen]))
+        yield from zip(*parts, strict=True)
+
+
+def mix(seed: int, epoch: int) -> int:
+    """The seed of an epoch's random numbers."""
+    return seed * 100_003 + epoch

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cloud.training import checkpoint
 from cloud.training.data.augment import AUGMENTATIONS
-from cloud.training.paper.batches import Batching, batches, mix
+from cloud.training.data.batches import Batching, batches, mix
 from cloud.training.paper.recipes import Recipe
 from cloud.training.paper.regimes import Frozen, Regime, Step
 from cloud.training.paper.resolution import resize, resolution

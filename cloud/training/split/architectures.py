@@ -126,11 +126,48 @@ def wide_colour(input_shape: Shape, classes: int) -> Architecture:
     )
 
 
+def wide_compact(input_shape: Shape, classes: int) -> Architecture:
+    """``compact`` with more bits sent, wider at small fractions, and a ternary layer in the cloud.
+
+    Inner layers of the device are cut in steps of 32: with 16 channels inside, the small fractions
+    stay a point behind.
+    """
+    colours = input_shape.channels
+    return Architecture(
+        name="wide-compact",
+        input_shape=input_shape,
+        classes=classes,
+        device=(
+            Stage("conv1", Kind.IMAGE_CONV, colours, 32, pool=2, step=16),
+            Stage("conv2", Kind.BINARY_CONV, 32, 64, pool=2, step=32),
+            Stage("conv3", Kind.BINARY_CONV, 64, 64, step=32),
+            Stage("conv4", Kind.BINARY_CONV, 64, 32, step=1),
+        ),
+        cloud=(
+            Stage(
+                "conv5",
+                Kind.BINARY_CONV,
+                32,
+                128,
+                step=32,
+                profile="linear",
+                activation=Activation.TERNARY,
+            ),
+            Stage("conv6", Kind.BINARY_CONV, 128, 128, pool=2, step=32),
+            Stage("classify", Kind.BINARY_LINEAR, 128, classes),
+        ),
+        device_levels=DEVICE_LEVELS,
+        cloud_levels=CLOUD_LEVELS,
+        exit_head=True,
+    )
+
+
 ARCHITECTURES: dict[str, Callable[[Shape, int], Architecture]] = {
     "paper": paper,
     "compact": compact,
     "colour": colour,
     "wide-colour": wide_colour,
+    "wide-compact": wide_compact,
 }
 
 

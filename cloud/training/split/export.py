@@ -20,8 +20,6 @@ from shared.model.bundle import Bundle, Metadata, make_bundle, stage_to_file
 from shared.model.stage_tensors import StageTensors
 from shared.networks.binarynet import BinaryNet
 
-CALIBRATION_IMAGES = 6000  # the exit head is far too small to have learnt these by heart
-
 Tensors = dict[str, npt.NDArray[Any]]
 
 
@@ -29,13 +27,15 @@ def export(
     net: BinaryNet,
     name: str,
     train_set: Dataset,
+    validation_set: Dataset,
     test_set: Dataset,
     training: Mapping[str, Any],
     codec: ContextSettings | None = None,
 ) -> Bundle:
     """The bundle of a calibrated network, with its accuracy over all levels on the test set.
 
-    Codec tables and the exit head's temperature and threshold come from ``train_set`` only.
+    Codec tables come from ``train_set``, the exit head's temperature and threshold from
+    ``validation_set``.
     """
     metadata = Metadata(name, net.architecture, train_set.classes, (), dict(training))
     tensors = _network_tensors(net)
@@ -43,11 +43,10 @@ def export(
     bundle = make_bundle(metadata, tensors)
     extra: dict[str, Any] = {}
     if net.exit is not None:
-        held = slice(0, CALIBRATION_IMAGES)
         levels = exit_levels(
             bundle,
-            train_set.images[held],
-            train_set.labels[held],
+            validation_set.images,
+            validation_set.labels,
             test_set.images,
             test_set.labels,
         )

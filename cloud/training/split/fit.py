@@ -1,202 +1,237 @@
-"""The training loop of split binary networks: the sandwich rule over both fractions.
+"""The training loop of split binary networks: epochs, validation, checkpoints, the average.
 
-Every step trains the widest pair of levels on the labels, and the narrowest and random pairs on
-what the widest one answers (inplace distillation). Source: Yu and Huang, "Universally Slimmable
-Networks" (arXiv 1903.05134), here over a grid of two fractions.
+A step trains the widest pair of levels and others, all of which learn from a float teacher where
+there is one, else from the widest pair (inplace distillation). Source: Yu and Huang, "Universally
+Slimmable Networks" (arXiv 1903.05134), here over a grid of two fractions.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from cloud.training.data.batches import Settings, batches
+from cloud.training import checkpoint
+from cloud.training.data.batches import batches, mix
+from cloud.training.split.budget import Budget
+from cloud.training.split.pairs import draw_pairs
+from cloud.training.split.processor import CPU, Processor
+from cloud.training.split.samples import Samples
+from cloud.training.split.schedule import Plan, plan
+from cloud.training.split.settings import Settings
+from cloud.training.split.steps import Stepper
 from cloud.training.split.teacher import Teacher
+from cloud.training.split.validation import validate
 from shared.errors import UsageError
-from shared.model.architecture import Architecture
 from shared.networks.binarynet import BinaryNet
 
-Pairs = list[tuple[int, list[int]]]
+SAVE_SECONDS = 20  # a kill loses no more than these and an epoch
+OnStep = Callable[[int, int | None], None]  # steps done, of how many if that is known
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch did: mean loss of the widest pair, share of right answers, seconds."""
+    """What one epoch did: mean loss and share of right answers of the widest pair, seconds.
+
+    ``epochs`` is None as long as nobody knows how many there will be; ``validation`` says for
+    "d,c" which share of the held-out images is answered right, with statistics of their batch.
+    """
 
     epoch: int
+    epochs: int | None
+    rate: float
     loss: float
     accuracy: float
+    validation: dict[str, float]
     seconds: float
 
 
-def draw_pairs(architecture: Architecture, settings: Settings, generator: random.Random) -> Pairs:
-    """The level pairs of one step, grouped by device level; the widest pair comes first."""
-    top = len(architecture.device_levels) - 1
-    widest = len(architecture.cloud_levels) - 1
-    wanted = [(top, widest), (0, 0)]
-    if settings.pairs == "grid":
-        wanted.append((top, generator.randrange(widest)))
-    for _ in range(settings.random_pairs):
-        if settings.pairs == "grid":
-            level = generator.randrange(top)
-            wanted += [(level, generator.randrange(widest)), (level, widest)]
-        else:
-            wanted.append((generator.randrange(top + 1), generator.randrange(widest + 1)))
-    grouped: dict[int, list[int]] = {}
-    for level, cloud_level in wanted:
-        if cloud_level not in grouped.setdefault(level, []):
-            grouped[level].append(cloud_level)
-    return list(grouped.items())
+class Fit:
+    """A training of ``net``, in place.
 
-
-def step_loss(
-    net: BinaryNet,
-    images: Tensor,
-    labels: Tensor,
-    pairs: Pairs,
-    widest_weight: float,
-    target: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted loss over ``pairs``, loss of the widest pair, logits of the widest pair.
-
-    images (B, C, H, W) in 0..255, labels (B,); ``target`` (B, classes) is what a teacher says:
-    without one, the widest pair teaches the others.
+    ``identity`` says what is trained on what; a checkpoint of anything else is refused.
+    ``budget``: how many epochs there are is decided on the way, so that time suffices.
     """
-    total = torch.zeros(())
-    lesson = torch.empty(0) if target is None else target
-    widest_loss, widest_logits = total, torch.empty(0)
-    sums = net.image_sums(images)
-    for level, cloud_levels in pairs:
-        bits = net.device_trace(sums, level)[-1]
-        exits = [net.forward_exit(bits, level)] if net.exit is not None else []
-        outputs = [net.forward_cloud(bits, level, c) for c in cloud_levels]
-        if not widest_logits.numel():
-            widest_logits = outputs.pop(0).float()
-            widest_loss = F.cross_entropy(widest_logits, labels)
-            total = total + widest_weight * widest_loss
-            if target is None:
-                lesson = F.softmax(widest_logits.detach(), dim=1)
-            else:
-                total = total + widest_weight * F.cross_entropy(widest_logits, target)
-        for logits in (*outputs, *exits):
-            total = total + F.cross_entropy(logits.float(), lesson)
-    return total, widest_loss.detach(), widest_logits.detach()
 
+    def __init__(
+        self,
+        net: BinaryNet,
+        settings: Settings,
+        data: Samples,
+        held: Samples,
+        identity: dict[str, Any],
+        *,
+        processor: Processor = CPU,
+        teacher: Teacher | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        net.to(processor.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = net
+        self._settings = settings
+        self._processor = processor
+        self._data, self._held = data.to(processor.device), held.to(processor.device)
+        self._teacher = None if teacher is None else teacher.to(processor.device).eval()
+        self._budget = budget
+        trained = {name: value for name, value in asdict(settings).items() if name != "epochs"}
+        self._identity = {**identity, **trained, "architecture": repr(net.architecture)}
+        self._stepper = Stepper(net, settings, processor)
+        self._plan = plan(settings, None if budget else settings.epochs)
+        self._epoch_steps = settings.batching.steps(len(data.images))
+        self._done = 0
+        self._average: dict[str, Tensor] = {}
+        self._averaged = 0
 
-@torch.no_grad()
-def soft_labels(teacher: Teacher, images: Tensor) -> Tensor:
-    """What the teacher says: (B, C, H, W) in 0..255 -> probabilities (B, classes)."""
-    return F.softmax(teacher(images).float(), dim=1)
+    @property
+    def done(self) -> int:
+        """Epochs trained so far."""
+        return self._done
 
+    def resume(self, path: Path) -> int:
+        """Go on from the checkpoint at ``path``, if it is there; gives the epochs done.
 
-def fit(
-    net: BinaryNet,
-    images: Tensor,
-    labels: Tensor,
-    settings: Settings,
-    checkpoint: Path | None = None,
-    teacher: Teacher | None = None,
-    on_step: Callable[[int, int], None] | None = None,
-    on_epoch: Callable[[EpochReport], None] | None = None,
-) -> None:
-    """Train ``net`` in place and calibrate it.
+        A finished training goes on from where its rate began to fall, if more epochs are asked
+        for. ``UsageError``: the file is no checkpoint, or another run's, or has too many epochs.
+        """
+        state = checkpoint.load(path, self._identity)
+        if state is None:
+            return 0
+        wanted = self._plan
+        if state["epochs"] not in (None, wanted.epochs) and state["done"] > state["fall"]:
+            if wanted.epochs is not None and wanted.fall is not None:
+                state = checkpoint.load(trunk_of(path), self._identity)
+            if state is None or wanted.fall is None or state["done"] > wanted.fall:
+                raise UsageError(
+                    f"checkpoint {path}: its learning rate has begun to fall, and {wanted.epochs} "
+                    "epochs are too few to go on before that; give more --epochs, another "
+                    "--checkpoint or --overwrite"
+                )
+        if wanted.epochs is None:
+            self._plan = replace(wanted, epochs=state["epochs"])
+        self.net.load_state_dict(state["network"])
+        self._stepper.load(state["optimiser"])
+        self._done, self._averaged = state["done"], state["averaged"]
+        self._average = {
+            name: value.to(self._processor.device) for name, value in state["average"].items()
+        }
+        return self._done
 
-    images (N, C, H, W) uint8, labels (N,) int64. With ``checkpoint`` the state is saved after every
-    epoch, and a run whose checkpoint exists goes on from there; ``UsageError`` if that checkpoint
-    belongs to another network or other settings.
-    """
-    optimiser = torch.optim.Adam(net.parameters(), lr=settings.learning_rate)
-    steps = len(images) // settings.batch
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        settings.learning_rate,
-        total_steps=max(settings.epochs * steps, 1),
-        pct_start=settings.warm_up,
-    )
-    first = _resume(checkpoint, net, optimiser, schedule, settings) if checkpoint else 0
-    for epoch in range(first, settings.epochs):
-        started = time.monotonic()
-        generator = random.Random(settings.seed * 100_003 + epoch)  # noqa: S311 - training
-        losses, right, seen = 0.0, 0, 0
-        net.train()
-        for step, (x, y) in enumerate(batches(images, labels, settings, epoch)):
-            pairs = draw_pairs(net.architecture, settings, generator)
-            with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-                target = None if teacher is None else soft_labels(teacher, x)
-                loss, widest, logits = step_loss(net, x, y, pairs, settings.widest_weight, target)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-            net.clip_latent_weights()
-            losses += float(widest) * len(y)
-            right += int((logits.argmax(1) == y).sum())
-            seen += len(y)
-            if on_step:
-                on_step(epoch * steps + step + 1, settings.epochs * steps)
-        seconds = time.monotonic() - started
-        if on_epoch:
-            on_epoch(EpochReport(epoch + 1, losses / max(seen, 1), right / max(seen, 1), seconds))
-        if checkpoint:
-            _save(checkpoint, net, optimiser, schedule, settings, epoch + 1)
-    net.eval()
-    chosen = np.random.default_rng(settings.seed).permutation(len(images))
-    net.calibrate(images[torch.from_numpy(chosen[: settings.calibration_images])].float())
+    def run(
+        self,
+        path: Path | None = None,
+        on_step: OnStep | None = None,
+        on_epoch: Callable[[EpochReport], None] | None = None,
+    ) -> None:
+        """Train what is missing; the better of the last and the averaged weights remain.
 
-
-def _save(
-    path: Path,
-    net: BinaryNet,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    settings: Settings,
-    epoch: int,
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    torch.save(
-        {
-            "identity": _identity(net, settings),
-            "epoch": epoch,
-            "network": net.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "schedule": schedule.state_dict(),
-        },
-        temporary,
-    )
-    temporary.replace(path)
-
-
-def _resume(
-    path: Path,
-    net: BinaryNet,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    settings: Settings,
-) -> int:
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    for name, value in _identity(net, settings).items():
-        if state["identity"].get(name) != value:
-            raise UsageError(
-                f"checkpoint {path}: its {name} is {state['identity'].get(name)!r}, not {value!r}; "
-                "remove it or train with its settings"
+        The state is kept at ``path`` after every epoch, of short ones after some, and beside it
+        when the rate begins to fall.
+        """
+        saved = time.monotonic()
+        while not self._finished():
+            began = time.monotonic()
+            loss, accuracy = self._epoch(on_step)
+            self._done += 1
+            self._add_to_average()
+            report = EpochReport(
+                self._done,
+                self._plan.epochs,
+                self._settings.learning_rate * self._plan.share(self._done),
+                loss,
+                accuracy,
+                self.validate(),
+                time.monotonic() - began,
             )
-    net.load_state_dict(state["network"])
-    optimiser.load_state_dict(state["optimiser"])
-    schedule.load_state_dict(state["schedule"])
-    return int(state["epoch"])
+            if on_epoch:
+                on_epoch(report)
+            if path and self._done == self._plan.fall:
+                self._save(trunk_of(path))
+            if path and time.monotonic() - saved > SAVE_SECONDS:
+                self._save(path)
+                saved = time.monotonic()
+            if self._budget:
+                self._budget.spent(report.seconds, falling=self._plan.falling(self._done - 1))
+        if path:
+            self._save(path)
+        self._choose()
+
+    def validate(self) -> dict[str, float]:
+        """Share of held-out images that the network answers right now, at several "d,c"."""
+        return validate(self.net, self._held.images, self._held.labels)
+
+    def _finished(self) -> bool:
+        if self._budget and self._plan.epochs is None:
+            epochs = self._budget.epochs(self._done, self.net.architecture, self._settings)
+            self._plan = replace(self._plan, epochs=epochs)
+        if self._budget and self._budget.over():
+            return True
+        return self._plan.epochs is not None and self._done >= self._plan.epochs
+
+    def _epoch(self, on_step: OnStep | None) -> tuple[float, float]:
+        settings, epoch = self._settings, self._done
+        generator = random.Random(mix(settings.seed, epoch))  # noqa: S311 - training
+        total = None if self._plan.epochs is None else self._plan.epochs * self._epoch_steps
+        self.net.train()
+        data = self._data
+        for step, (x, y) in enumerate(batches(data.images, data.labels, settings.batching, epoch)):
+            rate = self._plan.share(epoch + step / self._epoch_steps)
+            self._stepper.set_rate(settings.learning_rate * rate)
+            pairs = draw_pairs(
+                self.net.architecture, settings, generator, falling=self._plan.falling(epoch)
+            )
+            lesson = None if self._teacher is None else self._teacher.answer(x)
+            self._stepper.step(x, y, pairs, lesson)
+            if on_step:
+                on_step(epoch * self._epoch_steps + step + 1, total)
+        return self._stepper.totals()
+
+    @torch.no_grad()
+    def _add_to_average(self) -> None:
+        start = self._plan.average_from
+        if start is None or self._done <= start:
+            return
+        self._averaged += 1
+        for name, value in self.net.named_parameters():
+            if name not in self._average:
+                self._average[name] = value.detach().clone()
+            self._average[name].lerp_(value, 1 / self._averaged)
+
+    @torch.no_grad()
+    def _choose(self) -> None:
+        """Keep the weights, last or averaged, that answer more held-out images right."""
+        if self._averaged < 2:
+            return
+        other = copy.deepcopy(self.net)
+        for name, value in other.named_parameters():
+            value.copy_(self._average[name])
+        scores = [
+            math.fsum(validate(net, self._held.images, self._held.labels).values())
+            for net in (self.net, other)
+        ]
+        if scores[1] > scores[0]:
+            self.net.load_state_dict(other.state_dict())
+
+    def _save(self, path: Path) -> None:
+        plan: Plan = self._plan
+        state = {
+            "done": self._done,
+            "epochs": plan.epochs,
+            "fall": plan.fall,
+            "network": self.net.state_dict(),
+            "optimiser": self._stepper.state(),
+            "average": self._average,
+            "averaged": self._averaged,
+        }
+        checkpoint.save(path, self._identity, state)
 
 
-def _identity(net: BinaryNet, settings: Settings) -> dict[str, Any]:
-    return {**asdict(settings), "architecture": repr(net.architecture)}
+def trunk_of(path: Path) -> Path:
+    """Where the state is kept from which a training can be extended."""
+    return path.with_name(f"{path.name}.trunk")

@@ -19,15 +19,16 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from cloud.training.data.batches import Settings
-from cloud.training.data.datasets import Dataset, load
+from cloud.training.data.datasets import SPLITS, Dataset, load
 from cloud.training.paper.flags import DataDir, Threads
 from cloud.training.split.architectures import CLOUD_LEVELS, DEVICE_LEVELS
+from cloud.training.split.calibration import calibrate
 from cloud.training.split.export import export
-from cloud.training.split.fit import EpochReport, fit
+from cloud.training.split.job import Job
+from cloud.training.split.processor import CPU
+from cloud.training.split.settings import Settings
 from shared.model.architecture import Architecture, Kind, Shape, Stage
 from shared.model.bundle import Bundle
-from shared.networks.binarynet import BinaryNet
 from shared.typer_app import run_app
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
@@ -109,21 +110,24 @@ def measure(bundle: Bundle) -> list[Measured]:
 
 
 def train_design(
-    design: Design, train_set: Dataset, test_set: Dataset, settings: Settings
+    design: Design,
+    train_set: Dataset,
+    validation_set: Dataset,
+    test_set: Dataset,
+    settings: Settings,
 ) -> list[Measured]:
     """Train ``design`` and measure it with the packed runtime."""
     _, height, width, colours = train_set.images.shape
-    torch.manual_seed(settings.seed)
-    net = BinaryNet(network(design, Shape(height, width, colours), len(train_set.classes)))
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    # (N, H, W, C) -> (N, C, H, W)
-    images = torch.from_numpy(train_set.images).permute(0, 3, 1, 2)
+    made = network(design, Shape(height, width, colours), len(train_set.classes))
+    job = Job(made, settings, train_set, validation_set, CPU)
 
-    def on_epoch(report: EpochReport) -> None:
-        console.print(f"  epoch {report.epoch}/{settings.epochs}, {report.seconds:.0f} s")
+    def say(line: str) -> None:
+        console.print(f"  {line}", highlight=False)
 
-    fit(net, images, torch.from_numpy(train_set.labels), settings, on_epoch=on_epoch)
-    return measure(export(net, "study", train_set, test_set, {}))
+    fit, _ = job.prepare(say)
+    job.run(fit, say)
+    calibrate(fit.net, train_set, settings)
+    return measure(export(fit.net, "study", train_set, validation_set, test_set, {}))
 
 
 def draw(results: dict[str, Any], folder: Path) -> None:
@@ -178,7 +182,7 @@ def study(
     if threads:
         torch.set_num_threads(threads)
     settings = Settings(epochs=epochs, seed=seed, augment="affine", pairs="sandwich")
-    train_set, test_set = (load(data, data_dir, name, validation=0.0) for name in ("train", "test"))
+    train_set, validation_set, test_set = (load(data, data_dir, part) for part in SPLITS)
     train_set = replace(
         train_set, images=train_set.images[:images], labels=train_set.labels[:images]
     )
@@ -194,7 +198,7 @@ def study(
         if label in results["designs"]:
             continue
         console.print(f"design {number} of {len(DESIGNS)}: {label}")
-        levels = train_design(design, train_set, test_set, settings)
+        levels = train_design(design, train_set, validation_set, test_set, settings)
         results["designs"][label] = [asdict(level) for level in levels]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

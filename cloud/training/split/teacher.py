@@ -5,8 +5,9 @@ Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network"
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,87 +15,141 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cloud.training.data.batches import Settings, batches
-from shared.errors import UsageError
+from cloud.training import checkpoint
+from cloud.training.data.batches import batches
+from cloud.training.split.processor import CPU, Processor
+from cloud.training.split.samples import Samples
+from cloud.training.split.settings import Settings
 
-LEARNING_RATE = 0.004
-WIDTHS = (32, 64, 128)  # channels before each pooling
+RATE_OF_128 = 0.05  # the highest learning rate for batches of 128; in proportion for others
+WARM_UP = 0.2  # share of the steps
+WEIGHT_DECAY = 5e-4
+SMOOTHING = 0.05  # of the labels
+VALIDATION_BATCH = 1000
+
+
+class Residual(nn.Module):
+    """x + what two convolutions make of it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*convolution(width, width), *convolution(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, H, W) -> the same shape."""
+        return x + self.body(x)  # type: ignore[no-any-return]
 
 
 class Teacher(nn.Module):
-    """Pairs of 3x3 convolutions with batch norm, each pair pooled, then a linear classifier.
+    """ResNet-9: seven convolutions, three poolings, two residual blocks in it, a classifier.
 
-    ``forward(images)``: images (B, C, H, W) in 0..255 -> logits (B, classes).
+    ``forward(images)``: images (B, C, H, W) in 0..255 -> logits (B, classes). Source: Page, "How to
+    Train Your ResNet" (myrtle.ai, 2018).
     """
 
-    def __init__(self, colours: int, classes: int, widths: tuple[int, ...] = WIDTHS) -> None:
+    def __init__(self, colours: int, classes: int, width: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        before = colours
-        for width in widths:
-            for _ in range(2):
-                layers += [nn.Conv2d(before, width, 3, padding=1, bias=False)]
-                layers += [nn.BatchNorm2d(width), nn.ReLU()]
-                before = width
-            layers += [nn.MaxPool2d(2)]
-        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten())
-        self.classify = nn.Sequential(nn.Dropout(0.2), nn.Linear(4 * before, classes))
+        self.features = nn.Sequential(
+            *convolution(colours, width),
+            *convolution(width, 2 * width, pool=2),
+            Residual(2 * width),
+            *convolution(2 * width, 4 * width, pool=2),
+            *convolution(4 * width, 8 * width, pool=2),
+            Residual(8 * width),
+            nn.AdaptiveMaxPool2d(1),
+            nn.Flatten(),
+        )
+        self.classify = nn.Linear(8 * width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images with values 0 to 255."""
-        logits: Tensor = self.classify(self.features(images / 127.5 - 1))
+        # The classifier's inputs are maxima of many: scaled down, it starts with soft answers.
+        logits: Tensor = self.classify(self.features(images / 127.5 - 1)) * 0.125
         return logits
+
+    @torch.no_grad()
+    def answer(self, images: Tensor) -> Tensor:
+        """Logits (B, classes) in float32, the convolutions in bfloat16; call ``eval`` before."""
+        with torch.autocast(images.device.type, torch.bfloat16):
+            return self(images).float()  # type: ignore[no-any-return]
+
+
+def convolution(before: int, width: int, pool: int = 1) -> list[nn.Module]:
+    """3x3 convolution, maximum over ``pool`` pixels each way, batch norm, ReLU."""
+    layers: list[nn.Module] = [nn.Conv2d(before, width, 3, padding=1, bias=False)]
+    layers += [nn.MaxPool2d(pool)] if pool > 1 else []
+    return [*layers, nn.BatchNorm2d(width), nn.ReLU()]
 
 
 def train_teacher(
-    images: Tensor,
-    labels: Tensor,
+    data: Samples,
+    held: Samples,
     classes: int,
     settings: Settings,
-    checkpoint: Path | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    identity: dict[str, Any],
+    *,
+    processor: Processor = CPU,
+    path: Path | None = None,
+    on_epoch: Callable[[int, float, float], None] | None = None,
 ) -> Teacher:
-    """A teacher trained for ``settings.teacher_epochs`` epochs, or read from its checkpoint.
+    """A teacher trained for ``settings.teacher_epochs`` epochs; ``path`` keeps every epoch.
 
-    images (N, C, H, W) uint8, labels (N,). The checkpoint is written when training is done.
+    ``on_epoch`` gets epochs done, share of right answers on ``held``, seconds.
     """
     torch.manual_seed(settings.seed)
-    teacher = Teacher(images.shape[1], classes)
-    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    identity = [settings.seed, settings.teacher_epochs, settings.augment, list(images.shape)]
-    if checkpoint and checkpoint.exists():
-        _load(teacher, checkpoint, identity)
-        teacher.eval()
-        return teacher
-    optimiser = torch.optim.AdamW(teacher.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
-    plan = replace(settings, epochs=settings.teacher_epochs)
-    total = plan.epochs * (len(images) // plan.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=total)
-    done = 0
-    for epoch in range(plan.epochs):
-        for x, y in batches(images, labels, plan, epoch):
-            with torch.autocast("cpu", torch.bfloat16, enabled=plan.bfloat16):
-                loss = F.cross_entropy(teacher(x).float(), y, label_smoothing=0.05)
+    teacher = Teacher(data.images.shape[1], classes, settings.teacher_width)
+    teacher.to(processor.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.SGD(
+        teacher.parameters(), lr=0.0, momentum=0.9, nesterov=True, weight_decay=WEIGHT_DECAY
+    )
+    identity = {
+        **identity,
+        **{
+            name: getattr(settings, name)
+            for name in ("batch", "seed", "teacher_epochs", "teacher_width", "teacher_augment")
+        },
+    }
+    state = checkpoint.load(path, identity) if path else None
+    if state is not None:
+        teacher.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+    data, held = data.to(processor.device), held.to(processor.device)
+    steps = settings.teacher_batching.steps(len(data.images))
+    for epoch in range(state["done"] if state else 0, settings.teacher_epochs):
+        began = time.monotonic()
+        teacher.train()
+        for step, (x, y) in enumerate(
+            batches(data.images, data.labels, settings.teacher_batching, epoch)
+        ):
+            progress = (epoch + step / steps) / settings.teacher_epochs
+            for group in optimiser.param_groups:
+                group["lr"] = RATE_OF_128 * settings.batch / 128 * one_cycle(progress)
+            with torch.autocast(processor.device.type, torch.bfloat16):
+                loss = F.cross_entropy(teacher(x).float(), y, label_smoothing=SMOOTHING)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            schedule.step()
-            done += 1
-            if on_step:
-                on_step(done, total)
-    if checkpoint:
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        temporary = checkpoint.with_suffix(".tmp")
-        torch.save({"identity": identity, "network": teacher.state_dict()}, temporary)
-        temporary.replace(checkpoint)
+        share = share_right(teacher, held)
+        if path:
+            kept = {"network": teacher.state_dict(), "optimiser": optimiser.state_dict()}
+            checkpoint.save(path, identity, {**kept, "done": epoch + 1})
+        if on_epoch:
+            on_epoch(epoch + 1, share, time.monotonic() - began)
+    return teacher.eval()
+
+
+def one_cycle(progress: float) -> float:
+    """Up along a line, down along half a cosine: share of the training -> share of the rate."""
+    if progress < WARM_UP:
+        return progress / WARM_UP
+    return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+
+
+def share_right(teacher: Teacher, held: Samples) -> float:
+    """Share of right answers; 0 without images."""
     teacher.eval()
-    return teacher
-
-
-def _load(teacher: Teacher, checkpoint: Path, identity: list[Any]) -> None:
-    state = torch.load(checkpoint, weights_only=True)
-    if state["identity"] != identity:
-        raise UsageError(
-            f"checkpoint {checkpoint}: was made with {state['identity']}, not {identity}; remove it"
-        )
-    teacher.load_state_dict(state["network"])
+    right = torch.zeros((), device=held.images.device)
+    parts = (torch.split(whole, VALIDATION_BATCH) for whole in (held.images, held.labels))
+    for x, y in zip(*parts, strict=True):
+        right += (teacher.answer(x.float()).argmax(1) == y).sum()
+    return float(right) / max(len(held.labels), 1)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cloud.training.data.augment import AUGMENTATIONS
-from cloud.training.data.batches import PAIR_RULES, Settings
-from cloud.training.data.datasets import DATA_DIR_VARIABLE, Dataset, load
+from cloud.training.data.datasets import DATA_DIR_VARIABLE, SPLITS, load
 from cloud.training.split.architectures import ARCHITECTURES, architecture
+from cloud.training.split.calibration import calibrate
 from cloud.training.split.export import export
-from cloud.training.split.fit import EpochReport, fit
-from cloud.training.split.teacher import train_teacher
+from cloud.training.split.job import Job, check_output
+from cloud.training.split.network_file import Trained, read_network
+from cloud.training.split.processor import processor
+from cloud.training.split.settings import PAIR_RULES, Settings
 from shared.errors import UsageError
 from shared.model.architecture import Shape
 from shared.model.bundle import Bundle, write_bundle
@@ -27,46 +29,78 @@ from shared.networks.binarynet import BinaryNet
 from shared.typer_app import run_app
 
 DEFAULTS = Settings()
-RECORDED = (
-    *("epochs", "batch", "learning_rate", "warm_up", "seed", "augment", "pairs"),
-    *("widest_weight", "teacher_epochs"),
-)
+AUGMENT_HELP = f"One of {', '.join(AUGMENTATIONS)}."
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 console = Console(stderr=True)
 
 
 @app.command()
 def train(
-    network: Annotated[str, typer.Option(help=f"One of {', '.join(sorted(ARCHITECTURES))}.")],
+    output: Annotated[Path, typer.Option(help="Bundle file to write (*.safetensors).")],
+    network: Annotated[str, typer.Option(help=f"One of {', '.join(sorted(ARCHITECTURES))}.")] = "",
     data: Annotated[
         str, typer.Option(help="mnist, fashion-mnist, cifar10 or a folder of IDX files.")
-    ],
-    output: Annotated[Path, typer.Option(help="Bundle file to write (*.safetensors).")],
+    ] = "",
     epochs: Annotated[int, typer.Option(min=0)] = DEFAULTS.epochs,
     batch: Annotated[int, typer.Option(min=2)] = DEFAULTS.batch,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = DEFAULTS.learning_rate,
     warm_up: Annotated[
-        float, typer.Option(min=0.01, max=0.9, help="Share of the steps until that rate.")
+        float, typer.Option(min=0.0, help="Epochs in which that rate is reached.")
     ] = DEFAULTS.warm_up,
-    seed: Annotated[int, typer.Option()] = DEFAULTS.seed,
-    augment: Annotated[
-        str, typer.Option(help=f"One of {', '.join(AUGMENTATIONS)}.")
-    ] = DEFAULTS.augment,
+    decay: Annotated[
+        float, typer.Option(min=0.01, max=0.99, help="Share of the epochs in which it falls to 0.")
+    ] = DEFAULTS.decay,
+    average: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the epochs, the last, averaged.")
+    ] = DEFAULTS.average,
+    seeds: Annotated[
+        str, typer.Option(help="Such as 1,2,3: a training for each, mean and spread.")
+    ] = str(DEFAULTS.seed),
+    augment: Annotated[str, typer.Option(help=AUGMENT_HELP)] = DEFAULTS.augment,
     pairs: Annotated[
-        str, typer.Option(help=f"Level pairs that a step trains: {' or '.join(PAIR_RULES)}.")
+        str, typer.Option(help=f"Level pairs that a step trains: {', '.join(PAIR_RULES)}.")
     ] = DEFAULTS.pairs,
+    random_pairs: Annotated[
+        int, typer.Option(min=0, help="Random ones among them.")
+    ] = DEFAULTS.random_pairs,
     widest_weight: Annotated[
         float, typer.Option(min=0.0, help="Of the widest pair's loss; the others' is 1 each.")
     ] = DEFAULTS.widest_weight,
+    exit_weight: Annotated[
+        float, typer.Option(min=0.0, help="Of the exit heads' losses.")
+    ] = DEFAULTS.exit_weight,
+    label_weight: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Of the labels beside the teacher's answer.")
+    ] = DEFAULTS.label_weight,
+    temperature: Annotated[
+        float, typer.Option(min=0.1, help="At which the teacher's answer is learnt.")
+    ] = DEFAULTS.temperature,
     teacher_epochs: Annotated[
         int, typer.Option(min=0, help="Epochs of the float network to learn from; 0: none.")
     ] = DEFAULTS.teacher_epochs,
+    teacher_width: Annotated[
+        int, typer.Option(min=1, help="Channels of its first layer.")
+    ] = DEFAULTS.teacher_width,
+    teacher_augment: Annotated[str, typer.Option(help=AUGMENT_HELP)] = DEFAULTS.teacher_augment,
+    bfloat16: Annotated[
+        bool, typer.Option(help="Convolutions of the training steps in bfloat16.")
+    ] = DEFAULTS.bfloat16,
+    calibration_images: Annotated[
+        int, typer.Option(min=2, help="Over which statistics are measured.")
+    ] = DEFAULTS.calibration_images,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Where to keep the state after every epoch.")
+        Path | None, typer.Option(help="Where to keep the state; goes on from it if it is there.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option(help="Go on from the checkpoint if there is one.")
+    overwrite: Annotated[
+        bool, typer.Option(help="Begin anew, whatever the checkpoint has.")
     ] = False,
+    log: Annotated[
+        Path | None, typer.Option(help="File to add a line of JSON an epoch to.")
+    ] = None,
+    given: Annotated[
+        Path | None, typer.Option("--from", help="A file of trained weights: only export it.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     data_dir: Annotated[
         Path, typer.Option(envvar=DATA_DIR_VARIABLE, help="Folder of fetched data sets.")
     ] = Path("data"),
@@ -74,123 +108,155 @@ def train(
 ) -> None:
     """Train a split binary network over the grid of device and cloud fractions.
 
-    The bundle holds the packed network and its accuracy on the test set at every pair of levels.
+    The bundle holds the packed network and its accuracy on the test set at every pair of levels. A
+    training whose checkpoint is there goes on from it, also with more epochs than it had.
     """
-    if augment not in AUGMENTATIONS:
-        raise UsageError(f"--augment: {augment!r} is unknown; known: {', '.join(AUGMENTATIONS)}")
-    if pairs not in PAIR_RULES:
-        raise UsageError(f"--pairs: {pairs!r} is unknown; known: {', '.join(PAIR_RULES)}")
     if threads:
         torch.set_num_threads(threads)
-    settings = replace(
-        DEFAULTS,
+    for path in (output, checkpoint, log):
+        if path:
+            check_output(path)
+    if given:
+        show([export_network(*read_network(given), data_dir, output)])
+        return
+    if not network or not data:
+        raise UsageError("--network and --data: both are needed, unless --from is given")
+    settings = Settings(
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
         warm_up=warm_up,
-        seed=seed,
+        decay=decay,
+        average=average,
         augment=augment,
         pairs=pairs,
+        random_pairs=random_pairs,
         widest_weight=widest_weight,
+        exit_weight=exit_weight,
+        label_weight=label_weight,
+        temperature=temperature,
         teacher_epochs=teacher_epochs,
+        teacher_width=teacher_width,
+        teacher_augment=teacher_augment,
+        bfloat16=bfloat16,
+        calibration_images=calibration_images,
     )
-    if checkpoint and not resume:
-        checkpoint.unlink(missing_ok=True)
-    train_set, test_set = (load(data, data_dir, split) for split in ("train", "test"))
-    bundle = train_bundle(network, output.stem, train_set, test_set, settings, checkpoint)
-    write_bundle(bundle, output)
-    console.print(accuracy_table(bundle))
-    console.print(f"wrote {output}, {output.stat().st_size} bytes")
-
-
-def train_bundle(
-    network: str,
-    name: str,
-    train_set: Dataset,
-    test_set: Dataset,
-    settings: Settings,
-    checkpoint: Path | None = None,
-) -> Bundle:
-    """Train ``network`` on ``train_set`` and measure it on ``test_set``."""
+    place = processor(device)
+    # The test set too: that it is missing is better known now.
+    train_set, validation_set, *_ = [load(data, data_dir, part) for part in SPLITS]
     _, height, width, colours = train_set.images.shape
-    torch.manual_seed(settings.seed)
-    net = BinaryNet(architecture(network, Shape(height, width, colours), len(train_set.classes)))
-    # channels_last halves the time of these narrow convolutions
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    # (N, H, W, C) -> (N, C, H, W)
-    images = torch.from_numpy(train_set.images).permute(0, 3, 1, 2)
-    labels = torch.from_numpy(train_set.labels)
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console
-    ) as progress:
-        teacher = None
-        if settings.teacher_epochs:
-            task = progress.add_task("training the teacher", total=None)
-            place = checkpoint.with_suffix(".teacher") if checkpoint else None
-            teacher = train_teacher(
-                images, labels, len(train_set.classes), settings, place, meter(progress, task)
-            )
-        task = progress.add_task(f"training {network}", total=None)
+    made = architecture(network, Shape(height, width, colours), len(train_set.classes))
+    chosen = parse_seeds(seeds)
+    bundles = []
+    for seed in chosen:
+        target, state, lines = (
+            of_seed(path, seed, alone=len(chosen) == 1) for path in (output, checkpoint, log)
+        )
+        run = replace(settings, seed=seed)
+        job = Job(made, run, train_set, validation_set, place, state, lines)
+        if overwrite:
+            job.remove_checkpoints()
+        net = train_network(job)
+        trained = Trained(network, data, train_set.digest, run, {})
+        bundles.append(export_network(net, trained, data_dir, target or output))
+    show(bundles)
 
-        def on_epoch(report: EpochReport) -> None:
-            progress.console.print(
-                f"epoch {report.epoch}/{settings.epochs}: loss {report.loss:.4f}, "
-                f"accuracy {report.accuracy:.2%}, {report.seconds:.0f} s"
-            )
 
-        fit(net, images, labels, settings, checkpoint, teacher, meter(progress, task), on_epoch)
+def train_network(job: Job) -> BinaryNet:
+    """The trained network of ``job``, not calibrated yet; shows a bar and a line an epoch."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(f"training {job.architecture.name}", total=None)
+
+        def on_step(done: int, total: int | None) -> None:
+            progress.update(task, completed=done, total=total)
+
+        def say(line: str) -> None:
+            progress.console.print(line, highlight=False)
+
+        fit, _ = job.prepare(say)
+        job.run(fit, say, on_step)
+    return fit.net
+
+
+def export_network(net: BinaryNet, trained: Trained, data_dir: Path, output: Path) -> Bundle:
+    """Calibrate ``net``, measure it on the test set and write its bundle.
+
+    ``UsageError``: the data at hand are not those that it was trained on.
+    """
+    console.print("calibrating, and measuring on the test set ...")
+    train_set, validation_set, test_set = (load(trained.data, data_dir, part) for part in SPLITS)
+    if train_set.digest != trained.data_digest:
+        raise UsageError(f"--data: {trained.data} is not what the network was trained on")
+    calibrate(net, train_set, trained.settings)
     training = {
-        "command": command_line(network, name, train_set.name, settings),
-        "settings": asdict(settings),
-        "data": train_set.name,
+        "command": command_line(trained, output.stem),
+        "settings": asdict(trained.settings),
+        "data": trained.data,
         "train_images": len(train_set.images),
         "train_digest": train_set.digest,
+        "validation_images": len(validation_set.images),
+        "validation_digest": validation_set.digest,
         "test_images": len(test_set.images),
         "test_digest": test_set.digest,
     }
-    console.print("exporting and measuring on the test set ...")
-    return export(net, name, train_set, test_set, training)
+    bundle = export(net, output.stem, train_set, validation_set, test_set, training)
+    write_bundle(bundle, output)
+    console.print(f"wrote {output}, {output.stat().st_size} bytes")
+    return bundle
 
 
-def command_line(network: str, name: str, data: str, settings: Settings) -> str:
+def command_line(trained: Trained, name: str) -> str:
     """The command that trains this bundle again; paths of this machine stay out of it."""
-    flags = [("network", network), ("data", data), ("output", f"{name}.safetensors")]
-    flags += [
-        (flag, str(getattr(settings, flag)))
-        for flag in (
-            "epochs",
-            "batch",
-            "learning_rate",
-            "seed",
-            "augment",
-            "pairs",
-            "teacher_epochs",
-        )
-    ]
-    words = (f"--{flag.replace('_', '-')} {value}" for flag, value in flags)
+    words = [f"--network {trained.network} --data {trained.data} --output {name}.safetensors"]
+    for field in fields(Settings):
+        value = getattr(trained.settings, field.name)
+        if value == getattr(DEFAULTS, field.name):
+            continue
+        flag = "seeds" if field.name == "seed" else field.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words.append(f"--{flag} {value}")
     return f"python -m cloud.training.train {' '.join(words)}"
 
 
-def meter(progress: Progress, task: TaskID) -> Callable[[int, int], None]:
-    """A function of (done, total) that moves the bar of ``task``."""
+def parse_seeds(text: str) -> list[int]:
+    """Whole numbers between commas, each once."""
+    try:
+        seeds = [int(word) for word in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds: {text!r} is not allowed; give different numbers, such as 1,2,3")
+    return seeds
 
-    def move(done: int, total: int) -> None:
-        progress.update(task, completed=done, total=total)
 
-    return move
+def of_seed(path: Path | None, seed: int, *, alone: bool) -> Path | None:
+    """A file for one of several seeds: ``name-seed2.safetensors``."""
+    return path if path is None or alone else path.with_stem(f"{path.stem}-seed{seed}")
 
 
-def accuracy_table(bundle: Bundle) -> Table:
-    """Accuracy over device levels (rows) and cloud levels (columns), in percent."""
-    table = Table(title=f"{bundle.metadata.name}: accuracy on the test set, percent")
+def show(bundles: list[Bundle]) -> None:
+    """Accuracy over device levels (rows) and cloud levels (columns), in percent.
+
+    Of several bundles the mean, and how far a single one is from it (standard deviation).
+    """
+    accuracy = 100 * np.array([bundle.metadata.accuracy for bundle in bundles])
+    mean = accuracy.mean(axis=0)
+    spread = accuracy.std(axis=0, ddof=1) if len(bundles) > 1 else None
+    metadata, made = bundles[0].metadata, bundles[0].architecture
+    table = Table(title=f"{metadata.name}: accuracy on the test set, percent")
     table.add_column("device \\ cloud", justify="right")
-    for fraction in bundle.architecture.cloud_levels:
+    for fraction in made.cloud_levels:
         table.add_column(f"{fraction:g}", justify="right")
-    for fraction, row in zip(
-        bundle.architecture.device_levels, bundle.metadata.accuracy, strict=True
-    ):
-        table.add_row(f"{fraction:g}", *(f"{100 * value:.2f}" for value in row))
-    return table
+    for row, fraction in enumerate(made.device_levels):
+        cells = [f"{value:.2f}" for value in mean[row]]
+        if spread is not None:
+            pairs = zip(cells, spread[row], strict=True)
+            cells = [f"{cell} ± {deviation:.2f}" for cell, deviation in pairs]
+        table.add_row(f"{fraction:g}", *cells)
+    console.print(table)
 
 
 def main() -> None:

@@ -1,0 +1,76 @@
+"""How many epochs a training may have, when it is time that is given."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable
+
+from cloud.training.split.pairs import draw_pairs, macs
+from cloud.training.split.schedule import fall_of
+from cloud.training.split.settings import Settings
+from shared.model.architecture import Architecture
+
+RESERVE = 1.05  # of what the epochs with a falling rate are expected to take
+DRAWS = 200
+
+
+class Budget:
+    """``seconds`` for a training, counted from now on ``clock``.
+
+    The stable part goes on until the falling part would just fit, so that nobody has to know how
+    fast the machine is; a training with as many epochs from the start is the same.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._end = clock() + seconds
+        self._stable: float | None = None  # seconds of the last epoch before the rate falls
+        self._falling = 0.0  # the longest with a falling rate
+
+    def spent(self, seconds: float, *, falling: bool) -> None:
+        """An epoch took so long."""
+        if falling:
+            self._falling = max(self._falling, seconds)
+        elif self._stable is None:
+            self._stable = seconds
+        else:
+            self._stable = 0.5 * (self._stable + seconds)  # the first ones are slow
+
+    def over(self) -> bool:
+        """Whether another epoch would end too late."""
+        longest = self._falling if self._falling else (self._stable or 0.0)
+        return self._clock() + longest > self._end
+
+    def epochs(self, done: int, architecture: Architecture, settings: Settings) -> int | None:
+        """All epochs, if the rate has to fall after ``done``; None: not yet."""
+        if self._stable is None:
+            return None
+        # After one more stable epoch, would the falling ones still fit?
+        falling = self._stable * cost_ratio(architecture, settings) * RESERVE
+        left = self._end - self._clock() - self._stable
+        if falling * falling_epochs(done + 1, settings.decay) < left:
+            return None
+        return done + falling_epochs(done, settings.decay)
+
+
+def falling_epochs(stable: int, decay: float) -> int:
+    """How many epochs with a falling rate follow ``stable`` ones."""
+    total = math.ceil(stable / (1 - decay))
+    while fall_of(total, decay) < stable:
+        total += 1
+    return total - stable
+
+
+def cost_ratio(architecture: Architecture, settings: Settings) -> float:
+    """Work of a step while the rate falls, over that of a step before."""
+    generator = random.Random(0)  # noqa: S311 - an estimate
+    work = [
+        sum(
+            macs(architecture, draw_pairs(architecture, settings, generator, falling=falling))
+            for _ in range(DRAWS)
+        )
+        for falling in (False, True)
+    ]
+    return work[1] / work[0]

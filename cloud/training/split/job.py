@@ -1,0 +1,122 @@
+"""A training with everything around it: its teacher, its checkpoints, its log."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from cloud.training.data.datasets import Dataset
+from cloud.training.split.budget import Budget
+from cloud.training.split.fit import EpochReport, Fit, OnStep, trunk_of
+from cloud.training.split.processor import Processor
+from cloud.training.split.samples import Samples, samples_of
+from cloud.training.split.settings import Settings
+from cloud.training.split.teacher import Teacher, train_teacher
+from shared.errors import UsageError
+from shared.model.architecture import Architecture
+from shared.networks.binarynet import BinaryNet
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what, on which processor, and where its files go.
+
+    ``checkpoint``: the state of the training; the teacher's lies beside it. ``log``: a line of JSON
+    for every epoch, appended.
+    """
+
+    architecture: Architecture
+    settings: Settings
+    data: Dataset
+    validation: Dataset
+    processor: Processor
+    checkpoint: Path | None = None
+    log: Path | None = None
+
+    def prepare(self, say: Say, seconds: float | None = None) -> tuple[Fit, Teacher | None]:
+        """The teacher, trained if there is to be one, and the training that it is for, resumed.
+
+        With ``seconds``, both together take no longer, and how many epochs there are comes of it.
+        """
+        began = time.monotonic()
+        settings = self.settings
+        data, held = samples_of(self.data), samples_of(self.validation)
+        settings.batching.steps(len(data.images))
+        teacher = self._teacher(data, held, say) if settings.teacher_epochs else None
+        torch.manual_seed(settings.seed)
+        fit = Fit(
+            BinaryNet(self.architecture),
+            settings,
+            data,
+            held,
+            self._identity(),
+            processor=self.processor,
+            teacher=teacher,
+            budget=Budget(began + seconds - time.monotonic()) if seconds else None,
+        )
+        if self.checkpoint and (done := fit.resume(self.checkpoint)):
+            say(f"goes on after {done} epochs")
+        return fit, teacher
+
+    def run(self, fit: Fit, say: Say, on_step: OnStep | None = None) -> None:
+        """Train what is missing, a line for every epoch."""
+
+        def on_epoch(report: EpochReport) -> None:
+            say(epoch_line(report))
+            if self.log:
+                with self.log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(report)) + "\n")
+
+        fit.run(self.checkpoint, on_step, on_epoch)
+
+    def remove_checkpoints(self) -> None:
+        """Begin anew: forget what earlier runs kept."""
+        if self.checkpoint:
+            for path in (self.checkpoint, trunk_of(self.checkpoint), teacher_of(self.checkpoint)):
+                path.unlink(missing_ok=True)
+
+    def _teacher(self, data: Samples, held: Samples, say: Say) -> Teacher:
+        def on_epoch(done: int, share: float, seconds: float) -> None:
+            epochs = self.settings.teacher_epochs
+            say(f"teacher {done}/{epochs}: held out {100 * share:.2f}, {seconds:.1f} s")
+
+        return train_teacher(
+            data,
+            held,
+            len(self.data.classes),
+            self.settings,
+            self._identity(),
+            processor=self.processor,
+            path=teacher_of(self.checkpoint) if self.checkpoint else None,
+            on_epoch=on_epoch,
+        )
+
+    def _identity(self) -> dict[str, object]:
+        return {"data": self.data.digest, "images": len(self.data.images)}
+
+
+def epoch_line(report: EpochReport) -> str:
+    """One line for people."""
+    shown = " ".join(f"({at}) {100 * share:.2f}" for at, share in report.validation.items())
+    return (
+        f"epoch {report.epoch}/{report.epochs or '?'}: loss {report.loss:.4f}, "
+        f"{100 * report.accuracy:.2f} %, held out {shown}, {report.seconds:.1f} s"
+    )
+
+
+def teacher_of(path: Path) -> Path:
+    """Where the teacher of a training is kept."""
+    return path.with_name(f"{path.name}.teacher")
+
+
+def check_output(path: Path) -> None:
+    """``UsageError`` if no file can be written at ``path``: better known before the training."""
+    if not path.parent.is_dir():
+        raise UsageError(f"--output: the folder {path.parent} is not there; make it first")

@@ -1,0 +1,45 @@
+"""Which pairs of levels a step trains."""
+
+from __future__ import annotations
+
+import random
+
+from cloud.training.split.settings import Settings
+from shared.model.architecture import Architecture
+
+Pairs = tuple[tuple[int, tuple[int, ...]], ...]  # a device level and its cloud levels
+
+
+def draw_pairs(
+    architecture: Architecture, settings: Settings, generator: random.Random, *, falling: bool
+) -> Pairs:
+    """The level pairs of one step, grouped by device level; the widest pair comes first.
+
+    ``falling``: the learning rate does.
+    """
+    top = len(architecture.device_levels) - 1
+    widest = len(architecture.cloud_levels) - 1
+    wanted = [(top, widest)]
+    if settings.pairs != "staged" or falling:
+        wanted.append((0, 0))
+    if settings.pairs == "grid" and widest:
+        wanted.append((top, generator.randrange(widest)))
+    for _ in range(settings.random_pairs):
+        if settings.pairs == "grid" and top and widest:
+            level = generator.randrange(top)
+            wanted += [(level, generator.randrange(widest)), (level, widest)]
+        else:
+            wanted.append((generator.randrange(top + 1), generator.randrange(widest + 1)))
+    grouped: dict[int, list[int]] = {}
+    for level, cloud_level in wanted:
+        if cloud_level not in grouped.setdefault(level, []):
+            grouped[level].append(cloud_level)
+    return tuple((level, tuple(found)) for level, found in grouped.items())
+
+
+def macs(architecture: Architecture, pairs: Pairs) -> int:
+    """Multiply-accumulates of ``pairs`` for one image."""
+    return sum(
+        architecture.device_macs(level) + sum(architecture.cloud_macs(level, c) for c in found)
+        for level, found in pairs
+    )

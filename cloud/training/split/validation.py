@@ -1,0 +1,41 @@
+"""How well a network in training answers images that it does not learn from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cloud.training.split.training_pass import TrainingPass
+from shared.fractions import level_for
+from shared.networks.binarynet import BinaryNet
+
+BATCH = 1000
+WATCHED = ((0.125, 0.25), (0.3, 1.0), (1.0, 1.0))  # device and cloud fractions
+
+
+@torch.no_grad()
+def validate(net: BinaryNet, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """Share of right answers at ``WATCHED`` levels: images (N, C, H, W) uint8, labels (N,).
+
+    Norms take the statistics of batches of up to ``BATCH`` of these images, so that nothing has to
+    be calibrated: close to what the calibrated network gives, not equal. Empty without images.
+    """
+    architecture = net.architecture
+    pairs = {
+        (level_for(d, architecture.device_levels), level_for(c, architecture.cloud_levels))
+        for d, c in WATCHED
+    }
+    right = {pair: torch.zeros((), device=images.device) for pair in pairs}
+    parts = (torch.split(whole, BATCH) for whole in (images, labels))
+    for x, y in zip(*parts, strict=True):
+        run = TrainingPass(net, x, torch.bfloat16, aligned=images.is_cuda)
+        for level, cloud_level in pairs:
+            logits = run.cloud(run.device(level), level, cloud_level)
+            right[level, cloud_level] += (logits.argmax(1) == y).sum()
+    return {
+        f"{architecture.device_levels[level]:g},{architecture.cloud_levels[cloud_level]:g}": (
+            float(right[level, cloud_level]) / len(labels)
+        )
+        for level, cloud_level in sorted(pairs)
+        if len(labels)
+    }
