@@ -156,7 +156,7 @@ async def run(settings: ServerSettings) -> None:
         def take() -> Snapshot:  # from the metrics thread; counters may only be read in the loop
             return asyncio.run_coroutine_threadsafe(server.snapshot(), loop).result(SCRAPE_S)
 
-        with exposed(take, settings.metrics_host, settings.metrics_port) as port:
+        async with exposed(take, settings.metrics_host, settings.metrics_port) as port:
             announce(settings, server.port, port)
             stderr.print(
                 f"models: {', '.join(server.model_names) or 'none yet'}",

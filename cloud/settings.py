@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tomllib
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from shared.errors import UsageError
 from shared.protocol.messages import DEFAULT_MAX_MESSAGE_BYTES
 
 PREFIX = "TAPER_"
+_log = logging.getLogger(__name__)
 LARGEST_PORT = 65535
 
 
@@ -153,11 +155,17 @@ def to_toml(settings: ServerSettings) -> str:
 
 
 def _from_environment(variables: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        name: variables[PREFIX + name.upper()]
-        for name in ServerSettings.model_fields
-        if variables.get(PREFIX + name.upper())
-    }
+    found = {}
+    for name in ServerSettings.model_fields:
+        variable = PREFIX + name.upper()
+        value = variables.get(variable)
+        if value and name.endswith("port") and "://" in value:
+            _log.warning(
+                "%s is ignored: %s is the address of a Kubernetes service", variable, value
+            )
+        elif value:
+            found[name] = value
+    return found
 
 
 def _from_file(path: Path) -> dict[str, Any]:

@@ -30,6 +30,11 @@ class ClientLimits:
         self.streams = 0
 
     @property
+    def connections(self) -> set[str]:
+        """The connections with open streams."""
+        return {name for held in self._clients.values() for name in held.connections}
+
+    @property
     def clients(self) -> int:
         """Number of clients with open streams; only those take memory."""
         return len(self._clients)

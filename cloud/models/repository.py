@@ -26,10 +26,11 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass
 class _Entry:
-    """A file: the stamp at the last attempt to load it, and the model last loaded from it."""
+    """A file: the stamp at the last attempt to load it, the model last loaded, and its stamp."""
 
     tried: Stamp
     model: ServedModel | None
+    loaded: Stamp
 
 
 class Repository:
@@ -71,7 +72,7 @@ class Repository:
             _log.info("model unloaded", file=path.name)
         newest = sorted(
             (entry for entry in self._entries.values() if entry.model is not None),
-            key=lambda entry: entry.tried,
+            key=lambda entry: entry.loaded,
             reverse=True,
         )
         from_folder = [entry.model for entry in newest if entry.model is not None]
@@ -97,15 +98,16 @@ class Repository:
     def _try(self, path: Path, found: Stamp, before: _Entry | None) -> _Entry:
         try:
             model = load(path)
-        except BundleError as error:
+        except Exception as error:  # noqa: BLE001 - no file may end a running server
             kept = before.model if before else None
             still = f"; version {kept.version[:8]} keeps serving" if kept else ""
-            _log.warning("bundle refused", file=path.name, why=f"{error}{still}")
+            why = str(error) if isinstance(error, BundleError) else repr(error)[:200]
+            _log.warning("bundle refused", file=path.name, why=f"{why}{still}")
             self._on_load(0, 1)
-            return _Entry(found, kept)
+            return _Entry(found, kept, before.loaded if before else found)
         _log.info("model loaded", model=model.name, version=model.version[:16], file=path.name)
         self._on_load(1, 0)
-        return _Entry(found, model)
+        return _Entry(found, model, found)
 
 
 def load(path: Path) -> ServedModel:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cloud.models.costs import CostModel
 from cloud.models.job import IMAGES, Features, Job, Logits
-from shared.errors import InvalidRequestError
+from shared.errors import BundleError, InvalidRequestError
 from shared.model.bundle import DEVICE_GROUPS, Bundle, serialise
 from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import LARGEST_BATCH, Encoding, FeatureCodec
@@ -18,6 +18,7 @@ from shared.protocol.codec import LARGEST_BATCH, Encoding, FeatureCodec
 PAYLOAD_SLACK_BYTES = 64
 # Until it is decoded, a payload is not expected to be compressed by more than this factor.
 LIKELY_COMPRESSION = 8
+LARGEST_MAP = 2**22  # values of a sample between two stages: bounds the memory of a run
 WARM_UP_SAMPLES = (1, 32)
 WARM_UP_S = 0.3
 _ENCODINGS = frozenset(Encoding)
@@ -30,6 +31,7 @@ class ServedModel:
     """
 
     def __init__(self, bundle: Bundle) -> None:
+        _check_maps(bundle)
         for stage in bundle.architecture.cloud:
             bundle.stage("cloud", stage.name)  # the device's part of a bundle lacks them
         self.bundle = bundle
@@ -159,3 +161,20 @@ class ServedModel:
     def _listed_device_levels(self) -> str:
         fractions = self.bundle.architecture.device_levels
         return ", ".join(f"{i} ({f:g})" for i, f in enumerate(fractions))
+
+
+def _check_maps(bundle: Bundle) -> None:
+    """Raise ``BundleError`` if a map of one sample is so large that a batch would fill memory."""
+    architecture = bundle.architecture
+    level, cloud_level = len(architecture.device_levels) - 1, len(architecture.cloud_levels) - 1
+    stages = (
+        *architecture.device_shapes(level),
+        *architecture.cloud_shapes(level, cloud_level),
+    )
+    for stage, *shapes in stages:
+        size = max(shape.height * shape.width * shape.channels for shape in shapes)
+        if size > LARGEST_MAP:
+            raise BundleError(
+                f"bundle {bundle.metadata.name}: stage {stage.name} has a map of {size} values; "
+                f"{LARGEST_MAP} are allowed"
+            )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import start_http_server
 from prometheus_client.core import Metric
@@ -27,8 +30,10 @@ class _Live(Collector):
         return families(self._take())
 
 
-@contextmanager
-def exposed(take: Callable[[], Snapshot], host: str, port: int | None) -> Iterator[int | None]:
+@asynccontextmanager
+async def exposed(
+    take: Callable[[], Snapshot], host: str, port: int | None
+) -> AsyncIterator[int | None]:
     """Serve the snapshots that ``take`` returns while the block runs; yields the port.
 
     ``take`` is called in the endpoint's threads. If ``port`` is None nothing is served.
@@ -39,7 +44,7 @@ def exposed(take: Callable[[], Snapshot], host: str, port: int | None) -> Iterat
     registry = CollectorRegistry()
     registry.register(_Live(take))
     try:
-        server, thread = start_http_server(port, host, registry)
+        server, thread = start_http_server(port, host.strip("[]"), registry)
     except OSError as error:
         raise UsageError(
             f"--metrics-host/--metrics-port: cannot listen on {host}:{port} ({error.strerror})"
@@ -47,6 +52,11 @@ def exposed(take: Callable[[], Snapshot], host: str, port: int | None) -> Iterat
     try:
         yield server.server_port
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        await asyncio.to_thread(_close, server, thread)
+
+
+def _close(server: WSGIServer, thread: Thread) -> None:
+    """Stop the endpoint; waits for its next poll, so not in the event loop."""
+    server.shutdown()
+    server.server_close()
+    thread.join()

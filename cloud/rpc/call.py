@@ -23,8 +23,8 @@ async def answer_unary(
     """Answer an inference call with ``answer(caller)``, and count the outcome."""
     caller = UNKNOWN_CALLER
     try:
-        caller = access.caller(context)
-        answered = await answer(caller)
+        with access.call(context) as caller:
+            answered = await answer(caller)
     except RequestError as error:
         service.count_refusal(error, caller, len(data))
         await refuse(context, error)

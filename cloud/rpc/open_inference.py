@@ -81,9 +81,9 @@ class OpenInferenceServicer:
     ) -> pb.ModelMetadataResponse:
         """Inputs and outputs of a model."""
         try:
-            self._access.caller(context)
-            catalog = self._service.catalog
-            model = catalog.find(request.name, request.version)
+            with self._access.call(context):
+                catalog = self._service.catalog
+                model = catalog.find(request.name, request.version)
         except RequestError as error:
             await refuse(context, error)
         versions = [served.version for served in catalog.versions[model.name]]

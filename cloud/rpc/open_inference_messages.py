@@ -21,6 +21,7 @@ from shared.model.bundle import Bundle
 from shared.version import installed_version
 
 PLATFORM = "taper_bundle"
+MOST_AXES = 8
 DATATYPE = "UINT8"
 IMAGE = "image"
 FEATURES = "features"
@@ -94,6 +95,8 @@ def _name(tensor: pb.ModelInferRequest.InferInputTensor) -> str:
 
 def _outputs(message: pb.ModelInferRequest) -> tuple[str, ...]:
     wanted = tuple(output.name for output in message.outputs)
+    if len(set(wanted)) != len(wanted):
+        raise InvalidRequestError("outputs: name each output once")
     for name in wanted:
         if name not in OUTPUTS:
             raise InvalidRequestError(
@@ -119,12 +122,14 @@ def _values(message: pb.ModelInferRequest) -> npt.NDArray[np.uint8]:
     """The input's values in its shape. Allocates no more than was sent."""
     tensor = message.inputs[0]
     shape = tuple(tensor.shape)
-    if len(shape) < 2 or min(shape) < 1:
+    if not 2 <= len(shape) <= MOST_AXES or min(shape) < 1:
         raise InvalidRequestError(
-            f"shape: {list(shape)[:8]} of {tensor.name} is not allowed; give the batch first, "
-            "every side at least 1"
+            f"shape: {list(shape)[:8]} of {tensor.name} is not allowed; give 2 to "
+            f"{MOST_AXES} axes, the batch first, every side at least 1"
         )
     if message.raw_input_contents:
+        if tensor.HasField("contents"):
+            raise InvalidRequestError("contents: not allowed beside raw_input_contents")
         if len(message.raw_input_contents) != 1:
             raise InvalidRequestError("raw_input_contents: must have one value for each input")
         values = np.frombuffer(message.raw_input_contents[0], np.uint8)

@@ -6,7 +6,7 @@ Inference handlers take and give serialised messages: gRPC neither parses nor se
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
@@ -71,9 +71,9 @@ class SplitInferenceServicer:
     async def get_model(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         """Describe a model."""
         try:
-            self._access.caller(context)
-            catalog = self._service.catalog
-            model = catalog.find(request.model)
+            with self._access.call(context):
+                catalog = self._service.catalog
+                model = catalog.find(request.model)
         except RequestError as error:
             await refuse(context, error)
         versions = [served.version for served in catalog.versions[model.name]]
@@ -84,15 +84,19 @@ class SplitInferenceServicer:
     ) -> AsyncIterator[pb.GetDevicePartResponse]:
         """Send the device's part of a model from ``offset`` on."""
         try:
-            self._access.caller(context)
-            model = self._service.catalog.find(request.model, request.version)
-            data = model.device_part
-            if request.offset > len(data):
-                raise InvalidRequestError(
-                    f"offset: {request.offset} is beyond the end; the file has {len(data)} bytes"
-                )
+            with self._access.call(context):
+                for part in self._device_part(request):
+                    yield part
         except RequestError as error:
             await refuse(context, error)
+
+    def _device_part(self, request: pb.GetDevicePartRequest) -> Iterator[pb.GetDevicePartResponse]:
+        model = self._service.catalog.find(request.model, request.version)
+        data = model.device_part
+        if request.offset > len(data):
+            raise InvalidRequestError(
+                f"offset: {request.offset} is beyond the end; the file has {len(data)} bytes"
+            )
         yield pb.GetDevicePartResponse(
             version=model.version,
             total_bytes=len(data),
@@ -101,5 +105,5 @@ class SplitInferenceServicer:
         )
         for start in range(request.offset + CHUNK_BYTES, len(data), CHUNK_BYTES):
             if self._access.draining.is_set():
-                await refuse(context, UnavailableError(DRAINING))
+                raise UnavailableError(DRAINING)
             yield pb.GetDevicePartResponse(chunk=data[start : start + CHUNK_BYTES])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
+from cloud.serving.address import joined
 from cloud.settings import ServerSettings
 
 
 def announce(settings: ServerSettings, port: int, metrics_port: int | None) -> None:
     """Print the addresses; with ``--port 0`` the first line tells which port was chosen."""
-    sys.stdout.write(f"listening on {settings.host}:{port}\n")
+    sys.stdout.write(f"listening on {joined(settings.host, port)}\n")
     if metrics_port is not None:
-        sys.stdout.write(f"metrics on {settings.metrics_host}:{metrics_port}\n")
+        sys.stdout.write(f"metrics on {joined(settings.metrics_host, metrics_port)}\n")
     sys.stdout.flush()

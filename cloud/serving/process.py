@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from cloud.access.connections import send_away
+from cloud.access.control import AccessControl
 from cloud.access.security import certificates_of
 from cloud.models.catalog import Catalog
 from cloud.observability.metrics import Snapshot
-from cloud.rpc import open_inference, servicer
+from cloud.rpc import health, open_inference, servicer
+from cloud.serving.address import joined, why_not
 from cloud.serving.assembly import Assembly, assembled
 from cloud.settings import ServerSettings
 from shared.errors import UsageError
 
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# Clients that were asked to go elsewhere do so within this time after their last call.
+QUIET_S = 0.2
+DRAIN_POLL_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -53,58 +57,71 @@ async def serving(
         server = grpc.aio.server(options=_options(settings, shared_port))
         servicer.SplitInferenceServicer(assembly.service, assembly.access).add_to(server)
         open_inference.OpenInferenceServicer(assembly.service, assembly.access).add_to(server)
-        checks = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-        services = (servicer.SERVICE, open_inference.SERVICE, health.SERVICE_NAME)
+        checks = health.HealthServicer()
+        checks.add_to(server)
+        services = (servicer.SERVICE, open_inference.SERVICE, health.SERVICE)
         if settings.reflection:
             reflection.enable_server_reflection((*services, reflection.SERVICE_NAME), server)
         port = _listen(server, settings)
         await server.start()
-        for name in ("", servicer.SERVICE, *assembly.service.catalog.names):
-            await checks.set(name, SERVING)
+        checks.set_serving(_healthy(assembly.service.catalog))
         async with asyncio.TaskGroup() as group:
             reloading = group.create_task(_follow_models(settings, assembly, checks), name="models")
+            guarding = group.create_task(assembly.access.guard_connections(port), name="guard")
             gc.collect()
             gc.freeze()  # objects made so far stay; the collector need not scan them again
             try:
                 yield ServerProcess(port, assembly)
             finally:
-                await checks.enter_graceful_shutdown()
-                assembly.access.draining.set()
-                await server.stop(settings.drain_seconds)
+                checks.drain()
+                await _drain(server, assembly.access, settings, port)
                 reloading.cancel()
+                guarding.cancel()
+
+
+async def _drain(
+    server: grpc.aio.Server, access: AccessControl, settings: ServerSettings, port: int
+) -> None:
+    """End streams, answer what is in flight for at most ``drain_seconds``, and stop."""
+    end_s = time.monotonic() + settings.drain_seconds
+    access.draining.set()
+    asked = send_away(port, encrypted=settings.tls_cert is not None)
+    while time.monotonic() < end_s:
+        if not access.in_flight and (not asked or access.quiet_s >= QUIET_S):
+            break
+        await asyncio.sleep(DRAIN_POLL_S)
+    # Whatever is left belongs to clients that do not read, or came after the end.
+    await server.stop(min(max(end_s - time.monotonic(), 0.0), QUIET_S))
 
 
 async def _follow_models(
-    settings: ServerSettings, assembly: Assembly, checks: health.aio.HealthServicer
+    settings: ServerSettings, assembly: Assembly, checks: health.HealthServicer
 ) -> None:
     """Serve new catalogs of the model folder as they appear."""
     if settings.models is None:
         return
-    service = assembly.service
-
-    async def replace(catalog: Catalog) -> None:
-        for name in set(service.catalog.names) - set(catalog.names):
-            await checks.set(name, NOT_SERVING)
-        service.catalog = catalog
-        assembly.scheduler.serve(catalog)
-        for name in catalog.names:
-            await checks.set(name, SERVING)
-
     async for catalog in assembly.repository.changes(settings.models_poll_seconds):
-        await replace(catalog)
+        assembly.service.catalog = catalog
+        assembly.scheduler.serve(catalog)
+        checks.set_serving(_healthy(catalog))
+
+
+def _healthy(catalog: Catalog) -> tuple[str, ...]:
+    """Names that are SERVING: the models and, as long as there is one, the server as a whole."""
+    return ("", servicer.SERVICE, *catalog.names) if catalog.names else ()
 
 
 def _listen(server: grpc.aio.Server, settings: ServerSettings) -> int:
     """Open the port, with TLS if there is a certificate; ``UsageError`` if that fails."""
-    address = f"{settings.host}:{settings.port}"
+    address = joined(settings.host, settings.port)
     certificates = certificates_of(settings)
     try:
         if certificates is None:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, certificates.credentials())
     except RuntimeError:
-        raise UsageError(f"--host/--port: cannot listen on {address}") from None
+        reason = why_not(settings.host, settings.port)
+        raise UsageError(f"--host/--port: cannot listen on {address} ({reason})") from None
 
 
 def _options(settings: ServerSettings, shared_port: bool) -> list[tuple[str, int]]:

@@ -11,12 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future
 
 import structlog
@@ -24,11 +21,15 @@ import structlog
 from cloud.access.security import certificates_of, tokens_of
 from cloud.observability.exposition import exposed
 from cloud.observability.metrics import Snapshot, merge, without_gauges
+from cloud.serving.address import reserved
 from cloud.serving.announcement import announce
 from cloud.settings import ServerSettings
 from shared.errors import UsageError
 
 ANSWER_S = 2.0  # a worker that does not answer within this is left out of the gauges
+PING_S = 3.0  # how often a worker is asked whether it still answers
+MISSED_PINGS = 2  # a worker that misses this many in a row is killed and replaced
+KILL_AFTER_DRAIN_S = 5.0  # a worker that has not ended this long after its drain is killed
 QUICK_S = 2.0  # workers that live shorter than this are replaced after a growing pause
 LONGEST_PAUSE_S = 10.0
 _log = structlog.stdlib.get_logger(__name__)
@@ -56,6 +57,10 @@ class WorkerProcess:
 
     async def snapshot(self) -> Snapshot:
         """The worker's metrics; if it does not answer, its last known counters without gauges."""
+        return self.last if await self.answers() else without_gauges(self.last)
+
+    async def answers(self) -> bool:
+        """Ask for the metrics and keep them in ``last``; False if they do not come in time."""
         async with self._asking:
             try:
                 async with asyncio.timeout(ANSWER_S):
@@ -67,13 +72,18 @@ class WorkerProcess:
                         number, value = json.loads(await self._reader.readline())
                 self.last = Snapshot(**value)
             except (TimeoutError, ConnectionError, ValueError):
-                return without_gauges(self.last)
-        return self.last
+                return False
+        return True
 
     def stop(self) -> None:
         """Ask the worker to drain and end."""
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
+
+    def kill(self) -> None:
+        """End the worker at once, even if it is stopped or hangs."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
 
 
 class Supervisor:
@@ -102,8 +112,12 @@ class Supervisor:
             await self._stopping.wait()
             for worker in self._started.values():
                 worker.stop()
-            for task in kept:
-                await task
+            limit_s = self._settings.drain_seconds + KILL_AFTER_DRAIN_S
+            _, hanging = await asyncio.wait(kept, timeout=limit_s)
+            if hanging:
+                _log.warning("workers did not end and are killed", workers=len(hanging))
+                for worker in self._started.values():
+                    worker.kill()
 
     async def snapshot(self) -> Snapshot:
         """The sum of the metrics of all workers, including those that have ended."""
@@ -126,7 +140,7 @@ class Supervisor:
                 self._workers[place] = worker
             if len(self._workers) == self._count:
                 all_ready.set()
-            status = await worker.process.wait()
+            status = await self._ended_status(worker)
             self._workers.pop(place, None)
             self._ended = [merge([*self._ended, without_gauges(worker.last)])]
             if self._stopping.is_set():
@@ -139,6 +153,20 @@ class Supervisor:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S) if lived_s < QUICK_S else 0.1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
+
+    async def _ended_status(self, worker: WorkerProcess) -> int:
+        """Wait for the end of a worker; kills one that stops answering. Returns its status."""
+        ended = asyncio.ensure_future(worker.process.wait())
+        missed = 0
+        while not ended.done():
+            await asyncio.wait((ended,), timeout=PING_S)
+            if ended.done() or self._stopping.is_set():
+                break
+            missed = 0 if await worker.answers() else missed + 1
+            if missed == MISSED_PINGS:
+                _log.warning("a worker does not answer and is killed", pid=worker.process.pid)
+                worker.kill()
+        return await ended
 
     async def _start(self) -> WorkerProcess:
         process = await asyncio.create_subprocess_exec(
@@ -169,12 +197,14 @@ async def supervise(settings: ServerSettings) -> None:
             return asked.result(2 * ANSWER_S)
 
         ready = asyncio.Event()
-        with exposed(take, settings.metrics_host, settings.metrics_port) as metrics_port:
-            async with asyncio.TaskGroup() as group:
-                running = group.create_task(supervisor.run(ready))
-                announcing = group.create_task(_announce(settings, port, metrics_port, ready))
-                await running
-                announcing.cancel()
+        async with (
+            exposed(take, settings.metrics_host, settings.metrics_port) as metrics_port,
+            asyncio.TaskGroup() as group,
+        ):
+            running = group.create_task(supervisor.run(ready))
+            announcing = group.create_task(_announce(settings, port, metrics_port, ready))
+            await running
+            announcing.cancel()
 
 
 async def _announce(
@@ -182,33 +212,3 @@ async def _announce(
 ) -> None:
     await ready.wait()
     announce(settings, port, metrics_port)
-
-
-@contextlib.contextmanager
-def reserved(host: str, port: int) -> Iterator[int]:
-    """Bind a port for workers to share, without listening on it; yields its number."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as held:
-        if not in_use(host, port):
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        try:
-            held.bind((host.strip("[]"), port))
-        except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            raise UsageError(f"--host/--port: cannot listen on {host}:{port} ({reason})") from None
-        yield int(held.getsockname()[1])
-
-
-def in_use(host: str, port: int) -> bool:
-    """Whether another program listens on the port; sharing it would split the requests."""
-    if not port:
-        return False
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # With SO_REUSEADDR ended connections do not hold the port, but a listener still does.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host.strip("[]"), port))
-        except OSError:
-            return True
-    return False

@@ -32,6 +32,7 @@ BIAS = "codec.context.bias"
 NEIGHBOURS = ((0, -1), (-1, 0), (-1, -1), (-1, 1))  # (rows, columns) from the pixel, in order
 HIDDEN_STEP = 8  # hidden units come in whole vectors
 MOST_HIDDEN = 64
+MOST_BASE_VALUES = 2**22  # of a level's base; bounds what a small file can make a reader allocate
 LARGEST_ACTIVATION = 127
 HIDDEN_SCALE = 64  # hidden units count 1/64; output weights count 1/32
 OUTPUT_SCALE = 32
@@ -137,6 +138,12 @@ class ContextModel:
         """The integers of one device level; ``BundleError`` if their sums could overflow."""
         full = self.architecture.sent_shape(self._levels - 1)
         sent = self.architecture.sent_shape(level)
+        values = full.height * full.width * self.weight.shape[1]
+        if values > MOST_BASE_VALUES:
+            raise BundleError(
+                f"bundle: {WEIGHT} needs {values} values for a map of {full.height}x{full.width}; "
+                f"{MOST_BASE_VALUES} are allowed"
+            )
         edges = np.cumsum([0, *[full.channels] * 6, full.height, full.width])
         parts = np.split(self.weight.astype(np.int16), edges[1:])
         *near, channel, output, rows, columns, levels = parts

@@ -123,3 +123,12 @@ def test_what_belongs_together_is_named_as_it_was_written(tmp_path: Path) -> Non
         load({}, None, {"TAPER_TLS_CERT": "c"})
     with pytest.raises(UsageError, match=r"^TAPER_CLIENT_CA: needs --tls-cert and --tls-key$"):
         load({}, None, {"TAPER_CLIENT_CA": "a"})
+
+
+@pytest.mark.parametrize("variable", ["TAPER_PORT", "TAPER_METRICS_PORT"])
+def test_the_variable_of_a_kubernetes_service_is_ignored_with_a_note(
+    variable: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load({}, None, {variable: "tcp://10.0.0.7:50051"})
+    assert settings == DEFAULTS
+    assert f"{variable} is ignored" in caplog.text

@@ -112,3 +112,24 @@ def test_production_probes_over_tls() -> None:
     assert str(given.ca).startswith(container["volumeMounts"][0]["mountPath"])
     (volume,) = pod(resources)["volumes"]
     assert volume["name"] == container["volumeMounts"][0]["name"]
+
+
+def test_the_autoscaler_alone_decides_how_many_there_are() -> None:
+    resources = render(FOLDER / "overlays" / "production")
+    (deployment,) = of_kind(resources, "Deployment")
+    assert "replicas" not in deployment["spec"]  # or each apply would undo the autoscaler
+
+
+def test_liveness_does_not_depend_on_the_serving_loop(resources: list[Resource]) -> None:
+    (container,) = pod(resources)["containers"]
+    assert set(container["livenessProbe"]) & {"grpc", "httpGet", "exec"} == set()
+
+
+def test_services_set_no_variables_that_are_settings(resources: list[Resource]) -> None:
+    assert pod(resources)["enableServiceLinks"] is False
+
+
+def test_production_can_be_reached_from_outside() -> None:
+    resources = render(FOLDER / "overlays" / "production")
+    types = [one["spec"].get("type") for one in of_kind(resources, "Service")]
+    assert types.count("LoadBalancer") == 1
