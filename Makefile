@@ -98,7 +98,7 @@ bench: $(VENV)/.dev ## print the benchmarks' tables
 
 BUNDLES := shared/bundles
 TRAIN = $(BIN)/python -m cloud.training.train --output $(BUNDLES)/$(1).safetensors \
-    --checkpoint checkpoints/$(1).pt --resume
+    --checkpoint checkpoints/$(1).pt
 
 train: $(VENV)/.dev ## train the shipped bundles again (hours; resumable)
 	$(BIN)/python -m cloud.training.datasets fetch mnist
@@ -106,7 +106,7 @@ train: $(VENV)/.dev ## train the shipped bundles again (hours; resumable)
 	$(call TRAIN,mnist-binary) --network compact --data mnist --epochs 20 --augment affine
 	$(call TRAIN,mnist-binary-paper) --network paper --data mnist --augment none
 	$(call TRAIN,cifar10-binary) --network colour --data cifar10 --epochs 15 --batch 64 \
-	    --warm-up 0.02 --widest-weight 6 --augment flip-and-shift --pairs sandwich
+	    --widest-weight 6 --augment flip-and-shift --pairs sandwich
 
 reproduce: $(VENV)/.dev ## run the paper's experiments again (many hours; resumable)
 	$(BIN)/python -m cloud.training.datasets fetch mnist

@@ -26,30 +26,29 @@ class Budget:
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._end = clock() + seconds
-        self._stable: float | None = None  # seconds of the last epoch before the rate falls
-        self._falling = 0.0  # the longest with a falling rate
+        self._first = 0.0  # seconds of the first epoch, which finds the fastest kernels
+        self._last = 0.0  # of the last one
+        self._stable = 0.0  # of one before the rate falls
 
     def spent(self, seconds: float, *, falling: bool) -> None:
         """An epoch took so long."""
-        if falling:
-            self._falling = max(self._falling, seconds)
-        elif self._stable is None:
-            self._stable = seconds
-        else:
-            self._stable = 0.5 * (self._stable + seconds)  # the first ones are slow
+        self._first = self._first or seconds
+        self._last = seconds
+        if not falling:
+            self._stable = min(seconds, 0.5 * (self._stable or seconds) + 0.5 * seconds)
 
     def over(self) -> bool:
         """Whether another epoch would end too late."""
-        longest = self._falling if self._falling else (self._stable or 0.0)
-        return self._clock() + longest > self._end
+        return self._clock() + self._last > self._end
 
     def epochs(self, done: int, architecture: Architecture, settings: Settings) -> int | None:
         """All epochs, if the rate has to fall after ``done``; None: not yet."""
-        if self._stable is None:
+        if not done:
             return None
-        # After one more stable epoch, would the falling ones still fit?
+        # After one more stable epoch, would the falling ones still fit, slow first one and all?
         falling = self._stable * cost_ratio(architecture, settings) * RESERVE
-        left = self._end - self._clock() - self._stable
+        slow = max(self._first - self._stable, 0.0)
+        left = self._end - self._clock() - self._stable - slow
         if falling * falling_epochs(done + 1, settings.decay) < left:
             return None
         return done + falling_epochs(done, settings.decay)

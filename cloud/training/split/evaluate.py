@@ -62,6 +62,7 @@ def exit_levels(
         levels.append(
             LevelLogits(
                 held_exit=device.exit_logits(held, level),
+                held_cloud=cloud_logits(cloud, held, level, widest),
                 held_labels=held_labels,
                 test_exit=device.exit_logits(test, level),
                 test_cloud=cloud_logits(cloud, test, level, widest),

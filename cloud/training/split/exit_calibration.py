@@ -6,12 +6,15 @@ runtime gives. Temperature scaling: Guo et al., "On Calibration of Modern Neural
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from cloud.training.intervals import wilson
 
 Logits = npt.NDArray[np.float32]  # (N, classes)
 Labels = npt.NDArray[np.int64]  # (N,)
@@ -34,7 +37,7 @@ THRESHOLDS = (
     0.998,
     0.999,
 )
-TARGET_ACCURACY = 0.998  # of the samples that stay on the device; training images flatter it
+FEWEST = 50  # samples that must stay: a lucky run of the first few is no evidence
 TEMPERATURES = np.geomspace(0.05, 50.0, 400)
 
 
@@ -42,30 +45,39 @@ TEMPERATURES = np.geomspace(0.05, 50.0, 400)
 class LevelLogits:
     """What one device level gives for images with known labels.
 
-    held_exit, held_labels  exit head on held-out training images
+    held_exit, held_cloud, held_labels  exit head, and cloud at full width, on the validation split
     test_exit, test_cloud, test_labels  exit head, and cloud at full width, on the test set
     """
 
     held_exit: Logits
+    held_cloud: Logits
     held_labels: Labels
     test_exit: Logits
     test_cloud: Logits
     test_labels: Labels
 
 
-def calibrate(
-    levels: Sequence[LevelLogits], target: float = TARGET_ACCURACY
-) -> dict[str, list[Any]]:
-    """The value of ``extra["exit"]``: temperature, threshold and curve for every device level."""
-    temperatures, thresholds, curves = [], [], []
+def calibrate(levels: Sequence[LevelLogits]) -> dict[str, list[Any]]:
+    """The value of ``extra["exit"]``, with an entry for every device level in each list.
+
+    temperature, threshold  chosen on the validation split
+    promise                 what share of right answers ``threshold`` promises, see ``promise``
+    curve                   measured on the test set
+    """
+    found: dict[str, list[Any]] = {"temperature": [], "threshold": [], "promise": [], "curve": []}
     for level in levels:
-        temperature = best_temperature(level.held_exit, level.held_labels)
-        held = confidence(level.held_exit, temperature)
+        temperature = round(best_temperature(level.held_exit, level.held_labels), 4)
+        sure = confidence(level.held_exit, temperature)
         right = level.held_exit.argmax(axis=1) == level.held_labels
-        temperatures.append(round(temperature, 4))
-        thresholds.append(round(threshold_for(held, right, target), 4))
-        curves.append(curve(level.test_exit, level.test_cloud, level.test_labels, temperature))
-    return {"temperature": temperatures, "threshold": thresholds, "curve": curves}
+        cloud_right = level.held_cloud.argmax(axis=1) == level.held_labels
+        threshold = rounded_up(harmless_threshold(sure, right, cloud_right))
+        found["temperature"].append(temperature)
+        found["threshold"].append(threshold)
+        found["promise"].append(promise(sure, right, threshold))
+        found["curve"].append(
+            curve(level.test_exit, level.test_cloud, level.test_labels, temperature)
+        )
+    return found
 
 
 def probabilities(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
@@ -94,19 +106,40 @@ def best_temperature(logits: Logits, labels: Labels) -> float:
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 
-def threshold_for(
-    confidences: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], target: float
+def harmless_threshold(
+    confidences: npt.NDArray[np.float64],
+    right: npt.NDArray[np.bool_],
+    cloud_right: npt.NDArray[np.bool_],
 ) -> float:
-    """The lowest threshold above which the share of ``right`` is at least ``target``.
+    """The lowest threshold at which the exit head is right no less often than the cloud would be.
 
-    1.0 if no threshold reaches it: then practically nothing stays on the device.
+    Over the samples that stay, (N,) each. 1.0 if there is none with ``FEWEST`` samples or more:
+    then practically nothing stays on the device.
     """
     order = np.argsort(-confidences, kind="stable")
-    share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    good = np.flatnonzero(share >= target)
-    # A lucky run of the first few samples is no evidence: ask for 50.
-    good = good[good >= min(49, len(order) - 1)]
-    return float(confidences[order[good[-1]]]) if good.size else 1.0
+    lead = np.cumsum(right[order].astype(np.int64) - cloud_right[order])
+    harmless = np.flatnonzero(lead >= 0)
+    harmless = harmless[harmless >= FEWEST - 1]
+    return float(confidences[order[harmless[-1]]]) if harmless.size else 1.0
+
+
+def rounded_up(threshold: float) -> float:
+    """To 6 digits, so that no sample stays that did not at ``threshold``."""
+    return math.ceil(threshold * 1e6) / 1e6
+
+
+def promise(
+    confidences: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], threshold: float
+) -> float:
+    """Share of right answers that the samples at or above ``threshold`` have at least.
+
+    The lower end of the 95% Wilson interval over them; 0 if there is none.
+    """
+    stays = confidences >= threshold
+    if not stays.any():
+        return 0.0
+    low, _ = wilson(float(right[stays].mean()), int(stays.sum()))
+    return math.floor(low * 1e5) / 1e5
 
 
 def curve(

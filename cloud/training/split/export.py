@@ -34,14 +34,15 @@ def export(
 ) -> Bundle:
     """The bundle of a calibrated network, with its accuracy over all levels on the test set.
 
-    Codec tables come from ``train_set``, the exit head's temperature and threshold from
-    ``validation_set``.
+    Codec tables come from ``train_set``. What is chosen, the exit head's temperature and threshold,
+    comes from ``validation_set``, whose accuracies the bundle has too, for choices of its users.
     """
     metadata = Metadata(name, net.architecture, train_set.classes, (), dict(training))
     tensors = _network_tensors(net)
     tensors |= codec_tensors(make_bundle(metadata, tensors), train_set.images, codec)
     bundle = make_bundle(metadata, tensors)
-    extra: dict[str, Any] = {}
+    validation = grid_accuracy(bundle, validation_set.images, validation_set.labels)
+    extra: dict[str, Any] = {"validation_accuracy": [list(row) for row in validation]}
     if net.exit is not None:
         levels = exit_levels(
             bundle,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -116,7 +117,11 @@ def teacher_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.teacher")
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, flag: str) -> None:
     """``UsageError`` if no file can be written at ``path``: better known before the training."""
+    if path.is_dir():
+        raise UsageError(f"{flag}: {path} is a folder; give the name of a file")
     if not path.parent.is_dir():
-        raise UsageError(f"--output: the folder {path.parent} is not there; make it first")
+        raise UsageError(f"{flag}: the folder {path.parent} is not there; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{flag}: the folder {path.parent} cannot be written to")

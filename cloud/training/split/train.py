@@ -113,9 +113,9 @@ def train(
     """
     if threads:
         torch.set_num_threads(threads)
-    for path in (output, checkpoint, log):
+    for path, flag in ((output, "--output"), (log, "--log")):
         if path:
-            check_output(path)
+            check_output(path, flag)
     if given:
         show([export_network(*read_network(given), data_dir, output)])
         return
