@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 check unit test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check unit check unit test lint sanitize fuzz fuzz-frames soak chaos chaos-20 ray aarch64 boards bench train reproduce screenshots lock audit licences protos clean
+.PHONY: help demo check unit test lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 ray aarch64 boards bench train reproduce screenshots lock audit licences protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,10 @@ sanitize: $(VENV)/.dev ## the kernels under address, undefined-behaviour and thr
 
 fuzz: $(VENV)/.dev ## fuzz the binding of the kernels for a minute
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/fuzz-kernels 60
+
+fuzz-fleet: $(VENV)/.dev ## send 100,000 hostile messages to the programs of a running fleet
+	scripts/system-deps broker
+	$(BIN)/python -m tests.attacks.fuzz_fleet --messages 100000
 
 fuzz-frames: $(VENV)/.dev ## send 100,000 hostile frames through a real server
 	$(BIN)/python -m tests.attacks.fuzz_frames --frames 100000

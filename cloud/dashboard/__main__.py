@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cloud.fleet.options import LOCAL, Authority, Fleet, Password, Url, User, named, where
+from cloud.fleet.flags import LOCAL, Authority, Fleet, Password, Url, User, parse_fleet, parse_where
 from shared.command import needing_extra
 from shared.errors import UsageError
 from shared.typer_app import run_app
@@ -22,21 +22,21 @@ def serve(
     fleet: Fleet = "default",
     store: Annotated[
         str | None,
-        typer.Option("--store", help="The controller's store, for the timelines of devices."),
+        typer.Option("--store", help="The recorder's store, for the timelines of devices."),
     ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(help="Metrics page of the cloud server: **http://HOST:PORT/metrics**."),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Whoever reaches it may set the fleet: see the docs.")
+        str, typer.Option(help="Everyone who can reach it may set the fleet: see the docs.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
     user: User = None,
     password: Password = None,
     ca: Authority = None,
 ) -> None:
-    """Serve the dashboard until Ctrl-C. It needs no controller: it reads the broker."""
+    """Serve the dashboard until Ctrl-C. It reads the broker and needs no recorder."""
     with needing_extra("dashboard"):
         from cloud.dashboard.pages import run
     from cloud.dashboard.cloud_page import CloudPage
@@ -48,7 +48,8 @@ def serve(
     if store is not None:
         parse_store(store)
     cloud = None if metrics is None else CloudPage(metrics)
-    live = LiveFleet(where(broker, user, "dashboard", password, ca), named(fleet), store, cloud)
+    where = parse_where(broker, user, "dashboard", password, ca)
+    live = LiveFleet(where, parse_fleet(fleet), store, cloud)
     run(live, host, port)
 
 

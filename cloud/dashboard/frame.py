@@ -1,4 +1,4 @@
-"""What every page has: header, colours, state of the connections, the control that sets things."""
+"""Parts of every page: header, colours, state of the connections, and the settings control."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from nicegui import ui
 
 from cloud.dashboard.live import LiveFleet
 from shared.errors import TaperError
-from shared.fleet.messages import Settings
 
 EVERY_S = 1.0
 TILES = "grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 w-full"
@@ -24,7 +23,7 @@ STYLE = """
 
 @contextmanager
 def page(live: LiveFleet, title: str, back: bool = False) -> Iterator[None]:
-    """The header, then what the block puts below it."""
+    """Show the header; the block fills the page below it."""
     ui.colors(primary="#2f6fdb", secondary="#14a89a", accent="#f0963c")
     ui.add_css(STYLE)
     ui.page_title(f"{title} - taper")
@@ -73,14 +72,14 @@ def _connections(live: LiveFleet) -> None:
 
 @contextmanager
 def card(title: str, classes: str = "") -> Iterator[None]:
-    """A card with a title."""
+    """Show a card with a title around the block."""
     with ui.card().classes(f"w-full gap-1 p-4 {classes}").props("flat bordered"):
         ui.label(title).classes("text-sm text-gray-500")
         yield
 
 
 def tile(title: str) -> tuple[ui.label, ui.label]:
-    """A number with its name; the labels of the number and of what is said below it."""
+    """Show a named number; return the labels of the number and of the note below it."""
     with ui.card().classes("gap-0 p-3").props("flat bordered"):
         ui.label(title).classes("text-xs text-gray-500")
         value = ui.label("-").classes("tile-value text-2xl font-medium")
@@ -89,7 +88,7 @@ def tile(title: str) -> tuple[ui.label, ui.label]:
 
 
 def control(live: LiveFleet, target: str | None = None) -> None:
-    """Sets the fraction of ``target``, or of what is chosen; shows who has not reported yet."""
+    """Show the control that sets the fraction of ``target``, by default of a chosen target."""
     with card("Set the fraction"):
         with ui.row().classes("items-center gap-3 w-full"):
             chooser = None
@@ -102,13 +101,13 @@ def control(live: LiveFleet, target: str | None = None) -> None:
             fraction.props("dense outlined data-testid=fraction").classes("w-32")
             button = ui.button("Set").props("unelevated data-testid=set")
             said = ui.label("").classes("text-sm text-gray-500").props("data-testid=pending")
-        told = 0
+        asked = 0
 
         def apply() -> None:
-            nonlocal told
+            nonlocal asked
             name = target if chooser is None else str(chooser.value)
             try:
-                told = live.set(str(name), Settings(fraction=str(fraction.value)))
+                asked = live.set(str(name), {"fraction": str(fraction.value)})
             except TaperError as error:
                 ui.notify(str(error), type="negative", multi_line=True)
             refresh()
@@ -116,10 +115,10 @@ def control(live: LiveFleet, target: str | None = None) -> None:
         def refresh() -> None:
             if chooser is not None and chooser.options != live.targets:
                 chooser.set_options(live.targets, value=chooser.value)
-            if not told:
+            if not asked:
                 return
             waiting = live.waiting if target is None else int(live.pending(target))
-            said.set_text(f"{max(told - waiting, 0)} of {told} reported")
+            said.set_text(f"{max(asked - waiting, 0)} of {asked} reported")
 
         button.on_click(apply)
         ui.timer(EVERY_S / 2, refresh)

@@ -53,7 +53,7 @@ BATTERY_CELL = """
 
 
 def run(live: LiveFleet, host: str, port: int) -> None:
-    """Serve the pages until the process is told to stop."""
+    """Serve the pages until the process ends."""
     tasks: list[asyncio.Task[None]] = []
 
     def start() -> None:

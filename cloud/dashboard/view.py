@@ -1,4 +1,4 @@
-"""What the dashboard shows, computed from what is known of the fleet. Pure."""
+"""The contents of the dashboard, computed from the state of the fleet. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cloud.fleet.state import DeviceState
+from cloud.telemetry.sums import Sums, add_up
 from shared.fleet.messages import Telemetry
 
 REMEMBERED = 400  # messages of a device that are kept for its timeline
@@ -17,68 +18,19 @@ BATTERY_BINS = 10
 
 @dataclass
 class Tail:
-    """The last telemetry of a device, and when the last of it came."""
+    """The last telemetry of a device, and the arrival of the latest."""
 
     messages: deque[Telemetry] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     seen_s: float = 0.0
 
-    def recent(self) -> Recent:
-        """Sums over the last messages."""
-        return recent(list(self.messages)[-RECENT:])
+    _sums: tuple[Telemetry | None, Sums] = (None, Sums())
 
-
-@dataclass(frozen=True)
-class Recent:
-    """Sums over some telemetry; energy in joules, period in seconds."""
-
-    answered_device: int = 0
-    answered_cloud: int = 0
-    failed: int = 0
-    labelled: int = 0
-    right: int = 0
-    payload_bytes: int = 0
-    energy_j: float = 0.0
-    period_s: float = 0.0
-
-    @property
-    def answered(self) -> int:
-        """Samples that were answered, on the device or by the cloud."""
-        return self.answered_device + self.answered_cloud
-
-    @property
-    def accuracy(self) -> float | None:
-        """Share of right answers; None without labels."""
-        return self.right / self.labelled if self.labelled else None
-
-    @property
-    def energy_mj(self) -> float | None:
-        """Millijoules an answer; None without answers."""
-        return 1000 * self.energy_j / self.answered if self.answered else None
-
-    @property
-    def bytes_per_answer(self) -> float | None:
-        """Payload bytes an answer; None without answers."""
-        return self.payload_bytes / self.answered if self.answered else None
-
-    @property
-    def rate(self) -> float:
-        """Answers a second."""
-        return self.answered / self.period_s if self.period_s else 0.0
-
-
-def recent(messages: Iterable[Telemetry]) -> Recent:
-    """Sums over ``messages``."""
-    listed = list(messages)
-    return Recent(
-        sum(one.answered_device for one in listed),
-        sum(one.answered_cloud for one in listed),
-        sum(one.failed for one in listed),
-        sum(one.labelled for one in listed),
-        sum(one.right for one in listed),
-        sum(one.payload_bytes for one in listed),
-        sum(one.energy_j for one in listed),
-        sum(one.period_s for one in listed),
-    )
+    def sums(self) -> Sums:
+        """Return the sums over the last ``RECENT`` messages; computed once for each new message."""
+        last = self.messages[-1] if self.messages else None
+        if self._sums[0] is not last:
+            self._sums = (last, add_up(list(self.messages)[-RECENT:]))
+        return self._sums[1]
 
 
 @dataclass(frozen=True)
@@ -102,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """The whole fleet in a few numbers; None where nothing is known."""
+    """The whole fleet in a few numbers; None for unknown ones."""
 
     devices: int
     online: int
@@ -117,7 +69,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class View:
-    """Everything on the first page but the cloud."""
+    """The contents of the first page, the cloud apart."""
 
     summary: Summary
     rows: tuple[Row, ...]
@@ -129,21 +81,21 @@ class View:
 def view(
     devices: Mapping[str, DeviceState], tails: Mapping[str, Tail], pending: Iterable[str]
 ) -> View:
-    """The fleet as it is."""
+    """Return the contents of the first page."""
     waiting = set(pending)
     rows = tuple(
         row_of(device, tails.get(name, Tail()), name in waiting)
         for name, device in sorted(devices.items())
     )
     here = [row for row in rows if row.online]
-    sums = recent(one for row in here if row.name in tails for one in last(tails[row.name]))
+    sums = add_up(tails[row.name].sums() for row in here if row.name in tails)
     batteries = [row.battery for row in here if row.battery is not None]
     summary = Summary(
         devices=len(rows),
         online=len(here),
         pending=len(waiting),
         rate=sum(row.rate for row in here),
-        on_device=sums.answered_device / sums.answered if sums.answered else None,
+        on_device=sums.on_device,
         accuracy=sums.accuracy,
         bytes_per_answer=sums.bytes_per_answer,
         energy_mj=sums.energy_mj,
@@ -152,15 +104,10 @@ def view(
     return View(summary, rows, bins(batteries), counted(here), scattered(here))
 
 
-def last(tail: Tail) -> list[Telemetry]:
-    """The messages that sums are taken over."""
-    return list(tail.messages)[-RECENT:]
-
-
 def row_of(device: DeviceState, tail: Tail, pending: bool) -> Row:
-    """One device in the table."""
+    """Return the table row of a device."""
     one = device.telemetry
-    sums = tail.recent()
+    sums = tail.sums()
     return Row(
         name=device.name,
         groups=", ".join(device.birth.groups) if device.birth else "",
@@ -179,7 +126,7 @@ def row_of(device: DeviceState, tail: Tail, pending: bool) -> Row:
 
 
 def bins(batteries: Sequence[float]) -> tuple[int, ...]:
-    """How many of ``batteries``, 0 to 1, lie in each tenth."""
+    """Return how many of ``batteries``, 0 to 1, lie in each tenth."""
     counts = [0] * BATTERY_BINS
     for level in batteries:
         counts[min(max(int(level * BATTERY_BINS), 0), BATTERY_BINS - 1)] += 1
@@ -187,7 +134,7 @@ def bins(batteries: Sequence[float]) -> tuple[int, ...]:
 
 
 def counted(rows: Sequence[Row]) -> tuple[tuple[str, int], ...]:
-    """Devices by fraction."""
+    """Return the number of devices by fraction."""
     counts: dict[float, int] = {}
     for row in rows:
         if row.fraction is not None:
@@ -196,7 +143,7 @@ def counted(rows: Sequence[Row]) -> tuple[tuple[str, int], ...]:
 
 
 def scattered(rows: Sequence[Row]) -> tuple[tuple[float, float, str, float], ...]:
-    """A point for each device of which energy and accuracy are known."""
+    """Return a point for each device of which energy and accuracy are known."""
     return tuple(
         (round(row.energy_mj, 4), round(row.accuracy, 4), row.name, row.fraction or 0.0)
         for row in rows
@@ -205,9 +152,10 @@ def scattered(rows: Sequence[Row]) -> tuple[tuple[float, float, str, float], ...
 
 
 def chosen(rows: Sequence[Row], text: str) -> tuple[list[Row], int]:
-    """At most ``MOST_ROWS`` of the rows whose name, group or error has ``text``, and how many do.
+    """Return at most ``MOST_ROWS`` rows that match ``text``, and the number that match.
 
-    Devices that are here come first, those with the emptiest batteries before the others.
+    A row matches if its name, group or error contains the text. Connected devices come first, those
+    with the emptiest batteries before the others.
     """
     wanted = text.strip().lower()
     found = [
@@ -220,7 +168,7 @@ def chosen(rows: Sequence[Row], text: str) -> tuple[list[Row], int]:
 
 
 def ago(seconds: float) -> str:
-    """How long ago, for people."""
+    """Format an age."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit} ago"

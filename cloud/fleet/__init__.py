@@ -1,1 +1,1 @@
-"""The fleet's controller: receives what devices say, tells them what to do, runs scenarios."""
+"""Operating a fleet: client and recorder, commands, scenarios."""

@@ -1,4 +1,4 @@
-"""The commands that only read the telemetry store: ``export`` and ``report``."""
+"""The commands that read the telemetry store: ``export`` and ``report``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cloud.fleet.options import (
+from cloud.fleet.flags import (
     STORE,
     Fleet,
     Output,
     Since,
     StoreUrl,
-    named,
+    parse_fleet,
     parse_since,
 )
 from shared.command import needing_extra
@@ -40,11 +40,11 @@ def export(
         from cloud.telemetry.database import reading
         from cloud.telemetry.export import parse_format, write
         from cloud.telemetry.queries import check_fleet, count_rows, rows
-    kind, name, since_s = parse_format(form, output), named(fleet), parse_since(since)
+    kind, name, since_s = parse_format(form, output), parse_fleet(fleet), parse_since(since)
     with reading(store) as connection:
         check_fleet(connection, name)
-        with progress("rows", count_rows(connection, name, since_s)) as told:
-            count = write(output, kind, rows(connection, name, since_s), told)
+        with progress("rows", count_rows(connection, name, since_s)) as advance:
+            count = write(output, kind, rows(connection, name, since_s), advance)
     typer.echo(f"{output}: {count} rows")
 
 
@@ -60,7 +60,7 @@ def report(
         from cloud.telemetry.queries import check_fleet
         from cloud.telemetry.report import render
         from shared.atomic_file import replacing
-    name, since_s = named(fleet), parse_since(since)
+    name, since_s = parse_fleet(fleet), parse_since(since)
     with replacing(output, "--output") as temporary, reading(store) as connection:
         check_fleet(connection, name)
         with stderr.status("reading and drawing"):
@@ -70,7 +70,7 @@ def report(
 
 @contextmanager
 def progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, if that is a terminal; call what it yields with each step."""
+    """Show a progress bar if standard error is a terminal; yields what advances it by a number."""
     columns = (TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
         task = bar.add_task(text, total=total)

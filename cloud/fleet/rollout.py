@@ -1,56 +1,31 @@
-"""A model goes out in waves; the first that does worse than the rest sends all of them back."""
+"""The rules of a roll-out: who gets a model in which wave, and whether a wave may keep it. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.fleet.messages import Telemetry
+from cloud.telemetry.sums import Sums
 from shared.fleet.scenario import Rollout
 
 
 @dataclass(frozen=True)
-class Tally:
-    """What some devices did in a while."""
-
-    labelled: int = 0
-    right: int = 0
-    answered: int = 0
-    failed: int = 0
-    refused: int = 0
-
-    @property
-    def accuracy(self) -> float | None:
-        """Share of right answers; None without labels."""
-        return self.right / self.labelled if self.labelled else None
-
-
-@dataclass(frozen=True)
 class Verdict:
-    """Whether a wave may stay: ``good`` None means that too little is known."""
+    """Whether a wave may keep the model; ``good`` is None with too few samples to tell."""
 
     good: bool | None
     reason: str
 
 
-def tally(telemetry: Iterable[Telemetry], refused: int = 0) -> Tally:
-    """The sum of ``telemetry``."""
-    labelled = right = answered = failed = 0
-    for one in telemetry:
-        labelled += one.labelled
-        right += one.right
-        answered += one.answered_cloud + one.answered_device
-        failed += one.failed
-    return Tally(labelled, right, answered, failed, refused)
+def judge(rules: Rollout, wave: Sums, rest: Sums, refused: int) -> Verdict:
+    """Compare the devices of a wave with those without the new model.
 
-
-def judge(rules: Rollout, wave: Tally, rest: Tally) -> Verdict:
-    """Compare the devices of a wave with those without the new model."""
-    if wave.refused:
-        return Verdict(False, f"{wave.refused} devices could not take the model")
-    taken = wave.answered + wave.failed
-    share = wave.failed / taken if taken else 0.0
-    if taken >= rules.samples and share > rules.fail_at_most:
+    ``refused`` is the number of devices that could not take the model.
+    """
+    if refused:
+        return Verdict(False, f"{refused} devices could not take the model")
+    share = wave.failures or 0.0
+    if wave.samples >= rules.samples and share > rules.fail_at_most:
         return Verdict(False, f"{share:.1%} of the samples failed, {rules.fail_at_most:.1%} may")
     new, old = wave.accuracy, rest.accuracy
     if wave.labelled < rules.samples or new is None:
@@ -63,7 +38,7 @@ def judge(rules: Rollout, wave: Tally, rest: Tally) -> Verdict:
 
 
 def waves(names: Sequence[str], shares: Sequence[float]) -> list[list[str]]:
-    """The devices that each wave adds."""
+    """Return the devices that each wave adds."""
     made, start = [], 0
     for share in shares:
         end = max(round(share * len(names)), start)

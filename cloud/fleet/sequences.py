@@ -1,70 +1,49 @@
-"""Which sequence numbers of a device have come, and which are missing. Pure."""
+"""The sequence numbers of a device that have arrived, and those that are missing. Pure."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-
+from cloud.telemetry.ranges import NumberRanges
 from cloud.telemetry.records import Ranges
 
-FARTHEST_AHEAD = 100_000  # a device cannot have sent that many that we have not seen
+FARTHEST_AHEAD = 100_000  # more than a device can have sent unseen
 
 
 class Sequences:
-    """The numbers of one device: all up to ``through``, and some above it."""
+    """The numbers of one device. Numbers start at 1; a birth announces the next one."""
 
     def __init__(self, ranges: Ranges = ()) -> None:
-        # Until something is known the first number that comes is the first there is.
+        self._numbers = NumberRanges(ranges)
         self._known = bool(ranges)
-        whole = bool(ranges) and ranges[0][0] == 1
-        self.through = ranges[0][1] if whole else 0
-        rest = ranges[1:] if whole else ranges
-        self._above = [n for first, last in rest for n in range(first, last + 1)]
         self._announced = 0
         self.given_up = 0
 
+    @property
+    def through(self) -> int:
+        """The number up to which none is missing."""
+        return self._numbers.through
+
     def announce(self, next_sequence: int) -> None:
-        """A birth says which number comes next: all below it were sent."""
+        """Take the next number from a birth: all numbers below it were sent."""
         self._known = True
         self._announced = max(self._announced, next_sequence - 1)
 
     def plausible(self, sequence: int) -> bool:
-        """Whether the device can have come so far."""
-        if not self._known:
+        """Whether the device can have reached this number."""
+        if not self._known:  # neither stored numbers nor a birth to compare with
             return True
-        highest = max(self.through, self._announced, self._above[-1] if self._above else 0)
-        return sequence <= highest + FARTHEST_AHEAD
+        return sequence <= max(self._numbers.highest, self._announced) + FARTHEST_AHEAD
 
     def add(self, sequence: int) -> bool:
-        """Note that ``sequence`` has come; False if it had already."""
-        if not self._known:
-            self._known, self.through = True, sequence
-            return True
-        if sequence == self.through + 1:
-            self.through = sequence
-            while self._above and self._above[0] == self.through + 1:
-                self.through = self._above.pop(0)
-            return True
-        if sequence <= self.through:
-            return False
-        place = bisect_left(self._above, sequence)
-        if place < len(self._above) and self._above[place] == sequence:
-            return False
-        insort(self._above, sequence)
-        return True
+        """Note that ``sequence`` has arrived; False if it had already."""
+        self._known = True
+        return bool(self._numbers.add(sequence))
 
     def hole(self) -> tuple[int, int] | None:
-        """The first run of missing numbers, both ends in; None if nothing is missing."""
-        end = self._above[0] - 1 if self._above else self._announced
-        return (self.through + 1, end) if end > self.through else None
+        """Return the first run of missing numbers (first, last); None if none is missing."""
+        return self._numbers.gap(self._announced)
 
     def give_up(self, last: int) -> None:
-        """The device no longer has what is missing up to ``last``."""
-        while self.through < last:
-            hole = self.hole()
-            if hole is None:
-                return
-            end = min(hole[1], last)
-            self.given_up += end - self.through
-            self.through = end
-            while self._above and self._above[0] == self.through + 1:
-                self.through = self._above.pop(0)
+        """Stop waiting for missing numbers up to ``last``: the device no longer has them."""
+        last = min(last, max(self._numbers.highest, self._announced))
+        if last > 0:
+            self.given_up += self._numbers.add(1, last)

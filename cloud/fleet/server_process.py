@@ -1,4 +1,4 @@
-"""The cloud server as a child of the controller, so that a scenario can really stop it."""
+"""The cloud server as a child process, so that a scenario can stop and start it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ServerProcess:
         await self.stop()
 
     async def start(self) -> None:
-        """Start it, and wait until it listens."""
+        """Start the server, and wait until it listens."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "cloud.server", "--host", self._host, "--port", self._port,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
@@ -40,7 +40,7 @@ class ServerProcess:
             raise UsageError(f"--serve: {self._host}:{self._port}: the server does not start")
 
     async def stop(self) -> None:
-        """Kill it, as a failing data centre would."""
+        """Kill the server without a warning."""
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             process.kill()

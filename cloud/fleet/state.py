@@ -1,8 +1,7 @@
-"""What the controller knows of a fleet: the last word of each device. Pure."""
+"""The state of a fleet: the latest message of each kind from each device. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cloud.fleet.sequences import Sequences
@@ -11,19 +10,21 @@ from shared.fleet.messages import (
     Birth,
     Death,
     Desired,
+    DeviceSettings,
     Message,
+    MessageKind,
     Reported,
-    Settings,
     Telemetry,
     Topic,
+    is_online,
 )
 
 ALL = "all"
-MOST_CHANGES = 1_000_000  # of the desired state of one device
+MOST_CHANGES = 1_000_000  # of a device whose desired state is not known
 
 
 class RefusedError(Exception):
-    """A message is well formed and yet cannot be true; says the field and why."""
+    """A message is well formed but cannot be true; names the field and the reason."""
 
     def __init__(self, field_name: str, reason: str) -> None:
         super().__init__(f"{field_name}: {reason}")
@@ -45,15 +46,13 @@ class DeviceState:
 
     @property
     def online(self) -> bool:
-        """Whether it is here: born, and not dead since."""
-        if self.birth is None:
-            return False
-        return self.death is None or self.death.session < self.birth.session
+        """Whether it is connected, as far as its messages say."""
+        return is_online(self.birth, self.death)
 
     def learn(self, message: Message) -> bool:
-        """Take ``message`` in; False if it is telemetry that had come before.
+        """Update the state; return False for telemetry that had arrived before.
 
-        Raises ``RefusedError`` for what cannot be true.
+        Raises ``RefusedError`` for a message that cannot be true.
         """
         match message:
             case Birth():
@@ -63,7 +62,7 @@ class DeviceState:
             case Death():
                 self.death = message
             case Reported():
-                # Before anything is known to be desired, it may have been by an earlier controller.
+                # Until a desired state is known, assume that an earlier client set some version.
                 last = self.desired.version or MOST_CHANGES
                 if message.version > last:
                     raise RefusedError(
@@ -72,7 +71,8 @@ class DeviceState:
                     )
                 self.reported = message
             case Desired():
-                if message.version > self.desired.version:
+                # Equal: another client has made the same version; the broker keeps the later one.
+                if message.version >= self.desired.version:
                     self.desired = message
             case Telemetry():
                 if not self.sequences.plausible(message.sequence):
@@ -85,8 +85,26 @@ class DeviceState:
                     self.telemetry = message
         return True
 
-    def change(self, settings: Settings) -> Desired:
-        """The next desired state."""
+    def clear(self, kind: MessageKind) -> None:
+        """Forget a retained state that was cleared at the broker."""
+        match kind:
+            case MessageKind.BIRTH:
+                self.birth = None
+            case MessageKind.DEATH:
+                self.death = None
+            case MessageKind.DESIRED:
+                self.desired = Desired(0)
+            case MessageKind.REPORTED:
+                self.reported = None
+
+    @property
+    def retired(self) -> bool:
+        """Whether no retained state is left."""
+        known = (self.birth, self.death, self.reported)
+        return known == (None, None, None) and not self.desired.version
+
+    def change(self, settings: DeviceSettings) -> Desired:
+        """Make ``settings`` the next desired state."""
         reported = 0 if self.reported is None else self.reported.version
         self.desired = Desired(max(self.desired.version, reported) + 1, settings)
         return self.desired
@@ -100,18 +118,26 @@ class FleetState:
         self.devices: dict[str, DeviceState] = {}
 
     def device(self, name: str) -> DeviceState:
-        """The device called ``name``, new if it is not known yet."""
+        """Return the device called ``name``; made if it is not known yet."""
         state = self.devices.get(name)
         if state is None:
             state = self.devices[name] = DeviceState(name)
         return state
 
     def learn(self, topic: Topic, message: Message) -> bool:
-        """Take in what came on ``topic``, see ``DeviceState.learn``."""
+        """Update the state by a message on ``topic``; see ``DeviceState.learn``."""
         return self.device(topic.device).learn(message)
 
+    def clear(self, topic: Topic) -> None:
+        """Forget a retained state; a device without any is no longer known."""
+        device = self.devices.get(topic.device)
+        if device is not None:
+            device.clear(topic.kind)
+            if device.retired:
+                del self.devices[topic.device]
+
     def select(self, target: str, flag: str = "DEVICE") -> list[DeviceState]:
-        """The devices that ``target`` names: a device, a group or ``all``; ``UsageError``."""
+        """Return the devices that ``target`` names (a device, a group or ``all``), by name."""
         if target == ALL:
             found = list(self.devices.values())
         elif target in self.devices:
@@ -128,13 +154,5 @@ class FleetState:
         return sorted(found, key=lambda device: device.name)
 
     def groups(self) -> set[str]:
-        """The groups that devices say they are in."""
+        """Return the groups that the devices name."""
         return {g for d in self.devices.values() if d.birth is not None for g in d.birth.groups}
-
-
-def accuracy(telemetry: Iterable[Telemetry]) -> tuple[int, int]:
-    """Right answers and labelled ones."""
-    right = labelled = 0
-    for one in telemetry:
-        right, labelled = right + one.right, labelled + one.labelled
-    return right, labelled

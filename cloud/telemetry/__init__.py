@@ -1,4 +1,4 @@
-"""The telemetry store: tables, the one writer, and what is read from them.
+"""The telemetry store: tables, their writer, queries, reports and exports.
 
 SQLite or PostgreSQL through SQLAlchemy Core; needs the extra ``fleet``.
 """

@@ -22,7 +22,7 @@ BUSY_S = 30  # how long to wait for another process that writes
 
 
 def parse_store(text: str) -> URL:
-    """The database that ``--store`` names; ``UsageError`` says what is allowed."""
+    """Return the database that ``--store`` names; ``UsageError`` states what is allowed."""
     if "://" not in text:
         if not text:
             raise UsageError(f"--store: '' is not allowed; {ALLOWED}")
@@ -38,19 +38,19 @@ def parse_store(text: str) -> URL:
 
 
 def shown(url: URL) -> str:
-    """``url`` for people: a file, or a URL without its password."""
+    """Return ``url`` without its password; for SQLite the file."""
     if url.get_backend_name() == "sqlite":
         return str(url.database)
     return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
 def open_writing(text: str) -> Engine:
-    """The store, made if it is new. Raises ``UsageError``, or ``StoreError`` if it is away."""
+    """Open the store, or make it. Raises ``UsageError``, or ``StoreError`` if it is away."""
     return _opened(parse_store(text), make=True)
 
 
 def open_reading(text: str) -> Engine:
-    """A store that exists. Raises ``UsageError``, or ``StoreError`` if it is away."""
+    """Open a store that exists. Raises ``UsageError``, or ``StoreError`` if it is away."""
     url = parse_store(text)
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
         raise UsageError(f"--store: {shown(url)}: there is no such file")
@@ -59,7 +59,7 @@ def open_reading(text: str) -> Engine:
 
 @contextmanager
 def reading(text: str) -> Iterator[Connection]:
-    """One connection to a store that exists; errors as of ``open_reading``."""
+    """Connect to a store that exists; raises what ``open_reading`` raises."""
     engine = open_reading(text)
     try:
         with translated(engine.url), engine.connect() as connection:
@@ -70,7 +70,7 @@ def reading(text: str) -> Iterator[Connection]:
 
 @contextmanager
 def translated(url: URL) -> Iterator[None]:
-    """Errors of the database as ours."""
+    """Turn errors of the database into ``StoreError``."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -92,10 +92,10 @@ def _opened(url: URL, make: bool) -> Engine:
 
 
 def _make(engine: Engine) -> None:
-    """The tables, if the database is empty."""
+    """Make the tables in an empty database."""
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
-            # Else each table would be a transaction: all of them are made, by one process, or none.
+            # One transaction for all tables: one process makes all of them, or none.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         if not inspect(connection).get_table_names():
             tables.metadata.create_all(connection)
@@ -104,7 +104,7 @@ def _make(engine: Engine) -> None:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
-        # A connection a use: they are cheap, and none is shared between threads.
+        # A new connection for each use: cheap, and never shared between threads.
         engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_S})
         event.listen(engine, "connect", _tune)
         return engine
@@ -113,14 +113,14 @@ def _engine(url: URL) -> Engine:
 
 
 def _tune(connection: sqlite3.Connection, record: Any) -> None:  # noqa: ARG001 - SQLAlchemy's
-    # Readers and the writer do not wait for each other, and a commit is on the disk when it
-    # returns: neither kill -9 nor a power cut takes back what the broker was told is kept.
+    # WAL: readers and the writer do not wait for each other. FULL: a commit is on the disk when it
+    # returns, so neither kill -9 nor a power cut undoes what was acknowledged to the broker.
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
 
 
 def _check(engine: Engine) -> None:
-    """``UsageError`` unless the tables are those of this version."""
+    """Raise ``UsageError`` unless the tables are those of this version."""
     known = set(inspect(engine).get_table_names())
     if tables.schema.name not in known:
         raise UsageError(f"--store: {shown(engine.url)} is no telemetry store of taper")

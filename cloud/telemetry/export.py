@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pyarrow as pa
 from pyarrow import csv, parquet
@@ -15,12 +14,12 @@ from shared.atomic_file import replacing
 from shared.errors import UsageError
 from shared.fleet.messages import Telemetry
 
-_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 # The columns of ``cloud.telemetry.tables.telemetry``, in their order.
 SCHEMA = pa.schema(
     [
         ("fleet", pa.string()),
-        *((one.name, _TYPES[str(one.type)]) for one in fields(Telemetry)),
+        *((name, _TYPES[kind]) for name, kind in get_type_hints(Telemetry).items()),
         ("received_s", pa.float64()),
     ]
 )
@@ -28,14 +27,14 @@ Parts = Iterator[Sequence[tuple[Any, ...]]]
 
 
 class Format(str, Enum):
-    """What can be written."""
+    """File formats that can be written."""
 
     PARQUET = "parquet"
     CSV = "csv"
 
 
 def parse_format(text: str | None, path: Path) -> Format:
-    """The format ``text``, or without it the one that the name of ``path`` ends with."""
+    """Return the format ``text``, or by default the one in the suffix of ``path``."""
     allowed = f"give {' or '.join(one.value for one in Format)}"
     try:
         return Format(path.suffix[1:].lower() if text is None else text)
@@ -49,11 +48,11 @@ def write(
     path: Path,
     kind: Format,
     parts: Iterator[Sequence[tuple[Any, ...]]],
-    told: Callable[[int], None],
+    advance: Callable[[int], None],
 ) -> int:
-    """Write the rows in ``parts`` and return how many; ``told`` hears of those of each part.
+    """Write the rows in ``parts`` and return how many; ``advance`` gets the number of each part.
 
-    ``path`` is replaced when all of it is there, and left alone if anything fails.
+    ``path`` is replaced once the file is whole, and left as it is if anything fails.
     """
     count = 0
     with replacing(path, "--output") as temporary, _writer(str(temporary), kind) as writer:
@@ -64,7 +63,7 @@ def write(
             ]
             writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
             count += len(rows)
-            told(len(rows))
+            advance(len(rows))
     return count
 
 

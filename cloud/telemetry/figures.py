@@ -23,7 +23,7 @@ Draw = Callable[[Axes, Slices], None]
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what it shows."""
+    """A figure with its title and a line of explanation."""
 
     title: str
     note: str
@@ -31,12 +31,12 @@ class Drawing:
 
 
 def drawings(slices: Slices) -> list[Drawing]:
-    """All figures over ``slices``, of which there is at least one."""
+    """Return all figures over ``slices``, of which there is at least one."""
     return [_drawing(title, note, draw, slices) for title, note, draw in FIGURES]
 
 
 def _drawing(title: str, note: str, draw: Draw, slices: Slices) -> Drawing:
-    # Texts stay texts; names inside the SVG differ from figure to figure, since they share a page.
+    # Text is kept as text; the hash salt makes ids unique among the figures of a page.
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 11}
     with rc_context(style):
         figure = Figure(figsize=(6.4, 3.4), layout="constrained")
@@ -63,7 +63,7 @@ def _times(slices: Slices) -> NDArray[np.datetime64]:
 def _line(
     axes: Axes, slices: Slices, value: Callable[[Slice], float | None], colour: str, label: str
 ) -> None:
-    """A line that breaks where there is no value."""
+    """Draw a line with a gap where there is no value."""
     values = [value(one) for one in slices]
     heights = [float("nan") if one is None else one for one in values]
     axes.plot(_times(slices), heights, "-", marker=".", ms=3, c=colour, label=label)
@@ -92,7 +92,7 @@ def _battery(axes: Axes, slices: Slices) -> None:
 
 
 def _a_second(one: Slice, amount: float) -> float:
-    """``amount`` as a rate of all devices, also where a slice cuts their periods in two."""
+    """Return ``amount`` as a rate of all devices, independent of where a slice cuts periods."""
     return amount / one.period_s * one.devices if one.period_s else 0.0
 
 
@@ -124,7 +124,7 @@ def _energy(axes: Axes, slices: Slices) -> None:
 
 
 def _latency(axes: Axes, slices: Slices) -> None:
-    _line(axes, slices, lambda one: one.latency_ms or None, CLOUD, "mean")
+    _line(axes, slices, lambda one: one.latency_ms, CLOUD, "mean")
     _line(axes, slices, lambda one: one.latency_max_ms or None, PALE, "longest")
     axes.set_ylabel("time to an answer, ms")
     if any(one.latency_max_ms for one in slices):
@@ -135,7 +135,7 @@ FIGURES: tuple[tuple[str, str, Draw], ...] = (
     ("Accuracy", "Share of right answers among those with a known label.", _accuracy),
     ("Fraction", "Channels that the devices compute, and the cloud. Means.", _fraction),
     ("Battery", "Charge over all devices, and of the one that is lowest.", _battery),
-    ("Where answers came from", "A confident device answers by itself.", _answers),
+    ("Where answers came from", "Confident results are answered on the device.", _answers),
     ("Bytes", "Payload that all devices sent, without the headers of gRPC.", _bytes),
     ("Energy", "Sensing, computing, radio and idling, a device.", _energy),
     ("Latency", "From the picture to its answer, wherever it came from.", _latency),

@@ -1,13 +1,10 @@
-"""What is read from the telemetry store: plain functions of a connection that return frozen values.
+"""Queries of the telemetry store: functions of a connection that return frozen values.
 
-engine = open_reading("taper-fleet.sqlite")
-with engine.connect() as connection:
-rows = devices(connection, "default")
+Example: ``with reading("taper-fleet.sqlite") as connection: rows = devices(connection, "default")``
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +14,18 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from cloud.telemetry import tables
 from cloud.telemetry.records import Ranges
+from cloud.telemetry.sums import SUMMED, Sums
 from shared.errors import UsageError
-from shared.fleet.messages import Birth, Death, Kind, Message, Reported, Result, Telemetry
-from shared.fleet.payloads import VALUES, from_json
+from shared.fleet.messages import (
+    Birth,
+    Death,
+    MessageKind,
+    Reported,
+    Result,
+    Telemetry,
+    is_online,
+)
+from shared.fleet.payloads import load_stored
 
 _T = tables.telemetry.c
 _MESSAGE = [tables.telemetry.c[name] for name in tables.FIELDS]
@@ -28,88 +34,58 @@ ROWS_AT_ONCE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
-    """The last that is stored of a device; None for what has never come."""
+    """The latest stored messages of a device; None for a kind of which there is none."""
 
     name: str
     birth: Birth | None = None
     death: Death | None = None
     reported: Reported | None = None
     telemetry: Telemetry | None = None
-    received_s: float = 0.0  # when the last of them came
+    received_s: float = 0.0  # arrival of the latest of them
 
     @property
     def online(self) -> bool:
-        """Whether it was here: born, and not dead since."""
-        if self.birth is None:
-            return False
-        return self.death is None or self.death.session < self.birth.session
+        """Whether the device was connected, as far as its messages say."""
+        return is_online(self.birth, self.death)
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """Something that a device said, other than telemetry."""
+class StoredEvent:
+    """A stored message of a device other than telemetry."""
 
     device: str
     received_s: float
     message: Birth | Death | Reported | Result
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums over telemetry; ``latency_ms`` is the mean over the answered samples."""
+@dataclass(frozen=True, kw_only=True)
+class Totals(Sums):
+    """Sums over telemetry of some devices; times are ends of periods, by the devices' clocks."""
 
-    messages: int
     devices: int
-    answered_device: int
-    answered_cloud: int
-    failed: int
-    labelled: int
-    right: int
-    payload_bytes: int
-    energy_j: float
-    latency_ms: float
-    latency_max_ms: float
-    dropped: int
-    period_s: float
-    first_s: float  # ends of the first and of the last period, by the devices' clocks
+    first_s: float
     last_s: float
 
-    @property
-    def accuracy(self) -> float | None:
-        """Share of right answers; None without labels."""
-        return self.right / self.labelled if self.labelled else None
 
+@dataclass(frozen=True, kw_only=True)
+class Slice(Sums):
+    """Sums over the telemetry of ``width_s`` seconds from ``start_s``, by the devices' clocks.
 
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Telemetry of ``width_s`` seconds from ``start_s``, by the devices' clocks.
-
-    Counts and sums over all devices, ``period_s`` that of their periods; ``battery`` and
-    ``fraction`` are means over messages, ``latency_ms`` over answered samples, ``battery_low`` is
-    the lowest of any device, ``accuracy`` is None without labels.
+    ``battery`` and ``fraction`` are means over messages, ``cloud_fraction`` over the cloud's
+    answers (None without any); ``battery_low`` is the lowest of any device.
     """
 
     start_s: float
     width_s: float
-    messages: int
     devices: int
-    period_s: float
-    battery: float
-    battery_low: float
-    fraction: float
-    cloud_fraction: float | None
-    answered_device: int
-    answered_cloud: int
-    failed: int
-    accuracy: float | None
-    payload_bytes: int
-    energy_j: float
-    latency_ms: float | None
-    latency_max_ms: float
+    battery: float = 0.0
+    battery_low: float = 0.0
+    fraction: float = 0.0
+    cloud_fraction: float | None = None
 
 
 def fleets(connection: Connection) -> list[str]:
-    """The names of the fleets of which anything is stored."""
+    """Return the names of the fleets that have anything stored."""
     names = set(connection.execute(select(tables.device.c.fleet).distinct()).scalars())
     return sorted(
         names | set(connection.execute(select(tables.state.c.fleet).distinct()).scalars())
@@ -117,7 +93,7 @@ def fleets(connection: Connection) -> list[str]:
 
 
 def check_fleet(connection: Connection, fleet: str) -> None:
-    """``UsageError`` that names the fleets there are, if ``fleet`` is none of them."""
+    """Raise ``UsageError`` with the names of the stored fleets unless ``fleet`` is one."""
     known = fleets(connection)
     if fleet not in known:
         held = f"it has {', '.join(known)}" if known else "it is empty"
@@ -125,7 +101,7 @@ def check_fleet(connection: Connection, fleet: str) -> None:
 
 
 def devices(connection: Connection, fleet: str) -> list[DeviceRecord]:
-    """The last state and telemetry of each device, by name."""
+    """Return the latest state and telemetry of each device, by name."""
     said: dict[str, dict[str, Any]] = {}
     where = tables.state.c.fleet == fleet
     for row in connection.execute(select(tables.state).where(where)):
@@ -143,8 +119,8 @@ def devices(connection: Connection, fleet: str) -> list[DeviceRecord]:
 
 
 def latest(connection: Connection, fleet: str) -> dict[str, tuple[Telemetry, float]]:
-    """The telemetry with the highest number of each device, and when it came."""
-    # One look into the key a device, instead of one over all telemetry.
+    """Return the telemetry with the highest number of each device, and its arrival."""
+    # One search of the index for each device instead of a scan of all telemetry.
     inner = tables.telemetry.alias().c
     highest = (
         select(func.max(inner.sequence))
@@ -167,7 +143,7 @@ def latest(connection: Connection, fleet: str) -> dict[str, tuple[Telemetry, flo
 def timeline(
     connection: Connection, fleet: str, device: str, since_s: float = 0.0, limit: int = 1000
 ) -> list[Telemetry]:
-    """The last ``limit`` messages of a device that came after ``since_s``, in order."""
+    """Return the last ``limit`` messages of a device that arrived since ``since_s``, in order."""
     query = (
         select(*_MESSAGE)
         .where(_T.fleet == fleet, _T.device == device, _T.received_s >= since_s)
@@ -179,69 +155,65 @@ def timeline(
 
 def history(
     connection: Connection, fleet: str, device: str | None = None, limit: int = 1000
-) -> list[Happening]:
-    """The last births, deaths, reported states and results, of one device or of all, in order."""
+) -> list[StoredEvent]:
+    """Return the last births, deaths, reported states and results, of a device or of all."""
     columns = tables.event.c
     query = select(tables.event).where(columns.fleet == fleet)
     if device is not None:
         query = query.where(columns.device == device)
     query = query.order_by(columns.received_s.desc(), columns.device).limit(limit)
     rows = connection.execute(query).all()[::-1]
-    return [Happening(row.device, row.received_s, _parsed(row.kind, row.payload)) for row in rows]
+    return [StoredEvent(row.device, row.received_s, _parsed(row.kind, row.payload)) for row in rows]
 
 
 def totals(
     connection: Connection, fleet: str, device: str | None = None, since_s: float = 0.0
 ) -> Totals | None:
-    """Sums over what came after ``since_s``; None if nothing did."""
-    query = select(*_sums()).where(*_chosen(fleet, device, since_s))
+    """Return sums over what arrived since ``since_s``; None if nothing did."""
+    query = select(*_sums(), *_ends()).where(*_chosen(fleet, device, since_s))
     row = connection.execute(query).one()
     return _totals(row) if row[0] else None
 
 
 def totals_by_device(connection: Connection, fleet: str, since_s: float = 0.0) -> dict[str, Totals]:
-    """Sums over what came of each device after ``since_s``."""
-    query = select(_T.device, *_sums()).where(*_chosen(fleet, None, since_s)).group_by(_T.device)
+    """Return sums over what arrived since ``since_s``, for each device."""
+    query = select(_T.device, *_sums(), *_ends()).where(*_chosen(fleet, None, since_s))
+    query = query.group_by(_T.device)
     return {name: _totals(row) for name, *row in connection.execute(query)}
 
 
+def _ends() -> list[ColumnElement[Any]]:
+    return [func.min(_T.unix_s), func.max(_T.unix_s)]
+
+
 def _sums() -> list[ColumnElement[Any]]:
+    """The columns of ``Sums``, then the number of devices."""
     answered = _T.answered_device + _T.answered_cloud
-    summed = (
-        "answered_device", "answered_cloud", "failed", "labelled", "right", "payload_bytes",
-        "energy_j", "dropped", "period_s",
-    )  # fmt: skip
     return [
         func.count(),
-        func.count(_T.device.distinct()),
-        *(func.sum(_T[name]) for name in summed),
-        func.sum(_T.latency_ms * answered) / func.nullif(func.sum(answered), 0),
+        *(func.sum(_T[name]) for name in SUMMED),
+        func.sum(_T.latency_ms * answered),
         func.max(_T.latency_max_ms),
-        func.min(_T.unix_s),
-        func.max(_T.unix_s),
+        func.count(_T.device.distinct()),
     ]
 
 
+def _read_sums(row: Sequence[Any]) -> dict[str, Any]:
+    """The fields of ``Sums`` and the number of devices in a row of ``_sums``."""
+    messages, *summed, waited_ms, latency_max_ms, count = row
+    exact = {"energy_j": float, "period_s": float}
+    return {
+        "messages": messages,
+        **{n: exact.get(n, int)(value) for n, value in zip(SUMMED, summed, strict=True)},
+        "waited_ms": float(waited_ms),
+        "latency_max_ms": float(latency_max_ms),
+        "devices": count,
+    }
+
+
 def _totals(row: Sequence[Any]) -> Totals:
-    messages, count, own, cloud, failed, labelled, right, size_bytes, energy_j, *rest = row
-    dropped, period_s, latency_ms, latency_max_ms, first_s, last_s = rest
-    return Totals(
-        messages=messages,
-        devices=count,
-        answered_device=int(own),
-        answered_cloud=int(cloud),
-        failed=int(failed),
-        labelled=int(labelled),
-        right=int(right),
-        payload_bytes=int(size_bytes),
-        energy_j=float(energy_j),
-        latency_ms=float(latency_ms or 0),
-        latency_max_ms=latency_max_ms,
-        dropped=int(dropped),
-        period_s=float(period_s),
-        first_s=first_s,
-        last_s=last_s,
-    )
+    *sums, first_s, last_s = row
+    return Totals(**_read_sums(sums), first_s=first_s, last_s=last_s)
 
 
 def slices(
@@ -251,20 +223,13 @@ def slices(
     device: str | None = None,
     since_s: float = 0.0,
 ) -> list[Slice]:
-    """Telemetry in slices of time, in order; slices in which nothing happened are left out."""
-    answered = _T.answered_device + _T.answered_cloud
+    """Return telemetry in slices of time, in order, without the empty ones."""
     number = func.floor(_T.unix_s / float(width_s)).label("number")
+    cloud = func.sum(_T.answered_cloud)
     query = (
         select(
-            number, func.count(), func.count(_T.device.distinct()), func.sum(_T.period_s),
-            func.avg(_T.battery), func.min(_T.battery), func.avg(_T.fraction),
-            func.sum(_T.cloud_fraction * _T.answered_cloud)
-            / func.nullif(func.sum(_T.answered_cloud), 0),
-            func.sum(_T.answered_device), func.sum(_T.answered_cloud), func.sum(_T.failed),
-            func.sum(_T.right), func.sum(_T.labelled),
-            func.sum(_T.payload_bytes), func.sum(_T.energy_j),
-            func.sum(_T.latency_ms * answered) / func.nullif(func.sum(answered), 0),
-            func.max(_T.latency_max_ms),
+            number, *_sums(), func.avg(_T.battery), func.min(_T.battery), func.avg(_T.fraction),
+            func.sum(_T.cloud_fraction * _T.answered_cloud) / func.nullif(cloud, 0),
         )
         .where(*_chosen(fleet, device, since_s))
         .group_by("number")
@@ -273,35 +238,23 @@ def slices(
     return [_slice(row, width_s) for row in connection.execute(query)]
 
 
-def _slice(row: Any, width_s: float) -> Slice:
-    number, messages, count, period_s, battery, battery_low, fraction, *rest = row
-    cloud_fraction, own, cloud, failed, right, labelled, *rest = rest
-    size_bytes, energy_j, latency_ms, latency_max_ms = rest
+def _slice(row: Sequence[Any], width_s: float) -> Slice:
+    number, *sums, battery, battery_low, fraction, cloud_fraction = row
     return Slice(
+        **_read_sums(sums),
         start_s=float(number) * width_s,
         width_s=width_s,
-        messages=messages,
-        devices=count,
-        period_s=float(period_s),
         battery=float(battery),
         battery_low=battery_low,
         fraction=float(fraction),
         cloud_fraction=None if cloud_fraction is None else float(cloud_fraction),
-        answered_device=int(own),
-        answered_cloud=int(cloud),
-        failed=int(failed),
-        accuracy=int(right) / int(labelled) if labelled else None,
-        payload_bytes=int(size_bytes),
-        energy_j=float(energy_j),
-        latency_ms=None if latency_ms is None else float(latency_ms),
-        latency_max_ms=float(latency_max_ms),
     )
 
 
 def rows(
     connection: Connection, fleet: str, since_s: float = 0.0
 ) -> Iterator[list[tuple[Any, ...]]]:
-    """All columns of ``tables.telemetry``, some thousand rows at a time, by device and number."""
+    """Yield the rows of ``tables.telemetry`` by device and number, some thousand at a time."""
     query = select(tables.telemetry).where(*_chosen(fleet, None, since_s))
     query = query.order_by(_T.device, _T.sequence)
     with connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query) as streamed:
@@ -310,13 +263,13 @@ def rows(
 
 
 def count_rows(connection: Connection, fleet: str, since_s: float = 0.0) -> int:
-    """How many rows ``rows`` gives."""
+    """Return how many rows ``rows`` yields."""
     query = select(func.count()).select_from(tables.telemetry)
     return connection.execute(query.where(*_chosen(fleet, None, since_s))).scalar_one()
 
 
 def stored_sequences(connection: Connection, fleet: str) -> dict[str, Ranges]:
-    """For each device the sequence numbers that are stored, or were before they got too old."""
+    """Return the sequence numbers of each device that are stored, or were before retention."""
     found: dict[str, list[tuple[int, int]]] = {}
     gone = tables.expired.c
     query = select(gone.device, gone.first, gone.last).where(gone.fleet == fleet)
@@ -328,7 +281,7 @@ def stored_sequences(connection: Connection, fleet: str) -> dict[str, Ranges]:
 
 
 def runs(condition: ColumnElement[bool]) -> Select[Any]:
-    """Device, first and last of each unbroken run of numbers among the telemetry of one fleet."""
+    """Select device, first and last of each unbroken run of numbers in one fleet's telemetry."""
     place = func.row_number().over(partition_by=_T.device, order_by=_T.sequence)
     numbered = select(_T.device, _T.sequence, (_T.sequence - place).label("run"))
     inner = numbered.where(condition).subquery()
@@ -338,7 +291,7 @@ def runs(condition: ColumnElement[bool]) -> Select[Any]:
 
 
 def joined(ranges: list[tuple[int, int]]) -> Ranges:
-    """``ranges`` in order, those that touch or overlap made one."""
+    """Return ``ranges`` in order; ranges that touch or overlap are merged."""
     made: list[tuple[int, int]] = []
     for first, last in sorted(ranges):
         if made and first <= made[-1][1] + 1:
@@ -354,5 +307,4 @@ def _chosen(fleet: str, device: str | None, since_s: float) -> list[ColumnElemen
 
 
 def _parsed(kind: str, payload: str) -> Any:
-    message: Message = from_json(VALUES[Kind(kind)], json.loads(payload))
-    return message
+    return load_stored(MessageKind(kind), payload)

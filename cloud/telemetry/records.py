@@ -1,4 +1,4 @@
-"""What the controller needs from a store of telemetry."""
+"""What a recorder needs of a telemetry store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Appended:
 class TelemetryStore(Protocol):
     """Where received messages go. The controller is its one writer.
 
-    The broker is told that a message has arrived only after ``append`` has returned, so what
+    Messages are acknowledged to the broker only after ``append`` has returned, so what
     ``append`` returned from must survive a ``kill -9``. Telemetry is kept once for each
     (fleet, device, sequence); of births, deaths and reported states the newest counts (by
     ``session``, then by arrival), and a history may be kept.

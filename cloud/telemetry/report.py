@@ -1,4 +1,4 @@
-"""A report on a fleet: one HTML page that needs nothing else."""
+"""A report on a fleet: one HTML page without external resources."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from cloud.telemetry.queries import (
     totals_by_device,
 )
 from cloud.telemetry.records import Ranges
+from cloud.telemetry.sums import add_up
 from shared.errors import UsageError
 
 MOST_POINTS = 150  # of a line
 WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400, 604_800)
-SPREAD = 10  # times what nearly all messages span: clocks that are farther off are wrong
+SPREAD = 10  # times the span of nearly all messages; clocks outside of it are wrong
 TEMPLATE = "report.html.j2"
 
 
@@ -49,7 +50,7 @@ class Row:
 
 
 def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
-    """The report on what came after ``since_s``; ``UsageError`` if nothing did."""
+    """Return the page on what arrived since ``since_s``; ``UsageError`` if nothing did."""
     whole = totals(connection, fleet, since_s=since_s)
     if whole is None:
         raise UsageError(f"--since: the store has no telemetry of {fleet} since then")
@@ -75,10 +76,10 @@ def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
 def series(
     connection: Connection, fleet: str, whole: Totals, since_s: float
 ) -> tuple[list[Slice], int]:
-    """What is drawn, and how many messages are not since their clocks were far off.
+    """Return the slices to draw, and the number of messages left out as their clocks are far off.
 
-    A device without a clock of its own believes that it is 1970: one such would squeeze the rest
-    into a line.
+    A device without a clock of its own starts in 1970; with one such message on the axis, all
+    others would lie on one point.
     """
     first_s, last_s = whole.first_s, whole.last_s
     while True:
@@ -89,19 +90,19 @@ def series(
         if last_s - first_s <= SPREAD * (farthest_s - nearest_s):
             break
         first_s, last_s = nearest_s, farthest_s
-    # Two periods at least: in each slice there is something of each device.
+    # At least two periods, so that each slice has telemetry of each device.
     width_s = slice_width(max(last_s - first_s, 2 * MOST_POINTS * whole.period_s / whole.messages))
     drawn = within(slices(connection, fleet, width_s, since_s=since_s), first_s, last_s)
     return drawn, whole.messages - sum(one.messages for one in drawn)
 
 
 def within(every: Sequence[Slice], first_s: float, last_s: float) -> list[Slice]:
-    """Those that have something of the time between ``first_s`` and ``last_s``."""
+    """Return the slices that overlap the time from ``first_s`` to ``last_s``."""
     return [one for one in every if first_s - one.width_s < one.start_s <= last_s]
 
 
 def nearly_all(ordered: Sequence[Slice]) -> list[Slice]:
-    """Without the first and the last hundredth of the messages."""
+    """Return the slices without the first and the last hundredth of the messages."""
     count = sum(one.messages for one in ordered)
     kept, before = [], 0
     for one in ordered:
@@ -113,7 +114,7 @@ def nearly_all(ordered: Sequence[Slice]) -> list[Slice]:
 
 
 def slice_width(seconds: float) -> float:
-    """A round width of which ``seconds`` have at most ``MOST_POINTS``."""
+    """Return a round width that divides ``seconds`` into at most ``MOST_POINTS`` slices."""
     needed = seconds / MOST_POINTS
     for width_s in WIDTHS_S:
         if width_s >= needed:
@@ -122,7 +123,7 @@ def slice_width(seconds: float) -> float:
 
 
 def groups(connection: Connection, fleet: str, of_devices: dict[str, Totals]) -> list[Row]:
-    """A line for each group; a device in several counts in each."""
+    """Return a line for each group; a device in several groups counts in each."""
     members: dict[str, list[Totals]] = defaultdict(list)
     for device in devices(connection, fleet):
         if device.name in of_devices and device.birth is not None:
@@ -132,37 +133,34 @@ def groups(connection: Connection, fleet: str, of_devices: dict[str, Totals]) ->
 
 
 def row(name: str, of: Sequence[Totals]) -> Row:
-    """The sum of ``of`` as a line of the table."""
-    own, cloud = sum(one.answered_device for one in of), sum(one.answered_cloud for one in of)
-    failed = sum(one.failed for one in of)
-    samples, answered = own + cloud + failed, own + cloud
-    waited_ms = sum(one.latency_ms * (one.answered_device + one.answered_cloud) for one in of)
+    """Return the sum of ``of`` as a line of the table."""
+    sums = add_up(of)
     return Row(
         name=name,
         devices=sum(one.devices for one in of),
-        samples=samples,
-        right=percent(sum(one.right for one in of), sum(one.labelled for one in of)),
-        device=percent(own, samples),
-        cloud=percent(cloud, samples),
-        failed=percent(failed, samples),
-        size_bytes=ratio(sum(one.payload_bytes for one in of), samples),
-        energy_mj=ratio(1000 * sum(one.energy_j for one in of), samples),
-        latency_ms=ratio(waited_ms, answered),
+        samples=sums.samples,
+        right=percent(sums.right, sums.labelled),
+        device=percent(sums.answered_device, sums.samples),
+        cloud=percent(sums.answered_cloud, sums.samples),
+        failed=percent(sums.failed, sums.samples),
+        size_bytes=ratio(sums.payload_bytes, sums.samples),
+        energy_mj=ratio(1000 * sums.energy_j, sums.samples),
+        latency_ms=ratio(sums.waited_ms, sums.answered),
     )
 
 
 def holes(ranges: Ranges) -> int:
-    """How many numbers are missing between those that came."""
+    """Return how many numbers are missing between those that arrived."""
     return sum(after[0] - before[1] - 1 for before, after in pairwise(ranges))
 
 
 def percent(part: float, whole: float) -> str:
-    """A share for people."""
+    """Format a share as a percentage."""
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
 def ratio(part: float, whole: float) -> str:
-    """A quotient for people."""
+    """Format a quotient with three digits."""
     if not whole:
         return "-"
     value = part / whole
@@ -170,7 +168,7 @@ def ratio(part: float, whole: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A width of time for people."""
+    """Format a duration in its largest unit."""
     for unit, size_s in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= size_s:
             return f"{seconds / size_s:g} {unit}"
@@ -178,5 +176,5 @@ def span(seconds: float) -> str:
 
 
 def moment(unix_s: float) -> str:
-    """A time for people."""
+    """Format a time in UTC."""
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,4 +1,4 @@
-"""The writer's statements, compiled once for a database; their parameters are plain tuples."""
+"""The writer's SQL, compiled once for a database; parameters are plain tuples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Insert = sqlite.Insert | postgresql.Insert
 
 @dataclass(frozen=True)
 class Statements:
-    """Each takes the columns of its table, in order; what is there already is left as it is."""
+    """Inserts that take the columns of their table, in order, and skip rows that exist."""
 
     telemetry: str
     event: str
@@ -23,7 +23,7 @@ class Statements:
 
 
 def statements(dialect: Dialect) -> Statements:
-    """What ``dialect`` understands."""
+    """Return the statements in the SQL of ``dialect``."""
 
     def insert(table: Table) -> Insert:
         if dialect.name == "sqlite":
@@ -39,7 +39,7 @@ def statements(dialect: Dialect) -> Statements:
     replacing = replacing.on_conflict_do_update(
         index_elements=list(tables.state.primary_key),
         set_={name: new[name] for name in ("session", "received_s", "payload")},
-        # The same again, as a broker sends what it retains, keeps the time when it first came.
+        # A retained message that the broker sends again keeps the time of its first arrival.
         where=or_(
             new.session > columns.session,
             (new.session == columns.session)

@@ -20,13 +20,13 @@ from cloud.telemetry.queries import joined, runs, stored_sequences
 from cloud.telemetry.records import Appended, Ranges, Received
 from cloud.telemetry.statements import statements
 from shared.errors import StoreError
-from shared.fleet.messages import Kind, Telemetry
+from shared.fleet.messages import MessageKind, Telemetry
 from shared.fleet.payloads import dump
 
 EXPIRE_EVERY_S = 60.0
-ROWS_A_TRANSACTION = 20_000  # that get too old; telemetry that arrives waits no longer than that
+ROWS_A_TRANSACTION = 20_000  # expired rows; new telemetry waits for one such transaction at most
 _VALUES = attrgetter(*tables.FIELDS)
-_STATES = (Kind.BIRTH, Kind.DEATH, Kind.REPORTED)
+_STATES = (MessageKind.BIRTH, MessageKind.DEATH, MessageKind.REPORTED)
 R = TypeVar("R")
 _log = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ _log = logging.getLogger(__name__)
 class Store:
     """A ``TelemetryStore`` in the database ``url``. Use as ``async with``.
 
-    What came more than ``keep_s`` ago of the fleets that it writes is dropped, once a minute; the
-    last state of a device stays. Every method raises ``StoreError`` if the database fails; nothing
-    of the batch is stored then.
+    Telemetry and events of its fleets that arrived more than ``keep_s`` ago are dropped, once a
+    minute; the last state of a device stays. Every method raises ``StoreError`` if the database
+    fails; then nothing of the batch is stored.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Store:
         self._keep_s = keep_s
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="telemetry store")
         self._expiring: asyncio.Task[None] | None = None
-        self._fleets: set[str] = set()  # of which this is the writer
+        self._fleets: set[str] = set()  # that this store writes
         self._known: set[tuple[str, str]] = set()  # devices with a row
         self._expired: dict[tuple[str, str], Ranges] = {}
 
@@ -69,7 +69,7 @@ class Store:
         return await self._run(lambda: self._append(batch))
 
     async def sequences(self, fleet: str) -> Mapping[str, Ranges]:
-        """For each device the sequence numbers that are stored (or were, before retention)."""
+        """Return the sequence numbers of each device that are stored, or were before retention."""
 
         def read() -> dict[str, Ranges]:
             with self._engine.connect() as connection:
@@ -79,7 +79,7 @@ class Store:
         return await self._run(read)
 
     async def expire(self) -> int:
-        """Drop what is too old, at most ``ROWS_A_TRANSACTION`` rows or so; how many it was."""
+        """Drop about ``ROWS_A_TRANSACTION`` rows that are too old; return how many."""
         keep_s = self._keep_s
         return 0 if keep_s is None else await self._run(lambda: self._expire(keep_s))
 
@@ -87,9 +87,9 @@ class Store:
         while True:
             try:
                 while await self.expire():
-                    pass  # a transaction at a time: between them there is room for what arrives
+                    pass  # new telemetry is stored between these transactions
             except StoreError as error:
-                _log.warning("%s; nothing is dropped for its age", error)
+                _log.warning("%s; no telemetry is dropped", error)
             await asyncio.sleep(EXPIRE_EVERY_S)
 
     async def _run(self, work: Callable[[], R]) -> R:
@@ -161,7 +161,7 @@ class Store:
         return dropped
 
     def _expire_telemetry(self, connection: Connection, fleet: str, before_s: float) -> int:
-        """Drop telemetry of before ``before_s``, the oldest first, and note its numbers."""
+        """Drop telemetry that arrived before ``before_s``, the oldest first; note its numbers."""
         columns = tables.telemetry.c
         of_fleet = columns.fleet == fleet
         times = select(columns.received_s).where(of_fleet).order_by(columns.received_s)
@@ -202,5 +202,5 @@ def _within(sequence: int, ranges: Ranges) -> bool:
 
 
 def _insert(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
-    """How many of ``rows`` were new."""
+    """Insert ``rows``; return how many were new."""
     return connection.exec_driver_sql(statement, list(rows)).rowcount if rows else 0

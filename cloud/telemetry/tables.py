@@ -1,9 +1,8 @@
-"""The tables of the telemetry store. Seconds are since 1970, by the controller's clock."""
+"""The tables of the telemetry store. Seconds are since 1970, by the recorder's clock."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, Table, Text
 
@@ -15,8 +14,9 @@ metadata = MetaData()
 schema = Table("taper_schema", metadata, Column("version", Integer, nullable=False))
 
 # A column for each field of the message, in the message's order, so that a row is read by position.
-FIELDS = tuple(one.name for one in fields(Telemetry))
-_TYPES: dict[str, type[Any]] = {"str": Text, "int": BigInteger, "float": Double, "bool": Boolean}
+TYPES: dict[str, type[Any]] = get_type_hints(Telemetry)
+FIELDS = Telemetry.__struct_fields__
+_COLUMNS: dict[type[Any], type[Any]] = {str: Text, int: BigInteger, float: Double, bool: Boolean}
 _KEY = ("fleet", "device", "sequence")
 
 telemetry = Table(
@@ -24,8 +24,8 @@ telemetry = Table(
     metadata,
     Column("fleet", Text, primary_key=True),
     *(
-        Column(one.name, _TYPES[str(one.type)], primary_key=one.name in _KEY, nullable=False)
-        for one in fields(Telemetry)
+        Column(name, _COLUMNS[TYPES[name]], primary_key=name in _KEY, nullable=False)
+        for name in FIELDS
     ),
     Column("received_s", Double, nullable=False),
     sqlite_with_rowid=False,  # a device's telemetry lies together, in order
@@ -59,7 +59,7 @@ event = Table(
 )
 Index("event_received", event.c.fleet, event.c.received_s)
 
-# Every device that has sent telemetry: what a query for the last of each starts from.
+# Every device that has sent telemetry; a query for the latest of each starts here.
 device = Table(
     "device",
     metadata,

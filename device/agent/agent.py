@@ -1,6 +1,6 @@
-"""One device of a fleet: says what it does over MQTT, does what is desired, answers commands.
+"""One device of a fleet: sends telemetry over MQTT, applies desired state, answers commands.
 
-The same agent runs a real device (``python -m device.agent``) and each of the simulated ones.
+The same agent runs a real device (``python -m device.agent``) and each simulated one.
 """
 
 from __future__ import annotations
@@ -8,24 +8,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from aiomqtt import Will
+from msgspec.structs import replace
 
+from device.agent.classifier import Classifier
 from device.agent.ledger import Ledger
 from device.agent.pace import Pace
-from device.agent.worker import Worker
 from device.transport.backoff import Backoff
 from shared.errors import BrokerError, MessageError
 from shared.fleet.broker import Broker, BrokerClient
 from shared.fleet.messages import (
+    PROTOCOL,
     Birth,
     Command,
     Death,
     Desired,
-    Kind,
     Message,
-    Refusal,
+    MessageKind,
+    RefusedSetting,
     Reported,
     Result,
     Topic,
@@ -40,13 +42,13 @@ _log = logging.getLogger(__name__)
 
 
 def software() -> str:
-    """Name and version of what runs here."""
+    """Return name and version of this package."""
     return f"taper {installed_version()}"
 
 
 @dataclass(frozen=True)
-class Identity:
-    """Who an agent is."""
+class AgentIdentity:
+    """Name and kind of a device."""
 
     fleet: str
     device: str
@@ -54,20 +56,25 @@ class Identity:
     hardware: str = ""
     simulated: bool = False
 
-    def topic(self, kind: Kind) -> str:
-        """The device's topic of ``kind``."""
+    def topic(self, kind: MessageKind) -> str:
+        """Return the device's topic of ``kind``."""
         return str(Topic(self.fleet, self.device, kind))
 
 
 class Agent:
-    """Connects, says that it is here, and keeps the conversation going. ``run`` never returns."""
+    """Stay connected, work and report. ``run`` never returns."""
 
     def __init__(
-        self, identity: Identity, broker: Broker, worker: Worker, ledger: Ledger, pace: Pace
+        self,
+        identity: AgentIdentity,
+        broker: Broker,
+        classifier: Classifier,
+        ledger: Ledger,
+        pace: Pace,
     ) -> None:
         self._who = identity
         self._broker = broker
-        self._worker = worker
+        self._classifier = classifier
         self._ledger = ledger
         self._pace = pace
         self._client: BrokerClient | None = None
@@ -75,22 +82,22 @@ class Agent:
         self._next_sequence = 1
         self._version = 0
         self._dropped = 0
-        self._refused: tuple[Refusal, ...] = ()
+        self._refused: tuple[RefusedSetting, ...] = ()
         self._inbox: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._retimed = asyncio.Event()
         self.connected = asyncio.Event()
         self.refusals = 0
 
     async def run(self) -> None:
-        """Work and talk until cancelled."""
+        """Classify, report and obey until cancelled."""
         async with asyncio.TaskGroup() as group:
             name = self._who.device
-            group.create_task(self._worker.run(), name=f"{name} images")
+            group.create_task(self._classifier.run(), name=f"{name} images")
             group.create_task(self._listen(), name=f"{name} orders")
             group.create_task(self._talk(group), name=f"{name} broker")
 
     async def _talk(self, group: asyncio.TaskGroup) -> None:
-        """Connect, again and again."""
+        """Keep a connection to the broker; connect again when it is lost."""
         backoff = Backoff(0.5, 10.0)
         measuring = False
         while True:
@@ -116,11 +123,11 @@ class Agent:
             self._broker,
             f"{who.fleet}/{who.device}",
             self._receive,
-            will=Will(who.topic(Kind.DEATH), dump(will), qos=1, retain=True),
+            will=Will(who.topic(MessageKind.DEATH), dump(will), qos=1, retain=True),
         )
         async with client:
-            await client.post(who.topic(Kind.BIRTH), dump(self._birth()), retain=True)
-            await client.listen(who.topic(Kind.DESIRED), who.topic(Kind.COMMAND))
+            await client.post(who.topic(MessageKind.BIRTH), dump(self._birth()), retain=True)
+            await client.listen(who.topic(MessageKind.DESIRED), who.topic(MessageKind.COMMAND))
             self._client = client
             backoff.reset()
             self._report()
@@ -131,18 +138,19 @@ class Agent:
                 await client.lost()
             except asyncio.CancelledError:
                 payload = dump(self._death("stopped"))
-                # A broker that is away must not keep us from leaving: it has our last will.
-                leaving = client.post(who.topic(Kind.DEATH), payload, retain=True)
+                # Do not wait long for a broker that is away: it has the last will.
+                leaving = client.post(who.topic(MessageKind.DEATH), payload, retain=True)
                 await asyncio.wait((leaving,), timeout=FAREWELL_S)
                 raise
 
     def _birth(self) -> Birth:
-        architecture = self._worker.bundle.architecture
+        architecture = self._classifier.bundle.architecture
         return Birth(
             device=self._who.device,
             session=self._session,
             next_sequence=self._next_sequence,
             unix_s=round(self._pace.now_unix_s(), 3),
+            protocol=PROTOCOL,
             groups=self._who.groups,
             hardware=self._who.hardware,
             software=software(),
@@ -154,20 +162,22 @@ class Agent:
     def _death(self, reason: str) -> Death:
         return Death(self._who.device, self._session, reason)
 
-    def _receive(self, topic: str, payload: bytes, number: int) -> None:  # noqa: ARG002 - aiomqtt acknowledges
+    def _receive(self, topic: str, payload: bytes, number: int) -> None:  # noqa: ARG002 - acknowledged on arrival
         self._inbox.put_nowait((topic, payload))
 
     async def _listen(self) -> None:
-        """Do what comes, in its order; what is no message of ours is refused and counted."""
+        """Handle messages in order; a message that fails is counted and logged."""
         while True:
             topic, payload = await self._inbox.get()
             try:
                 message = load(parse_topic(topic), payload)
+                await self._obey(message)
             except MessageError as error:
                 self.refusals += 1
                 _log.warning("refused: %s", error)
-                continue
-            await self._obey(message)
+            except Exception:  # noqa: BLE001 - one message must not stop the device
+                self.refusals += 1
+                _log.exception("%s: cannot be processed", topic[:300])
 
     async def _obey(self, message: Message) -> None:
         if isinstance(message, Desired):
@@ -175,7 +185,7 @@ class Agent:
                 self.refusals += 1
                 _log.warning("refused: desired version %d is an old one", message.version)
             elif message.version > self._version:
-                self._refused = await self._worker.apply(message.settings)
+                self._refused = await self._classifier.apply(message.settings)
                 self._version = message.version
                 self._retimed.set()
             self._report()
@@ -189,15 +199,15 @@ class Agent:
             device=self._who.device,
             session=self._session,
             version=self._version,
-            settings=self._worker.settings,
+            settings=self._classifier.settings,
             refused=self._refused,
-            model_version=self._worker.bundle.metadata.version,
+            model_version=self._classifier.bundle.metadata.version,
             unix_s=round(self._pace.now_unix_s(), 3),
         )
-        self._client.post(self._who.topic(Kind.REPORTED), dump(reported), retain=True)
+        self._client.post(self._who.topic(MessageKind.REPORTED), dump(reported), retain=True)
 
     async def _do(self, command: Command) -> None:
-        """Carry out a command and say what came of it."""
+        """Carry out a command and send its result."""
         result = Result(self._who.device, command.id, ok=True)
         match command.name:
             case "ping":
@@ -213,7 +223,7 @@ class Agent:
                 text = f"name: {command.name!r} is unknown; known are {known}"
                 result = replace(result, ok=False, error=text)
         if self._client is not None:
-            self._client.post(self._who.topic(Kind.RESULT), dump(result))
+            self._client.post(self._who.topic(MessageKind.RESULT), dump(result))
 
     async def _resend(self, command: Command, result: Result) -> Result:
         try:
@@ -225,8 +235,9 @@ class Agent:
         if self._client is not None:
             for sequence, payload in entries:
                 self._post_telemetry(self._client, sequence, payload)
-        values = {"first": str(first), "last": str(last), "sent": str(len(entries))}
-        return replace(result, values=values)
+        oldest = await self._ledger.oldest(self._who.device) or self._next_sequence
+        values = {"first": first, "last": last, "sent": len(entries), "oldest": oldest}
+        return replace(result, values={name: str(value) for name, value in values.items()})
 
     def _set_battery(self, command: Command, result: Result) -> Result:
         try:
@@ -235,25 +246,25 @@ class Agent:
             level = -1.0
         if not 0 <= level <= 1:
             return replace(result, ok=False, error="arguments: give level from 0 to 1")
-        if not self._worker.set_battery(level):
+        if not self._classifier.set_battery(level):
             return replace(result, ok=False, error="this battery is real and cannot be set")
         return result
 
     async def _measure(self) -> None:
-        """Send telemetry every so often."""
+        """Send telemetry every ``telemetry_s`` seconds."""
         while True:
-            # Spread over the interval, so that a fleet that is set at once does not send at once.
-            wait_s = self._worker.telemetry_s * random.random()  # noqa: S311
+            # A random first wait: a fleet that is set at once must not send at once.
+            wait_s = self._classifier.telemetry_s * random.random()  # noqa: S311
             while not await self._pace.sleep(wait_s, self._retimed):
                 await self._send_telemetry()
-                wait_s = self._worker.telemetry_s
+                wait_s = self._classifier.telemetry_s
 
     async def _send_telemetry(self) -> None:
-        """Number a message, commit it, and send it if there is a connection."""
+        """Number a message, commit it to the ledger, and send it if connected."""
         sequence = self._next_sequence
         self._next_sequence += 1
         device = self._who.device
-        telemetry = self._worker.take(device, self._session, sequence, self._version)
+        telemetry = self._classifier.take(device, self._session, sequence, self._version)
         payload = dump(replace(telemetry, dropped=self._dropped) if self._dropped else telemetry)
         self._dropped = await self._ledger.add(device, sequence, payload)
         if self._client is not None:
@@ -266,4 +277,4 @@ class Agent:
             if not future.cancelled() and future.exception() is None:
                 ledger.confirm(device, sequence)
 
-        client.post(self._who.topic(Kind.TELEMETRY), payload).add_done_callback(confirm)
+        client.post(self._who.topic(MessageKind.TELEMETRY), payload).add_done_callback(confirm)

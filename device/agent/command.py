@@ -13,11 +13,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from device.agent.agent import Agent, Identity
+from device.agent.agent import Agent, AgentIdentity
+from device.agent.classifier import DEFAULTS, Classifier, Pictures
 from device.agent.ledger import Ledger
 from device.agent.models import FleetModels
 from device.agent.pace import Pace
-from device.agent.worker import DEFAULTS, Pictures, Worker
 from device.energy.hardware import PI_WIFI, find_hardware
 from device.energy.model import EnergyModel
 from device.energy.power import MachinePower
@@ -38,7 +38,7 @@ stderr = Console(stderr=True)
 
 
 def read_pictures(source: str | None, labels: Path | None, shape: Shape) -> Pictures:
-    """The images to classify; without ``source`` the shipped digits with their labels."""
+    """Return the images to classify; without ``source`` the shipped digits with their labels."""
     if source is None:
         sample = sample_images(shape)
         return Pictures(sample.images, sample.labels)
@@ -48,7 +48,7 @@ def read_pictures(source: str | None, labels: Path | None, shape: Shape) -> Pict
 
 
 def checked(value: str, flag: str) -> str:
-    """``value`` if it is a name, else ``UsageError`` naming ``flag``."""
+    """Return ``value`` if it is a name, else ``UsageError`` that names ``flag``."""
     try:
         return check_name(value, flag)
     except ValueError as error:
@@ -56,7 +56,7 @@ def checked(value: str, flag: str) -> str:
 
 
 def until_signal(work: asyncio.Task[None]) -> None:
-    """End ``work`` in order on Ctrl-C or SIGTERM."""
+    """Cancel ``work`` on Ctrl-C or SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, work.cancel)
 
@@ -92,7 +92,7 @@ def run(
     key: Annotated[Path | None, typer.Option(help="The key of --cert (PEM).")] = None,
 ) -> None:
     """Run this machine as a device of a fleet, until Ctrl-C or SIGTERM."""
-    identity = Identity(
+    identity = AgentIdentity(
         checked(fleet, "--fleet"),
         checked(device, "--device"),
         tuple(checked(one, "--group") for one in group or ()),
@@ -111,11 +111,11 @@ def run(
         pace = Pace()
         models = FleetModels(model_folder, (server,), Security())
         energy = EnergyModel(find_hardware(hardware))
-        worker = Worker(
-            bundle, open_client, models, energy, MachinePower(), pictures, pace, 0, DEFAULTS
+        classifier = Classifier(
+            bundle, open_client, models, energy, MachinePower(), pictures, pace, DEFAULTS
         )
-        async with Ledger(ledger) as kept, worker:
-            agent = Agent(identity, where, worker, kept, pace)
+        async with Ledger(ledger) as kept, classifier:
+            agent = Agent(identity, where, classifier, kept, pace)
             task = asyncio.create_task(agent.run(), name="agent")
             until_signal(task)
             await asyncio.gather(task, return_exceptions=False)

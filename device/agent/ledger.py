@@ -1,9 +1,9 @@
-"""Telemetry that a device has numbered, kept in SQLite until the broker has it and a while longer.
+"""Numbered telemetry in SQLite, kept until the broker has confirmed it and for a while after.
 
 One thread writes for all devices of a process, in groups that share a transaction. Numbers and
 messages are committed before they are sent: after ``kill -9`` a device continues with its next
-number and sends again what was not confirmed. Confirmed messages stay until ``KEEP`` newer ones are
-there, so that a controller can ask for what a dead broker lost.
+number and sends unconfirmed messages again. The last ``KEEP`` confirmed messages stay, so that a
+recorder can request those that a broker lost.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Entry = tuple[int, bytes]  # sequence number, payload
 class Ledger:
     """The numbers and unconfirmed telemetry of the devices of one process, in the file ``path``.
 
-    ``limit`` is how many unconfirmed messages a device may have; the oldest gives way.
+    ``limit`` is how many unconfirmed messages a device may have; the oldest is dropped.
     Use as ``async with``. ``UsageError`` if the file cannot be used.
     """
 
@@ -71,7 +71,7 @@ class Ledger:
         self._database.close()
 
     async def begin(self, device: str) -> tuple[int, int]:
-        """Count one more connection; its number, and the sequence number to go on with."""
+        """Count a connection; return its number and the next sequence number."""
 
         def work(database: sqlite3.Connection) -> tuple[int, int]:
             row: tuple[int, int] = database.execute(
@@ -84,7 +84,7 @@ class Ledger:
         return await self._ask(work)
 
     async def add(self, device: str, sequence: int, payload: bytes) -> int:
-        """Keep a message; returns, once it is committed, how many older ones had to give way."""
+        """Commit a message; return how many older unconfirmed ones were dropped for it."""
 
         def work(database: sqlite3.Connection) -> int:
             database.execute(
@@ -110,7 +110,7 @@ class Ledger:
         return await self._ask(work)
 
     def confirm(self, device: str, sequence: int) -> None:
-        """Note that the broker has a message."""
+        """Note that the broker has confirmed a message."""
         self._commits.post(
             lambda database: database.execute(
                 "UPDATE telemetry SET confirmed = 1 WHERE device = ? AND sequence = ?",
@@ -119,11 +119,16 @@ class Ledger:
         )
 
     async def unconfirmed(self, device: str) -> list[Entry]:
-        """What the broker has not confirmed, oldest first."""
+        """Return the messages that the broker has not confirmed, oldest first."""
         return await self._select("AND NOT confirmed", device)
 
+    async def oldest(self, device: str) -> int | None:
+        """Return the lowest stored number; None if none is stored."""
+        text = "SELECT min(sequence) FROM telemetry WHERE device = ?"
+        return await self._ask(lambda database: database.execute(text, (device,)).fetchone()[0])
+
     async def between(self, device: str, first: int, last: int) -> list[Entry]:
-        """What is still here of the sequence numbers ``first`` to ``last``, both in."""
+        """Return the stored messages with numbers ``first`` to ``last``, both included."""
         return await self._select("AND sequence BETWEEN ? AND ?", device, first, last)
 
     async def _select(self, where: str, *values: str | int) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""Models for agents: fetched from the server by name, once for all devices of a process."""
+"""Models for agents, fetched from the server by name once for all devices of a process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.model.bundle import Bundle
 
 
 class FleetModels:
-    """Fetches models over the air and keeps them, those that cannot be had too for a while."""
+    """Fetch models over the air and keep them for all devices of the process."""
 
     def __init__(self, folder: Path, servers: Sequence[str], security: Security) -> None:
         self._folder = folder
@@ -23,7 +23,7 @@ class FleetModels:
         self._fetching: dict[str, asyncio.Task[Bundle]] = {}
 
     async def __call__(self, name: str) -> Bundle:
-        """The model ``name``; a ``TaperError`` if no server has it or it does not work here."""
+        """Return the model ``name``; ``TaperError`` if it cannot be had or does not work here."""
         task = self._fetching.get(name)
         if task is None:
             task = asyncio.create_task(self._fetch(name), name=f"model {name}")
@@ -31,7 +31,7 @@ class FleetModels:
         try:
             return await asyncio.shield(task)
         except TaperError:
-            self._fetching.pop(name, None)  # the next one who asks tries again
+            self._fetching.pop(name, None)  # the next request tries again
             raise
 
     async def _fetch(self, name: str) -> Bundle:

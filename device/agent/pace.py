@@ -1,4 +1,4 @@
-"""How fast time passes for an agent: as it does, or faster for a simulated device."""
+"""The clock of an agent: real time, or faster for a simulated device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Pace:
-    """A clock that runs ``speed`` times as fast from ``start_unix_s`` on."""
+    """A clock that starts at ``start_unix_s`` and runs ``speed`` times as fast as real time."""
 
     speed: float = 1.0
     start_unix_s: float = field(default_factory=time.time)
@@ -25,7 +25,7 @@ class Pace:
         return self.start_unix_s + self.elapsed_s
 
     async def sleep(self, seconds: float, woken: asyncio.Event) -> bool:
-        """Let ``seconds`` of this clock pass, or fewer if ``woken`` is set; whether it was."""
+        """Sleep for ``seconds`` of this clock or until ``woken`` is set; return whether it was."""
         try:
             async with asyncio.timeout(seconds / self.speed):
                 await woken.wait()

@@ -23,14 +23,15 @@ from typing import Annotated
 
 import typer
 import uvloop
+from msgspec import structs
 from rich.console import Console
 
-from device.agent.agent import Agent, Identity
+from device.agent.agent import Agent, AgentIdentity
+from device.agent.classifier import DEFAULTS, Classifier, Pictures
 from device.agent.command import checked, read_pictures, until_signal
 from device.agent.ledger import Ledger
 from device.agent.models import FleetModels
 from device.agent.pace import Pace
-from device.agent.worker import DEFAULTS, Pictures, Worker
 from device.energy.hardware import WATT_HOUR_J, find_hardware
 from device.energy.model import EnergyModel
 from device.energy.power import SimulatedPower
@@ -43,21 +44,21 @@ from device.transport.channel import Security
 from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.errors import UsageError
 from shared.fleet.broker import Broker, parse_broker
-from shared.fleet.messages import Settings
-from shared.fleet.scenario import Group, Scenario, read_scenario
+from shared.fleet.messages import DeviceSettings
+from shared.fleet.scenario import FleetScenario, Group, read_scenario
 from shared.model.bundle import DEVICE_GROUPS, Bundle, read_bundle
 from shared.typer_app import run_app
 
 CONNECTING_AT_ONCE = 100
-PLAIN = Scenario.model_validate({"name": "plain", "duration": "1d"})
+PLAIN = FleetScenario.model_validate({"name": "plain", "duration": "1d"})
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 stderr = Console(stderr=True)
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A simulated fleet. ``passwords`` by FLEET/DEVICE; None where the broker asks for none."""
+class FleetPlan:
+    """A fleet to simulate. ``passwords`` by FLEET/DEVICE; None for a broker without passwords."""
 
     fleet: str
     devices: int
@@ -66,7 +67,7 @@ class Plan:
     seed: int
     speed: float
     groups: tuple[Group, ...]
-    settings: Settings
+    settings: DeviceSettings
     start_hour: float
     ledger: Path
     models: Path
@@ -78,7 +79,7 @@ class Plan:
 class SimulatedFleet:
     """The devices of ``plan``. Use as ``async with``; ``run`` never returns."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: FleetPlan) -> None:
         self._plan = plan
         self._channels = Channels()
         self._pipelines = Pipelines()
@@ -95,7 +96,7 @@ class SimulatedFleet:
         await self._stack.aclose()
 
     async def run(self) -> None:
-        """Run all devices; one that fails is reported and does not take others with it."""
+        """Run all devices; a device that fails is logged, the others continue."""
         plan = self._plan
         midnight_s = time.time() // 86_400 * 86_400
         start_s = midnight_s + plan.start_hour * 3600 if plan.speed != 1 else time.time()
@@ -106,28 +107,30 @@ class SimulatedFleet:
 
     @property
     def connected(self) -> int:
-        """How many devices the broker knows at the moment."""
+        """How many devices are connected to the broker."""
         return sum(agent.connected.is_set() for agent in self.agents)
 
     async def _live(self, number: int, pace: Pace) -> None:
         name = f"device-{number:05d}"
         chance = random.Random(f"{self._plan.seed} {number}")  # noqa: S311 - a simulation
         group = self._group(number)
-        worker = self._worker(group, chance, pace)
+        classifier = self._classifier(group, chance, pace)
         try:
             async with self._gate:
-                await worker.__aenter__()
+                await classifier.__aenter__()
             try:
-                identity = Identity(self._plan.fleet, name, (group.name,), group.hardware, True)
-                agent = Agent(identity, self._broker(name), worker, self._ledger, pace)
+                identity = AgentIdentity(
+                    self._plan.fleet, name, (group.name,), group.hardware, True
+                )
+                agent = Agent(identity, self._broker(name), classifier, self._ledger, pace)
                 self.agents.append(agent)
                 await agent.run()
             finally:
-                await worker.__aexit__(None, None, None)
-        except Exception:  # noqa: BLE001 - a device must not take the others with it
+                await classifier.__aexit__(None, None, None)
+        except Exception:  # noqa: BLE001 - the other devices continue
             _log.exception("%s: failed and is gone", name)
 
-    def _worker(self, group: Group, chance: random.Random, pace: Pace) -> Worker:
+    def _classifier(self, group: Group, chance: random.Random, pace: Pace) -> Classifier:
         plan = self._plan
         hardware = find_hardware(group.hardware)
         capacity_j = hardware.battery_j
@@ -149,14 +152,15 @@ class SimulatedFleet:
             )
 
         first = chance.randrange(len(plan.pictures.images))
+        pictures = replace(plan.pictures, first=first)
         energy = EnergyModel(hardware)
-        return Worker(
-            plan.bundle, open_client, self._models, energy, power, plan.pictures, pace, first,
+        return Classifier(
+            plan.bundle, open_client, self._models, energy, power, pictures, pace,
             plan.settings,
         )  # fmt: skip
 
     def _group(self, number: int) -> Group:
-        """Groups take turns by their shares, so that any number of devices is well mixed."""
+        """Return the group of a device; shares hold for any range of numbers, well mixed."""
         place = (number * 0.6180339887) % 1.0
         for group in self._plan.groups:
             if place < group.share:
@@ -175,7 +179,7 @@ class SimulatedFleet:
 
 
 def allow_connections(devices: int) -> None:
-    """Raise the limit of open files to what ``devices`` need; ``UsageError`` if that is refused."""
+    """Raise the limit of open files for ``devices``; ``UsageError`` if the system refuses."""
     wanted = devices + 500
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= wanted:
@@ -185,8 +189,8 @@ def allow_connections(devices: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def simulate(plan: Plan) -> None:
-    """Run ``plan`` until Ctrl-C or SIGTERM, and say how many devices are connected."""
+async def simulate(plan: FleetPlan) -> None:
+    """Run ``plan`` until Ctrl-C or SIGTERM; print how many devices are connected."""
     async with SimulatedFleet(plan) as fleet:
         task = asyncio.create_task(fleet.run(), name="fleet")
         until_signal(task)
@@ -235,12 +239,11 @@ def run(
         find_hardware(group.hardware, "--scenario: groups.hardware")
         parse_recharge(group.recharge, "--scenario: groups.recharge")
     allow_connections(devices)
-    # A collection walks through the objects of all devices: rarely is often enough.
+    # A garbage collection visits the objects of all devices, so it must be rare.
     gc.set_threshold(50_000, 20, 100)
-    first = {k: v for k, v in played.settings.model_dump().items() if v is not None}
     bundle = read_bundle(bundle_path(model), DEVICE_GROUPS)
     with tempfile.TemporaryDirectory(prefix="taper-fleet-") as folder:
-        plan = Plan(
+        plan = FleetPlan(
             fleet=checked(fleet, "--fleet"),
             devices=devices,
             broker=parse_broker(broker, ca=ca),
@@ -248,7 +251,7 @@ def run(
             seed=seed,
             speed=speed,
             groups=played.groups,
-            settings=replace(DEFAULTS, **first),
+            settings=structs.replace(DEFAULTS, **played.settings.given()),
             start_hour=played.start,
             ledger=Path(folder) / "ledger.sqlite" if ledger is None else ledger,
             models=Path(folder) / "models",
@@ -263,7 +266,7 @@ def run(
 
 
 def read_credentials(path: Path) -> dict[str, str]:
-    """Passwords by user name."""
+    """Return passwords by user name."""
     try:
         with path.open(newline="") as file:
             return {row[0]: row[1] for row in csv.reader(file) if row}

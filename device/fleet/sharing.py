@@ -1,4 +1,4 @@
-"""What the simulated devices of one process share: models, pipelines, and connections to servers.
+"""Resources that the simulated devices of one process share: pipelines and server connections.
 
 Each device has its own stream; gRPC carries many streams over one connection.
 """
@@ -23,7 +23,7 @@ class Pipelines:
         self._made: dict[tuple[str, ExitSettings], Pipeline] = {}
 
     def __call__(self, bundle: Bundle, exits: ExitSettings) -> Pipeline:
-        """The pipeline of ``bundle``, made when first asked for."""
+        """Return the pipeline of ``bundle``, made at the first request."""
         key = (bundle.metadata.version, exits)
         if key not in self._made:
             self._made[key] = Pipeline(bundle, exits)
@@ -31,13 +31,13 @@ class Pipelines:
 
 
 class Channels:
-    """Connections that ``STREAMS_A_CHANNEL`` links share; closed when the last one is through."""
+    """Connections shared by ``STREAMS_A_CHANNEL`` links each; closed with the last of them."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, Security], list[_Shared]] = {}
 
     def __call__(self, address: str, security: Security) -> grpc.aio.Channel:
-        """A channel to ``address`` that looks like one's own."""
+        """Return a channel to ``address``; closing it leaves the others' open."""
         group = self._open.setdefault((address, security), [])
         for shared in group:
             if shared.users < STREAMS_A_CHANNEL:
@@ -50,7 +50,7 @@ class Channels:
 
 
 class _Shared:
-    """A channel, how many use it, and the list that it leaves when nobody does any more."""
+    """A channel, its number of users, and the list that it leaves with the last of them."""
 
     def __init__(self, channel: grpc.aio.Channel, group: list[_Shared]) -> None:
         self.channel = channel
@@ -65,7 +65,7 @@ class _Shared:
 
 
 class _Lease:
-    """A channel to use; closing it only gives it back."""
+    """One user's handle of a shared channel."""
 
     def __init__(self, shared: _Shared) -> None:
         self._shared: _Shared | None = shared
@@ -75,7 +75,7 @@ class _Lease:
         return getattr(self._channel, name)
 
     async def close(self) -> None:
-        """Give the channel back, once."""
+        """Return the channel, once."""
         shared, self._shared = self._shared, None
         if shared is not None:
             await shared.release()

@@ -1,14 +1,16 @@
-"""A connection to an MQTT broker: aiomqtt, with pipelined publishes and acknowledgement by hand.
+"""A connection to an MQTT broker: aiomqtt, with pipelined publishes and manual acknowledgement.
 
-``aiomqtt.Client`` waits for each publish and makes a task for each message; a fleet needs neither.
-``BrokerClient`` keeps its connecting, timing and closing, and takes over what happens to messages.
+``aiomqtt.Client`` waits for the confirmation of each publish and confirms received messages itself.
+``BrokerClient`` has one inside for connecting, timing and closing, and handles messages itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 import aiomqtt
-from paho.mqtt.client import MQTT_ERR_SUCCESS, MQTTMessage
+from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTMessage
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -27,16 +29,29 @@ from shared.errors import BrokerError, TakenOverError, UsageError
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 IN_FLIGHT = 1000  # unacknowledged messages in either direction; deploy/mosquitto allows as many
 KEEPALIVE_S = 60
+TIMEOUT_S = 30  # of connecting and subscribing
+FAILURE = 128  # reason codes from here on are refusals
 SESSION_TAKEN_OVER = 142  # reason code of a DISCONNECT
 DAY_S = 86_400
 OnMessage = Callable[[str, bytes, int], None]  # topic, payload, number to acknowledge
 _log = logging.getLogger(__name__)
-_log.setLevel(logging.CRITICAL)  # paho's own notes: what matters comes as ``BrokerError``
+_log.setLevel(logging.CRITICAL)  # paho's own log lines: failures arrive as ``BrokerError``
+
+
+@dataclass(frozen=True)
+class _Publish:
+    """A message on its way; ``future`` is done when the broker has confirmed it."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    properties: Properties | None
+    future: asyncio.Future[None]
 
 
 @dataclass(frozen=True)
 class Broker:
-    """Where a broker is and how to get in."""
+    """Address and credentials of a broker."""
 
     host: str
     port: int
@@ -90,12 +105,12 @@ def _context(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl
     return context
 
 
-class BrokerClient(aiomqtt.Client):
+class BrokerClient:
     """One MQTT 5 connection, as ``async with``; for one entry. Failures are ``BrokerError``.
 
     ``on_message`` is called for each message; with ``manual_ack`` the broker keeps a message until
     ``acknowledge`` is called with its number. ``session_s`` is how long the broker keeps
-    subscriptions and what comes meanwhile after the connection has ended.
+    subscriptions and queued messages after the connection has ended.
     """
 
     def __init__(
@@ -111,7 +126,7 @@ class BrokerClient(aiomqtt.Client):
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = session_s
         properties.ReceiveMaximum = IN_FLIGHT
-        super().__init__(
+        self._connection = aiomqtt.Client(
             broker.host,
             broker.port,
             identifier=identifier,
@@ -124,19 +139,58 @@ class BrokerClient(aiomqtt.Client):
             keepalive=KEEPALIVE_S,
             tls_context=broker.tls,
             max_inflight_messages=IN_FLIGHT,
-            timeout=30,
+            timeout=TIMEOUT_S,
             logger=_log,
         )
         self._broker = broker
         self._deliver = on_message
         self._posted: dict[int, asyncio.Future[None]] = {}
-        self._client.manual_ack_set(manual_ack)
+        self._queued: deque[_Publish] = deque()
+        self._window = IN_FLIGHT  # publishes that may be unconfirmed; the broker can allow fewer
+        self._welcomed = False  # the broker has answered, perhaps with a refusal
+        self._open = False
+        self._ended: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
+        # aiomqtt exposes neither manual acknowledgement nor pipelined publishes: both are in the
+        # public interface of the paho client that it drives.
+        self._paho: Client = self._connection._client
+        self._paho.manual_ack_set(manual_ack)
+        self._paho.on_message = self._on_message
+        self._confirm_theirs: Any = self._paho.on_publish
+        self._paho.on_publish = self._on_publish
+        self._connect_theirs: Any = self._paho.on_connect
+        self._paho.on_connect = self._on_connect
+        self._disconnect_theirs: Any = self._paho.on_disconnect
+        self._paho.on_disconnect = self._on_disconnect
 
     async def __aenter__(self) -> Self:
-        try:
-            return await super().__aenter__()
-        except aiomqtt.MqttError as error:
-            raise BrokerError(f"--broker: {self._broker}: {_reason(error)}") from None
+        failure = await self._connect()
+        if failure is not None:
+            raise failure
+        self._open = True
+        return self
+
+    async def _connect(self) -> BrokerError | None:
+        """Connect; return why that failed.
+
+        The error is not raised here: its traceback would keep the socket of a failed handshake,
+        which paho leaves to the garbage collector.
+        """
+        opening = asyncio.ensure_future(self._connection.__aenter__())
+        # Without ``_ended`` a connection that is closed before the broker has welcomed it would
+        # wait for a welcome until the timeout.
+        await asyncio.wait((opening, self._ended), return_when=asyncio.FIRST_COMPLETED)
+        if self._welcomed:
+            await asyncio.wait((opening,))
+        if not opening.done():
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+            return self._ended.result()
+        error = opening.exception()
+        if error is None:
+            return self._ended.result() if self._ended.done() else None
+        if not isinstance(error, aiomqtt.MqttError):
+            raise error
+        return self._failure(_reason(error))
 
     async def __aexit__(
         self,
@@ -144,111 +198,123 @@ class BrokerClient(aiomqtt.Client):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._disconnected.done():
-            self._disconnected.exception()  # whoever waited has been told
         try:
-            await super().__aexit__(kind, error, trace)
+            await self._connection.__aexit__(kind, error, trace)
         except aiomqtt.MqttError:
             _log.debug("the broker had gone before the connection was closed")
         finally:
-            self._lose("the connection was closed")
+            self._fail_posted("the connection was closed")
 
-    async def listen(self, *topics: str) -> None:
-        """Subscribe at QoS 1, to what others publish; returns when the broker has confirmed."""
-        options = SubscribeOptions(qos=1, noLocal=True)
+    async def listen(self, *topics: str, own: bool = False) -> None:
+        """Subscribe at QoS 1; return when the broker has confirmed.
+
+        Messages that this client publishes are delivered to it only with ``own``.
+        """
+        options = SubscribeOptions(qos=1, noLocal=not own)
         try:
-            codes = await self.subscribe([(topic, options) for topic in topics])
+            codes = await self._connection.subscribe([(topic, options) for topic in topics])
         except aiomqtt.MqttError as error:
-            raise BrokerError(f"--broker: {self._broker}: {_reason(error)}") from None
+            raise self._failure(_reason(error)) from None
         for topic, code in zip(topics, codes, strict=True):
-            if int(getattr(code, "value", code)) >= 128:  # type: ignore[call-overload]
-                raise BrokerError(f"--broker: {self._broker}: does not allow to read {topic}")
+            if int(getattr(code, "value", code)) >= FAILURE:  # type: ignore[call-overload]
+                raise self._failure(f"does not allow to read {topic}")
 
     def post(
         self, topic: str, payload: bytes, *, retain: bool = False, expiry_s: int | None = None
     ) -> asyncio.Future[None]:
-        """Publish at QoS 1 without waiting; the future is done when the broker has confirmed."""
+        """Publish at QoS 1 without waiting; the future is done when the broker has confirmed.
+
+        Messages that exceed the broker's Receive Maximum wait here for earlier confirmations.
+        """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(_retrieve)
         properties = None
         if expiry_s is not None:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = expiry_s
-        info = self._client.publish(topic, payload, 1, retain, properties)
-        if info.rc != MQTT_ERR_SUCCESS:
-            future.set_exception(BrokerError(f"--broker: {self._broker}: the connection is lost"))
+        publish = _Publish(topic, payload, retain, properties, future)
+        if len(self._posted) < self._window:
+            self._send(publish)
         else:
-            self._posted[info.mid] = future
-        future.add_done_callback(_seen)
+            self._queued.append(publish)
         return future
 
     def acknowledge(self, number: int) -> None:
-        """Tell the broker that the message ``number`` has arrived for good."""
-        self._client.ack(number, 1)
+        """Tell the broker that the message ``number`` is stored."""
+        self._paho.ack(number, 1)
 
     async def lost(self) -> None:
         """Wait until the connection ends, and raise ``BrokerError`` (or ``TakenOverError``)."""
-        try:
-            await asyncio.shield(self._disconnected)
-        except aiomqtt.MqttError as error:
-            if _code(error) == SESSION_TAKEN_OVER:
-                who = self._broker.username or "this client id"
-                raise TakenOverError(
-                    f"--broker: {self._broker}: another client has connected as {who}"
-                ) from None
-            raise BrokerError(f"--broker: {self._broker}: {_reason(error)}") from None
-        except OSError as error:
-            raise BrokerError(f"--broker: {self._broker}: {error}") from None
-        raise BrokerError(f"--broker: {self._broker}: the connection ended")
+        # aiomqtt delivers no messages here; its iterator fails when the connection ends.
+        with contextlib.suppress(aiomqtt.MqttError):
+            await anext(self._connection.messages)
+        raise self._ended.result() if self._ended.done() else self._failure("the connection ended")
 
-    async def _misc_loop(self) -> None:
-        """Look after keepalives; once a second, as aiomqtt does, is dear with 5,000 clients."""
-        while self._client.loop_misc() == MQTT_ERR_SUCCESS:  # noqa: ASYNC110 - paho has no event
-            await asyncio.sleep(KEEPALIVE_S / 6)
+    def _failure(self, reason: str) -> BrokerError:
+        return BrokerError(f"--broker: {self._broker}: {reason}")
+
+    def _send(self, publish: _Publish) -> None:
+        info = self._paho.publish(
+            publish.topic, publish.payload, 1, publish.retain, publish.properties
+        )
+        if info.rc == MQTT_ERR_SUCCESS:
+            self._posted[info.mid] = publish.future
+        elif not publish.future.done():
+            publish.future.set_exception(self._failure("the connection is lost"))
+
+    def _on_connect(
+        self, client: Client, userdata: Any, flags: Any, code: Any, properties: Any
+    ) -> None:
+        self._welcomed = True
+        self._window = min(IN_FLIGHT, getattr(properties, "ReceiveMaximum", IN_FLIGHT))
+        self._connect_theirs(client, userdata, flags, code, properties)
 
     def _on_disconnect(
-        self, client: Any, userdata: Any, flags: Any, code: Any, properties: Any = None
+        self, client: Client, userdata: Any, flags: Any, code: Any, properties: Any
     ) -> None:
-        """A connection that ends before the broker has welcomed it has failed.
-
-        aiomqtt goes on waiting, until its timeout, for a welcome that cannot come.
-        """
-        if self._connected.done():
-            super()._on_disconnect(client, userdata, flags, code, properties)
+        if self._open:  # before that, aiomqtt would forget it
+            self._disconnect_theirs(client, userdata, flags, code, properties)
+        if self._ended.done():
+            return
+        if getattr(code, "value", code) == SESSION_TAKEN_OVER:
+            who = self._broker.username or "this client id"
+            text = f"--broker: {self._broker}: another client has connected as {who}"
+            self._ended.set_result(TakenOverError(text))
         else:
-            self._connected.set_exception(aiomqtt.MqttError("closed the connection"))
+            self._ended.set_result(self._failure(f"closed the connection ({code})"))
 
-    def _on_message(self, client: Any, userdata: Any, message: MQTTMessage) -> None:  # noqa: ARG002
+    def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:  # noqa: ARG002 - paho's signature
         self._deliver(message.topic, bytes(message.payload), message.mid)
 
-    def _on_publish(self, client: Any, userdata: Any, mid: int, code: Any, properties: Any) -> None:
+    def _on_publish(
+        self, client: Client, userdata: Any, mid: int, code: Any, properties: Any
+    ) -> None:
         future = self._posted.pop(mid, None)
         if future is None:
-            super()._on_publish(client, userdata, mid, code, properties)
-        elif not future.done():
-            if code.value >= 128:
-                text = f"--broker: {self._broker}: refuses a message ({code})"
-                future.set_exception(BrokerError(text))
-            else:
-                future.set_result(None)
+            self._confirm_theirs(client, userdata, mid, code, properties)
+            return
+        while self._queued and len(self._posted) < self._window:
+            self._send(self._queued.popleft())
+        if future.done():
+            return
+        if code.value >= FAILURE:
+            future.set_exception(self._failure(f"refuses a message ({code})"))
+        else:
+            future.set_result(None)
 
-    def _lose(self, reason: str) -> None:
-        for future in self._posted.values():
+    def _fail_posted(self, reason: str) -> None:
+        waiting = [*self._posted.values(), *(publish.future for publish in self._queued)]
+        for future in waiting:
             if not future.done():
-                future.set_exception(BrokerError(f"--broker: {self._broker}: {reason}"))
+                future.set_exception(self._failure(reason))
         self._posted.clear()
+        self._queued.clear()
 
 
-def _seen(future: asyncio.Future[None]) -> None:
-    """Nobody need wait for a publish; what was not confirmed is sent again by its owner."""
+def _retrieve(future: asyncio.Future[None]) -> None:
+    """Mark the outcome of a publish as seen: a caller need not wait for it."""
     if not future.cancelled():
         future.exception()
-
-
-def _code(error: aiomqtt.MqttError) -> int | None:
-    """The reason code of MQTT 5, if the broker gave one."""
-    code = getattr(error, "rc", None)
-    value: int | None = getattr(code, "value", code)
-    return value
 
 
 def _reason(error: aiomqtt.MqttError) -> str:

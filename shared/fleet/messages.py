@@ -1,15 +1,18 @@
-"""The fleet contract: topics and what is said on them, as frozen values.
+"""The fleet contract: topics and the messages on them, as frozen values.
 
-``protos/fleet/v1/fleet.proto`` has the meaning and the unit of each field;
-``shared.fleet.payloads`` turns values into JSON and JSON into values.
+``protos/fleet/v1/fleet.proto`` gives the meaning and the unit of each field. The types here add the
+ranges, which a .proto cannot state; ``shared.fleet.payloads`` checks them when it reads a payload.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from shared.errors import MessageError
 
@@ -17,9 +20,13 @@ PROTOCOL = 1
 ROOT = "taper/v1"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 NAME_RULE = "give 1 to 64 letters, digits, - and _, the first a letter or a digit"
+POLICIES = ("auto", "linear", "step")
+LARGEST_UINT32 = 2**32 - 1
+LATEST_UNIX_S = 253_402_300_799.0  # the year 9999
+MOST_ENTRIES = 64  # of a list or a map
 
 
-class Kind(Enum):
+class MessageKind(Enum):
     """The last level of a topic."""
 
     BIRTH = "birth"
@@ -31,7 +38,7 @@ class Kind(Enum):
     RESULT = "result"
 
 
-RETAINED = frozenset((Kind.BIRTH, Kind.DEATH, Kind.DESIRED, Kind.REPORTED))
+RETAINED = (MessageKind.BIRTH, MessageKind.DEATH, MessageKind.DESIRED, MessageKind.REPORTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,133 +47,164 @@ class Topic:
 
     fleet: str
     device: str
-    kind: Kind
+    kind: MessageKind
 
     def __str__(self) -> str:
         return f"{ROOT}/{self.fleet}/{self.device}/{self.kind.value}"
 
 
-@dataclass(frozen=True, slots=True)
-class Birth:
-    """A device is here; ``next_sequence`` is that of its next new telemetry."""
+Name = Annotated[str, Meta(pattern=rf"\A{NAME.pattern}\Z")]
+# Empty while it is not known, e.g. the model of a device that waits for one.
+NameOrEmpty = Annotated[str, Meta(pattern=rf"\A({NAME.pattern})?\Z")]
+# JSON can name characters that neither UTF-8 nor a database has: NUL and half a surrogate pair.
+Text = Annotated[str, Meta(max_length=1000, pattern=r"\A[^\x00\ud800-\udfff]*\Z")]
+Fraction = Annotated[
+    str,
+    Meta(
+        max_length=40,
+        pattern=rf"\A({'|'.join(POLICIES)}|0?\.0*[1-9]\d*|1(\.0*)?|[1-9](\.\d+)?[eE]-\d\d?)\Z",
+    ),
+]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Amount = Annotated[float, Meta(ge=0, le=LATEST_UNIX_S)]  # seconds, joules, milliseconds
+Count = Annotated[int, Meta(ge=0, le=LARGEST_UINT32)]
+Ordinal = Annotated[int, Meta(ge=1, le=LARGEST_UINT32)]
+# Versions stay far below the largest number, so that there is always a next one.
+LATEST_VERSION = 1_000_000_000
+Version = Annotated[int, Meta(ge=0, le=LATEST_VERSION)]
+Texts = Annotated[Mapping[Text, Text], Meta(max_length=MOST_ENTRIES)]
 
-    device: str
-    session: int
-    next_sequence: int
-    unix_s: float
-    protocol: int = PROTOCOL
-    groups: tuple[str, ...] = ()
-    hardware: str = ""
-    software: str = ""
-    levels: tuple[float, ...] = ()
+
+class Payload(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Base of all messages: unknown fields are refused, defaults are not written."""
+
+
+class Birth(Payload, frozen=True):
+    """The device is connected; ``next_sequence`` is the number of its next new telemetry."""
+
+    device: Name
+    session: Ordinal
+    next_sequence: Ordinal
+    unix_s: Amount
+    protocol: Annotated[int, Meta(ge=PROTOCOL, le=PROTOCOL)]
+    groups: Annotated[tuple[Name, ...], Meta(max_length=MOST_ENTRIES)] = ()
+    hardware: Text = ""
+    software: Text = ""
+    levels: Annotated[tuple[Amount, ...], Meta(max_length=MOST_ENTRIES)] = ()
     exit_head: bool = False
     simulated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Death:
-    """A device is gone, if its ``session`` is that of its birth or a later one."""
+class Death(Payload, frozen=True):
+    """The device is gone, unless its birth has a later session."""
 
-    device: str
-    session: int
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What can be set; None leaves it to the device."""
-
-    fraction: str | None = None
-    exit_threshold: float | None = None
-    rate_per_s: float | None = None
-    telemetry_s: float | None = None
-    model: str | None = None
+    device: Name
+    session: Count
+    reason: Text = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Desired:
-    """What a device should work with, as a whole."""
+def is_online(birth: Birth | None, death: Death | None) -> bool:
+    """Whether a device with these last messages is connected.
 
-    version: int
-    settings: Settings = field(default_factory=Settings)
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A setting that a device did not take."""
-
-    field: str
-    reason: str = ""
+    A death counts against the birth of its own session and earlier ones: the last will of an
+    earlier connection can arrive after the birth of the next.
+    """
+    return birth is not None and (death is None or death.session < birth.session)
 
 
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """What a device works with; ``version`` is that of the desired state that it answers."""
+class DeviceSettings(Payload, frozen=True):
+    """What an operator can set; None leaves the choice to the device."""
 
-    device: str
-    session: int
-    version: int = 0
-    settings: Settings = field(default_factory=Settings)
-    refused: tuple[Refusal, ...] = ()
-    model_version: str = ""
-    unix_s: float = 0.0
+    fraction: Fraction | None = None
+    exit_threshold: Share | None = None
+    rate_per_s: Annotated[float, Meta(ge=0, le=1000)] | None = None
+    telemetry_s: Annotated[float, Meta(ge=0.1, le=86_400)] | None = None
+    model: NameOrEmpty | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Telemetry:
-    """What a device did in one period; counts are of that period. Units as in ``fleet.proto``."""
+class Desired(Payload, frozen=True):
+    """What the device should work with, as a whole."""
 
-    device: str
-    session: int
-    sequence: int
-    unix_s: float
-    period_s: float = 0.0
-    battery: float = 0.0
+    version: Annotated[int, Meta(ge=1, le=LATEST_VERSION)]
+    settings: DeviceSettings = DeviceSettings()
+
+
+class RefusedSetting(Payload, frozen=True):
+    """A setting that a device did not take, and why."""
+
+    field: Text
+    reason: Text = ""
+
+
+class Reported(Payload, frozen=True):
+    """What the device works with; ``version`` is that of the desired state it answers."""
+
+    device: Name
+    session: Count
+    version: Version = 0
+    settings: DeviceSettings = DeviceSettings()
+    refused: Annotated[tuple[RefusedSetting, ...], Meta(max_length=MOST_ENTRIES)] = ()
+    model_version: Text = ""
+    unix_s: Amount = 0.0
+
+
+class Telemetry(Payload, frozen=True):
+    """What the device did in one period; counts are of that period. Units as in ``fleet.proto``."""
+
+    device: Name
+    session: Count
+    sequence: Ordinal
+    unix_s: Amount
+    period_s: Amount = 0.0
+    battery: Share = 0.0
     plugged: bool = False
-    fraction: float = 0.0
-    cloud_fraction: float = 0.0
-    answered_device: int = 0
-    answered_cloud: int = 0
-    failed: int = 0
-    labelled: int = 0
-    right: int = 0
-    payload_bytes: int = 0
-    energy_j: float = 0.0
-    latency_ms: float = 0.0
-    latency_max_ms: float = 0.0
-    reported_version: int = 0
-    model: str = ""
-    model_version: str = ""
-    dropped: int = 0
-    error: str = ""
+    fraction: Share = 0.0
+    cloud_fraction: Share = 0.0
+    answered_device: Count = 0
+    answered_cloud: Count = 0
+    failed: Count = 0
+    labelled: Count = 0
+    right: Count = 0
+    payload_bytes: Count = 0
+    energy_j: Amount = 0.0
+    latency_ms: Amount = 0.0
+    latency_max_ms: Amount = 0.0
+    reported_version: Count = 0
+    model: NameOrEmpty = ""
+    model_version: Text = ""
+    dropped: Count = 0
+    error: Text = ""
+
+    @property
+    def answered(self) -> int:
+        """Samples that were answered, on the device or by the cloud."""
+        return self.answered_device + self.answered_cloud
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A thing to do once, within ``timeout_s``."""
+class Command(Payload, frozen=True):
+    """An action to carry out once, within ``timeout_s``."""
 
-    id: str
-    name: str
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    timeout_s: float = 10.0
+    id: Text
+    name: Text
+    arguments: Texts = {}
+    timeout_s: Amount = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of the command ``id``."""
+class Result(Payload, frozen=True):
+    """The outcome of the command ``id``."""
 
-    device: str
-    id: str
+    device: Name
+    id: Text
     ok: bool = False
-    values: Mapping[str, str] = field(default_factory=dict)
-    error: str = ""
+    values: Texts = {}
+    error: Text = ""
 
 
 Message = Birth | Death | Desired | Reported | Telemetry | Command | Result
 
 
 def parse_topic(text: str) -> Topic:
-    """The topic in ``text``; ``MessageError`` if it is none of ours."""
+    """Return the topic in ``text``; ``MessageError`` if it does not have this form."""
     parts = text.split("/")
     if len(parts) != 5 or "/".join(parts[:2]) != ROOT:
         raise MessageError(text, "topic", f"is not of the form {ROOT}/FLEET/DEVICE/KIND")
@@ -175,9 +213,9 @@ def parse_topic(text: str) -> Topic:
         if not NAME.fullmatch(value):
             raise MessageError(text, name, f"{value[:80]!r} is no name; {NAME_RULE}")
     try:
-        return Topic(fleet, device, Kind(kind))
+        return Topic(fleet, device, MessageKind(kind))
     except ValueError:
-        known = ", ".join(one.value for one in Kind)
+        known = ", ".join(one.value for one in MessageKind)
         raise MessageError(text, "topic", f"kind {kind[:80]!r} is unknown; {known}") from None
 
 

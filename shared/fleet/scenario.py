@@ -1,4 +1,4 @@
-"""Scenarios of a fleet, in YAML: who is in it, and what happens when."""
+"""Scenarios of a fleet in YAML: its groups of devices, and timed events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from shared.durations import duration_s
 from shared.errors import UsageError
-from shared.fleet.messages import NAME, Settings
+from shared.fleet.messages import NAME
 from shared.fleet.payloads import check_setting
 
 
@@ -30,12 +30,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Strict(BaseModel):
-    """Unknown fields are mistakes."""
+    """Base of all parts: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Values(Strict):
+class SettingValues(Strict):
     """Settings as in the fleet contract."""
 
     fraction: str | None = None
@@ -54,13 +54,13 @@ class Values(Strict):
                 check_setting(name, one)
         return value
 
-    def settings(self) -> Settings:
-        """As a value of the contract."""
-        return Settings(**self.model_dump())
+    def given(self) -> dict[str, Any]:
+        """Return the settings that have a value."""
+        return self.model_dump(exclude_none=True)
 
 
 class Group(Strict):
-    """Devices that have something in common; ``share`` of the fleet."""
+    """A share of the fleet with the same hardware, batteries and chargers."""
 
     name: Name
     share: Share = 1.0
@@ -71,7 +71,7 @@ class Group(Strict):
 
 
 class Rollout(Strict):
-    """A model for ever more of the devices, as long as all goes well.
+    """A model for ever more of the devices, as long as it does well.
 
     waves          share of the devices that have it after each wave
     watch          how long each wave is watched
@@ -88,37 +88,37 @@ class Rollout(Strict):
     samples: int = Field(100, ge=1)
 
 
-class Event(Strict):
-    """What happens ``at`` a time after the start, to ``target`` (all, a group or a device)."""
+class ScenarioEvent(Strict):
+    """An action ``at`` a time after the start, on ``target`` (all, a group or a device)."""
 
     at: Time
     target: Name = Field("all", alias="for")
-    set: Values | None = None
+    set: SettingValues | None = None
     battery: Share | None = None
     cloud: str | None = Field(None, pattern="^(stop|start)$")
     rollout: Rollout | None = None
 
     @model_validator(mode="after")
-    def _one_action(self) -> Event:
+    def _one_action(self) -> ScenarioEvent:
         given = [self.set, self.battery, self.cloud, self.rollout]
         if sum(one is not None for one in given) != 1:
             raise ValueError("give exactly one of set, battery, cloud, rollout")
         return self
 
 
-class Scenario(Strict):
-    """A whole scenario; ``start`` is the hour of the day at its beginning."""
+class FleetScenario(Strict):
+    """A scenario; ``start`` is the hour of the day at its beginning."""
 
     name: Name
     description: str = ""
     duration: Time
     start: Share | float = 0.0
-    settings: Values = Values()
+    settings: SettingValues = SettingValues()
     groups: tuple[Group, ...] = (Group(name="devices", capacity_wh=None),)
-    events: tuple[Event, ...] = ()
+    events: tuple[ScenarioEvent, ...] = ()
 
     @model_validator(mode="after")
-    def _possible(self) -> Scenario:
+    def _possible(self) -> FleetScenario:
         if abs(sum(group.share for group in self.groups) - 1) > 0.001:
             raise ValueError("groups: their shares do not add up to 1")
         if not 0 <= self.start < 24:
@@ -134,8 +134,11 @@ class Scenario(Strict):
         return any(event.cloud for event in self.events)
 
 
-def read_scenario(source: str, flag: str = "SCENARIO") -> Scenario:
-    """The scenario in a file, or the shipped one of that name; ``UsageError`` names the field."""
+def read_scenario(source: str, flag: str = "SCENARIO") -> FleetScenario:
+    """Return the scenario in a file, or the shipped one of that name.
+
+    ``UsageError`` names the field that is wrong.
+    """
     path = Path(source)
     if not path.exists() and NAME.fullmatch(source):
         path = Path(__file__).parent / "scenarios" / f"{source}.yaml"
@@ -149,9 +152,9 @@ def read_scenario(source: str, flag: str = "SCENARIO") -> Scenario:
     except yaml.YAMLError as error:
         raise UsageError(f"{flag}: {source} is no YAML ({' '.join(str(error).split())})") from None
     try:
-        return Scenario.model_validate(value)
+        return FleetScenario.model_validate(value)
     except ValidationError as error:
-        # What is written wrongly explains best what seems to be missing.
+        # A misspelt field first: the missing one is a consequence of it.
         found = error.errors()
         first = min(found, key=lambda one: one["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in first["loc"]) or "scenario"

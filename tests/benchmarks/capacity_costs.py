@@ -15,8 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from cloud.fleet.__main__ import controlling
-from cloud.fleet.controller import Controller
+from cloud.fleet.running import recording
 from cloud.telemetry.store import Store
 from device.split.pipeline import ExitSettings, Pipeline
 from shared.data.sample import sample_digits
@@ -156,19 +155,19 @@ async def telemetry(server: str, folder: Path) -> TelemetryCosts:
         words = ["--devices", str(FLEET), "--broker", broker.url, "--server", server]
         async with (
             Store(str(folder / "store")) as store,
-            controlling(Controller(broker.broker, "default", store)) as controller,
+            recording(broker.broker, "default", store) as recorder,
         ):
             flags = [*words, "--scenario", str(scenario), "--ledger", str(folder / "ledger")]
             fleet = process("device.fleet", *flags)
             await asyncio.to_thread(wait_for_line, stack.enter_context(fleet), f"{FLEET} of")
             size_bytes = spent.size_bytes
-            devices = controller.state.devices
+            devices = recorder.state.devices
             await until(lambda: sum(one.online for one in devices.values()) == FLEET, 60)
             keeping = Meter(psutil.Process().pid)
             spent.reset()
-            before = controller.counts.stored
+            before = recorder.counts.stored
             await asyncio.sleep(SECONDS)
-            messages = controller.counts.stored - before
+            messages = recorder.counts.stored - before
             return TelemetryCosts(
                 spent.cpu_us / messages, keeping.cpu_us / messages, size_bytes / FLEET, messages
             )

@@ -23,10 +23,10 @@ from typing import Any
 import psutil
 import uvloop
 
-from cloud.fleet.__main__ import controlling
-from cloud.fleet.controller import Controller
+from cloud.fleet.recorder import Recorder
+from cloud.fleet.running import recording
 from cloud.telemetry.store import Store
-from shared.fleet.messages import Settings
+from shared.fleet.messages import DeviceSettings
 from tests.benchmarks.harness import Check, Report, show, table
 from tests.support.broker import Mosquitto, mosquitto
 from tests.support.fleets import Audit, audit, process, start, stop, wait_for_line
@@ -61,20 +61,20 @@ def words(
     return [*given, "--ledger", str(ledger), "--scenario", str(scenario)]
 
 
-async def all_reported(controller: Controller, count: int, limit_s: float = 90.0) -> None:
+async def all_reported(recorder: Recorder, count: int, limit_s: float = 90.0) -> None:
     """Wait until ``count`` devices are online and have reported."""
-    devices = controller.state.devices
+    devices = recorder.state.devices
     async with asyncio.timeout(limit_s):
         while sum(d.online and d.reported is not None for d in devices.values()) < count:  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.02)
 
 
-async def converge(controller: Controller, names: list[str], settings: Settings) -> list[float]:
+async def converge(recorder: Recorder, names: list[str], settings: DeviceSettings) -> list[float]:
     """Seconds from desired to reported of each of ``names``, all desired at once."""
     began_s = time.perf_counter()
     took: list[float] = []
-    devices = [controller.state.device(name) for name in names]
-    futures = controller.desire(devices, lambda _: settings)
+    devices = [recorder.state.device(name) for name in names]
+    futures = recorder.client.desire(devices, lambda _: settings)
     for future in futures.values():
         future.add_done_callback(lambda _: took.append(time.perf_counter() - began_s))
     await asyncio.wait_for(asyncio.gather(*futures.values()), 120)
@@ -92,23 +92,23 @@ async def crowd(
         base = psutil.Process(small.pid).memory_info().rss
     async with (
         Store(str(folder / "crowd")) as store,
-        controlling(Controller(broker.broker, "default", store)) as controller,
+        recording(broker.broker, "default", store) as recorder,
     ):
         began_s = time.perf_counter()
         flags = words(broker, server, folder, count, IDLE)
         with process("device.fleet", *flags, log=folder / "log") as fleet:
-            await all_reported(controller, count)
+            await all_reported(recorder, count)
             found["connect_s"] = time.perf_counter() - began_s
             say(f"{count} devices connected after {found['connect_s']:.1f} s")
             memory = psutil.Process(fleet.pid).memory_info().rss
             found["mb_per_device"] = (memory - base) / MB / count
-            names = sorted(controller.state.devices)
+            names = sorted(recorder.state.devices)
             rounds = 5 if full else 3
             found["converge_p99_s"] = sorted(
                 [
                     percentile(
                         await converge(
-                            controller, names, Settings(f"{number / 10 + 0.1}", None, 0.0, 30.0)
+                            recorder, names, DeviceSettings(f"{number / 10 + 0.1}", None, 0.0, 30.0)
                         ),
                         0.99,
                     )
@@ -118,15 +118,15 @@ async def crowd(
             say(f"all converge in {found['converge_p99_s']:.2f} s")
             single = []
             for name in names[:: 10 if full else 25]:
-                single += await converge(controller, [name], Settings("1.0", None, 0.0, 30.0))
+                single += await converge(recorder, [name], DeviceSettings("1.0", None, 0.0, 30.0))
             found["converge_one_p99_s"] = percentile(single, 0.99)
             say(f"one converges in {found['converge_one_p99_s']:.3f} s")
-            await converge(controller, names, Settings("1.0", None, 0.0, 1.0))
+            await converge(recorder, names, DeviceSettings("1.0", None, 0.0, 1.0))
             await asyncio.sleep(2)
-            kept, began_s = controller.counts.stored, time.perf_counter()
+            kept, began_s = recorder.counts.stored, time.perf_counter()
             await asyncio.sleep(30 if full else 8)
             seconds = time.perf_counter() - began_s
-            found["telemetry_per_s"] = (controller.counts.stored - kept) / seconds
+            found["telemetry_per_s"] = (recorder.counts.stored - kept) / seconds
             say(f"{found['telemetry_per_s']:.0f} messages of telemetry a second")
     return found
 
@@ -155,15 +155,17 @@ async def killed(broker: Mosquitto, server: Server, folder: Path) -> Audit:
             fleet = start("device.fleet", flags, log.fileno())
             async with (
                 Store(str(folder / "audit")) as store,
-                controlling(Controller(broker.broker, "audit", store)) as controller,
+                recording(broker.broker, "audit", store) as recorder,
             ):
-                await all_reported(controller, AUDITED)
+                await all_reported(recorder, AUDITED)
                 await asyncio.sleep(1)
-                names = sorted(controller.state.devices)
-                await converge(controller, names, Settings(rate_per_s=0.0, telemetry_s=86_400.0))
+                names = sorted(recorder.state.devices)
+                await converge(
+                    recorder, names, DeviceSettings(rate_per_s=0.0, telemetry_s=86_400.0)
+                )
                 # Holes are mended once a second; what is not here in a while is lost.
                 end_s = time.monotonic() + 15
-                devices = controller.state.devices
+                devices = recorder.state.devices
                 while time.monotonic() < end_s:
                     await asyncio.sleep(0.5)
                     if all(d.sequences.hole() is None for d in devices.values()):

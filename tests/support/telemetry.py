@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cloud.telemetry.records import Received
-from shared.fleet.messages import Birth, Death, Kind, Reported, Settings, Telemetry, Topic
+from shared.fleet.messages import (
+    PROTOCOL,
+    Birth,
+    Death,
+    DeviceSettings,
+    MessageKind,
+    Reported,
+    Telemetry,
+    Topic,
+)
 
 BEGAN_S = 1_700_000_000.0
 
 
 def said(message: Birth | Death | Reported, received_s: float, fleet: str = "city") -> Received:
     """A birth, death or reported state."""
-    kind = Kind(type(message).__name__.lower())
+    kind = MessageKind(type(message).__name__.lower())
     return Received(Topic(fleet, message.device, kind), message, received_s)
 
 
@@ -26,7 +35,7 @@ def sent(
         answered_device=2, answered_cloud=6, failed=1, labelled=8, right=6, payload_bytes=300,
         energy_j=0.5, latency_ms=4.0, latency_max_ms=20.0, model="digits",
     )  # fmt: skip
-    topic = Topic(fleet, device, Kind.TELEMETRY)
+    topic = Topic(fleet, device, MessageKind.TELEMETRY)
     return Received(topic, message, unix_s if received_s is None else received_s)
 
 
@@ -37,9 +46,9 @@ def series(device: str, sequences: Iterable[int]) -> list[Received]:
 
 def birth(device: str, session: int = 1, groups: tuple[str, ...] = ()) -> Birth:
     """A birth."""
-    return Birth(device, session, 1, BEGAN_S, groups=groups)
+    return Birth(device, session, 1, BEGAN_S, PROTOCOL, groups=groups)
 
 
 def reported(device: str, version: int, fraction: str = "0.5", session: int = 1) -> Reported:
     """A reported state."""
-    return Reported(device, session, version, Settings(fraction=fraction))
+    return Reported(device, session, version, DeviceSettings(fraction=fraction))

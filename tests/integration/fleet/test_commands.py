@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.broker import DEPLOY, Mosquitto, mosquitto
+from tests.support.broker import DEPLOY, Mosquitto, mosquitto, need_mosquitto
 from tests.support.fleets import process, start, stop, wait_for_line
 from tests.support.processes import ROOT, Server, environment
 
@@ -26,6 +26,7 @@ FLEET = tuple(f"city/device-{number:05d}" for number in range(1, DEVICES + 1))
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    need_mosquitto()
     folder = tmp_path_factory.mktemp("broker")
     people = [sys.executable, str(DEPLOY / "provision.py"), str(folder), "--fleet", "city"]
     subprocess.run([*people, "--operator", "alice"], check=True, capture_output=True)

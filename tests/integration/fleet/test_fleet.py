@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.fleet.__main__ import controlling
-from cloud.fleet.controller import Controller
 from cloud.fleet.player import Player
+from cloud.fleet.recorder import Recorder
+from cloud.fleet.running import recording
 from cloud.telemetry.store import Store
 from shared.bundles import bundle_path
 from shared.fleet.broker import BrokerClient
-from shared.fleet.messages import Settings
-from shared.fleet.scenario import Rollout, Scenario
+from shared.fleet.messages import DeviceSettings
+from shared.fleet.scenario import FleetScenario, Rollout
 from shared.model.bundle import make_bundle, read_bundle, write_bundle
 from tests.support.broker import Mosquitto, mosquitto
 from tests.support.clouds import until
@@ -45,26 +45,26 @@ def flags(broker: Mosquitto, server: Server, folder: Path, ledger: str = "ledger
 
 
 @asynccontextmanager
-async def running_controller(broker: Mosquitto, folder: Path) -> AsyncIterator[Controller]:
+async def running_recorder(broker: Mosquitto, folder: Path) -> AsyncIterator[Recorder]:
     async with (
         Store(str(folder / "store")) as store,
-        controlling(Controller(broker.broker, "default", store)) as controller,
+        recording(broker.broker, "default", store) as recorder,
     ):
-        yield controller
+        yield recorder
 
 
-async def all_online(controller: Controller, count: int = DEVICES) -> None:
-    devices = controller.state.devices
+async def all_online(recorder: Recorder, count: int = DEVICES) -> None:
+    devices = recorder.state.devices
     await until(lambda: sum(one.online for one in devices.values()) == count, 60)
 
 
-async def quiet(controller: Controller) -> None:
+async def quiet(recorder: Recorder) -> None:
     """No more telemetry, and no holes in what has come."""
-    futures = controller.desire(
-        controller.state.select("all"), lambda _: Settings(rate_per_s=0.0, telemetry_s=86_400.0)
+    futures = recorder.client.desire(
+        recorder.state.select("all"), lambda _: DeviceSettings(rate_per_s=0.0, telemetry_s=86_400.0)
     )
     await asyncio.wait_for(asyncio.gather(*futures.values()), 30)
-    devices = controller.state.devices
+    devices = recorder.state.devices
     await until(lambda: all(d.sequences.hole() is None for d in devices.values()), 30)
 
 
@@ -72,31 +72,33 @@ async def test_devices_do_what_is_desired_and_say_so(
     broker: Mosquitto, server: Server, tmp_path: Path
 ) -> None:
     with process("device.fleet", *flags(broker, server, tmp_path), log=tmp_path / "log") as fleet:
-        async with running_controller(broker, tmp_path) as controller:
-            await all_online(controller)
-            devices = controller.state.select("devices")
-            futures = controller.desire(devices, lambda _: Settings(fraction="0.3", rate_per_s=20))
+        async with running_recorder(broker, tmp_path) as recorder:
+            await all_online(recorder)
+            devices = recorder.state.select("devices")
+            futures = recorder.client.desire(
+                devices, lambda _: DeviceSettings(fraction="0.3", rate_per_s=20)
+            )
             reports = await asyncio.wait_for(asyncio.gather(*futures.values()), 30)
             assert {report.settings.fraction for report in reports} == {"0.3"}
-            one = controller.state.device("device-00001")
+            one = recorder.state.device("device-00001")
             await until(lambda: bool(one.telemetry and one.telemetry.fraction == 0.3), 30)
 
-            result = await controller.command("device-00001", "battery", {"level": "0.25"})
+            result = await recorder.client.command("device-00001", "battery", {"level": "0.25"})
             assert result.ok
-            await controller.command("device-00001", "measure")
+            await recorder.client.command("device-00001", "measure")
             await until(lambda: bool(one.telemetry and one.telemetry.battery < 0.26), 30)
-            unknown = await controller.command("device-00001", "dance")
+            unknown = await recorder.client.command("device-00001", "dance")
             assert not unknown.ok
             assert "known are ping" in unknown.error
-            silent = await controller.command("device-99999", "ping", timeout_s=0.2)
+            silent = await recorder.client.command("device-99999", "ping", timeout_s=0.2)
             assert "no result within" in silent.error
 
             fleet.kill()  # last wills: nobody says goodbye
-            await all_online(controller, 0)
+            await all_online(recorder, 0)
             death = one.death
             assert death is not None
             assert death.reason == "connection lost"
-            assert not controller.counts.refused
+            assert not recorder.client.counts.refused
 
 
 @pytest.mark.parametrize("victim", ["broker", "controller", "fleet"])
@@ -113,12 +115,12 @@ async def test_a_kill_in_mid_run_loses_and_repeats_nothing(
                 first = start("cloud.fleet", ["run", "city-day", *kept], log.fileno())
                 wait_for_line(first, "city-day")
                 stop(first, signal.SIGKILL)
-            async with running_controller(broker, tmp_path) as controller:
-                await all_online(controller)
-                slow = Settings(rate_per_s=5.0, telemetry_s=0.2)
-                controller.desire(controller.state.select("all"), lambda _: slow)
-                kept_before = controller.counts.stored
-                await until(lambda: controller.counts.stored > kept_before + 5 * DEVICES, 30)
+            async with running_recorder(broker, tmp_path) as recorder:
+                await all_online(recorder)
+                slow = DeviceSettings(rate_per_s=5.0, telemetry_s=0.2)
+                recorder.client.desire(recorder.state.select("all"), lambda _: slow)
+                kept_before = recorder.counts.stored
+                await until(lambda: recorder.counts.stored > kept_before + 5 * DEVICES, 30)
                 if victim == "broker":
                     broker.kill()
                     broker.start()
@@ -126,10 +128,10 @@ async def test_a_kill_in_mid_run_loses_and_repeats_nothing(
                     stop(fleet, signal.SIGKILL)
                     fleet = start("device.fleet", words, log.fileno())
                     wait_for_line(fleet, f"{DEVICES} of {DEVICES}")
-                await all_online(controller)
-                kept_before = controller.counts.stored
-                await until(lambda: controller.counts.stored > kept_before + 5 * DEVICES, 60)
-                await quiet(controller)
+                await all_online(recorder)
+                kept_before = recorder.counts.stored
+                await until(lambda: recorder.counts.stored > kept_before + 5 * DEVICES, 60)
+                await quiet(recorder)
         finally:
             stop(fleet)
     found = audit(tmp_path / "ledger", tmp_path / "store")
@@ -141,8 +143,8 @@ async def test_hostile_messages_are_counted_and_harm_nobody(
     broker: Mosquitto, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with process("device.fleet", *flags(broker, server, tmp_path), log=tmp_path / "log"):
-        async with running_controller(broker, tmp_path) as controller:
-            await all_online(controller)
+        async with running_recorder(broker, tmp_path) as recorder:
+            await all_online(recorder)
             good = {"device": "device-00001", "session": 1, "unix_s": 1.0}
             root = "taper/v1/default/device-00001"
             hostile: list[tuple[str, object]] = [
@@ -156,13 +158,15 @@ async def test_hostile_messages_are_counted_and_harm_nobody(
                 ("desired", {"version": 3, "settings": {"fraction": "7"}}),
             ]
             # So that a version is known, which 77 is not.
-            one = controller.desire(controller.state.select("device-00001"), lambda _: Settings())
+            one = recorder.client.desire(
+                recorder.state.select("device-00001"), lambda _: DeviceSettings()
+            )
             await asyncio.wait_for(asyncio.gather(*one.values()), 20)
             async with BrokerClient(broker.broker, "x", lambda *_: None, session_s=0) as intruder:
                 for kind, value in hostile:
                     data = value if isinstance(value, bytes) else json.dumps(value).encode()
                     await intruder.post(f"{root}/{kind}", data)
-                refused = controller.counts.refused
+                refused = recorder.client.counts.refused
                 await until(lambda: sum(refused.values()) >= len(hostile), 20)
                 # 10 MB: the broker itself hangs up.
                 intruder.post(f"{root}/telemetry", b"x" * 10 * 2**20)
@@ -170,9 +174,9 @@ async def test_hostile_messages_are_counted_and_harm_nobody(
                     await asyncio.wait_for(intruder.lost(), 20)
             assert set(refused) >= {"payload", "colour", "sequence", "device", "version"}
             assert f"{root}/telemetry" in caplog.text
-            result = await controller.command("device-00001", "ping")
+            result = await recorder.client.command("device-00001", "ping")
             assert result.ok
-            await all_online(controller)
+            await all_online(recorder)
 
 
 @pytest.fixture
@@ -195,13 +199,12 @@ async def test_a_worse_model_is_rolled_back_and_an_unknown_one_too(
         start_server(*models) as server,
         process("device.fleet", *flags(broker, server, tmp_path), log=tmp_path / "log"),
     ):
-        async with running_controller(broker, tmp_path) as controller:
-            await all_online(controller)
+        async with running_recorder(broker, tmp_path) as recorder:
+            await all_online(recorder)
             said: list[str] = []
-            scenario = Scenario.model_validate({"name": "none", "duration": "1s"})
-            player = Player(controller, scenario, 1.0, None, said.append)
-            controller.on_message = player.see
-            await player.set("all", Settings(rate_per_s=40.0))
+            scenario = FleetScenario.model_validate({"name": "none", "duration": "1s"})
+            player = Player(recorder.client, scenario, 1.0, None, said.append)
+            await player.set("all", {"rate_per_s": 40.0})
             rules = Rollout.model_validate(
                 {"model": "mnist-shifted", "waves": [0.25, 1.0], "watch": "2s", "samples": 50}
             )
@@ -210,6 +213,6 @@ async def test_a_worse_model_is_rolled_back_and_an_unknown_one_too(
                 assert not await player.roll_out("all", rules.model_copy(update={"model": name}))
                 assert reason in said[0]
                 assert "stopped, 3 devices are back" in said[1]
-                reports = [device.reported for device in controller.state.select("all")]
+                reports = [device.reported for device in recorder.state.select("all")]
                 in_use = [report.settings.model for report in reports if report]
                 assert in_use == ["mnist-binary"] * DEVICES

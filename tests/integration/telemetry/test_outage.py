@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cloud.fleet.__main__ import controlling
-from cloud.fleet.controller import Controller
+from cloud.fleet.running import recording
 from cloud.telemetry import queries
 from cloud.telemetry.database import reading
 from cloud.telemetry.store import Store
-from shared.fleet.messages import Settings
+from shared.fleet.messages import DeviceSettings
 from tests.support.broker import mosquitto
 from tests.support.clouds import until
 from tests.support.fleets import process, wait_for_line
@@ -36,17 +35,17 @@ async def test_nothing_is_lost_or_stored_twice_when_the_database_restarts(
             wait_for_line(fleet, f"{DEVICES} of {DEVICES}")
             async with (
                 Store(postgres_server.url) as store,
-                controlling(Controller(broker.broker, "default", store)) as controller,
+                recording(broker.broker, "default", store) as recorder,
             ):
-                counts, devices = controller.counts, controller.state.devices
+                counts, devices = recorder.counts, recorder.state.devices
                 await until(lambda: counts.stored > 3 * DEVICES, 30)
                 postgres_server.stop()
                 await until(lambda: "trying again" in caplog.text, 30)
                 before = counts.stored
                 await asyncio.to_thread(postgres_server.start)
                 await until(lambda: counts.stored > before + 5 * DEVICES, 30)
-                futures = controller.desire(
-                    devices.values(), lambda _: Settings(telemetry_s=9999.0)
+                futures = recorder.client.desire(
+                    devices.values(), lambda _: DeviceSettings(telemetry_s=9999.0)
                 )
                 await asyncio.wait_for(asyncio.gather(*futures.values()), 30)
                 await until(lambda: all(d.sequences.hole() is None for d in devices.values()), 30)

@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from msgspec.structs import replace
 
 from cloud.telemetry.records import Received
 from cloud.telemetry.store import Store
@@ -20,9 +21,7 @@ SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
 
 def with_clock(received: Received, unix_s: float) -> Received:
     assert isinstance(received.message, Telemetry)
-    return dataclasses.replace(
-        received, message=dataclasses.replace(received.message, unix_s=unix_s)
-    )
+    return dataclasses.replace(received, message=replace(received.message, unix_s=unix_s))
 
 
 def written(folder: Path) -> list[str]:

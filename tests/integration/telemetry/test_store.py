@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import sqlite3
 import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import update
 
 from cloud.telemetry import queries, tables
@@ -16,7 +16,7 @@ from cloud.telemetry.database import open_reading, open_writing, reading
 from cloud.telemetry.records import Appended, Received
 from cloud.telemetry.store import Store
 from shared.errors import StoreError, UsageError
-from shared.fleet.messages import Death, Kind, Result, Telemetry, Topic
+from shared.fleet.messages import Death, MessageKind, Result, Telemetry, Topic
 from tests.support.postgres import Postgres
 from tests.support.processes import ROOT, environment
 from tests.support.telemetry import BEGAN_S, birth, reported, said, sent, series
@@ -25,12 +25,10 @@ from tests.support.telemetry import BEGAN_S, birth, reported, said, sent, series
 async def test_what_goes_in_comes_out(url: str) -> None:
     plain = sent("a", 2).message
     assert isinstance(plain, Telemetry)
-    every = dataclasses.replace(
-        plain, plugged=True, error="naïve 'quoted' \"text\"\n", dropped=2**32 - 1
-    )
-    topic = Topic("city", "a", Kind.TELEMETRY)
+    every = replace(plain, plugged=True, error="naïve 'quoted' \"text\"\n", dropped=2**32 - 1)
+    topic = Topic("city", "a", MessageKind.TELEMETRY)
     first, last = birth("a", 1, ("north", "east")), birth("a", 2)
-    result = Received(Topic("city", "a", Kind.RESULT), Result("a", "7", ok=True), 9.0)
+    result = Received(Topic("city", "a", MessageKind.RESULT), Result("a", "7", ok=True), 9.0)
     async with Store(url) as store:
         await store.append([sent("a", 1), Received(topic, every, 5.0), sent("b", 7)])
         await store.append([said(last, 6.0), said(first, 7.0), said(Death("a", 1), 8.0), result])

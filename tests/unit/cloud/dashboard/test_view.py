@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from cloud.dashboard.charts import battery_chart, device_charts, fraction_chart, scatter_chart
 from cloud.dashboard.cloud_page import CloudPage, CloudPoint, parse
 from cloud.dashboard.view import MOST_ROWS, Row, Tail, ago, bins, chosen, view
 from cloud.fleet.state import DeviceState
-from shared.fleet.messages import Birth, Death, Telemetry
+from shared.fleet.messages import PROTOCOL, Birth, Death, Telemetry
 from tests.support.clouds import until
 
 MESSAGE = Telemetry(
@@ -22,7 +22,7 @@ MESSAGE = Telemetry(
 
 def device(name: str, *messages: Telemetry, gone: bool = False) -> tuple[DeviceState, Tail]:
     state = DeviceState(name)
-    state.learn(Birth(name, 1, 1, 0.0, groups=("street",)))
+    state.learn(Birth(name, 1, 1, 0.0, PROTOCOL, groups=("street",)))
     tail = Tail()
     for one in messages:
         state.learn(replace(one, device=name))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cloud.fleet.sequences import FARTHEST_AHEAD, Sequences
 from cloud.fleet.state import DeviceState, FleetState, RefusedError
 from shared.errors import UsageError
-from shared.fleet.messages import Birth, Death, Reported, Settings, Telemetry
+from shared.fleet.messages import PROTOCOL, Birth, Death, DeviceSettings, Reported, Telemetry
 
 
 @given(st.permutations(list(range(1, 20))), st.integers(0, 19))
@@ -41,7 +41,7 @@ def test_stored_runs_go_on_and_gone_numbers_are_not_asked_for_again() -> None:
 
 def test_a_number_from_the_far_future_is_refused() -> None:
     device = DeviceState("a")
-    device.learn(Birth("a", 1, 5, 0.0))
+    device.learn(Birth("a", 1, 5, 0.0, PROTOCOL))
     device.learn(Telemetry("a", 1, 7, 0.0))
     with pytest.raises(RefusedError, match="far ahead"):
         device.learn(Telemetry("a", 1, FARTHEST_AHEAD + 8, 0.0))
@@ -50,18 +50,18 @@ def test_a_number_from_the_far_future_is_refused() -> None:
 
 def test_a_death_counts_against_its_own_session_only() -> None:
     device = DeviceState("a")
-    device.learn(Birth("a", 2, 1, 0.0))
+    device.learn(Birth("a", 2, 1, 0.0, PROTOCOL))
     device.learn(Death("a", 1))  # the last will of an earlier connection comes late
     assert device.online
     device.learn(Death("a", 2))
     assert not device.online
-    device.learn(Birth("a", 3, 1, 0.0))
+    device.learn(Birth("a", 3, 1, 0.0, PROTOCOL))
     assert device.online
 
 
 def test_a_version_that_was_never_desired_is_refused() -> None:
     device = DeviceState("a")
-    device.change(Settings(fraction="0.5"))
+    device.change(DeviceSettings(fraction="0.5"))
     device.learn(Reported("a", 1, 1))
     with pytest.raises(RefusedError, match="never desired"):
         device.learn(Reported("a", 1, 2))
@@ -69,7 +69,7 @@ def test_a_version_that_was_never_desired_is_refused() -> None:
 
 def test_a_target_that_is_nobody_names_the_groups() -> None:
     fleet = FleetState("city")
-    fleet.device("cam").learn(Birth("cam", 1, 1, 0.0, groups=("north",)))
+    fleet.device("cam").learn(Birth("cam", 1, 1, 0.0, PROTOCOL, groups=("north",)))
     assert [one.name for one in fleet.select("north")] == ["cam"]
     with pytest.raises(UsageError, match=r"'south' is no device and no group.*groups are north"):
         fleet.select("south")

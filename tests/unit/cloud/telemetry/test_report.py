@@ -9,9 +9,7 @@ from cloud.telemetry.report import holes, nearly_all, slice_width, span
 
 
 def piece(start_s: float, messages: int) -> Slice:
-    return Slice(
-        start_s, 60.0, messages, 1, 60.0, 1.0, 1.0, 1.0, None, 0, 0, 0, None, 0, 0.0, None, 0.0
-    )
+    return Slice(start_s=start_s, width_s=60.0, messages=messages, devices=1)
 
 
 @pytest.mark.parametrize(

@@ -12,33 +12,38 @@ from hypothesis import strategies as st
 from protos.fleet.v1 import fleet_pb2 as pb
 from shared.errors import MessageError
 from shared.fleet.messages import (
+    PROTOCOL,
     Birth,
     Command,
     Desired,
-    Kind,
+    DeviceSettings,
     Message,
-    Refusal,
+    MessageKind,
+    RefusedSetting,
     Reported,
     Result,
-    Settings,
     Telemetry,
     Topic,
     parse_topic,
 )
 from shared.fleet.payloads import LARGEST_PAYLOAD_BYTES, dump, load
 
-EXAMPLES: dict[Kind, Message] = {
-    Kind.BIRTH: Birth("a", 1, 5, 1.7e9, groups=("north",), levels=(0.5, 1.0), exit_head=True),
-    Kind.DESIRED: Desired(3, Settings(fraction="0.5", rate_per_s=0.0)),
-    Kind.REPORTED: Reported("a", 1, 3, Settings("auto"), (Refusal("model", "none such"),)),
-    Kind.TELEMETRY: Telemetry("a", 1, 7, 1.7e9, battery=0.5, answered_cloud=3, plugged=True),
-    Kind.COMMAND: Command("c-1", "battery", {"level": "0.5"}, 5.0),
-    Kind.RESULT: Result("a", "c-1", ok=False, error="no"),
+EXAMPLES: dict[MessageKind, Message] = {
+    MessageKind.BIRTH: Birth(
+        "a", 1, 5, 1.7e9, PROTOCOL, groups=("north",), levels=(0.5, 1.0), exit_head=True
+    ),
+    MessageKind.DESIRED: Desired(3, DeviceSettings(fraction="0.5", rate_per_s=0.0)),
+    MessageKind.REPORTED: Reported(
+        "a", 1, 3, DeviceSettings("auto"), (RefusedSetting("model", "none such"),)
+    ),
+    MessageKind.TELEMETRY: Telemetry("a", 1, 7, 1.7e9, battery=0.5, answered_cloud=3, plugged=True),
+    MessageKind.COMMAND: Command("c-1", "battery", {"level": "0.5"}, 5.0),
+    MessageKind.RESULT: Result("a", "c-1", ok=False, error="no"),
 }
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)
-def test_what_is_written_is_read_and_is_the_json_of_the_proto(kind: Kind) -> None:
+def test_what_is_written_is_read_and_is_the_json_of_the_proto(kind: MessageKind) -> None:
     message = EXAMPLES[kind]
     payload = dump(message)
     assert load(Topic("city", "a", kind), payload) == message
@@ -56,7 +61,7 @@ def test_what_is_written_is_read_and_is_the_json_of_the_proto(kind: Kind) -> Non
 )
 def test_every_telemetry_survives(battery: float, sequence: int, energy: float, error: str) -> None:
     one = Telemetry("a", 1, sequence, 0.0, battery=battery, energy_j=energy, error=error)
-    assert load(Topic("city", "a", Kind.TELEMETRY), dump(one)) == one
+    assert load(Topic("city", "a", MessageKind.TELEMETRY), dump(one)) == one
 
 
 GOOD = {"device": "a", "session": 1, "sequence": 1, "unix_s": 1.0}
@@ -69,6 +74,7 @@ HOSTILE = {
     "missing field": ({"device": "a", "session": 1, "unix_s": 1}, "sequence"),
     "NUL": ({**GOOD, "error": "a\0b"}, "error"),
     "half a surrogate pair": ({**GOOD, "error": "a\ud800b"}, "error"),
+    "half a surrogate pair in a name": ({**GOOD, "a\ud800b": 1}, "payload"),
     "sequence 0": ({**GOOD, "sequence": 0}, "sequence"),
     "negative": ({**GOOD, "session": -1}, "session"),
     "too large": ({**GOOD, "sequence": 2**32}, "sequence"),
@@ -92,7 +98,7 @@ def test_what_is_not_the_contract_is_refused_with_topic_and_field(name: str) -> 
     data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     assert len(data) > LARGEST_PAYLOAD_BYTES or name != "10 MB"
     with pytest.raises(MessageError) as caught:
-        load(Topic("city", "a", Kind.TELEMETRY), data)
+        load(Topic("city", "a", MessageKind.TELEMETRY), data)
     assert caught.value.field == field
     assert str(caught.value).startswith("taper/v1/city/a/telemetry: ")
     assert "\n" not in str(caught.value)
@@ -100,7 +106,7 @@ def test_what_is_not_the_contract_is_refused_with_topic_and_field(name: str) -> 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_do_anything_but_parse_or_be_refused(data: bytes) -> None:
-    for kind in Kind:
+    for kind in MessageKind:
         try:
             load(Topic("city", "a", kind), data)
         except MessageError:

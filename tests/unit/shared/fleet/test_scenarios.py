@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud.fleet.__main__ import main, parse_changes
+from cloud.fleet.__main__ import main
+from cloud.fleet.operate import parse_changes
 from device.energy.hardware import find_hardware
 from device.energy.recharge import parse_recharge
 from shared.errors import UsageError

@@ -1,14 +1,15 @@
-"""What an agent does for a living: takes images, classifies them, counts what came of it."""
+"""Classify images at a set rate and aggregate one period of telemetry."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from device.agent.pace import Pace
 from device.energy.model import EnergyModel, device_work, exit_work
@@ -17,25 +18,26 @@ from device.policy.simple import AUTO, make_policy
 from device.split.client import SplitClient
 from device.split.sample import DEVICE, SampleResult
 from shared.errors import LinkError, RequestError, TaperError
-from shared.fleet.messages import Refusal, Settings, Telemetry
+from shared.fleet.messages import DeviceSettings, RefusedSetting, Telemetry
 from shared.fractions import level_for
 from shared.model.bundle import Bundle
 
 OpenClient = Callable[[Bundle], SplitClient]  # not entered yet
 FindModel = Callable[[str], Awaitable[Bundle]]
-DEFAULTS = Settings(fraction="auto", rate_per_s=1.0, telemetry_s=10.0)
+DEFAULTS = DeviceSettings(fraction="auto", rate_per_s=1.0, telemetry_s=10.0)
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images (N, H, W, C) uint8 to go through again and again, and their labels if known."""
+    """Images (N, H, W, C) uint8 to classify in turn without end, and their labels if known."""
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64] | None = None
+    first: int = 0  # where to begin
 
-    def stream(self, first: int) -> Iterator[tuple[npt.NDArray[np.uint8], int | None]]:
-        """Image and label without end, from number ``first`` on."""
-        for index in itertools.count(first):
+    def stream(self) -> Iterator[tuple[npt.NDArray[np.uint8], int | None]]:
+        """Yield image and label without end."""
+        for index in itertools.count(self.first):
             place = index % len(self.images)
             label = None if self.labels is None else int(self.labels[place])
             yield self.images[place], label
@@ -43,7 +45,7 @@ class Pictures:
 
 @dataclass
 class _Period:
-    """What happened since the last telemetry."""
+    """Sums since the last telemetry."""
 
     began_s: float
     answered_device: int = 0
@@ -59,8 +61,8 @@ class _Period:
     error: str = ""
 
 
-class Worker:
-    """Classifies images at the rate that is set. ``run`` does the work; use as ``async with``."""
+class Classifier:
+    """Classify images at the rate that is set, by ``run``. Use as ``async with``."""
 
     def __init__(
         self,
@@ -71,24 +73,23 @@ class Worker:
         power: Power,
         pictures: Pictures,
         pace: Pace,
-        first_picture: int = 0,
-        settings: Settings = DEFAULTS,
+        settings: DeviceSettings = DEFAULTS,
     ) -> None:
         self._open_client = open_client
         self._find_model = find_model
         self._energy = energy
         self._power = power
-        self._images = pictures.stream(first_picture)
+        self._images = pictures.stream()
         self._pace = pace
         self._given = settings
         self._woken = asyncio.Event()
-        self._period = _Period(pace.elapsed_s)
-        self._drawn_s = pace.elapsed_s  # up to when the battery has been drawn from
+        self._drawn_s = pace.elapsed_s
+        self._period = _Period(self._drawn_s)
         self._settings = settings
         self._bundle = self._own = bundle
         self.client: SplitClient
 
-    async def __aenter__(self) -> Worker:
+    async def __aenter__(self) -> Classifier:
         self.client = await self._open_client(self._bundle).__aenter__()
         self._steer(self._given)
         return self
@@ -97,8 +98,8 @@ class Worker:
         await self.client.__aexit__(None, None, None)
 
     @property
-    def settings(self) -> Settings:
-        """What is in force, every field set where there is a choice."""
+    def settings(self) -> DeviceSettings:
+        """The settings in force; every field is set where there is a choice."""
         return replace(self._settings, model=self._bundle.metadata.name)
 
     @property
@@ -112,33 +113,33 @@ class Worker:
         return self._settings.telemetry_s or 10.0
 
     def set_battery(self, level: float) -> bool:
-        """Set the charge, where it is a simulated one."""
-        self._draw(0.0)
+        """Set the charge of a simulated battery; False if the battery is real."""
+        self._draw()
         return self._power.set_level(level)
 
-    async def apply(self, wanted: Settings) -> tuple[Refusal, ...]:
-        """Work with ``wanted`` from now on; returns what could not be taken."""
+    async def apply(self, wanted: DeviceSettings) -> tuple[RefusedSetting, ...]:
+        """Work with ``wanted`` from now on; return the settings that could not be applied."""
         refused = []
-        # Without a choice it is the model that the device began with.
+        # Unset means the model that the device started with.
         name = wanted.model or self._own.metadata.name
         if name != self._bundle.metadata.name:
             try:
                 await self._change_model(name)
             except TaperError as error:
-                refused.append(Refusal("model", str(error)[:500]))
+                refused.append(RefusedSetting("model", str(error)[:500]))
                 self._note(error)
         refused += self._steer(wanted)
         return tuple(refused)
 
-    def _steer(self, wanted: Settings) -> list[Refusal]:
+    def _steer(self, wanted: DeviceSettings) -> list[RefusedSetting]:
         refused = []
         threshold = wanted.exit_threshold
         if threshold is not None and not self._bundle.architecture.exit_head:
-            refused.append(Refusal("exit_threshold", "this model has no exit head"))
+            refused.append(RefusedSetting("exit_threshold", "this model has no exit head"))
             threshold = None
         given = self._given
         rate, telemetry = wanted.rate_per_s, wanted.telemetry_s
-        self._settings = Settings(
+        self._settings = DeviceSettings(
             fraction=wanted.fraction or given.fraction,
             exit_threshold=threshold,
             rate_per_s=given.rate_per_s if rate is None else rate,
@@ -172,9 +173,9 @@ class Worker:
                 await self.one()
 
     async def one(self) -> None:
-        """Take and classify one image."""
+        """Classify the next image."""
         image, label = next(self._images)
-        self._draw(0.0)
+        self._draw()  # before every sample: an empty battery must stop the work at once
         if self._power.charge().level <= 0:
             self._period.failed += 1
             self._period.error = "the battery is empty"
@@ -188,7 +189,7 @@ class Worker:
             self._count(result, label)
 
     def _note(self, error: Exception) -> None:
-        # What no telemetry may have: an error may quote anything.
+        # Strip characters that the contract forbids; error texts can hold any.
         self._period.error = str(error)[:500].encode(errors="replace").decode().replace("\0", "")
 
     def _count(self, result: SampleResult, label: int | None) -> None:
@@ -203,32 +204,31 @@ class Worker:
         if label is not None:
             period.labelled += 1
             period.right += result.label == label
+        self._draw(self._energy_of(result))
+
+    def _energy_of(self, result: SampleResult) -> float:
+        """Joules of sensing, computing and, if the cloud answered, the radio."""
         architecture = self._bundle.architecture
         level = level_for(result.fraction, architecture.device_levels)
         work = device_work(architecture, level)
         if result.confidence is not None:
             work += exit_work(architecture, level)
         energy_j = self._energy.hardware.sensor_j + self._energy.compute_j(work)
-        if not here:
+        if result.source != DEVICE:
             energy_j += self._energy.exchange_j(result.payload_bytes)
-        self._draw(energy_j)
+        return energy_j
 
-    def _draw(self, energy_j: float) -> None:
-        """Take ``energy_j``, and what idling took since the last call, out of the battery.
-
-        This happens at every sample: how often telemetry is sent must not decide when the battery
-        is empty.
-        """
+    def _draw(self, energy_j: float = 0.0) -> None:
+        """Draw ``energy_j`` and the idle energy since the last call from the battery."""
         now_s = self._pace.elapsed_s
-        seconds = now_s - self._drawn_s
-        self._drawn_s = now_s
-        used_j = energy_j + self._energy.hardware.idle_w * seconds
-        self._period.energy_j += used_j
-        self._power.draw(used_j, seconds)
+        seconds, self._drawn_s = now_s - self._drawn_s, now_s
+        energy_j += self._energy.hardware.idle_w * seconds
+        self._period.energy_j += energy_j
+        self._power.draw(energy_j, seconds)
 
     def take(self, device: str, session: int, sequence: int, version: int) -> Telemetry:
-        """What happened since the last call; a new period begins."""
-        self._draw(0.0)
+        """Return the telemetry of the period since the last call, and begin a new one."""
+        self._draw()
         period, now_s = self._period, self._drawn_s
         self._period = _Period(now_s)
         seconds = now_s - period.began_s

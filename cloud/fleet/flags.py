@@ -1,4 +1,4 @@
-"""Flags that several commands of ``cloud.fleet`` share, and how they are read."""
+"""Flags that several commands of ``cloud.fleet`` and the dashboard share, and their parsing."""
 
 from __future__ import annotations
 
@@ -35,18 +35,20 @@ StoreUrl = Annotated[
 ]
 Since = Annotated[
     str | None,
-    typer.Option("--since", help="Only what came since then: **30m**, **12h**, **7d** or a time."),
+    typer.Option("--since", help="What arrived since then: **30m**, **12h**, **7d** or a time."),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write; it is replaced.")]
 
 
-def where(url: str, user: str | None, role: str, password: str | None, ca: Path | None) -> Broker:
-    """The broker, as ``user``; without one, as ``role`` if there is a password."""
+def parse_where(
+    url: str, user: str | None, role: str, password: str | None, ca: Path | None
+) -> Broker:
+    """Return the broker with its credentials: ``user``, or ``role`` if only a password is given."""
     return parse_broker(url, user or (None if password is None else role), password, ca)
 
 
-def named(fleet: str) -> str:
-    """``fleet`` if it is a name."""
+def parse_fleet(fleet: str) -> str:
+    """Return ``fleet`` if it is a name, else ``UsageError``."""
     try:
         return check_name(fleet, "--fleet")
     except ValueError as error:
@@ -54,7 +56,7 @@ def named(fleet: str) -> str:
 
 
 def parse_since(text: str | None) -> float:
-    """Seconds since 1970 of ``--since``; 0 without it."""
+    """Return ``--since`` in seconds since 1970; 0 without it."""
     if text is None:
         return 0.0
     with contextlib.suppress(ValueError):

@@ -1,14 +1,15 @@
-"""The worker: when its battery drains."""
+"""The classifier: when its battery drains."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from device import ClientSettings, SplitClient
+from device.agent.classifier import DEFAULTS, Classifier, Pictures
 from device.agent.pace import Pace
-from device.agent.worker import DEFAULTS, Pictures, Worker
 from device.energy.hardware import MCU_BLE
 from device.energy.model import EnergyModel
 from device.energy.power import SimulatedPower
@@ -35,7 +36,7 @@ async def no_other_model(name: str) -> Bundle:
 async def test_the_battery_runs_empty_between_two_messages_of_telemetry() -> None:
     hardware = replace(MCU_BLE, sensor_j=0.5, idle_w=0.0)
     power = SimulatedPower(SimulatedBattery(Cell(capacity_j=2.2)))
-    worker = Worker(
+    classifier = Classifier(
         BUNDLE,
         offline,
         no_other_model,
@@ -43,13 +44,13 @@ async def test_the_battery_runs_empty_between_two_messages_of_telemetry() -> Non
         power,
         Pictures(images(4)),
         Pace(),
-        settings=replace(DEFAULTS, telemetry_s=DAY_S),
+        settings=structs.replace(DEFAULTS, telemetry_s=DAY_S),
     )
-    async with worker:
+    async with classifier:
         for _ in range(8):
-            await worker.one()
+            await classifier.one()
         assert power.charge().level == 0
-        telemetry = worker.take("device", 1, 1, 0)
+        telemetry = classifier.take("device", 1, 1, 0)
     assert (telemetry.answered_device, telemetry.failed) == (5, 3)
     assert telemetry.error == "the battery is empty"
     assert telemetry.energy_j == pytest.approx(2.5, rel=0.01)
@@ -58,9 +59,9 @@ async def test_the_battery_runs_empty_between_two_messages_of_telemetry() -> Non
 async def test_an_idle_device_drains_its_battery_too() -> None:
     hardware = replace(MCU_BLE, idle_w=1.0)
     power = SimulatedPower(SimulatedBattery(Cell(capacity_j=1e-6)))
-    worker = Worker(
+    classifier = Classifier(
         BUNDLE, offline, no_other_model, EnergyModel(hardware), power, Pictures(images(1)), Pace()
     )
-    async with worker:
-        await worker.one()
-        assert worker.take("device", 1, 1, 0).failed == 1
+    async with classifier:
+        await classifier.one()
+        assert classifier.take("device", 1, 1, 0).failed == 1

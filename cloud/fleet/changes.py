@@ -1,0 +1,129 @@
+"""Changes of desired state that wait for the devices' reports.
+
+A desired state is whole, so a writer merges its change into the state that it knows. Two writers
+can do so at the same time; the later message then lacks the earlier change. Each writer sees the
+other's message, merges again and publishes the next version, a few times at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from cloud.fleet.state import DeviceState
+from shared.errors import BrokerError
+from shared.fleet.messages import Desired, DeviceSettings, Reported
+
+ATTEMPTS = 5
+AGAIN_S = (0.02, 0.3)  # a random delay, so that one of two writers is first
+Change = Callable[[DeviceSettings], DeviceSettings]
+Publish = Callable[[str, Desired], asyncio.Future[None]]
+
+
+def setting(values: Mapping[str, Any]) -> Change:
+    """Return the change that gives settings these values; None unsets one."""
+    return lambda old: msgspec.structs.replace(old, **values)
+
+
+def replacing(settings: DeviceSettings) -> Change:
+    """Return the change to exactly ``settings``."""
+    return lambda _: settings
+
+
+@dataclass
+class _Pending:
+    device: DeviceState
+    change: Change
+    desired: Desired
+    fields: frozenset[str]  # the settings that it changes
+    future: asyncio.Future[Reported]
+    attempts: int = 1
+
+
+class Changes:
+    """The changes of one client that devices have not reported yet."""
+
+    def __init__(self, publish: Publish) -> None:
+        self._publish = publish
+        self._pending: dict[str, list[_Pending]] = {}
+
+    def start(self, device: DeviceState, change: Change) -> asyncio.Future[Reported]:
+        """Publish the next desired state of ``device``; the future is its report.
+
+        The future fails with ``BrokerError`` if the broker refuses the message or is lost before it
+        has confirmed it, or if another client keeps changing the same setting.
+        """
+        before = device.desired.settings
+        desired = device.change(change(before))
+        names = DeviceSettings.__struct_fields__
+        changed = frozenset(n for n in names if getattr(before, n) != getattr(desired.settings, n))
+        future: asyncio.Future[Reported] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(_retrieve)
+        pending = _Pending(device, change, desired, changed, future)
+        waiting = [one for one in self._pending.get(device.name, ()) if not one.future.done()]
+        self._pending[device.name] = [*waiting, pending]
+        self._send(pending)
+        return future
+
+    def reported(self, name: str, message: Reported) -> None:
+        """Resolve the changes that ``message`` answers.
+
+        A refusal of a setting answers the change of that setting, whatever its version: a device
+        that refuses need not take the version over.
+        """
+        refused = {one.field for one in message.refused}
+        waiting = []
+        for one in self._pending.pop(name, ()):
+            if one.future.done():
+                continue
+            if message.version >= one.desired.version or refused & one.fields:
+                one.future.set_result(message)
+            else:
+                waiting.append(one)
+        if waiting:
+            self._pending[name] = waiting
+
+    def desired_by_another(self, device: DeviceState, message: Desired) -> None:
+        """Publish the pending change again if another client's message lacks it."""
+        waiting = [one for one in self._pending.get(device.name, ()) if not one.future.done()]
+        if not waiting:
+            return
+        last = waiting[-1]
+        lacks_it = last.change(message.settings) != message.settings
+        if not lacks_it and message.version >= last.desired.version:
+            return
+        if last.attempts >= ATTEMPTS:
+            text = f"{device.name}: another client keeps changing {', '.join(sorted(last.fields))}"
+            last.future.set_exception(BrokerError(text))
+            return
+        last.attempts += 1
+        delay_s = random.uniform(*AGAIN_S)  # noqa: S311 - only spreads writers
+        asyncio.get_running_loop().call_later(delay_s, self._merge_again, last)
+
+    def _merge_again(self, pending: _Pending) -> None:
+        if pending.future.done():
+            return
+        pending.desired = pending.device.change(pending.change(pending.device.desired.settings))
+        self._send(pending)
+
+    def _send(self, pending: _Pending) -> None:
+        def failed(sent: asyncio.Future[None]) -> None:
+            error = None if sent.cancelled() else sent.exception()
+            if error is not None and not pending.future.done():
+                pending.future.set_exception(error)
+
+        try:
+            self._publish(pending.device.name, pending.desired).add_done_callback(failed)
+        except BrokerError as error:
+            pending.future.set_exception(error)
+
+
+def _retrieve(future: asyncio.Future[Reported]) -> None:
+    """Mark the outcome as seen: not every caller waits for every report."""
+    if not future.cancelled():
+        future.exception()

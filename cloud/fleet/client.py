@@ -1,0 +1,297 @@
+"""The client of a fleet: follow its state, set what devices should do, send commands.
+
+Every message takes one way: read, check, learn, hand to the sink, acknowledge, pass to listeners. A
+message that fails on the way is counted, logged with its topic and acknowledged like the others,
+so that no message can stop a client again and again. The sink decides what is kept: a recorder
+stores, ``set``, ``watch`` and the dashboard keep nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from cloud.fleet.changes import Change, Changes
+from cloud.fleet.state import DeviceState, FleetState, RefusedError
+from cloud.telemetry.records import Received
+from shared.errors import BrokerError, MessageError, TakenOverError
+from shared.fleet.broker import Broker, BrokerClient
+from shared.fleet.messages import (
+    RETAINED,
+    ROOT,
+    Command,
+    Desired,
+    Message,
+    MessageKind,
+    Reported,
+    Result,
+    Topic,
+    parse_topic,
+)
+from shared.fleet.payloads import dump, load
+
+# In this order: the desired state must be known before a reported one is judged by it.
+FOLLOWED = (
+    MessageKind.BIRTH,
+    MessageKind.DEATH,
+    MessageKind.DESIRED,
+    MessageKind.REPORTED,
+    MessageKind.TELEMETRY,
+    MessageKind.RESULT,
+)
+LARGEST_BATCH = 2000
+RECONNECT_S = 0.5
+LOST_TIMES, LOST_WITHIN_S = 3, 15.0
+SETTLE_S = 0.5  # without a marker: states are complete after so long without a new device
+COMPLETE_WITHIN_S = 60.0
+R = TypeVar("R")
+Sink = Callable[[Sequence[Received]], Awaitable[None]]
+Listener = Callable[[Topic, Message], None]
+_log = logging.getLogger(__name__)
+
+
+async def keep_nothing(batch: Sequence[Received]) -> None:
+    """The sink of clients that only follow the fleet."""
+
+
+@dataclass
+class MessageCounts:
+    """Messages by what became of them; ``refused`` by the field, ``failed`` by the kind."""
+
+    duplicates: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    connections: int = 0
+
+
+class FleetClient:
+    """Follows one fleet. ``run`` never returns; the other methods are called beside it.
+
+    ``identifier`` names the session at the broker: random by default, since two clients with one
+    identifier disconnect each other. With ``session_s`` the broker keeps the session for so long
+    after a disconnect and queues messages; such a client needs a stable identifier.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        fleet: str,
+        identifier: str | None = None,
+        sink: Sink = keep_nothing,
+        session_s: int = 0,
+    ) -> None:
+        self.state = FleetState(fleet)
+        self.counts = MessageCounts()
+        self.connected = asyncio.Event()
+        self.complete = asyncio.Event()
+        self.listeners: list[Listener] = []
+        self._broker = broker
+        self._identifier = identifier or f"client-{secrets.token_hex(6)}"
+        self._sink = sink
+        self._session_s = session_s
+        self._client: BrokerClient | None = None
+        self._losses_s: list[float] = []  # times of the latest lost connections
+        self._arrived: asyncio.Queue[tuple[str, bytes, int]] = asyncio.Queue()
+        self._changes = Changes(self._publish)
+        self._results: dict[str, asyncio.Future[Result]] = {}
+        self._commands = itertools.count(1)
+        self._prefix = secrets.token_hex(4)  # tells our results and marker from other clients'
+        self._marker = f"{ROOT}/{fleet}/_sync/{self._identifier}"
+
+    async def run(self) -> None:
+        """Connect and follow until cancelled; connect again when the connection is lost.
+
+        Raises ``BrokerError`` if the first connection fails, ``TakenOverError`` if another client
+        has connected with this identifier: connecting again would only disconnect that one.
+        """
+        while True:
+            try:
+                await self._follow()
+            except* BrokerError as errors:
+                failure = errors.exceptions[0]
+                if isinstance(failure, TakenOverError) or not self.counts.connections:
+                    raise failure from None
+                self._count_loss(failure)
+                _log.warning("%s; connecting again", failure)
+            finally:
+                self._client = None
+                self.connected.clear()
+                self.complete.clear()
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _follow(self) -> None:
+        """One connection, until it is lost."""
+        arrived: asyncio.Queue[tuple[str, bytes, int]] = asyncio.Queue()
+        self._arrived = arrived
+        client = BrokerClient(
+            self._broker,
+            self._identifier,
+            lambda topic, payload, number: arrived.put_nowait((topic, payload, number)),
+            manual_ack=True,
+            session_s=self._session_s,
+        )
+        async with client, asyncio.TaskGroup() as group:
+            group.create_task(self._receive(client), name="fleet messages")
+            await client.listen(*(f"{ROOT}/{self.state.fleet}/+/{kind.value}" for kind in FOLLOWED))
+            self._client = client
+            self.counts.connections += 1
+            self.connected.set()
+            group.create_task(self._wait_for_retained(client), name="fleet retained states")
+            await client.lost()
+
+    def _count_loss(self, failure: BaseException) -> None:
+        """Raise ``TakenOverError`` if a client without a session loses its connection repeatedly.
+
+        Not every broker says that another client has connected with the same identifier.
+        """
+        now_s = time.monotonic()
+        self._losses_s = [at_s for at_s in self._losses_s if at_s > now_s - LOST_WITHIN_S]
+        self._losses_s.append(now_s)
+        if not self._session_s and len(self._losses_s) >= LOST_TIMES:
+            raise TakenOverError(
+                f"{failure}, {LOST_TIMES} times in {LOST_WITHIN_S:g} s; "
+                "is there another client with this user or client id?"
+            ) from None
+
+    async def _wait_for_retained(self, client: BrokerClient) -> None:
+        """Set ``complete`` once all retained states have arrived.
+
+        The broker queues retained messages when it confirms the subscription. A marker published
+        after that arrives behind them. Where the broker's rules forbid the marker, the states count
+        as complete when no new device has appeared for a while.
+        """
+        try:
+            await client.listen(self._marker, own=True)
+            await client.post(self._marker, self._prefix.encode())
+        except BrokerError:
+            known = -1
+            while known != len(self.state.devices) or not self._arrived.empty():
+                known = len(self.state.devices)
+                await asyncio.sleep(SETTLE_S)
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(COMPLETE_WITHIN_S):
+                    await self.complete.wait()
+        self.complete.set()
+
+    async def _receive(self, client: BrokerClient) -> None:
+        """Process what arrives, a batch at a time."""
+        while True:
+            arrived = [await self._arrived.get()]
+            while len(arrived) < LARGEST_BATCH and not self._arrived.empty():
+                arrived.append(self._arrived.get_nowait())
+            now_s = time.time()
+            batch = []
+            for text, payload, _ in arrived:
+                received = self._guard(text, partial(self._check, text, payload, now_s))
+                if received is not None:
+                    batch.append(received)
+            await self._sink([one for one in batch if one.topic.kind is not MessageKind.DESIRED])
+            for _, _, number in arrived:
+                if number:
+                    client.acknowledge(number)
+            for one in batch:
+                self._guard(str(one.topic), partial(self._notify, one.topic, one.message))
+
+    def _guard(self, text: str, handle: Callable[[], R]) -> R | None:
+        """Run ``handle`` for a message on topic ``text``; a failure is counted and logged."""
+        try:
+            return handle()
+        except MessageError as error:
+            self.counts.refused[error.field] += 1
+            _log.warning("refused: %s", error)
+        except RefusedError as error:
+            self.counts.refused[error.field] += 1
+            _log.warning("refused: %s: %s", text, error)
+        except Exception:  # noqa: BLE001 - one message must not stop the client
+            self.counts.failed[text.rpartition("/")[2][:20]] += 1
+            _log.exception("%s: cannot be processed", text[:300])
+        return None
+
+    def _check(self, text: str, payload: bytes, now_s: float) -> Received | None:
+        """Return the message if it is new and allowed."""
+        if text == self._marker:
+            if payload == self._prefix.encode():
+                self.complete.set()
+            return None
+        topic = parse_topic(text)
+        if topic.fleet != self.state.fleet:  # from an earlier subscription of this session
+            return None
+        if not payload:
+            self.state.clear(topic)
+            return None
+        message = load(topic, payload)
+        if not self.state.learn(topic, message):
+            # Its first copy is stored, or in the batch that is about to be.
+            self.counts.duplicates += 1
+            return None
+        return Received(topic, message, now_s)
+
+    def _notify(self, topic: Topic, message: Message) -> None:
+        """Resolve the futures that wait for ``message``, and call the listeners."""
+        if isinstance(message, Reported):
+            self._changes.reported(topic.device, message)
+        elif isinstance(message, Desired):
+            self._changes.desired_by_another(self.state.device(topic.device), message)
+        elif isinstance(message, Result):
+            future = self._results.get(message.id)
+            if future is not None and not future.done():
+                future.set_result(message)
+        for listener in self.listeners:
+            listener(topic, message)
+
+    def _publish(self, device: str, desired: Desired) -> asyncio.Future[None]:
+        topic = Topic(self.state.fleet, device, MessageKind.DESIRED)
+        return self._connection().post(str(topic), dump(desired), retain=True)
+
+    def _connection(self) -> BrokerClient:
+        if self._client is None:
+            raise BrokerError(f"--broker: {self._broker}: is not connected")
+        return self._client
+
+    def desire(
+        self, devices: Iterable[DeviceState], change: Change
+    ) -> dict[str, asyncio.Future[Reported]]:
+        """Give each device its next desired state; return futures of their reports.
+
+        All are published at once, without waiting for each other.
+        """
+        self._connection()
+        return {device.name: self._changes.start(device, change) for device in devices}
+
+    async def retire(self, device: str) -> None:
+        """Clear the retained states of a device, at the broker and in every client's view."""
+        client = self._connection()
+        topics = [Topic(self.state.fleet, device, kind) for kind in RETAINED]
+        await asyncio.gather(*(client.post(str(topic), b"", retain=True) for topic in topics))
+
+    async def command(
+        self,
+        device: str,
+        name: str,
+        arguments: Mapping[str, str] | None = None,
+        timeout_s: float = 10.0,
+    ) -> Result:
+        """Send a command; after ``timeout_s`` without an answer the result is a failed one."""
+        number = f"{self._prefix}-{next(self._commands)}"
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        command = Command(number, name, dict(arguments or {}), timeout_s)
+        topic = str(Topic(self.state.fleet, device, MessageKind.COMMAND))
+        self._connection().post(topic, dump(command), expiry_s=max(int(timeout_s), 1))
+        self._results[number] = future
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError:
+            return Result(device, number, ok=False, error=f"no result within {timeout_s:g} s")
+        finally:
+            del self._results[number]

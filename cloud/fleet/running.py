@@ -1,0 +1,84 @@
+"""Running a fleet client for the length of a block, and commands that need one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import uvloop
+from rich.console import Console
+
+from cloud.fleet.client import FleetClient
+from cloud.fleet.recorder import Recorder
+from cloud.telemetry.records import TelemetryStore
+from shared.fleet.broker import Broker
+
+stderr = Console(stderr=True)
+stdout = Console()
+
+
+@asynccontextmanager
+async def running(
+    client: FleetClient, run: Callable[[], Awaitable[None]] | None = None
+) -> AsyncIterator[FleetClient]:
+    """Run ``client`` (by ``run``, e.g. of its recorder); the block starts with a complete state.
+
+    An error that ends the client ends the block with it.
+    """
+    body = asyncio.current_task()
+
+    def interrupt(ended: asyncio.Task[None]) -> None:
+        # Without the client nothing that the block waits for can arrive.
+        if not ended.cancelled() and body is not None:
+            body.cancel()
+
+    async def follow() -> None:
+        await (run or client.run)()
+
+    task = asyncio.create_task(follow(), name="fleet client")
+    complete = asyncio.create_task(client.complete.wait(), name="fleet state complete")
+    try:
+        await asyncio.wait((task, complete), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        task.add_done_callback(interrupt)
+        yield client
+    except asyncio.CancelledError:
+        if body is not None and task.done() and not task.cancelled():
+            body.uncancel()
+            task.result()
+        raise
+    finally:
+        task.remove_done_callback(interrupt)
+        for one in (task, complete):
+            one.cancel()
+        await asyncio.gather(task, complete, return_exceptions=True)
+
+
+@asynccontextmanager
+async def recording(broker: Broker, fleet: str, store: TelemetryStore) -> AsyncIterator[Recorder]:
+    """Run a recorder of ``fleet`` for the length of the block."""
+    recorder = Recorder(broker, fleet, store)
+    async with running(recorder.client, recorder.run):
+        yield recorder
+
+
+def run_client(broker: Broker, fleet: str, work: Callable[[FleetClient], Awaitable[None]]) -> None:
+    """Do ``work`` with a client that keeps nothing."""
+
+    async def connected() -> None:
+        async with running(FleetClient(broker, fleet)) as client:
+            await work(client)
+
+    uvloop.run(connected())
+
+
+def say(text: str) -> None:
+    """Print a line; rich neither wraps it nor interprets it."""
+    stdout.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Print a line on standard error."""
+    stderr.print(text, markup=False, highlight=False, soft_wrap=True)

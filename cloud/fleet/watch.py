@@ -1,0 +1,104 @@
+"""The command ``watch``: the fleet as a table that follows it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.live import Live
+from rich.table import Table
+
+from cloud.fleet.client import FleetClient
+from cloud.fleet.flags import LOCAL, Authority, Fleet, Password, Url, User, parse_fleet, parse_where
+from cloud.fleet.running import run_client, say, stdout
+from cloud.fleet.state import DeviceState, FleetState
+from cloud.telemetry.sums import add_up
+
+LOOK_EVERY_S = 0.5
+NARROW = 100  # columns of a terminal below which the table leaves some of its own out
+# Heading, and whether it is there on narrow terminals too.
+COLUMNS = (
+    ("device", True),
+    ("group", False),
+    ("online", True),
+    ("battery", True),
+    ("fraction", True),
+    ("model", False),
+    ("cloud", True),
+    ("own", True),
+    ("ms", True),
+    ("error", True),
+)
+
+
+def watch(
+    broker: Url = LOCAL,
+    fleet: Fleet = "default",
+    rows: Annotated[int, typer.Option(min=1, help="Devices to show.")] = 20,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Stop after this time.")] = None,
+    user: User = None,
+    password: Password = None,
+    ca: Authority = None,
+) -> None:
+    """Show the fleet until Ctrl-C; in a pipe or a file, a line whenever its headline changes."""
+
+    async def work(client: FleetClient) -> None:
+        end_s = float("inf") if seconds is None else time.monotonic() + seconds
+        if not stdout.is_terminal:
+            await _log_changes(client.state, end_s)
+            stdout.print(overview(client.state, rows, stdout.width))
+            return
+        with Live(console=stdout, auto_refresh=False) as live:
+            while True:
+                live.update(overview(client.state, rows, stdout.width), refresh=True)
+                if time.monotonic() >= end_s:
+                    return
+                await asyncio.sleep(LOOK_EVERY_S)
+
+    run_client(parse_where(broker, user, "watcher", password, ca), parse_fleet(fleet), work)
+
+
+async def _log_changes(state: FleetState, end_s: float) -> None:
+    shown = ""
+    while time.monotonic() < end_s:
+        if (line := headline(state)) != shown:
+            say(line)
+            shown = line
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def headline(state: FleetState) -> str:
+    """Return how many devices are online, and their accuracy."""
+    devices = state.devices.values()
+    here = sum(device.online for device in devices)
+    accuracy = add_up(one.telemetry for one in devices if one.telemetry is not None).accuracy
+    share = "" if accuracy is None else f", {accuracy:.1%} right"
+    return f"fleet {state.fleet}: {here} of {len(devices)} online{share}"
+
+
+def overview(state: FleetState, rows: int, width: int) -> Table:
+    """Return the fleet as a table for ``width`` columns, the emptiest batteries first."""
+    devices = list(state.devices.values())
+    table = Table(title=headline(state), box=box.SIMPLE_HEAVY, title_justify="left")
+    narrow = width < NARROW
+    shown = [place for place, (_, always) in enumerate(COLUMNS) if always or not narrow]
+    for place in shown:
+        table.add_column(COLUMNS[place][0], no_wrap=True, overflow="ellipsis")
+    devices.sort(key=lambda one: (one.telemetry.battery if one.telemetry else 2.0, one.name))
+    for device in devices[:rows]:
+        cells = _cells(device)
+        table.add_row(*(cells[place] for place in shown))
+    return table
+
+
+def _cells(device: DeviceState) -> tuple[str, ...]:
+    groups = ",".join(device.birth.groups) if device.birth else ""
+    name = (device.name, groups, "yes" if device.online else "no")
+    one = device.telemetry
+    if one is None:
+        return *name, *[""] * 7
+    own = (str(one.answered_cloud), str(one.answered_device), f"{one.latency_ms:.1f}")
+    return *name, f"{one.battery:.0%}", f"{one.fraction:g}", one.model, *own, one.error[:40]

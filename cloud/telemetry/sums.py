@@ -1,0 +1,88 @@
+"""Sums over telemetry, and the means and shares that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from shared.fleet.messages import Telemetry
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over messages; ``waited_ms`` adds up the latencies of all answered samples."""
+
+    messages: int = 0
+    answered_device: int = 0
+    answered_cloud: int = 0
+    failed: int = 0
+    labelled: int = 0
+    right: int = 0
+    payload_bytes: int = 0
+    energy_j: float = 0.0
+    period_s: float = 0.0
+    dropped: int = 0
+    waited_ms: float = 0.0
+    latency_max_ms: float = 0.0
+
+    @property
+    def answered(self) -> int:
+        """Samples that were answered, on the device or by the cloud."""
+        return self.answered_device + self.answered_cloud
+
+    @property
+    def samples(self) -> int:
+        """Samples that were answered or failed."""
+        return self.answered + self.failed
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right answers; None without labels."""
+        return self.right / self.labelled if self.labelled else None
+
+    @property
+    def failures(self) -> float | None:
+        """Share of samples that failed; None without samples."""
+        return self.failed / self.samples if self.samples else None
+
+    @property
+    def on_device(self) -> float | None:
+        """Share of answers that the devices gave alone; None without answers."""
+        return self.answered_device / self.answered if self.answered else None
+
+    @property
+    def energy_mj(self) -> float | None:
+        """Millijoules an answer; None without answers."""
+        return 1000 * self.energy_j / self.answered if self.answered else None
+
+    @property
+    def bytes_per_answer(self) -> float | None:
+        """Payload bytes an answer; None without answers."""
+        return self.payload_bytes / self.answered if self.answered else None
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Mean time to an answer; None without answers."""
+        return self.waited_ms / self.answered if self.answered else None
+
+    @property
+    def rate(self) -> float:
+        """Answers a second of device time."""
+        return self.answered / self.period_s if self.period_s else 0.0
+
+
+SUMMED = (
+    "answered_device", "answered_cloud", "failed", "labelled", "right", "payload_bytes",
+    "energy_j", "period_s", "dropped",
+)  # fmt: skip  # fields that Telemetry and Sums share
+
+
+def add_up(messages: Iterable[Telemetry | Sums]) -> Sums:
+    """Return the sums over messages of telemetry, or over sums."""
+    listed = list(messages)
+    return Sums(
+        messages=sum(1 if isinstance(one, Telemetry) else one.messages for one in listed),
+        **{name: sum(getattr(one, name) for one in listed) for name in SUMMED},
+        waited_ms=sum((one.latency_ms or 0.0) * one.answered for one in listed),
+        latency_max_ms=max((one.latency_max_ms for one in listed), default=0.0),
+    )
