@@ -16,8 +16,7 @@ from cloud.training.paper.curve import Curve
 from cloud.training.paper.flags import (
     CheckpointDir,
     DataDir,
-    Device,
-    DeviceFlag,
+    DeviceName,
     Dropout,
     Restart,
     Resume,
@@ -101,7 +100,7 @@ def experiment(
     checkpoint_dir: CheckpointDir = None,
     resume: Resume = False,
     restart: Restart = False,
-    device: DeviceFlag = Device.AUTO,
+    device: DeviceName = "auto",
     threads: Threads = 0,
 ) -> None:
     """Train one of the paper's networks and print its accuracy at 10 to 100% of the channels.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,18 +13,10 @@ from rich.console import Console
 
 from cloud.training.data.datasets import DATA_DIR_VARIABLE
 from cloud.training.paper.sweep import Evaluation, Statistics
-from shared.errors import UsageError
+from cloud.training.split.processor import DEVICES, processor
 
 CHECKPOINT_DIR_VARIABLE = "TAPER_CHECKPOINTS"
 LOG_WIDTH = 140
-
-
-class Device(Enum):
-    """What computes; auto takes a GPU if there is one."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 DataDir = Annotated[
@@ -42,8 +33,9 @@ CheckpointDir = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from an unfinished checkpoint.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Remove checkpoints and begin anew.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="0 means all cores.")]
-DeviceFlag = Annotated[
-    Device, typer.Option("--device", help="auto takes a GPU if there is one.", show_default=True)
+DeviceName = Annotated[
+    str,
+    typer.Option("--device", help=f"One of {', '.join(DEVICES)}; auto is a GPU if there is one."),
 ]
 StatisticsFlag = Annotated[
     list[Statistics] | None,
@@ -82,20 +74,17 @@ def checkpoint_folder(given: Path | None) -> Path:
     return Path(str(pooch.os_cache("taper"))) / "checkpoints"
 
 
-def prepare(threads: int, device: Device = Device.AUTO) -> torch.device:
+def prepare(threads: int, device: str = "auto") -> torch.device:
     """Before the first layer runs: how many threads compute (0: all cores), and where.
 
-    ``UsageError``: a GPU is asked for and there is none.
+    ``UsageError``: no such device, or a GPU is asked for and there is none.
     """
     # A random fraction gives every layer shapes of its own, and oneDNN compiles a kernel for each;
     # the 1,024 that it keeps by default are forgotten before they are met again.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32768")
     if threads:
         torch.set_num_threads(threads)
-    found = torch.cuda.is_available()
-    if device is Device.CUDA and not found:
-        raise UsageError("--device: this machine has no CUDA device that torch can use; give cpu")
-    if device is Device.CPU or not found:
-        return torch.device("cpu")
+    chosen = processor(device, graphs=False).device
+    torch.backends.cudnn.benchmark = False  # shapes are many: every width has its own
     torch.backends.cudnn.allow_tf32 = False  # tests are float32, steps are bfloat16
-    return torch.device("cuda")
+    return chosen

@@ -20,14 +20,13 @@ from cloud.training.paper.regimes import Frozen, Regime, Step
 from cloud.training.paper.resolution import resize, resolution
 from cloud.training.paper.sweep import calibrate
 from cloud.training.schedules import schedule
-from shared.errors import UsageError
 from shared.networks.incomplete import IncompleteNetwork
 
 MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
-class EpochReport:
+class EpochDone:
     """What one epoch did: its number over all stages, mean loss of the widest width, seconds."""
 
     epoch: int
@@ -67,6 +66,7 @@ class Trainer:
         self.identity = identity
         self.path = path
         self.progress = Progress()
+        self._plan = Batching(recipe.batch, recipe.augment, recipe.seed)
         self._optimiser = self._new_optimiser()
 
     @property
@@ -96,14 +96,10 @@ class Trainer:
         images: Tensor,
         labels: Tensor,
         on_step: Callable[[int, int], None] | None = None,
-        on_epoch: Callable[[EpochReport], None] | None = None,
+        on_epoch: Callable[[EpochDone], None] | None = None,
     ) -> None:
         """Train what is missing: images (N, C, H, W) uint8, labels (N,)."""
-        if len(images) < self.recipe.batch:
-            raise UsageError(
-                f"--batch: {self.recipe.batch} is more than the {len(images)} training images"
-            )
-        steps = len(images) // self.recipe.batch
+        steps = self._plan.steps(len(images))
         chosen = calibration_images(images, self.recipe) if self.regime.recalibrated else None
         images, labels = images.to(self.device), labels.to(self.device)
         while self.progress.epochs_done < self.epochs:
@@ -120,7 +116,7 @@ class Trainer:
             self.progress.seconds += seconds
             self._save(done=False)
             if on_epoch:
-                on_epoch(EpochReport(epoch + 1, self.epochs, loss, seconds))
+                on_epoch(EpochDone(epoch + 1, self.epochs, loss, seconds))
         if not self.progress.finished:
             if chosen is not None:
                 chosen = chosen.to(self.device)
@@ -142,13 +138,12 @@ class Trainer:
         frozen = Frozen(network, tuple(images.shape[1:]), stage)
         share = schedule(recipe.schedule)
         side = resolution(recipe.resolution)(epoch_of_stage, recipe.epochs)
-        epoch_steps = len(images) // recipe.batch
+        epoch_steps = self._plan.steps(len(images))
         step = Step(stage, random.Random(mix(recipe.seed, epoch)), recipe.smoothing)  # noqa: S311
-        plan = Batching(recipe.batch, recipe.augment, recipe.seed)
         torch.manual_seed(mix(recipe.seed, epoch))  # dropout
         network.train()
         total = torch.zeros((), device=self.device)
-        for index, (x, y) in enumerate(batches(images, labels, plan, epoch)):
+        for index, (x, y) in enumerate(batches(images, labels, self._plan, epoch)):
             done = epoch_of_stage * epoch_steps + index
             for group in self._optimiser.param_groups:
                 group["lr"] = recipe.learning_rate * share(done, epoch_steps, recipe.epochs)

@@ -23,8 +23,7 @@ from cloud.training.paper.figures import PLANS, Plan, plan
 from cloud.training.paper.flags import (
     CheckpointDir,
     DataDir,
-    Device,
-    DeviceFlag,
+    DeviceName,
     Dropout,
     Restart,
     Resume,
@@ -95,7 +94,7 @@ def reproduce(
     plot_only: Annotated[
         bool, typer.Option("--plot-only", help="Draw the results that are there; train nothing.")
     ] = False,
-    device: DeviceFlag = Device.AUTO,
+    device: DeviceName = "auto",
     threads: Threads = 0,
 ) -> None:
     """Train what is missing of a figure, sweep 10 to 100% of the channels, write and draw it.

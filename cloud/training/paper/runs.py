@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cloud.training.data.datasets import Dataset, load
 from cloud.training.paper.curve import Curve, Point, read_curve, write_curve
-from cloud.training.paper.loop import EpochReport, Trainer, calibration_images
+from cloud.training.paper.loop import EpochDone, Trainer, calibration_images
 from cloud.training.paper.recipes import RESIZABLE, Recipe, build, test_batch
 from cloud.training.paper.regimes import SWEEP, Regime, regime
 from cloud.training.paper.sweep import (
@@ -218,7 +218,7 @@ def _train(trainer: Trainer, images: Tensor, labels: Tensor, name: str) -> None:
         def on_step(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        def on_epoch(report: EpochReport) -> None:
+        def on_epoch(report: EpochDone) -> None:
             line = f"{name}: epoch {report.epoch}/{report.epochs}"
             progress.console.print(
                 f"{line}, loss {report.loss:.4f}, {report.seconds:.1f} s",

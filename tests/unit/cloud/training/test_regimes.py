@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cloud.training import checkpoint
-from cloud.training.paper.loop import EpochReport, Trainer, calibration_images
+from cloud.training.paper.loop import EpochDone, Trainer, calibration_images
 from cloud.training.paper.recipes import Recipe, recipe
 from cloud.training.paper.regimes import (
     Idp,
@@ -191,7 +191,7 @@ def test_earlier_profiles_do_not_change_by_one_bit(
     tops = network.scheme.tops
     begun = copy.deepcopy(network.state_dict())
 
-    def check(report: EpochReport) -> None:
+    def check(report: EpochDone) -> None:
         nonlocal begun
         stage, epoch = divmod(report.epoch - 1, recipe.epochs)
         network.eval()
