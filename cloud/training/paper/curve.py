@@ -87,13 +87,20 @@ def read_results(path: Path) -> dict[str, Runs]:
         raise UsageError(f"{path}: holds no results of a figure ({error!r:.200})") from None
 
 
-def write_results(path: Path, figure: str, title: str, results: Mapping[str, Runs]) -> None:
-    """Write a file for ``read_results``."""
+def write_results(
+    path: Path,
+    figure: str,
+    title: str,
+    results: Mapping[str, Runs],
+    summary: Mapping[str, Any],
+) -> None:
+    """Write a file for ``read_results``, with what the runs come to, for other readers."""
     document = {
         "format": FORMAT,
         "figure": figure,
         "title": title,
         "command": f"python -m cloud.training.reproduce {figure}",
+        "summary": summary,
         "curves": {line: [asdict(curve) for curve in runs] for line, runs in results.items()},
     }
     write_json(path, document)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from cloud.training.data.datasets import DATA_DIR_VARIABLE
 from cloud.training.paper.sweep import Evaluation, Statistics
 from cloud.training.split.processor import DEVICES, processor
+from shared.errors import UsageError
 
 CHECKPOINT_DIR_VARIABLE = "TAPER_CHECKPOINTS"
 LOG_WIDTH = 140
@@ -66,12 +68,22 @@ def output() -> Console:
 
 
 def checkpoint_folder(given: Path | None) -> Path:
-    """The folder given, or one in the user's cache folder."""
-    if given is not None:
-        return given
-    import pooch  # of no use where a folder is given
+    """The folder given, or one in the user's cache folder; made if it is not there."""
+    if given is None:
+        import pooch  # of no use where a folder is given
 
-    return Path(str(pooch.os_cache("taper"))) / "checkpoints"
+        given = Path(str(pooch.os_cache("taper"))) / "checkpoints"
+    return made(given, "--checkpoint-dir")
+
+
+def made(folder: Path, flag: str) -> Path:
+    """``folder``, which exists and can be written to; ``UsageError`` names ``flag``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise UsageError(f"{flag}: {folder} cannot be written to ({error.strerror})") from None
 
 
 def prepare(threads: int, device: str = "auto") -> torch.device:

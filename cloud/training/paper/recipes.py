@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -54,6 +55,12 @@ class Recipe:
         ):
             if value not in known:
                 raise UsageError(f"{flag}: {value!r} is unknown; known: {', '.join(known)}")
+        for flag, rate in (
+            ("--learning-rate", self.learning_rate),
+            ("--weight-decay", self.weight_decay),
+        ):
+            if not math.isfinite(rate) or rate < 0:
+                raise UsageError(f"{flag}: {rate} is no finite number of at least 0")
         if self.epochs < 1 or self.batch < 2:
             raise UsageError("--epochs must be at least 1 and --batch at least 2")
 

@@ -31,11 +31,12 @@ from cloud.training.paper.flags import (
     Threads,
     checkpoint_folder,
     evaluations,
+    made,
     output,
     prepare,
 )
 from cloud.training.paper.runs import Places, console, run_experiment
-from cloud.training.paper.summary import as_markdown, as_table, seeds_note, table_rows
+from cloud.training.paper.summary import as_markdown, as_table, seeds_note, summaries, table_rows
 from cloud.training.paper.sweep import PAPER_PROTOCOL, Evaluation, Statistics
 from shared.errors import UsageError
 from shared.typer_app import run_app
@@ -110,11 +111,12 @@ def reproduce(
     request = Request(changes, parse_seeds(seeds), asked, replace_runs)
     names = list(PLANS) if figure == "all" else [figure]
     plans = {name: _chosen(plan(name), only) for name in names}
-    output_dir.mkdir(parents=True, exist_ok=True)
-    places = Places(data_dir, checkpoint_folder(checkpoint_dir), resume, restart, place)
+    made(output_dir, "--output-dir")
     for name, entry in plans.items():
         path = output_dir / f"{name}.json"
         if not plot_only:
+            folder = checkpoint_folder(checkpoint_dir)
+            places = Places(data_dir, folder, resume, restart, place)
             _train_missing(name, entry, request, places, path)
         results = read_results(path)
         known = {line: results[line] for line in PLANS[name].lines if line in results}
@@ -155,7 +157,7 @@ def _train_missing(name: str, entry: Plan, request: Request, places: Places, pat
             # Another process may have written a curve of the same figure meanwhile.
             results = read_results(path)
             results[line] = with_run(path, results.get(line, ()), curve, replace=request.replace)
-            write_results(path, name, PLANS[name].title, results)
+            write_results(path, name, PLANS[name].title, results, summaries(results))
 
 
 def _is_there(runs: Runs, wanted: Mapping[str, Any], asked: Sequence[Evaluation]) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich.table import Table
 
@@ -42,6 +43,21 @@ def share(runs: Runs, evaluation: str, index: int) -> Share | None:
     low, high = wilson(mean, chosen[0].test_images)
     spread = statistics.stdev(values) if len(values) > 1 else None
     return Share(mean, low, high, spread, len(values))
+
+
+def summaries(results: Mapping[str, Runs]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Fraction and share of every point, by line and evaluation, as plain values."""
+    return {
+        line: {
+            evaluation: [
+                {"fraction": point.fraction, **asdict(found)}
+                for index, point in enumerate(runs[0].points)
+                if (found := share(runs, evaluation, index))
+            ]
+            for evaluation in dict.fromkeys(name for run in runs for name in run.evaluations)
+        }
+        for line, runs in results.items()
+    }
 
 
 def table_rows(results: Mapping[str, Runs], evaluation: str) -> list[list[str]]:

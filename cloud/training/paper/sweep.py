@@ -11,6 +11,7 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
+from shared.errors import UsageError
 from shared.networks.incomplete import IncompleteNetwork
 
 IMAGES_AT_A_TIME = 100  # more no longer fit the cache: VGG-16 takes a fifth longer with 500
@@ -100,6 +101,8 @@ def accuracy(
     """
     size = batch or (CUDA_IMAGES_AT_A_TIME if images.is_cuda else IMAGES_AT_A_TIME)
     right = torch.zeros((), dtype=torch.int64, device=images.device)
+    if batch and len(images) < 2:
+        raise UsageError("--statistics: batch needs at least two test images")
     starts = list(range(0, len(images), size))
     if len(starts) > 1 and len(images) - starts[-1] == 1:
         starts.pop()

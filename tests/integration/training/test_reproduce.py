@@ -170,6 +170,10 @@ def test_a_wrong_flag_is_named_with_what_is_known(digits: Path) -> None:
         ),
     ):
         assert message in run(experiment, [*words, *more], kind)
+    blocked = digits / "train-images-idx3-ubyte" / "folder"
+    for flag in ("--checkpoint-dir", "--output-dir"):
+        told = run(reproduce, ["mlp", *words[:-2], flag, str(blocked)], UsageError)
+        assert told.startswith(f"{flag}: {blocked} cannot be written to")
     assert "profiles, mlp" in run(reproduce, ["nosuch"], UsageError)
     assert "known: standard" in run(reproduce, ["mlp", "--only", "nosuch"], UsageError)
 

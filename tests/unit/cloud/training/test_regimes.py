@@ -310,6 +310,8 @@ def test_wrong_recipes_are_refused() -> None:
         ({"augment": "nosuch"}, "flip-and-shift"),
         ({"resolution": "nosuch"}, "full, growing"),
         ({"epochs": 0}, "--epochs"),
+        ({"learning_rate": float("nan")}, "--learning-rate"),
+        ({"weight_decay": float("inf")}, "--weight-decay"),
     ):
         with pytest.raises(UsageError, match=message):
             replace(recipe("mlp"), **change)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,7 +23,7 @@ from cloud.training.paper.curve import (
 )
 from cloud.training.paper.reproduce import parse_seeds
 from cloud.training.paper.runs import usual_evaluations
-from cloud.training.paper.summary import as_markdown, seeds_note, share, table_rows
+from cloud.training.paper.summary import as_markdown, seeds_note, share, summaries, table_rows
 from cloud.training.paper.sweep import PAPER_PROTOCOL, Evaluation, HeldOut, Statistics, sweep
 from shared.errors import UsageError
 from shared.networks import IncompleteNetwork, PaperVgg16, single
@@ -73,6 +74,9 @@ def test_batch_statistics_are_taken_over_the_test_images_in_order(held_out: Held
     sweep(spy, held_out, (1.0,), BATCH)
     # the 97th image alone has no variance and joins the batch before
     assert spy.batches == [32, 32, 33]
+    one = replace(held_out, images=held_out.images[:1], labels=held_out.labels[:1])
+    with pytest.raises(UsageError, match="at least two test images"):
+        sweep(spy, one, (1.0,), BATCH)
 
 
 @torch.no_grad()
@@ -126,8 +130,14 @@ def test_seeds_are_kept_side_by_side(tmp_path: Path) -> None:
     assert [run.settings["seed"] for run in runs] == [1, 2]
     again = with_run(path, runs, curve(2, 0.7), replace=False)
     assert [run.points[0].accuracy["recalibrated"] for run in again] == [0.8, 0.7]
-    write_results(path, "mlp", "MLP", {"linear": runs})
+    write_results(path, "mlp", "MLP", {"linear": runs}, summaries({"linear": runs}))
     assert read_results(path) == {"linear": runs}
+    summary = json.loads(path.read_text())["summary"]["linear"]["recalibrated"][0]
+    assert {name: summary[name] for name in ("fraction", "mean", "seeds")} == {
+        "fraction": 0.5,
+        "mean": pytest.approx(0.85),
+        "seeds": 2,
+    }
     path.write_text('{"format": 1, "curves": {}}')
     with pytest.raises(UsageError, match="format 1, not 2"):
         read_results(path)
