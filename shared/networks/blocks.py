@@ -1,8 +1,8 @@
 """Blocks: an incomplete layer, batch norm and activation. Source: section III of arXiv 1710.07830.
 
-A block that is ``complete`` takes all its inputs with coefficients of 1, whatever the fraction; its
-unused outputs are not computed all the same. One with ``all_outputs`` computes all of them, since a
-complete block follows. ``complete`` blocks take no draw of their own in training.
+A ``complete`` block takes all inputs with coefficients of 1 at every fraction, and draws no
+fraction of its own in training; outputs that the next block does not use are still not computed. A
+block with ``all_outputs`` computes all of them, because a complete block follows.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from shared.layers.separable import IncompleteDepthwiseSeparableConv2d
 from shared.layers.slimmable import SlimmableBatchNorm
 from shared.networks.incomplete import Block, Scheme, Width
 
-# Random fractions give a convolution other shapes in every step, and a GPU prepares a kernel for
-# each. In training it gets multiples of this many channels: added inputs are 0, added outputs are
-# dropped, the result is the same.
+# Random fractions give a convolution new shapes in every step, and a GPU has to prepare a kernel
+# for each. In training on a GPU, channel counts are therefore rounded up to multiples of this: added
+# inputs are 0 and added outputs are dropped, so the result is the same.
 GPU_CHANNELS = 64
 
 
 def in_few_shapes(conv: IncompleteConv2d, x: Tensor, m: int, multiple: int) -> Tensor:
-    """``conv(x, m)`` by way of channel counts that are multiples: (B, n, H, W) -> (B, m, H, W)."""
+    """``conv(x, m)`` with channel counts rounded up to multiples: (B, n, H, W) -> (B, m, H, W)."""
     n, asked = (-(-count // multiple) * multiple for count in (x.shape[1], m))
     missing = min(n, conv.in_channels) - x.shape[1]
     if missing:

@@ -49,7 +49,7 @@ class Call:
 def calls(network: IncompleteNetwork, input_shape: Sequence[int], fraction: float) -> list[Call]:
     """Layers and batch norms in the order in which one image of ``input_shape`` (C, H, W) runs."""
     found: list[Call] = []
-    # Parameters say where the network is; one image of zeros goes through it there.
+    # One image of zeros runs through the network, on its device.
     device = next(network.parameters()).device
     with _recorded(network, found), torch.no_grad():
         was_training = network.training

@@ -22,7 +22,7 @@ class Width:
     fraction: float
     level: int  # of batch norm
     profile: int  # index of the range, for the first and last layers
-    # A fraction of the inputs for every truncated block, in training alone; None: all as wide.
+    # In training, a fraction of the inputs for each truncated block; None: ``fraction`` for all.
     draws: tuple[float, ...] | None = None
 
 
@@ -64,11 +64,11 @@ class IncompleteNetwork(nn.Module, ABC):
     """A network that runs at any fraction of its channels.
 
     ``forward(images, fraction=1.0, draws=None)``: images (B, C, H, W) in 0..255 -> logits
-    (B, classes). ``draws`` holds a fraction for each of the ``truncated`` blocks: every block
-    computes the outputs that ``fraction`` asks for, from that part of its inputs.
+    (B, classes). ``draws`` holds a fraction of the inputs for each of the ``truncated`` blocks;
+    ``fraction`` then decides the outputs alone.
     """
 
-    truncated = 0  # blocks whose inputs can be truncated one by one
+    truncated = 0  # number of blocks that take a fraction of their own
 
     def __init__(self, scheme: Scheme) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class IncompleteNetwork(nn.Module, ABC):
 class Block(nn.Module, ABC):
     """A layer with what follows it, at any width."""
 
-    inputs: int | None = None  # channels of the input, of a block that is truncated by them
+    inputs: int | None = None  # input channels of a block that can be truncated; else None
 
     @abstractmethod
     def forward(self, x: Tensor, width: Width) -> Tensor:

@@ -1,4 +1,4 @@
-"""What sweeps over fractions gave, as values and as JSON; a figure's results keep every seed."""
+"""Results of sweeps over fractions, as values and as JSON files; every seed is kept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """What one training gave."""
+    """Accuracy and cost of one trained network over fractions."""
 
     settings: dict[str, Any]
     points: tuple[Point, ...]
@@ -38,7 +38,7 @@ class Curve:
 
     @property
     def evaluations(self) -> tuple[str, ...]:
-        """Names of the evaluations that the points have."""
+        """Names of the evaluations that were measured."""
         return tuple(self.points[0].accuracy)
 
 
@@ -46,18 +46,18 @@ Runs = tuple[Curve, ...]  # of one line of a figure, a seed each
 
 
 def unseeded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a training without its seed, and without that of the network it began with."""
+    """``settings`` without the seed, that of the network that the training began with included."""
     plain = {name: value for name, value in settings.items() if name != "seed"}
     return {**plain, "start": unseeded(plain["start"])} if "start" in plain else plain
 
 
 def to_curve(value: Mapping[str, Any]) -> Curve:
-    """The inverse of ``dataclasses.asdict``; ``TypeError`` or ``KeyError`` for anything else."""
+    """A curve from what ``dataclasses.asdict`` made; ``TypeError`` or ``KeyError`` otherwise."""
     return Curve(**{**value, "points": tuple(Point(**entry) for entry in value["points"])})
 
 
 def read_curve(path: Path) -> Curve | None:
-    """The curve of a file of its own; None if there is no file. ``UsageError``: holds no curve."""
+    """The curve of a file; None if there is none. ``UsageError``: it holds something else."""
     if not path.exists():
         return None
     try:
@@ -67,12 +67,12 @@ def read_curve(path: Path) -> Curve | None:
 
 
 def write_curve(path: Path, curve: Curve) -> None:
-    """Write a file for ``read_curve``."""
+    """Write one curve as JSON."""
     write_json(path, asdict(curve))
 
 
 def read_results(path: Path) -> dict[str, Runs]:
-    """The runs of every line of a figure; no file, no lines. ``UsageError``: holds no results."""
+    """The runs of a figure by line; empty without a file. ``UsageError``: it holds something else."""
     if not path.exists():
         return {}
     try:
@@ -94,7 +94,7 @@ def write_results(
     results: Mapping[str, Runs],
     summary: Mapping[str, Any],
 ) -> None:
-    """Write a file for ``read_results``, with what the runs come to, for other readers."""
+    """Write all runs of a figure as JSON, with their ``summary`` for other programs."""
     document = {
         "format": FORMAT,
         "figure": figure,
@@ -107,10 +107,10 @@ def write_results(
 
 
 def with_run(path: Path, runs: Runs, new: Curve, *, replace: bool) -> Runs:
-    """``runs`` with ``new`` in the place of that of its seed; ascending by seed.
+    """Add ``new`` to ``runs``, in place of a run of the same seed, and sort by seed.
 
-    ``UsageError``: runs with other settings are there, which one line cannot show side by side,
-    unless ``replace`` gives them up.
+    ``replace`` drops runs with other settings; without it they are a ``UsageError``, since one line
+    cannot show both.
     """
     check_alike(path, runs, new.settings, replace=replace)
     wanted = unseeded(new.settings)
@@ -123,9 +123,9 @@ def with_run(path: Path, runs: Runs, new: Curve, *, replace: bool) -> Runs:
 
 
 def check_alike(path: Path, runs: Runs, settings: Mapping[str, Any], *, replace: bool) -> None:
-    """``UsageError`` names the first difference, but the seed, of ``runs`` from ``settings``.
+    """Raise ``UsageError`` if a run was made with other settings, seeds aside; it names the first.
 
-    What ``settings`` does not say, such as the test set before it is loaded, is no difference.
+    Only the keys of ``settings`` are compared.
     """
     ours = unseeded(settings)
     for run in () if replace else runs:
@@ -139,12 +139,12 @@ def check_alike(path: Path, runs: Runs, settings: Mapping[str, Any], *, replace:
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write all of it or nothing, as ``write_text``."""
+    """Write ``document`` as JSON, completely or not at all."""
     write_text(path, json.dumps(document, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write all of it or nothing: a reader never sees half a file."""
+    """Write ``text`` completely or not at all: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, "--output-dir") as new:
         new.write_text(text, encoding="utf-8")

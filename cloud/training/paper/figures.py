@@ -1,4 +1,4 @@
-"""The paper's figures: which curves they have."""
+"""The figures: which networks are trained for each, by which regime, and their colours."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VGG_RANGES = "0-0.2:linear,0.2-1:linear"
 
 @dataclass(frozen=True)
 class Line:
-    """One curve of a figure: what is trained for it, and how it looks."""
+    """One line of a figure: a regime, its options, and a colour."""
 
     regime: str
     profile: str | None = None
@@ -29,14 +29,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Plan:
-    """A figure of the paper."""
+    """A figure: its title, its network and its lines by name."""
 
     title: str
     network: str
     lines: Mapping[str, Line]
 
     def experiment(self, line: str, changes: Mapping[str, Any]) -> Experiment:
-        """What ``line`` trains, with ``changes`` to the network's recipe."""
+        """The training of ``line``, with ``changes`` to the network's recipe."""
         entry = self.lines[line]
         usual = replace(recipe(self.network), **changes)
         start = None if entry.start is None else Experiment(self.network, entry.start, usual)

@@ -56,28 +56,28 @@ Dropout = Annotated[
 
 
 def evaluations(statistics: list[Statistics] | None, dropout: bool) -> tuple[Evaluation, ...]:
-    """What the flags ask for; nothing asked for is no evaluation."""
+    """Evaluations from ``--statistics`` and ``--dropout``; empty if neither is given."""
     if dropout and not statistics:
         statistics = [Statistics.BATCH]
     return tuple(Evaluation(kind, dropout) for kind in statistics or ())
 
 
 def output() -> Console:
-    """Standard output; wide enough for the tables where it is no terminal."""
+    """A console on standard output, wide enough for the tables if it is not a terminal."""
     return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 def checkpoint_folder(given: Path | None) -> Path:
-    """The folder given, or one in the user's cache folder; made if it is not there."""
+    """Return ``given``, or a folder in the user's cache folder; create it if it is missing."""
     if given is None:
-        import pooch  # of no use where a folder is given
+        import pooch  # only needed for the default
 
         given = Path(str(pooch.os_cache("taper"))) / "checkpoints"
     return made(given, "--checkpoint-dir")
 
 
 def made(folder: Path, flag: str) -> Path:
-    """``folder``, which exists and can be written to; ``UsageError`` names ``flag``."""
+    """Create ``folder`` if it is missing; ``UsageError`` names ``flag`` if it is not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):
@@ -87,7 +87,7 @@ def made(folder: Path, flag: str) -> Path:
 
 
 def prepare(threads: int, device: str = "auto") -> torch.device:
-    """Before the first layer runs: how many threads compute (0: all cores), and where.
+    """Set the number of threads (0: all cores) and return the device; call before any layer runs.
 
     ``UsageError``: no such device, or a GPU is asked for and there is none.
     """

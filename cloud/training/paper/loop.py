@@ -1,4 +1,4 @@
-"""The training loop of incomplete networks: any regime, resumable after a kill at any moment."""
+"""The training loop of incomplete networks, for all regimes; a killed training can be resumed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class EpochDone:
-    """What one epoch did: its number over all stages, mean loss of the widest width, seconds."""
+    """Report of one epoch: its number over all stages, mean loss at full width, seconds."""
 
     epoch: int
     epochs: int
@@ -37,7 +37,7 @@ class EpochDone:
 
 @dataclass
 class Progress:
-    """Where a training stands; what a checkpoint holds besides tensors."""
+    """How far a training has come; kept in the checkpoint beside the tensors."""
 
     epochs_done: int = 0
     seconds: float = 0.0
@@ -47,9 +47,9 @@ class Progress:
 class Trainer:
     """Trains a network in place.
 
-    ``identity`` says what is trained; a checkpoint of anything else is refused. Randomness depends
-    on the seed and the epoch alone, so that a resumed training is the uninterrupted one bit by bit,
-    given as many threads.
+    ``identity`` holds the settings; a checkpoint with others is refused. Random numbers depend on
+    the seed and the epoch alone: on a CPU, with the same number of threads, a resumed training
+    gives the same weights, bit for bit, as an uninterrupted one.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Trainer:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is, and where training data goes."""
+        """The device of the network, to which training data is moved."""
         return next(self.network.parameters()).device
 
     @property
@@ -80,7 +80,7 @@ class Trainer:
         return self.recipe.epochs * self.regime.stages
 
     def resume(self) -> bool:
-        """Go on from the checkpoint; False if there is none. ``UsageError``: it is another's."""
+        """Load the checkpoint; False if there is none. ``UsageError``: it has another identity."""
         state = checkpoint.load(self.path, self.identity) if self.path else None
         if state is None:
             return False
@@ -98,7 +98,7 @@ class Trainer:
         on_step: Callable[[int, int], None] | None = None,
         on_epoch: Callable[[EpochDone], None] | None = None,
     ) -> None:
-        """Train what is missing: images (N, C, H, W) uint8, labels (N,)."""
+        """Train the epochs that remain: images (N, C, H, W) uint8, labels (N,)."""
         steps = self._plan.steps(len(images))
         chosen = calibration_images(images, self.recipe) if self.regime.recalibrated else None
         images, labels = images.to(self.device), labels.to(self.device)
@@ -198,10 +198,10 @@ class Trainer:
 
 
 def calibration_images(images: Tensor, recipe: Recipe) -> Tensor:
-    """Training images over which statistics are measured, chosen by the seed.
+    """Training images to measure statistics on, chosen by the seed: (n, C, H, W) uint8.
 
-    They are changed as in training. Statistics of unchanged images are those of another
-    distribution: shifted ones have black borders, which weigh in every layer's mean and variance.
+    They are augmented as in training: shifted images have black borders, which change the mean and
+    variance of every layer.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     order = torch.randperm(len(images), generator=generator)

@@ -142,7 +142,7 @@ NETWORKS: dict[str, tuple[Maker, Recipe]] = {
         ),
     ),
     "binarynet": (binarynet, Recipe("mnist", 15, 256, "adam", 0.003, "one-cycle")),
-    # As in the research code, but for the epochs of the last two: 70 and 50 there.
+    # The settings of the research code, except for the epochs of the last two (there 70 and 50).
     "mlp-paper": (paper_mlp, Recipe("mnist", 30, 128, "momentum", 0.05, "halving")),
     "vgg16-paper": (
         paper_vgg16,

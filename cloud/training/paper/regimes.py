@@ -1,4 +1,4 @@
-"""Ways to train an incomplete network: which widths a step runs, and what each of them learns."""
+"""Training regimes: which widths a step runs, and which loss each of them has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SWEEP = tuple(round(tenth / 10, 1) for tenth in range(1, 11))  # fractions of ev
 
 
 class Regime(Protocol):
-    """One way to train; the trainer asks it for widths and losses, and it keeps no state."""
+    """A training regime without state: gives the trainer a scheme and the losses of a step."""
 
     @property
     def scheme(self) -> Scheme:
@@ -48,7 +48,7 @@ class Regime(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """What a regime may know of the step at hand."""
+    """What a regime is told of a step."""
 
     stage: int
     random: random.Random
@@ -181,11 +181,11 @@ def truncation(generator: random.Random, mean: float = TRUNCATION_MEAN) -> float
 
 
 class Frozen:
-    """What earlier stages trained of the shared layers: put back after every step.
+    """Copies of the shared weights that earlier stages trained, to restore after every step.
 
-    A gradient of zero would not do: momentum and weight decay move a weight without one. Norms and
-    end layers need no freezing: a stage runs its own alone, and a parameter without a gradient is
-    passed over by the optimiser.
+    Zero gradients would not freeze them, since momentum and weight decay move weights too. Norms
+    and end layers need no copies: each stage runs only its own, and the optimiser skips parameters
+    without a gradient.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""One training of one of the paper's networks: what identifies it, its checkpoint, its sweep."""
+"""A training of one of the paper's networks: its identity, its checkpoint and its sweep."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True)
 class Experiment:
-    """One curve: what is trained, and how."""
+    """A network, a regime with its options, and a recipe: all that decides a curve."""
 
     network: str
     regime: str
@@ -61,7 +61,7 @@ class Experiment:
                 )
 
     def make_regime(self) -> Regime:
-        """The strategy; ``UsageError`` if what was given does not fit together."""
+        """The regime; ``UsageError`` if the options do not fit together."""
         return regime(
             self.regime,
             self.profile,
@@ -71,7 +71,7 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """For files: network, regime, profile or ranges, data and seed."""
+        """File name without suffix: network, regime, profile or ranges, data and seed."""
         shape = self.ranges or self.profile or self.make_regime().scheme.ranges[0].profile
         data = Path(self.recipe.data).name
         draws = ("per-block",) if self.per_block else ()
@@ -79,7 +79,7 @@ class Experiment:
         return "-".join(words).replace(":", "_").replace(",", "_")
 
     def identity(self, train_set: Dataset) -> dict[str, Any]:
-        """Plain values that tell this training from every other one."""
+        """Settings and digests as plain values; equal identities give equal networks."""
         scheme = self.make_regime().scheme
         return {
             "network": self.network,
@@ -95,7 +95,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Places:
-    """Where data and checkpoints are, what to do with a checkpoint there, and what computes."""
+    """Folders of data and checkpoints, what to do with a checkpoint found there, and the device."""
 
     data_dir: Path
     checkpoint_dir: Path
@@ -107,13 +107,12 @@ class Places:
 def run_experiment(
     experiment: Experiment, places: Places, more: Collection[Evaluation] = ()
 ) -> Curve:
-    """Train what is missing and measure the test set at every fraction.
+    """Train the network if it is not trained yet, and test it at every fraction.
 
-    Evaluations are those of ``usual_evaluations``, and ``more``. Network and curve are kept in the
-    folder of checkpoints and not made again: measuring a large network takes minutes too, and two
-    figures may share a curve.
+    Evaluations are those of ``usual_evaluations`` and ``more``. The network and the curve are kept
+    in the folder of checkpoints and reused.
 
-    ``UsageError``: the checkpoint is another training's, or unfinished and neither ``resume`` nor
+    ``UsageError``: the checkpoint has another identity, or is unfinished and neither ``resume`` nor
     ``restart`` is given.
     """
     chosen = experiment.recipe
@@ -136,9 +135,9 @@ def run_experiment(
 def usual_evaluations(
     network: IncompleteNetwork, *, calibrated: bool = False
 ) -> tuple[Evaluation, ...]:
-    """The three kinds of statistics, and the paper's protocol if there is dropout to leave on.
+    """All kinds of statistics, and the paper's protocol if the network has dropout.
 
-    A network that is ``calibrated`` for every fraction has no other running statistics.
+    A network that is ``calibrated`` for every fraction has no running statistics of training.
     """
     running = () if calibrated else (Evaluation(Statistics.RUNNING),)
     protocol = (PAPER_PROTOCOL,) if dropouts_of(network) else ()
@@ -183,7 +182,7 @@ def _measure(
 
 
 def _trained(experiment: Experiment, places: Places, train_set: Dataset) -> Trainer:
-    """A trainer that has finished, from its checkpoint as far as that goes."""
+    """A trainer that has finished; it starts from the checkpoint if there is one."""
     make = experiment.make_regime()
     _, height, width, colours = train_set.images.shape
     torch.manual_seed(experiment.recipe.seed)
@@ -202,7 +201,7 @@ def _trained(experiment: Experiment, places: Places, train_set: Dataset) -> Trai
             f"{trainer.epochs}; give --resume to go on or --restart to begin anew"
         )
     if not found and experiment.start is not None:
-        # An earlier network is never trained anew because a later one is.
+        # --restart concerns this network, not the one that it begins with.
         earlier = replace(places, restart=False)
         network.begin_with(_trained(experiment.start, earlier, train_set).network)
     _train(trainer, *_tensors(train_set), experiment.name)

@@ -1,4 +1,4 @@
-"""Accuracies of a line of a figure: mean and spread over seeds, and the interval of the mean."""
+"""Summary of the runs of a line: mean and spread over seeds, interval, and tables of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cloud.training.paper.curve import Runs
 
 @dataclass(frozen=True)
 class Share:
-    """Right answers of a line at one fraction.
+    """Share of right answers of a line at one fraction.
 
     ``low`` and ``high``: the Wilson interval (95%) of the mean over the test images; ``spread``:
     the standard deviation over seeds, None if there is one.
@@ -34,7 +34,7 @@ class Share:
 
 
 def share(runs: Runs, evaluation: str, index: int) -> Share | None:
-    """That of the point ``index`` over the seeds; None if no run was evaluated so."""
+    """The share at point ``index`` over all seeds; None if no run has this evaluation."""
     chosen = [run for run in runs if evaluation in run.points[index].accuracy]
     if not chosen:
         return None
@@ -46,7 +46,7 @@ def share(runs: Runs, evaluation: str, index: int) -> Share | None:
 
 
 def summaries(results: Mapping[str, Runs]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Fraction and share of every point, by line and evaluation, as plain values."""
+    """Shares by line, evaluation and point, as plain values for JSON."""
     return {
         line: {
             evaluation: [
@@ -61,9 +61,9 @@ def summaries(results: Mapping[str, Runs]) -> dict[str, dict[str, list[dict[str,
 
 
 def table_rows(results: Mapping[str, Runs], evaluation: str) -> list[list[str]]:
-    """Headings, then a row a fraction: channels, operations, one cell a line that was evaluated so.
+    """Rows of text: headings, then for each fraction channels, operations and a cell for each line.
 
-    No rows if none was.
+    Lines without this evaluation are left out; no rows if that leaves none.
     """
     lines = {
         line: runs
@@ -94,7 +94,7 @@ def seeds_note(results: Mapping[str, Runs]) -> str:
 
 
 def as_table(title: str, rows: list[list[str]]) -> Table:
-    """For a terminal."""
+    """Rows as a table for a terminal."""
     table = Table(title=title)
     for heading in rows[0]:
         table.add_column(heading, justify="right")
@@ -104,6 +104,6 @@ def as_table(title: str, rows: list[list[str]]) -> Table:
 
 
 def as_markdown(rows: list[list[str]]) -> str:
-    """For a page."""
+    """Rows as a Markdown table."""
     ruled = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     return "".join(f"| {' | '.join(row)} |\n" for row in ruled)

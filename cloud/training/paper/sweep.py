@@ -21,9 +21,9 @@ DROPOUT_SEED = 7  # of evaluations with dropout
 
 
 class Statistics(Enum):
-    """What normalises a truncated network in a test."""
+    """The statistics with which batch norm normalises in a test."""
 
-    RUNNING = "running"  # of training: the complete network's
+    RUNNING = "running"  # of training
     BATCH = (
         "batch"  # of the test batch at hand: an answer depends on the other images (transductive)
     )
@@ -32,14 +32,14 @@ class Statistics(Enum):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A way to test: which statistics, and whether dropout stays active."""
+    """How a network is tested: which statistics, and whether dropout stays active."""
 
     statistics: Statistics
     dropout: bool = False
 
     @property
     def name(self) -> str:
-        """The key of its accuracies: running, batch, recalibrated, or one of them with dropout."""
+        """Key in results: the statistics, with "+dropout" if dropout stays active."""
         return f"{self.statistics.value}{'+dropout' if self.dropout else ''}"
 
 
@@ -48,7 +48,7 @@ PAPER_PROTOCOL = Evaluation(Statistics.BATCH, dropout=True)  # as the paper's re
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a network is tested on, all of it where the network is.
+    """Test and calibration images, on the network's device.
 
     images (N, C, H, W) uint8 and labels (N,) of the test set, in order; calibration images, uint8;
     ``batch``: test images that batch statistics are taken over.
@@ -69,9 +69,9 @@ def sweep(
     *,
     calibrated: bool = False,
 ) -> list[float]:
-    """Share of right answers at every fraction; ``network`` is left as it was, in evaluation.
+    """Share of right answers at every fraction; statistics of ``network`` do not change.
 
-    ``calibrated``: its own statistics are those of every fraction already.
+    ``calibrated``: the network has statistics for every fraction and needs no recalibration.
     """
     network.eval()
     recalibrate = evaluation.statistics is Statistics.RECALIBRATED and not calibrated
@@ -96,8 +96,8 @@ def accuracy(
 ) -> float:
     """Share of right answers at ``fraction``, in float32: images (N, C, H, W) uint8.
 
-    ``batch``: images of a pass, in order; by default as many as are quick. A last image that would
-    be alone joins the pass before, since one image has no variance.
+    ``batch``: images of a pass, in order; by default a number that runs fast. A single image left
+    over joins the pass before, since one image has no variance.
     """
     size = batch or (CUDA_IMAGES_AT_A_TIME if images.is_cuda else IMAGES_AT_A_TIME)
     right = torch.zeros((), dtype=torch.int64, device=images.device)
@@ -134,7 +134,7 @@ def calibrate(network: IncompleteNetwork, images: Tensor, fraction: float) -> No
 
 @contextmanager
 def _as_asked(network: IncompleteNetwork, evaluation: Evaluation) -> Iterator[None]:
-    """Statistics of the batch and dropout, where they are asked for; statistics stay untouched."""
+    """Switch batch statistics and dropout on for the block, as ``evaluation`` says."""
     norms = network.norms() if evaluation.statistics is Statistics.BATCH else []
     dropouts = dropouts_of(network) if evaluation.dropout else []
     for norm in norms:
@@ -153,5 +153,5 @@ def _as_asked(network: IncompleteNetwork, evaluation: Evaluation) -> Iterator[No
 
 
 def dropouts_of(network: nn.Module) -> list[nn.Dropout]:
-    """The dropout layers that drop anything."""
+    """Dropout layers with a probability above 0."""
     return [layer for layer in network.modules() if isinstance(layer, nn.Dropout) and layer.p > 0]
