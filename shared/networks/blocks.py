@@ -20,8 +20,8 @@ from shared.layers.slimmable import SlimmableBatchNorm
 from shared.networks.incomplete import Block, Scheme, Width
 
 # Random fractions give a convolution new shapes in every step, and a GPU has to prepare a kernel
-# for each. In training on a GPU, channel counts are therefore rounded up to multiples of this: added
-# inputs are 0 and added outputs are dropped, so the result is the same.
+# for each. In training on a GPU, channel counts are therefore rounded up to multiples of this:
+# added inputs are 0 and added outputs are dropped, so the result is the same.
 GPU_CHANNELS = 64
 
 

@@ -72,7 +72,7 @@ def write_curve(path: Path, curve: Curve) -> None:
 
 
 def read_results(path: Path) -> dict[str, Runs]:
-    """The runs of a figure by line; empty without a file. ``UsageError``: it holds something else."""
+    """The runs of a figure by line; none without a file. ``UsageError``: another content."""
     if not path.exists():
         return {}
     try:
