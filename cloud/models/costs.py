@@ -102,6 +102,15 @@ class CostModel:
         """Seconds to decode one request of ``samples``."""
         return self._decode(encoding, level).seconds(samples)
 
+    def most_samples(
+        self, encoding: int, level: int, cloud_level: int, budget_s: float, limit: int
+    ) -> int:
+        """Samples that can be decoded and computed within ``budget_s``, at most ``limit``."""
+        decode, run = self._decode(encoding, level), self._runs[level][cloud_level]
+        rest_s = budget_s - decode.fixed_s - run.fixed_s
+        each_s = decode.sample_s + run.sample_s
+        return max(0, min(limit, int(rest_s / each_s))) if each_s > 0.0 else limit
+
     def learn_run(self, level: int, cloud_level: int, samples: int, seconds: float) -> None:
         """Take in what computing a batch took."""
         fit = self._runs[level][cloud_level]

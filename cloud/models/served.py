@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from shared.errors import BundleError, InvalidRequestError
 from shared.model.bundle import DEVICE_GROUPS, Bundle, serialise
 from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import LARGEST_BATCH, Encoding, FeatureCodec
+from shared.protocol.engine import engine_of
+from shared.protocol.messages import Hints
 
 # A coded payload may exceed the raw bits by this much; a larger one is refused unread.
 PAYLOAD_SLACK_BYTES = 64
@@ -21,7 +24,21 @@ LIKELY_COMPRESSION = 8
 LARGEST_MAP = 2**22  # values of a sample between two stages: bounds the memory of a run
 WARM_UP_SAMPLES = (1, 32)
 WARM_UP_S = 0.3
+LARGEST_AT_ONCE = 32  # samples
 _ENCODINGS = frozenset(Encoding)
+
+
+class EngineAnswer(NamedTuple):
+    """A serialised response, what it answers, and the seconds that its parts took."""
+
+    response: bytes
+    level: int
+    encoding: int
+    samples: int
+    names_model: bool
+    names_version: bool
+    decode_s: float
+    run_s: float
 
 
 class ServedModel:
@@ -47,6 +64,7 @@ class ServedModel:
             for level in range(len(architecture.device_levels))
         ]
         self.costs = CostModel(architecture)
+        self._engine = engine_of(self._half, self._codec, bundle)
 
     @cached_property
     def device_part(self) -> bytes:
@@ -71,6 +89,33 @@ class ServedModel:
                     self._half.run(features, level, cloud_level)
                     seconds = time.perf_counter() - began_s
                     self.costs.learn_run(level, cloud_level, samples, seconds)
+
+    def limit_engine(self, cloud_level: int, budget_s: float) -> None:
+        """Let ``answer_at_once`` take only requests that are predicted to fit ``budget_s``."""
+        if self._engine is not None:
+            levels = range(len(self._sizes))
+            self._engine.set_most_samples(
+                [
+                    self.costs.most_samples(
+                        Encoding.CONTEXT, level, cloud_level, budget_s, LARGEST_AT_ONCE
+                    )
+                    for level in levels
+                ]
+            )
+
+    def answer_at_once(
+        self, data: bytes, cloud_level: int, hints: Hints | None, narrowest: bool
+    ) -> EngineAnswer | None:
+        """The response to a serialised request, in one native call; None if that cannot be done.
+
+        Wrong requests are among those that it leaves, as are those above the limit of
+        ``limit_engine``. With ``narrowest``, hints suggest a lower device level.
+        """
+        if self._engine is None:
+            return None
+        load = None if hints is None else hints.load
+        found = self._engine.answer(data, cloud_level, load, narrowest)
+        return None if found is None else EngineAnswer(*found)
 
     def check(self, job: Job) -> None:
         """Raise ``InvalidRequestError`` for fields and sizes that cannot be right.

@@ -20,11 +20,12 @@ from cloud.models.job import Job
 from cloud.models.served import ServedModel
 from cloud.rpc import open_inference_messages as messages
 from cloud.rpc.call import answer_unary, refuse
-from cloud.rpc.service import Call, InferenceService, probabilities
+from cloud.rpc.service import Call, InferenceService
 from protos.inference import open_inference_pb2 as pb
 from shared.errors import InvalidRequestError, RequestError
 from shared.model.bits import unused_bits_are_zero
 from shared.protocol.codec import LARGEST_BATCH
+from shared.protocol.responses import probabilities
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 

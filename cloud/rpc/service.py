@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
-import numpy as np
-import numpy.typing as npt
 import structlog
 
 from cloud.access.control import Caller
@@ -24,13 +22,13 @@ from cloud.observability.metrics import Metrics
 from cloud.scheduling.scheduler import OnDone, QueuedRequest, Scheduler
 from shared.errors import OverloadedError, RequestError
 from shared.protocol.messages import (
-    Answer,
     Failure,
     Request,
     Response,
     parse_request,
     serialise_response,
 )
+from shared.protocol.responses import respond
 
 if TYPE_CHECKING:  # an extra that need not be installed
     from cloud.observability.tracing import Traces
@@ -52,6 +50,11 @@ class StreamModel:
 
     model: str = ""
     version: str = ""
+
+    def remember(self, model: ServedModel, with_version: bool) -> None:
+        """Take note that a message named ``model``, which is the one of before or the default."""
+        self.model = model.name
+        self.version = model.version if with_version else ""
 
     def fill_in(self, request: Request) -> Request:
         """``request`` with a model and version; remembers those it names."""
@@ -84,11 +87,14 @@ class InferenceService:
         Raises ``RequestError`` for a refusal. The caller counts the outcome, as the answer may
         still fail to reach the client. Cancelling withdraws the request from the queue.
         """
+        response = self._answer_at_once(data, StreamModel())
+        if response is not None:
+            return response
         request = parse_request(data)
         model = self.catalog.find(request.model, request.version)
         call = Call(caller, request.id, remaining_s)
         prediction = await self.classify(model, _job(request), call)
-        return serialise_response(to_response(request, prediction))
+        return _serialise(request, prediction)
 
     def submit_in_stream(
         self,
@@ -102,13 +108,17 @@ class InferenceService:
         Returns the response if there is one at once. Otherwise returns the queued request, and
         ``on_done`` receives the response later, in the event loop.
         """
+        response = self._answer_at_once(data, named)
+        if response is not None:
+            self.count_answer(len(data), len(response))
+            return response
         request = Request.empty()
 
         def outcome_to_bytes(outcome: Prediction | RequestError) -> bytes:
             if isinstance(outcome, RequestError):
                 self.count_refusal(outcome, caller, len(data), request.id)
                 return serialise_response(Response(request.id, failure=_failure(outcome)))
-            answer = serialise_response(to_response(request, outcome))
+            answer = _serialise(request, outcome)
             self.count_answer(len(data), len(answer))
             return answer
 
@@ -167,6 +177,21 @@ class InferenceService:
             why=str(error),
         )
 
+    def _answer_at_once(self, data: bytes, named: StreamModel) -> bytes | None:
+        """The response in one native call, if the request is for ``named`` and nothing special."""
+        if self._traces is not None:
+            return None
+        try:
+            model = self.catalog.find(named.model, named.version)
+        except RequestError:
+            return None
+        found = self._scheduler.answer_at_once(model, data)
+        if found is None:
+            return None
+        if found.names_model or found.names_version:
+            named.remember(model, found.names_version)
+        return found.response
+
     def _begin(
         self, model: ServedModel, job: Job, call: Call, on_done: OnDone
     ) -> Prediction | QueuedRequest:
@@ -191,32 +216,9 @@ class InferenceService:
         return begun
 
 
-def to_response(request: Request, prediction: Prediction) -> Response:
-    """The response with the labels, and as many candidates as the request asks for."""
-    logits = prediction.logits
-    labels = logits.argmax(axis=1).tolist()
-    if request.top_k:
-        answers = tuple(
-            Answer(label, best(row, request.top_k))
-            for label, row in zip(labels, probabilities(logits), strict=True)
-        )
-    else:
-        answers = tuple([Answer(label) for label in labels])
-    _, level, queue_us, compute_us, hints = prediction
-    return Response(request.id, answers, level, queue_us, compute_us, None, hints)
-
-
-def probabilities(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Softmax over the last axis, same shape."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    result: npt.NDArray[np.float32] = shifted / shifted.sum(axis=-1, keepdims=True)
-    return result
-
-
-def best(row: npt.NDArray[np.float32], count: int) -> tuple[tuple[int, float], ...]:
-    """The ``count`` largest probabilities of ``row`` (classes,) as (label, probability)."""
-    order = np.argsort(-row, kind="stable")[:count]
-    return tuple((int(label), float(row[label])) for label in order)
+def _serialise(request: Request, prediction: Prediction) -> bytes:
+    logits, level, queue_us, compute_us, hints = prediction
+    return respond(request.id, request.top_k, logits, (level, queue_us, compute_us), hints)
 
 
 def _job(request: Request) -> Job:

@@ -145,12 +145,17 @@ class LoadMonitor:
         load = self.load(now_s)
         self.hints = Hints(round(load, 2)) if load >= LOADED else None
 
+    @property
+    def crowded(self) -> bool:
+        """Whether devices are asked for less, as the cloud cannot narrow any further."""
+        hints = self.hints
+        return hints is not None and hints.load >= CROWDED and self._controller.level == 0
+
     def hints_for(self, level: int) -> Hints | None:
         """The load, and a device level below ``level`` if the cloud cannot narrow any further."""
-        hints = self.hints
-        if hints is None or hints.load < CROWDED or self._controller.level > 0:
-            return hints
-        return Hints(hints.load, max(level - 1, 0))
+        if self.hints is None or not self.crowded:
+            return self.hints
+        return Hints(self.hints.load, max(level - 1, 0))
 
     def _add_run(self, sums: list[float], key: Key, batches: int, samples: int) -> None:
         """Add the seconds of ``samples`` in ``batches`` at each fraction to ``sums``."""

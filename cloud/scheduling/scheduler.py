@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from cloud.models.catalog import Catalog
 from cloud.models.job import Job, Prediction
-from cloud.models.served import ServedModel
+from cloud.models.served import EngineAnswer, ServedModel
 from cloud.scheduling.admission import (
     QueueLimits,
     QueueState,
@@ -29,43 +29,12 @@ from cloud.scheduling.admission import (
 from cloud.scheduling.compute import ComputeThread
 from cloud.scheduling.fair_queue import FairQueue, Item, Slice
 from cloud.scheduling.load import Key, LoadMonitor
+from cloud.scheduling.settings import Observer, SchedulerSettings
 from shared.errors import LateError, OverloadedError, RequestError, ServerFaultError
 
 INLINE_S = 100e-6  # a job may block the event loop for as long as a call costs anyway
 ACCOUNTED_AT = 64  # jobs that ran at once are counted in groups of this size
 NEVER_S = float("inf")
-
-
-class Observer(Protocol):
-    """Counts batches, answers and refusals; see ``cloud.observability.metrics``."""
-
-    def batch(self, model: ServedModel, cloud_level: int, samples: int, compute_s: float) -> None:
-        """Count a batch that was computed."""
-
-    def answered(self, queue_s: float, compute_s: float) -> None:
-        """Count an answered request and its latency."""
-
-    def refused(self, reason: str) -> None:
-        """Count a request that was refused."""
-
-
-@dataclass(frozen=True)
-class SchedulerSettings:
-    """Limits of the scheduler. Times are seconds.
-
-    max_batch    samples that run together, and the most that a request waits for of others' while
-                 it is the next in turn
-    max_delay_s  after this long a batch goes before fuller ones
-    objective_s  of queue and compute, for 99 in 100 requests
-    max_queue    samples that may wait
-    fraction     the cloud's fraction, if it is fixed
-    """
-
-    max_batch: int = 32
-    max_delay_s: float = 1e-3
-    objective_s: float = 0.05
-    max_queue: int = 8192
-    fraction: float | None = None
 
 
 OnDone = Callable[[Prediction | RequestError], object]
@@ -85,6 +54,7 @@ class _RanAtOnce(NamedTuple):
     """What is counted later of a job that ran in the event loop."""
 
     key: Key
+    encoding: int | None  # None: its decoding was counted already
     samples: int
     cloud_level: int
     decode_s: float
@@ -128,6 +98,8 @@ class Scheduler:
         """Choose among the fractions of the models in ``catalog`` from now on."""
         self.account()
         self._load.serve(catalog)
+        for model in catalog.models:
+            model.limit_engine(self._load.cloud_level(Key(model, 0, None)), INLINE_S)
 
     @property
     def fraction(self) -> float:
@@ -177,6 +149,23 @@ class Scheduler:
             self._start()
         return item
 
+    def answer_at_once(self, model: ServedModel, data: bytes) -> EngineAnswer | None:
+        """The serialised response to a request that is cheap, right and finds nothing waiting.
+
+        None for all others; they go to ``submit``.
+        """
+        if self._running is not None or self._queue.requests:
+            return None
+        level = self._load.cloud_level(Key(model, 0, None))
+        found = model.answer_at_once(data, level, self._load.hints, self._load.crowded)
+        if found is None:
+            return None
+        key = Key(model, found.level, None)
+        self._count_at_once(
+            _RanAtOnce(key, found.encoding, found.samples, level, found.decode_s, found.run_s)
+        )
+        return found
+
     def withdraw(self, item: QueuedRequest) -> None:
         """Remove a job from the queue, as nobody waits for its outcome."""
         self._queue.drop(item)
@@ -190,13 +179,22 @@ class Scheduler:
     def account(self) -> None:
         """Count the jobs that ran at once; one by one that would cost as much as they."""
         now_s = self._now()
-        for key, samples, level, decode_s, run_s in self._at_once:
+        for key, encoding, samples, level, decode_s, run_s in self._at_once:
+            if encoding is not None:
+                key.model.costs.learn_decode(encoding, key.level, samples, decode_s)
             self._load.offer(key, samples, decode_s)
             self._load.answered(now_s, decode_s + run_s)
             key.model.costs.learn_run(key.level, level, samples, run_s)
             self._observer.batch(key.model, level, samples, decode_s + run_s)
             self._observer.answered(0.0, decode_s + run_s)
+        for model in {ran.key.model for ran in self._at_once}:
+            model.limit_engine(self._load.cloud_level(Key(model, 0, None)), INLINE_S)
         self._at_once.clear()
+
+    def _count_at_once(self, ran: _RanAtOnce) -> None:
+        self._at_once.append(ran)
+        if len(self._at_once) >= ACCOUNTED_AT:
+            self.account()
 
     def _run_at_once(self, key: Key, job: Job, level: int) -> Prediction:
         try:
@@ -207,9 +205,7 @@ class Scheduler:
         began_s = self._now()
         logits = key.model.run(features, job.level, level)
         run_s = self._now() - began_s
-        self._at_once.append(_RanAtOnce(key, job.samples, level, job.compute_s, run_s))
-        if len(self._at_once) >= ACCOUNTED_AT:
-            self.account()
+        self._count_at_once(_RanAtOnce(key, None, job.samples, level, job.compute_s, run_s))
         hints = self._load.hints and self._load.hints_for(job.level)
         return Prediction(logits, level, 0, int((job.compute_s + run_s) * 1e6), hints)
 

@@ -18,7 +18,8 @@ from cloud.models.repository import Repository
 from cloud.observability.metrics import Metrics, Snapshot
 from cloud.rpc.service import InferenceService
 from cloud.scheduling.compute import ComputeThread
-from cloud.scheduling.scheduler import Scheduler, SchedulerSettings
+from cloud.scheduling.scheduler import Scheduler
+from cloud.scheduling.settings import SchedulerSettings
 from cloud.settings import ServerSettings
 from shared.command import needing_extra
 

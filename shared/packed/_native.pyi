@@ -46,3 +46,36 @@ class ContextCoder:
     def sample_bytes(self) -> int: ...
     def encode(self, input: npt.NDArray[Any], limit: int) -> bytes | None: ...
     def decode(self, payload: bytes, output: npt.NDArray[Any]) -> bool: ...
+
+class Engine:
+    """A cloud half that answers requests from bytes to bytes; for one thread at a time."""
+
+    def __init__(
+        self,
+        half: Half,
+        model: str,
+        version: str,
+        coders: list[Any],
+        sample_bits: list[int],
+        cloud_levels: int,
+        classes: int,
+    ) -> None: ...
+    def set_most_samples(self, most: list[int]) -> None:
+        """Leave requests of more samples than this to the caller, by device level."""
+
+    def answer(
+        self, request: bytes, cloud_level: int, load: float | None, suggest_lower: bool
+    ) -> tuple[bytes, int, int, int, bool, bool, float, float] | None:
+        """The response, level, encoding, samples, whether the request names a model and a
+        version, seconds of decoding and of running.
+        """
+
+def respond(
+    logits: npt.NDArray[Any],
+    id: int,
+    top_k: int,
+    level_and_times: tuple[int, int, int],
+    load: float | None,
+    suggested_level: int | None,
+) -> bytes:
+    """A serialised InferResponse; level_and_times = (cloud_level, queue_us, compute_us)."""

@@ -34,6 +34,11 @@ class CompiledHalf:
         widths = [self._half.output_bytes(plan) for plan in range(len(self._plans))]
         self._columns = [width // self._dtype.itemsize for width in widths]
 
+    @property
+    def native(self) -> _native.Half:
+        """The compiled object, for other native code."""
+        return self._half
+
     def run(self, samples: npt.NDArray[np.uint8], plan: int) -> npt.NDArray[Any]:
         """Samples (batch, ...) -> bits (batch, bytes) uint8, or logits (batch, classes) float32."""
         output = np.empty((len(samples), self._columns[plan]), self._dtype)

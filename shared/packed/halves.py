@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from shared.packed.reference import ReferenceStage, signs
 
 if kernels.missing_reason() == "":
     from shared.packed import compiled
+
+if TYPE_CHECKING:
+    from shared.packed import _native
 
 Features = npt.NDArray[np.uint8]  # (B, packed bytes of one sample), bits channel-last
 
@@ -123,6 +126,11 @@ class CloudHalf:
         self._sizes = [self.architecture.sent_shape(level).packed_bytes for level in levels]
         if self.kernel != kernels.NUMPY:
             self._compiled = compiled.cloud_half(bundle, self.kernel)
+
+    @property
+    def native(self) -> _native.Half | None:
+        """The compiled object, for other native code; None for the reference."""
+        return None if self.kernel == kernels.NUMPY else self._compiled.native
 
     def run(self, features: Features, level: int, cloud_level: int) -> npt.NDArray[np.float32]:
         """Logits of packed bits that were made at ``level``, finished at ``cloud_level``.

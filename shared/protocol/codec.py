@@ -19,7 +19,7 @@ from shared.errors import BundleError, InvalidRequestError
 from shared.model.architecture import Architecture
 from shared.model.bits import unused_bits_are_zero
 from shared.model.bundle import Bundle
-from shared.protocol.context_coder import ContextCoder, context_coder
+from shared.protocol.context_coder import ContextCoder, ReferenceCoder, context_coder
 from shared.protocol.context_model import LEAST_BITS, TAIL_BYTES, context_model
 
 DICTIONARY = "zstd"  # name of the dictionary's tensor in a bundle
@@ -103,6 +103,11 @@ class FeatureCodec:
             if payload is not None:
                 return Frame(level, len(features), encoding, payload)
         raise ValueError(f"encoding: the bundle has no tables for {encoding.name} at level {level}")
+
+    def compiled_coders(self) -> list[ContextCoder | None]:
+        """The compiled context coder of each level; None where there are no tables."""
+        coders = (level.context for level in self._levels)
+        return [None if isinstance(coder, ReferenceCoder) else coder for coder in coders]
 
     def least_bytes(self, level: int, samples: int) -> int:
         """No payload of the context coder for ``samples`` of a level is shorter than this."""

@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "binding_engine.hpp"
 #include "coder.hpp"
 #include "dispatch.hpp"
 #include "half.hpp"
@@ -292,6 +293,7 @@ NB_MODULE(_native, module) {
       .def("decode", &decode, "payload"_a, "output"_a.none(),
            "Fills output uint8 (batch, sample_bytes); False if the payload is not what was coded.")
       .def_prop_ro("sample_bytes", &ContextCoder::sample_bytes);
+  taper::bind_engine(module);
   nb::class_<Half>(module, "Half", "Stages that run in one call.")
       .def("__init__", &make_half, "kernels"_a, "shape"_a, "stages"_a, "plans"_a)
       .def("run", &run, "input"_a.none(), "plan"_a, "output"_a.none(),

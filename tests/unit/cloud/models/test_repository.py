@@ -13,7 +13,8 @@ import pytest
 from cloud.models.repository import Repository, load
 from cloud.observability.metrics import Metrics
 from cloud.scheduling.compute import ComputeThread
-from cloud.scheduling.scheduler import Scheduler, SchedulerSettings
+from cloud.scheduling.scheduler import Scheduler
+from cloud.scheduling.settings import SchedulerSettings
 from shared.errors import BundleError
 from shared.model.architecture import Architecture, Kind, Shape, Stage
 from shared.model.bundle import Bundle, Metadata, make_bundle, write_bundle

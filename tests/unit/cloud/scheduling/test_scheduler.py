@@ -12,7 +12,8 @@ from cloud.models.job import Job, Prediction
 from cloud.models.served import ServedModel
 from cloud.observability.metrics import Metrics
 from cloud.scheduling.compute import ComputeThread
-from cloud.scheduling.scheduler import Scheduler, SchedulerSettings
+from cloud.scheduling.scheduler import Scheduler
+from cloud.scheduling.settings import SchedulerSettings
 from shared.errors import InvalidRequestError, LateError, RequestError
 from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import Encoding, Frame

@@ -1,0 +1,113 @@
+#include "binding_engine.hpp"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "engine.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;  // NOLINT: "name"_a
+
+namespace taper {
+namespace {
+
+// An engine together with the Python objects that own what it points to.
+class OwningEngine {
+ public:
+  OwningEngine(nb::object half, const std::string& model, const std::string& version,
+               nb::list coders, const std::vector<std::size_t>& sample_bits,
+               std::size_t cloud_levels, std::size_t classes)
+      : half_(std::move(half)), coders_(std::move(coders)) {
+    if (coders_.size() != sample_bits.size()) {
+      throw nb::value_error("coders: must be as many as sample_bits");
+    }
+    std::vector<EngineLevel> levels;
+    for (std::size_t level = 0; level < sample_bits.size(); ++level) {
+      const nb::handle coder = coders_[level];
+      levels.push_back(
+          {coder.is_none() ? nullptr : nb::cast<ContextCoder*>(coder), sample_bits[level], 0});
+    }
+    engine_ = std::make_unique<Engine>(*nb::cast<Half*>(half_), model, version, std::move(levels),
+                                       cloud_levels, classes);
+  }
+
+  Engine& engine() { return *engine_; }
+
+ private:
+  nb::object half_;
+  nb::list coders_;
+  std::unique_ptr<Engine> engine_;
+};
+
+nb::object answer(OwningEngine& owner, nb::bytes request, std::uint32_t cloud_level,
+                  std::optional<float> load, bool suggest_lower) {
+  std::optional<EngineAnswer> found;
+  {
+    const std::string_view data(static_cast<const char*>(request.data()), request.size());
+    nb::gil_scoped_release release;
+    found = owner.engine().answer(data, cloud_level, load, suggest_lower);
+  }
+  if (!found) return nb::none();
+  return nb::make_tuple(nb::bytes(found->response.data(), found->response.size()), found->level,
+                        found->encoding, found->samples, found->names_model,
+                        found->names_version, found->decode_s, found->run_s);
+}
+
+// Rows of logits from memory that holds float32 without gaps.
+nb::bytes respond(nb::handle logits, std::uint64_t id, std::size_t top_k,
+                  std::tuple<std::uint32_t, std::uint32_t, std::uint32_t> level_and_times,
+                  std::optional<float> load, std::optional<std::uint32_t> suggested_level) {
+  Py_buffer view;
+  if (PyObject_GetBuffer(logits.ptr(), &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) != 0) {
+    PyErr_Clear();
+    throw nb::value_error("logits: must be a contiguous float32 array");
+  }
+  const bool right = view.ndim == 2 && view.shape[1] > 0 && view.itemsize == sizeof(float) &&
+                     view.format != nullptr && std::string_view(view.format) == "f";
+  if (!right) {
+    PyBuffer_Release(&view);
+    throw nb::value_error("logits: must be float32 with two axes");
+  }
+  ResponseHead head;
+  head.id = id;
+  std::tie(head.cloud_level, head.queue_us, head.compute_us) = level_and_times;
+  head.load = load;
+  head.suggested_level = suggested_level;
+  const std::string response =
+      write_response(head, static_cast<const float*>(view.buf),
+                     static_cast<std::size_t>(view.shape[0]),
+                     static_cast<std::size_t>(view.shape[1]), top_k);
+  PyBuffer_Release(&view);
+  return nb::bytes(response.data(), response.size());
+}
+
+}  // namespace
+
+void bind_engine(nb::module_& module) {
+  nb::class_<OwningEngine>(module, "Engine", "A cloud half that answers from bytes to bytes.")
+      .def(nb::init<nb::object, const std::string&, const std::string&, nb::list,
+                    const std::vector<std::size_t>&, std::size_t, std::size_t>(),
+           "half"_a, "model"_a, "version"_a, "coders"_a, "sample_bits"_a, "cloud_levels"_a,
+           "classes"_a)
+      .def("set_most_samples", [](OwningEngine& owner, const std::vector<std::uint32_t>& most) {
+        owner.engine().set_most_samples(most);
+      }, "most"_a)
+      .def("answer", &answer, "request"_a, "cloud_level"_a, "load"_a.none(), "suggest_lower"_a,
+           "The response with level, encoding, samples, whether the request names a model and a "
+           "version, and the seconds of decoding and running; "
+           "None if the request is not answered here.");
+  module.def("respond", &respond, "logits"_a, "id"_a, "top_k"_a, "level_and_times"_a,
+             "load"_a.none(), "suggested_level"_a.none(),
+             "A serialised InferResponse; level_and_times = (cloud_level, queue_us, compute_us).");
+}
+
+}  // namespace taper

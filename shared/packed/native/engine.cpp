@@ -1,0 +1,121 @@
+#include "engine.hpp"
+
+#include <chrono>
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+namespace taper {
+namespace {
+
+constexpr std::uint32_t kRaw = 1;      // values of the protocol's Encoding
+constexpr std::uint32_t kContext = 3;
+constexpr std::size_t kShortestVersion = 8;
+
+using Clock = std::chrono::steady_clock;
+
+double seconds(Clock::duration passed) { return std::chrono::duration<double>(passed).count(); }
+
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+// Whether the bits after the last of a sample are 0, as they must be.
+bool unused_bits_are_zero(const std::uint8_t* packed, std::size_t samples, std::size_t size,
+                          std::size_t bits) {
+  if (bits % 8 == 0) return true;
+  const int used = static_cast<int>(bits % 8);
+  for (std::size_t s = 0; s < samples; ++s) {
+    if (packed[(s + 1) * size - 1] >> used) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Engine::Engine(const Half& half, std::string model, std::string version,
+               std::vector<EngineLevel> levels, std::size_t cloud_levels, std::size_t classes)
+    : half_(half),
+      model_(std::move(model)),
+      version_(std::move(version)),
+      levels_(std::move(levels)),
+      cloud_levels_(cloud_levels),
+      classes_(classes) {
+  if (!half_.gives_logits() || levels_.empty() || cloud_levels_ == 0 ||
+      half_.plan_count() != levels_.size() * cloud_levels_ || classes_ == 0 ||
+      half_.output_bytes(0) != classes_ * sizeof(float)) {
+    throw std::invalid_argument("engine: must have one plan of the half for each pair of levels");
+  }
+  for (std::size_t level = 0; level < levels_.size(); ++level) {
+    const std::size_t size = half_.input_bytes(level * cloud_levels_);
+    const EngineLevel& of = levels_[level];
+    if ((of.sample_bits + 7) / 8 != size || (of.coder && of.coder->sample_bytes() != size)) {
+      throw std::invalid_argument("engine: sizes of a level do not fit each other");
+    }
+  }
+}
+
+void Engine::set_most_samples(const std::vector<std::uint32_t>& most) {
+  if (most.size() != levels_.size()) {
+    throw std::invalid_argument("engine: most_samples must have one value for each level");
+  }
+  for (std::size_t level = 0; level < most.size(); ++level) levels_[level].most_samples = most[level];
+}
+
+bool Engine::is_ours(const InferRequest& request) const {
+  if (!request.model.empty() && request.model != model_) return false;
+  if (request.version.empty()) return true;
+  if (request.version.size() < kShortestVersion || request.version.size() > version_.size()) {
+    return false;
+  }
+  for (std::size_t i = 0; i < request.version.size(); ++i) {
+    if (lower(request.version[i]) != version_[i]) return false;
+  }
+  return true;
+}
+
+bool Engine::decode(const InferRequest& request, const EngineLevel& level, std::size_t samples,
+                    std::size_t size) {
+  features_.resize(samples * size);
+  const auto* payload = reinterpret_cast<const std::uint8_t*>(request.payload.data());
+  if (request.encoding == kContext && level.coder != nullptr) {
+    return level.coder->decode(payload, request.payload.size(), samples, features_.data());
+  }
+  if (request.encoding != kRaw || request.payload.size() != features_.size()) return false;
+  std::memcpy(features_.data(), payload, features_.size());
+  return unused_bits_are_zero(features_.data(), samples, size, level.sample_bits);
+}
+
+std::optional<EngineAnswer> Engine::answer(std::string_view data, std::uint32_t cloud_level,
+                                           std::optional<float> load, bool suggest_lower) {
+  const auto began = Clock::now();
+  const auto request = read_request(data);
+  if (!request || !is_ours(*request) || request->cloud_level || cloud_level >= cloud_levels_ ||
+      request->level >= levels_.size()) {
+    return std::nullopt;
+  }
+  const EngineLevel& level = levels_[request->level];
+  const std::uint32_t samples = request->samples == 0 ? 1 : request->samples;
+  if (samples > level.most_samples) return std::nullopt;
+  const std::size_t plan = request->level * cloud_levels_ + cloud_level;
+  if (!decode(*request, level, samples, half_.input_bytes(plan))) return std::nullopt;
+  const auto decoded = Clock::now();
+  logits_.resize(samples * classes_);
+  half_.run(plan, features_.data(), samples, reinterpret_cast<std::uint8_t*>(logits_.data()));
+  const auto ended = Clock::now();
+
+  ResponseHead head;
+  head.id = request->id;
+  head.cloud_level = cloud_level;
+  head.compute_us = static_cast<std::uint32_t>(seconds(ended - began) * 1e6);
+  head.load = load;
+  if (load && suggest_lower) head.suggested_level = request->level == 0 ? 0 : request->level - 1;
+  return EngineAnswer{write_response(head, logits_.data(), samples, classes_, request->top_k),
+                      request->level,
+                      request->encoding,
+                      samples,
+                      !request->model.empty(),
+                      !request->version.empty(),
+                      seconds(decoded - began),
+                      seconds(ended - decoded)};
+}
+
+}  // namespace taper

@@ -1,0 +1,64 @@
+// A cloud half that answers requests from bytes to bytes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "coder.hpp"
+#include "half.hpp"
+#include "messages.hpp"
+
+namespace taper {
+
+// What the engine knows of one device level.
+struct EngineLevel {
+  const ContextCoder* coder;   // null: requests of that encoding are left to the caller
+  std::size_t sample_bits;
+  std::uint32_t most_samples;  // larger requests are left to the caller
+};
+
+// An answer, and the seconds that its parts took.
+struct EngineAnswer {
+  std::string response;
+  std::uint32_t level;
+  std::uint32_t encoding;
+  std::uint32_t samples;
+  bool names_model;    // the request does
+  bool names_version;
+  double decode_s;
+  double run_s;
+};
+
+// Not for several threads at the same time: it keeps its buffers. `half` and the coders must outlive
+// it; plan level * cloud_levels + cloud_level of the half belongs to a pair of levels.
+class Engine {
+ public:
+  Engine(const Half& half, std::string model, std::string version, std::vector<EngineLevel> levels,
+         std::size_t cloud_levels, std::size_t classes);
+
+  void set_most_samples(const std::vector<std::uint32_t>& most);
+
+  // Parses, decodes, runs and serialises. Nothing for a request that is wrong or out of the ordinary
+  // (another model, a pinned cloud level, too many samples): the caller says what is to be said.
+  std::optional<EngineAnswer> answer(std::string_view request, std::uint32_t cloud_level,
+                                     std::optional<float> load, bool suggest_lower);
+
+ private:
+  bool is_ours(const InferRequest& request) const;
+  bool decode(const InferRequest& request, const EngineLevel& level, std::size_t samples,
+              std::size_t size);
+
+  const Half& half_;
+  std::string model_;
+  std::string version_;
+  std::vector<EngineLevel> levels_;
+  std::size_t cloud_levels_;
+  std::size_t classes_;
+  std::vector<std::uint8_t> features_;
+  std::vector<float> logits_;
+};
+
+}  // namespace taper

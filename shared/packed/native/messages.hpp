@@ -1,0 +1,44 @@
+// The split protocol's messages (protos/split/v1/split.proto) as bytes, without protobuf's library.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace taper {
+
+// An InferRequest. The views point into the message that was read.
+struct InferRequest {
+  std::uint64_t id = 0;
+  std::string_view model;
+  std::string_view version;
+  std::uint32_t level = 0;
+  std::uint32_t encoding = 0;
+  std::uint32_t samples = 0;
+  std::string_view payload;
+  std::optional<std::uint32_t> cloud_level;
+  std::uint32_t top_k = 0;
+};
+
+// Reads a serialised InferRequest. Nothing if it is none, or if it holds what only protobuf's library
+// should judge: groups, field 0, text that is not ASCII.
+std::optional<InferRequest> read_request(std::string_view data);
+
+// What an InferResponse says besides its results.
+struct ResponseHead {
+  std::uint64_t id = 0;
+  std::uint32_t cloud_level = 0;
+  std::uint32_t queue_us = 0;
+  std::uint32_t compute_us = 0;
+  std::optional<float> load;                      // there are hints
+  std::optional<std::uint32_t> suggested_level;   // one of the hints
+};
+
+// A serialised InferResponse for logits (samples, classes): of each sample the label with the largest
+// logit, and the `top_k` most probable labels with their softmax. Of equal ones the lower comes first.
+std::string write_response(const ResponseHead& head, const float* logits, std::size_t samples,
+                           std::size_t classes, std::size_t top_k);
+
+}  // namespace taper

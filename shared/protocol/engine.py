@@ -1,0 +1,35 @@
+"""The compiled engine of a model: serialised request in, serialised response out, in one call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.model.bundle import Bundle
+from shared.packed import CloudHalf, kernels
+from shared.protocol.codec import FeatureCodec
+
+if kernels.missing_reason() == "":
+    from shared.packed import _native
+if TYPE_CHECKING:
+    from shared.packed._native import Engine
+
+
+def engine_of(half: CloudHalf, codec: FeatureCodec, bundle: Bundle) -> Engine | None:
+    """The engine for ``half`` and the encodings of ``codec``; None without compiled kernels.
+
+    It leaves to its caller whatever it does not answer: wrong requests, zstd payloads, other models
+    or versions, pinned cloud levels. It is for one thread at a time.
+    """
+    if half.native is None:
+        return None
+    architecture = bundle.architecture
+    levels = range(len(architecture.device_levels))
+    return _native.Engine(
+        half.native,
+        bundle.metadata.name,
+        bundle.metadata.version,
+        codec.compiled_coders(),
+        [architecture.sent_shape(level).size for level in levels],
+        len(architecture.cloud_levels),
+        architecture.classes,
+    )
