@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,15 +25,14 @@ def incomplete_conv2d(
     weight: Tensor,
     bias: Tensor | None = None,
     coefficients: Tensor | None = None,
-    stride: Size = 1,
-    padding: Size | str = 0,
-    dilation: Size = 1,
-    groups: int = 1,
     out_channels: int | None = None,
+    groups: int = 1,
+    **sliding: Any,
 ) -> Tensor:
     """Shapes: x (B, n, H, W), weight (M, N / groups, kh, kw) -> (B, m, H', W'); n <= N, m <= M.
 
-    No coefficients (N,): all are 1. With ``groups``, n and m are those of whole leading groups, and
+    No coefficients (N,): all are 1. ``sliding`` holds the stride, padding and dilation of
+    ``torch.nn.functional.conv2d``. With ``groups``, n and m are those of whole leading groups, and
     m is by default what the groups that came give.
     """
     n, in_group, out_group = x.shape[1], weight.shape[1], weight.shape[0] // groups
@@ -57,11 +55,11 @@ def incomplete_conv2d(
         rows = coefficients[:n].view(groups, 1, -1).expand(-1, m // groups, -1)
         w = w * rows.reshape(m, -1, 1, 1)
     b = None if bias is None else bias[:m]
-    return F.conv2d(x, w, b, stride, padding, dilation, groups)
+    return F.conv2d(x, w, b, groups=groups, **sliding)
 
 
 class IncompleteConv2d(nn.Conv2d):
-    """``nn.Conv2d`` whose input channels are ordered by ``profile``.
+    """``nn.Conv2d``, with its arguments, whose input channels are ordered by ``profile``.
 
     ``forward(x, out_channels=None)``: x (B, n, H, W) -> (B, out_channels, H', W').
     """
@@ -70,38 +68,13 @@ class IncompleteConv2d(nn.Conv2d):
     all_one: bool
     parameter_bits = 32
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Size | str = 0,
-        dilation: Size = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: Literal["zeros"] = "zeros",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        profile: ProfileLike = "linear",
-    ) -> None:
-        if padding_mode != "zeros":
-            raise ValueError(f"padding_mode: {padding_mode!r} is not supported; only 'zeros' is")
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            bias,
-            padding_mode,
-            device,
-            dtype,
-        )
-        add_coefficients(self, profile, in_channels, self.weight)
+    def __init__(self, *conv2d: Any, profile: ProfileLike = "linear", **options: Any) -> None:
+        super().__init__(*conv2d, **options)
+        if self.padding_mode != "zeros":
+            raise ValueError(
+                f"padding_mode: {self.padding_mode!r} is not supported; only 'zeros' is"
+            )
+        add_coefficients(self, profile, self.in_channels, self.weight)
 
     def forward(self, input: Tensor, out_channels: int | None = None) -> Tensor:
         """The first ``out_channels`` outputs over the input channels that came."""
@@ -110,11 +83,11 @@ class IncompleteConv2d(nn.Conv2d):
             self.weight,
             self.bias,
             None if self.all_one else self.coefficients,
-            self.stride,  # type: ignore[arg-type]
-            self.padding,  # type: ignore[arg-type]
-            self.dilation,  # type: ignore[arg-type]
-            self.groups,
             out_channels,
+            self.groups,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
         )
 
     def used(self, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:

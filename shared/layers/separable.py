@@ -10,6 +10,7 @@ Source: "S-Conv" of arXiv 1710.07830.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,9 @@ from shared.layers.leading import ProfileLike
 
 
 class IncompleteDepthwiseSeparableConv2d(nn.Module):
-    """A depthwise ``IncompleteConv2d``, then a pointwise one; arguments as those of ``nn.Conv2d``.
+    """A depthwise ``IncompleteConv2d``, then a pointwise one.
 
+    Arguments as those of ``nn.Conv2d``; ``options`` are padding, dilation, device and dtype.
     ``forward(x, out_channels=None, between=None)``: x (B, n, H, W) -> (B, out_channels, H', W');
     ``between`` is applied to the maps after the depthwise part, such as a norm and an activation.
     """
@@ -31,14 +33,11 @@ class IncompleteDepthwiseSeparableConv2d(nn.Module):
         out_channels: int,
         kernel_size: Size,
         stride: Size = 1,
-        padding: Size | str = 0,
-        dilation: Size = 1,
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
         *,
+        bias: bool = True,
         profile: ProfileLike = "linear",
         depthwise_profile: ProfileLike = "all-one",
+        **options: Any,
     ) -> None:
         super().__init__()
         self.depthwise = IncompleteConv2d(
@@ -46,16 +45,14 @@ class IncompleteDepthwiseSeparableConv2d(nn.Module):
             in_channels,
             kernel_size,
             stride,
-            padding,
-            dilation,
             groups=in_channels,
             bias=bias,
-            device=device,
-            dtype=dtype,
             profile=depthwise_profile,
+            **options,
         )
+        placed = {name: options[name] for name in ("device", "dtype") if name in options}
         self.pointwise = IncompleteConv2d(
-            in_channels, out_channels, 1, bias=bias, device=device, dtype=dtype, profile=profile
+            in_channels, out_channels, 1, bias=bias, profile=profile, **placed
         )
 
     def forward(
