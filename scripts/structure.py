@@ -175,7 +175,22 @@ def import_graph(folder: Path) -> grimp.ImportGraph:
     """The imports of the packages of ``folder``, whatever is installed."""
     sys.meta_path[:] = [BuiltinImporter, FrozenImporter, PathFinder]
     sys.path.insert(0, str(folder.resolve()))
-    return grimp.build_graph(*PACKAGES, cache_dir=None)
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    stubs = (path for top in PACKAGES for path in (folder / top).rglob("*.pyi"))
+    for stub in stubs:
+        add_compiled(graph, ".".join(stub.relative_to(folder).with_suffix("").parts))
+    return graph
+
+
+def add_compiled(graph: grimp.ImportGraph, module: str) -> None:
+    """Add a compiled module: having no source, it is taken for its package by grimp."""
+    package, _, name = module.rpartition(".")
+    graph.add_module(module)
+    for importer in graph.find_modules_that_directly_import(package):
+        details = graph.get_import_details(importer=importer, imported=package)
+        if details and all(name in one["line_contents"].split() for one in details):
+            graph.remove_import(importer=importer, imported=package)
+            graph.add_import(importer=importer, imported=module)
 
 
 def arrows_between_children(graph: grimp.ImportGraph, package: str) -> dict[str, set[str]]:

@@ -34,6 +34,7 @@ from device.simulate.command import FULL, WITH_EXIT, Setup, compare, verdict
 from device.simulate.results import measure
 from device.simulate.simulation import Workload
 from device.split.pipeline import Pipeline
+from device.split.sample import SampleResult
 from device.split.settings import ModelSettings
 from protos.split.v1 import split_pb2_grpc
 from shared.bundles import DEFAULT_MODEL, bundle_path
@@ -198,6 +199,11 @@ async def latency_at(
         times = await interleaved(subjects, rounds)
         results = [await client.classify(images[number]) for number in range(len(images))]
         echo_call.cancel()
+    return {"payload_bytes": len(payload), **summary(times, results)}
+
+
+def summary(times: dict[str, list[list[float]]], results: list[SampleResult]) -> dict[str, Any]:
+    """Latencies of all kinds of call, the parts of a sample's, and the ratios that are checked."""
     medians = {name: [statistics.median(one) for one in times[name]] for name in times}
     total = statistics.median(result.latency_ms for result in results)
     parts = {
@@ -212,7 +218,6 @@ async def latency_at(
         }
         for name in times
     }
-    found["payload_bytes"] = len(payload)
     found["parts_us"] = {name: round(value, 1) for name, value in parts.items()}
     found["stream_p50_vs_echo"] = ratio(medians["stream"], medians["echo stream"])
     found["stream_vs_unary_p50"] = ratio(medians["stream"], medians["unary"])

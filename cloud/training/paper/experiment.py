@@ -11,17 +11,16 @@ from rich.table import Table
 
 from cloud.training.data.augment import AUGMENTATIONS
 from cloud.training.data.known import KNOWN
+from cloud.training.flags import DataDir, Threads
 from cloud.training.intervals import wilson
 from cloud.training.paper.curve import Curve
 from cloud.training.paper.flags import (
     CheckpointDir,
-    DataDir,
     DeviceName,
     Dropout,
     Restart,
     Resume,
     StatisticsFlag,
-    Threads,
     checkpoint_folder,
     evaluations,
     output,

@@ -12,7 +12,6 @@ import torch
 import typer
 from rich.console import Console
 
-from cloud.training.data.datasets import DATA_DIR_VARIABLE
 from cloud.training.paper.sweep import Evaluation, Statistics
 from cloud.training.split.processor import DEVICES, processor
 from shared.errors import UsageError
@@ -21,9 +20,6 @@ CHECKPOINT_DIR_VARIABLE = "TAPER_CHECKPOINTS"
 LOG_WIDTH = 140
 
 
-DataDir = Annotated[
-    Path, typer.Option("--data-dir", envvar=DATA_DIR_VARIABLE, help="Folder of fetched data sets.")
-]
 CheckpointDir = Annotated[
     Path | None,
     typer.Option(
@@ -34,7 +30,6 @@ CheckpointDir = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from an unfinished checkpoint.")]
 Restart = Annotated[bool, typer.Option("--restart", help="Remove checkpoints and begin anew.")]
-Threads = Annotated[int, typer.Option("--threads", min=0, help="0 means all cores.")]
 DeviceName = Annotated[
     str,
     typer.Option("--device", help=f"One of {', '.join(DEVICES)}; auto is a GPU if there is one."),

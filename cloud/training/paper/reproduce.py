@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cloud.training.data.datasets import load
+from cloud.training.flags import DataDir, Threads
 from cloud.training.paper.curve import (
     Runs,
     check_alike,
@@ -22,13 +23,11 @@ from cloud.training.paper.drawing import draw
 from cloud.training.paper.figures import PLANS, Plan, plan
 from cloud.training.paper.flags import (
     CheckpointDir,
-    DataDir,
     DeviceName,
     Dropout,
     Restart,
     Resume,
     StatisticsFlag,
-    Threads,
     checkpoint_folder,
     evaluations,
     made,

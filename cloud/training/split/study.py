@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cloud.training.data.datasets import SPLITS, Dataset, load
-from cloud.training.paper.flags import DataDir, Threads
+from cloud.training.flags import DataDir, Threads
 from cloud.training.split.architectures import CLOUD_LEVELS, DEVICE_LEVELS
 from cloud.training.split.calibration import calibrate
 from cloud.training.split.export import export
