@@ -1,4 +1,4 @@
-"""Certificates and keys as PEM: whether TLS can use them, said before a connection fails."""
+"""Check certificates and keys in PEM before TLS uses them, so that errors name the flag."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shared.errors import UsageError
 
 
 def check_authorities(data: bytes, flag: str) -> None:
-    """Pass if ``data`` is one or more certificates in PEM; else ``UsageError`` names ``flag``."""
+    """Raise ``UsageError`` that names ``flag`` unless ``data`` holds certificates in PEM."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_verify_locations(cadata=data.decode("ascii"))
@@ -18,9 +18,9 @@ def check_authorities(data: bytes, flag: str) -> None:
 
 
 def check_pair(certificate: tuple[str, Path], key: tuple[str, Path]) -> None:
-    """Pass if the files are a certificate and its key in PEM, without a password.
+    """Raise ``UsageError`` unless the files are a certificate and its key in PEM, without password.
 
-    Each comes with its flag, which the ``UsageError`` names.
+    Each is a pair of its flag, which the error names, and its path.
     """
     (certificate_flag, certificate_path), (key_flag, key_path) = certificate, key
     check_authorities(read_pem(certificate_path, certificate_flag), certificate_flag)
@@ -46,7 +46,7 @@ def check_pair(certificate: tuple[str, Path], key: tuple[str, Path]) -> None:
 
 
 def read_pem(path: Path, flag: str) -> bytes:
-    """The bytes of a file that looks like PEM; ``UsageError`` names ``flag``."""
+    """Read a file that looks like PEM; else raise ``UsageError`` that names ``flag``."""
     try:
         data = path.read_bytes()
     except OSError as error:

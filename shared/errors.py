@@ -1,29 +1,30 @@
-"""The one tree of errors that taper raises.
+"""The tree of errors that taper raises, with the exit status of a command that ends with one.
 
     TaperError                      exit 1
     |-- UsageError                  exit 2   a flag, a field or an input of the user's is wrong
-    |   |-- FractionError                    a fraction outside (0, 1]
-    |   |-- ProfileError                     coefficients that are no profile, or an unknown profile
-    |   |-- BundleError                      a file that is not a usable model bundle
-    |   |-- ImageError                       an input that is not an image or a set of images
-    |   `-- MessageError                     a message of the fleet that is not the contract
-    |-- RequestError                exit 1   a request that a server refuses
+    |   |-- FractionError                    a fraction is not in (0, 1]
+    |   |-- ProfileError                     a profile is unknown, or its coefficients are wrong
+    |   |-- BundleError                      a file is no model bundle that can be used
+    |   |-- ImageError                       an input is no image or set of images
+    |   `-- MessageError                     a message of the fleet does not fit the contract
+    |-- RequestError                exit 1   a server refuses a request
     |   |-- InvalidRequestError              INVALID_ARGUMENT: it can never succeed
-    |   |-- UnknownModelError                NOT_FOUND: no such model here
+    |   |-- UnknownModelError                NOT_FOUND: the model is not served there
     |   |-- VersionMismatchError             FAILED_PRECONDITION: another version is served
-    |   |-- OverloadedError                  RESOURCE_EXHAUSTED: not now, perhaps later
-    |   |-- LateError                        DEADLINE_EXCEEDED: it cannot be done in time
-    |   |-- UnavailableError                 UNAVAILABLE: this server is going away
-    |   |-- UnauthenticatedError             UNAUTHENTICATED: no token, or one that is not known
+    |   |-- OverloadedError                  RESOURCE_EXHAUSTED: the same request may succeed later
+    |   |-- LateError                        DEADLINE_EXCEEDED: it cannot be answered in time
+    |   |-- UnavailableError                 UNAVAILABLE: the server is shutting down
+    |   |-- UnauthenticatedError             UNAUTHENTICATED: the token is missing or not known
     |   `-- ServerFaultError                 INTERNAL: the server failed, the request may be right
-    |-- LinkError                   exit 3   the server cannot be reached or went away
-    |   |-- SpooledError                     ... and the sample waits in the spool for its return
+    |-- LinkError                   exit 3   a server cannot be reached, or the connection was lost
+    |   |-- SpooledError                     the cloud is away, and the sample waits in the spool
     |   |-- BrokerError                      the MQTT broker cannot be reached, or refuses
-    |   |   `-- TakenOverError               ... since another client came with the same name
+    |   |   `-- TakenOverError               another client connected with the same name
     |   `-- StoreError                       the telemetry store cannot be reached, or fails
-    `-- DatasetError                exit 4   a data set cannot be had from any source
+    `-- DatasetError                exit 4   no source has a data set
 
-Every message is one line that names the flag or field and says what is allowed.
+A message is one line that names the flag or field and says what is allowed. Errors of other
+libraries become one of these where they enter.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class ImageError(UsageError):
 
 
 class MessageError(UsageError):
-    """A message of the fleet is refused; names the topic that it came on and the field."""
+    """A message of the fleet does not fit the contract; names its topic and the field."""
 
     def __init__(self, topic: str, field: str, reason: str) -> None:
         super().__init__(f"{topic}: {field}: {reason}")
@@ -69,7 +70,7 @@ class MessageError(UsageError):
 
 
 class RequestError(TaperError):
-    """A server refuses a request; ``grpc_status`` is the name of the status it answers with."""
+    """A server refuses a request, with the gRPC status whose name is ``grpc_status``."""
 
     grpc_status: ClassVar[str] = "INVALID_ARGUMENT"
 
@@ -91,9 +92,9 @@ class VersionMismatchError(RequestError):
 
 
 class OverloadedError(RequestError):
-    """The server has more to do than it can; the same request may succeed later.
+    """The server has too much to do; the same request may succeed later.
 
-    ``retry_after_ms`` says when; 0 leaves it to the client.
+    ``retry_after_ms`` is when to try again; 0 leaves that to the client.
     """
 
     grpc_status = "RESOURCE_EXHAUSTED"
@@ -104,39 +105,39 @@ class OverloadedError(RequestError):
 
 
 class LateError(RequestError):
-    """The request's deadline is over before it could be answered."""
+    """The request cannot be answered before its deadline."""
 
     grpc_status = "DEADLINE_EXCEEDED"
 
 
 class UnavailableError(RequestError):
-    """The server is going away; another one, or this one later, may answer."""
+    """The server is shutting down; another one may answer, or this one later."""
 
     grpc_status = "UNAVAILABLE"
 
 
 class UnauthenticatedError(RequestError):
-    """The caller has not shown a token that this server knows."""
+    """The caller has shown no token, or one that the server does not know."""
 
     grpc_status = "UNAUTHENTICATED"
 
 
 class ServerFaultError(RequestError):
-    """The server failed while it answered; the request may be right."""
+    """The server failed while it answered; the request itself may be right."""
 
     grpc_status = "INTERNAL"
 
 
 class LinkError(TaperError):
-    """The server cannot be reached, or went away before it had answered everything."""
+    """A server cannot be reached, or the connection was lost before everything was answered."""
 
     exit_status = 3
 
 
 class SpooledError(LinkError):
-    """The server is away and nothing on the device can answer; the sample is kept for later.
+    """The cloud is away and the device has no exit head; the sample waits in the spool.
 
-    ``number`` is that of the sample in the spool; its late answer carries it too.
+    ``number`` is the sample's in the spool, which its late answer carries too.
     """
 
     number: int | None = None
@@ -147,7 +148,7 @@ class BrokerError(LinkError):
 
 
 class TakenOverError(BrokerError):
-    """Another client has connected with this one's name: one broker session has one client."""
+    """Another client connected with this one's name; a broker session has one client only."""
 
 
 class StoreError(LinkError):

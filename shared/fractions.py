@@ -1,4 +1,4 @@
-"""Fractions: which leading part of the channels takes part, and which trained level serves it."""
+"""Fractions: how many leading channels a fraction means, and which trained level serves it."""
 
 from __future__ import annotations
 

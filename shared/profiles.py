@@ -23,7 +23,7 @@ Profile = Callable[[int], Coefficients]
 
 LARGEST_INTEGER = 127  # a coefficient fits a signed byte, as the dot product instructions want it
 BYTE_CHANNELS = 8
-TRIED_COUNTS = (1, 2, 3, 8, 100)  # a profile of the user's is tried over so many channels
+TRIED_COUNTS = (1, 2, 3, 8, 100)  # numbers of channels that ``register`` tries a profile with
 
 
 def all_one(count: int) -> Coefficients:
@@ -83,10 +83,10 @@ def coefficients(name: str, count: int) -> Coefficients:
 
 
 def register(name: str, profile: Profile) -> None:
-    """Make a profile of the user's known as ``name``, for every flag and layer that takes one.
+    """Add a profile under ``name``, for every flag and layer that takes one.
 
-    Raises ``ProfileError`` if the name is taken or has a comma, or if the profile, tried over a few
-    counts, gives anything but that many finite, non-negative, non-increasing coefficients.
+    Raises ``ProfileError`` if the name is taken or has a comma, or if the profile, tried with a few
+    numbers of channels, does not give as many finite, non-negative, non-increasing coefficients.
     """
     if name in PROFILES or "," in name or not name:
         raise ProfileError(f"profile: the name {name!r} is taken, empty or has a comma")
@@ -114,7 +114,7 @@ def tabulated(values: Sequence[float]) -> Profile:
 def check_ranges(ranges: Sequence[ProfileRange]) -> tuple[ProfileRange, ...]:
     """Return ``ranges`` as a tuple if they ascend from 0 to 1 without overlap or gap.
 
-    Raises ``ProfileError`` that names the first offending range; an unknown profile is one too.
+    Otherwise, or if a profile is unknown, a ``ProfileError`` names the first wrong range.
     """
     if not ranges:
         raise ProfileError("ranges: there is none; give at least one, from 0 to 1")
@@ -150,10 +150,10 @@ def parse_ranges(text: str) -> tuple[ProfileRange, ...]:
 
 
 def composite(ranges: Sequence[ProfileRange], count: int) -> Coefficients:
-    """Coefficients that profiles of several ranges share: (count,).
+    """Coefficients made of the profiles of several ranges: (count,).
 
-    A channel has the coefficient of the profile whose range adds it. Raises ``ProfileError`` if
-    the coefficients increase where one range meets the next.
+    A channel takes its coefficient from the profile of the range in which it is first used.
+    Raises ``ProfileError`` if the coefficients increase where one range meets the next.
     """
     values = np.empty(count)
     start = 0
@@ -200,9 +200,9 @@ def check_profile(values: npt.ArrayLike, name: str = "profile") -> Coefficients:
 def quantise(values: npt.ArrayLike) -> IntegerCoefficients:
     """Integers in 0 .. 127 in the proportion of ``values``. Shape (count,), int32.
 
-    The smallest scale that makes every coefficient a whole number is taken (all-one gives 1,
-    linear over n <= 127 gives n .. 1); where there is none, 127 with rounding. A coefficient above
-    zero never becomes zero: its channel would be dead.
+    The values are multiplied by the smallest number that makes all of them whole (all-one gives 1,
+    linear over n <= 127 gives n .. 1). If none up to 127 does, they are scaled to 127 and rounded;
+    a value above zero becomes at least 1, since a channel times zero would be useless.
     """
     array = check_profile(values)
     for scale in range(1, LARGEST_INTEGER + 1):

@@ -1,8 +1,7 @@
-"""Imported by programs before anything else: gRPC writes no log lines of its own.
+"""Turn off gRPC's own log lines; programs import this before gRPC, which reads the variable then.
 
-It would write several for each TLS handshake that fails: beside the one line of ours at a device,
-and at a server as many as a stranger likes to cause. gRPC looks at its variable when it is first
-imported; one that the user has set stays.
+gRPC writes several lines for each failed TLS handshake. A device reports the failure in one line
+itself, and strangers could fill a server's log. A value that the user has set stays.
 """
 
 import os

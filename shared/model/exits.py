@@ -1,4 +1,4 @@
-"""The exit head's answer: how sure it is, and whether that is enough to keep the sample here."""
+"""The exit head's answer to a sample, its confidence, and the thresholds it is compared with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALWAYS = 0.0  # one that every confidence reaches
 
 @dataclass(frozen=True)
 class ExitPoint:
-    """What the exit head does at one threshold, measured on the test set.
+    """The exit head at one threshold, measured.
 
     rate      share of the samples that it answers
     accuracy  share of right answers among those
@@ -41,7 +41,7 @@ class ExitCalibration:
 
 @dataclass(frozen=True)
 class LocalAnswer:
-    """What the exit head says of one sample."""
+    """The exit head's answer to one sample."""
 
     label: int
     confidence: float

@@ -71,7 +71,7 @@ class Browser:
             time.sleep(0.1)
 
     def errors(self) -> list[str]:
-        """What the console complained of since the last time."""
+        """Errors on the console since the last call."""
         entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
 

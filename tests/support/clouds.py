@@ -1,4 +1,4 @@
-"""A small network with an exit head, and servers that behave as a test wants them to."""
+"""A small network with an exit head, and servers whose answers a test chooses."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def tiny_bundle(seed: int = 0, exit_head: bool = True, curve: bool = True) -> Bu
 
 
 class Cloud(split_pb2_grpc.SplitInferenceServicer):
-    """Serves ``bundle`` truly; what ``respond`` returns for a request replaces the true answer."""
+    """Serves ``bundle``; what ``respond`` returns for a request replaces the right answer."""
 
     def __init__(self, bundle: Bundle, respond: Respond | None = None) -> None:
         self.bundle = bundle
@@ -168,13 +168,13 @@ def images(count: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 async def until(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
-    """Wait until ``condition`` holds; ``TimeoutError`` if it does not come."""
+    """Wait until ``condition`` holds; ``TimeoutError`` if it never does."""
     async with asyncio.timeout(limit_s):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.01)
 
 
 def labels(bundle: Bundle, sent: Sequence[Request]) -> list[int]:
-    """The true answers to ``sent``."""
+    """The right answers to ``sent``."""
     cloud = Cloud(bundle)
     return [answer.label for request in sent for answer in cloud.answer(request).answers]

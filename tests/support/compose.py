@@ -48,7 +48,7 @@ class Stage:
         return [sys.executable, *made[1:]] if made[0] == "python" else made
 
     def fill(self, name: str, text: str) -> str:
-        """One word of a service as it is here."""
+        """One word of a service's command, with addresses and folders of this machine."""
         text = VARIABLE.sub(lambda found: self.variables[found[1]], str(text)).replace("$$", "$")
         for outside, inside in self.mounts(name):
             if outside != inside:

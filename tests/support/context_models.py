@@ -9,7 +9,7 @@ from shared.protocol.context_model import ContextModel
 
 
 def random_context_model(architecture: Architecture, seed: int, hidden: int = 8) -> ContextModel:
-    """A model that predicts something, if nothing sensible: sharp on some bits, flat on others."""
+    """A random model: certain about some bits, undecided about others."""
     rng = np.random.default_rng(seed)
     levels = len(architecture.device_levels)
     shape = architecture.sent_shape(levels - 1)

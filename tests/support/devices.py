@@ -1,4 +1,4 @@
-"""Load by the real device library: clients that classify real digits, and what came of it."""
+"""Load by the real device library: clients that classify real digits, and their answers counted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def expected() -> tuple[int, ...]:
 
 @dataclass
 class Tally:
-    """What came of the samples; ``answers[n]`` is how often sample n was answered."""
+    """The outcome of the samples; ``answers[n]`` is how often sample n was answered."""
 
     answers: list[int] = field(default_factory=list)
     wrong: int = 0
@@ -60,14 +60,14 @@ class Tally:
         return bool(self.answers) and once and not self.wrong and not self.failures
 
     def take(self, number: int, result: SampleResult) -> None:
-        """Book the answer to sample ``number``."""
+        """Count the answer to sample ``number``."""
         self.answers[number] += 1
         self.wrong += result.label != expected()[result.index] or result.source != "cloud"
         self.latencies_s.append(result.latency_ms / 1000)
 
 
 async def classify_on(client: SplitClient, tally: Tally, stop: asyncio.Event) -> None:
-    """Classify digit after digit until ``stop``; what was begun is finished."""
+    """Classify digit after digit until ``stop`` is set; the last one is answered too."""
     images, _ = sample_digits()
     while not stop.is_set():
         number = tally.asked

@@ -1,4 +1,4 @@
-"""Simulated fleets and controllers as processes, and an audit of what came of their telemetry."""
+"""Simulated fleets and controllers as processes, and an audit of their telemetry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.processes import ROOT, STOP_SECONDS, environment
 
 @dataclass(frozen=True)
 class Audit:
-    """Telemetry that was numbered, kept, missing and kept twice."""
+    """How many messages of telemetry were numbered, stored, missing and stored twice."""
 
     numbered: int
     stored: int

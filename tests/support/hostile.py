@@ -1,4 +1,4 @@
-"""Clients that no server wishes for. Each acts from an address of its own until it is told to stop.
+"""Hostile clients. Each acts from an address of its own until it is stopped.
 
 They come from another loopback address than polite clients: what a server allows, it allows to each
 client.

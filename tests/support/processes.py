@@ -44,7 +44,7 @@ class Finished:
 def environment() -> dict[str, str]:
     """The environment of programs under test: a wide terminal, so that lines stay whole.
 
-    They are not told that this is a test: NiceGUI would serve in another way.
+    pytest's variable is left out: NiceGUI would serve in another way.
     """
     own = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     return {**own, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}

@@ -35,7 +35,7 @@ def need_haproxy() -> None:
 
 @dataclass(frozen=True)
 class ServerState:
-    """What the proxy thinks of a server."""
+    """The proxy's state of a server."""
 
     up: bool
     streams: int

@@ -1,4 +1,4 @@
-"""A server with its metrics, as those who run it start and watch it."""
+"""A server process with its metrics page, as operators start and watch it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Served:
 
 @contextmanager
 def serve(*flags: str, log: Path | None = None, **variables: str) -> Iterator[Served]:
-    """A server process on free ports; it must end by itself when it is asked to.
+    """A server process on free ports; it must end within its time on SIGTERM.
 
     Its log lines go to the file ``log``, or to where the test's own go.
     """
@@ -69,7 +69,7 @@ def serve(*flags: str, log: Path | None = None, **variables: str) -> Iterator[Se
 
 
 def eventually(true: Callable[[], bool]) -> None:
-    """Wait until it is so."""
+    """Wait until ``condition`` holds."""
     end_s = time.monotonic() + PATIENCE_S
     while not true():
         assert time.monotonic() < end_s, "did not happen"

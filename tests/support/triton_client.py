@@ -1,4 +1,4 @@
-"""An independent client of the Open Inference Protocol: NVIDIA's, which knows nothing of ours.
+"""An independent client of the Open Inference Protocol: NVIDIA's, written without our server.
 
 Usage: python -m tests.support.triton_client ADDRESS FILE.npz. Runs in a process of its own: its
 messages and ours have the same names. Reads arrays from the file, prints the answers as JSON.
