@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 
 import grpc
 
 from shared import errors
 from shared.errors import RequestError, TaperError
 
+E = TypeVar("E", bound=TaperError)
 LINE = re.compile(
     r"^    (?P<branch>[ |`-]*)(?P<name>[A-Z]\w+)(?: +exit (?P<exit>\d))? *(?P<text>.*)$"
 )
@@ -27,7 +29,7 @@ def drawn() -> dict[str, tuple[str, str | None, str]]:
     return found
 
 
-def every(error: type[TaperError]) -> list[type[TaperError]]:
+def every(error: type[E]) -> list[type[E]]:
     return [error, *(one for child in error.__subclasses__() for one in every(child))]
 
 
