@@ -77,6 +77,8 @@ async def classify_all(run: Run) -> None:
         if run.failure is None:
             run.waiting = await client.drain(run.drain_s)
         run.late = client.late_answers
+        if run.failure is None:
+            run.failure = await client.link.refused_token()
     if run.failure is None and run.spooled:
         run.failure = SpooledError("the server is away and the model has no exit head")
 

@@ -89,12 +89,19 @@ def parse(arguments: Sequence[str] | None = None) -> CommandLine:
         timeout_s=given.timeout,
         max_wait_s=given.max_wait_ms / 1000,
         start_offline=given.start_offline,
-        security=Security(given.tls, given.ca, given.cert, given.key, given.token),
+        security=Security(
+            given.tls, given.ca, given.cert, given.key, given.token, given.server_name
+        ),
         spool=None if given.spool is None else SpoolSettings(given.spool, given.spool_max),
     )
     return CommandLine(
         settings, given.input, given.labels, given.output, given.in_flight, given.explain
     )
+
+
+def variable(name: str) -> str | None:
+    """An environment variable without trailing newlines; None if it is unset or empty."""
+    return os.environ.get(name, "").rstrip("\r\n") or None
 
 
 def number(
@@ -267,12 +274,19 @@ def _add_cloud(group: argparse._ArgumentGroup) -> None:
 
 def _add_security(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--tls", action="store_true", help="connect with TLS")
-    group.add_argument("--ca", type=Path, help="certificates to trust (PEM)")
+    group.add_argument(
+        "--ca", type=Path, help="certificates to trust (PEM; default: those of the system)"
+    )
     group.add_argument("--cert", type=Path, help="the device's certificate (PEM)")
     group.add_argument("--key", type=Path, help="the key of --cert (PEM)")
     group.add_argument(
+        "--server-name",
+        metavar="NAME",
+        help="expect this name in the server's certificate (default: that of --server)",
+    )
+    group.add_argument(
         "--token",
-        default=os.environ.get(TOKEN_VARIABLE),
+        default=variable(TOKEN_VARIABLE),
         help=f"token for the server; better given as the variable {TOKEN_VARIABLE}",
     )
 

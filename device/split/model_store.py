@@ -19,9 +19,18 @@ from pathlib import Path
 
 import grpc
 
-from device.transport.channel import Security, connect, open_channel
+from device.transport.channel import Security, open_channel
+from device.transport.connect import connect
+from device.transport.stream import REFUSED_TOKEN
 from protos.split.v1 import split_pb2_grpc
-from shared.errors import BundleError, LinkError, RequestError, UnknownModelError, UsageError
+from shared.errors import (
+    BundleError,
+    LinkError,
+    RequestError,
+    UnauthenticatedError,
+    UnknownModelError,
+    UsageError,
+)
 from shared.model.bundle import DEVICE_GROUPS, LARGEST_FILE_BYTES, Bundle, read_bundle
 from shared.protocol.messages import (
     ModelInfo,
@@ -120,7 +129,7 @@ class ModelStore:
     async def _describe_at(self, address: str) -> ModelInfo:
         channel = open_channel(address, self._security)
         try:
-            await connect(channel, address, CONNECT_S)
+            await connect(channel, address, self._security, CONNECT_S)
             stub = split_pb2_grpc.SplitInferenceStub(channel)
             message = await stub.GetModel(
                 model_request(self._name), timeout=CALL_S, metadata=self._security.metadata or None
@@ -139,7 +148,7 @@ class ModelStore:
         channel = open_channel(address, self._security)
         sha256, total = "", 0
         try:
-            await connect(channel, address, CONNECT_S)
+            await connect(channel, address, self._security, CONNECT_S)
             stub = split_pb2_grpc.SplitInferenceStub(channel)
             call = stub.GetDevicePart(
                 part_request(info.name, info.version, len(have)),
@@ -227,4 +236,6 @@ def _translated(error: grpc.aio.AioRpcError, address: str) -> LinkError | Reques
     text = f"server {address}: {error.details() or error.code().name}"
     if error.code() is grpc.StatusCode.NOT_FOUND:
         return UnknownModelError(text)
+    if error.code() in REFUSED_TOKEN:
+        return UnauthenticatedError(text)
     return LinkError(text)

@@ -1,22 +1,21 @@
-"""Addresses, TLS and tokens of servers, and opening a gRPC channel."""
+"""TLS and tokens of servers, and opening a gRPC channel."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
+from device.transport.addresses import check_address, is_loopback
 from shared.certificates import check_authorities, check_pair, read_pem
-from shared.errors import LinkError, UsageError
+from shared.errors import UsageError
 from shared.protocol.messages import DEFAULT_MAX_MESSAGE_BYTES
 
-ADDRESS = re.compile(r"(?P<host>[^:\s/]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d{1,5})")
-LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|\[::1\]")
 OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", DEFAULT_MAX_MESSAGE_BYTES),
     # A peer that is gone without closing the connection is noticed within half a minute.
@@ -36,6 +35,7 @@ class Security:
     tls          whether to use TLS at all
     ca           certificates to trust (PEM); None: those of the system
     certificate, key   the device's own (PEM), where the server asks for one
+    server_name  the name to expect in the server's certificate; None: that of the address
     token        sent as ``authorization: Bearer TOKEN``; never without TLS, except to this machine
     """
 
@@ -44,10 +44,11 @@ class Security:
     certificate: Path | None = None
     key: Path | None = None
     token: str | None = None
+    server_name: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.tls and (self.ca or self.certificate or self.key):
-            raise UsageError("--tls: must be given with --ca, --cert and --key")
+        if not self.tls and (self.ca or self.certificate or self.key or self.server_name):
+            raise UsageError("--tls: must be given with --ca, --cert, --key and --server-name")
         if (self.certificate is None) != (self.key is None):
             raise UsageError("--cert and --key: must be given together")
         if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):
@@ -59,22 +60,13 @@ class Security:
         return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
 
 
-def check_address(address: str, flag: str = "--server") -> str:
-    """Return ``address`` if it is HOST:PORT, else raise ``UsageError`` naming ``flag``."""
-    match = ADDRESS.fullmatch(address)
-    if match is None or not 1 <= int(match["port"]) <= 65535:
-        raise UsageError(f"{flag}: {address!r} is not allowed; give HOST:PORT, e.g. cloud:50051")
-    return address
-
-
 def check_addresses(servers: str | Sequence[str], security: Security) -> tuple[str, ...]:
     """The addresses, each checked; ``UsageError`` for none, or for a token in the clear."""
     listed = (servers,) if isinstance(servers, str) else tuple(servers)
     if not listed:
         raise UsageError("--server: give at least one HOST:PORT")
     for address in listed:
-        match = ADDRESS.fullmatch(check_address(address))
-        local = match is not None and LOOPBACK.fullmatch(match["host"])
+        local = is_loopback(check_address(address))
         if security.token is not None and not security.tls and not local:
             raise UsageError(f"--token: would travel to {address} in the clear; add --tls")
     return listed
@@ -87,34 +79,41 @@ def open_channel(address: str, security: Security) -> grpc.aio.Channel:
     had opened channels.
     """
     _check_process()
+    options = [*OPTIONS]
+    if is_loopback(address):
+        options.append(("grpc.enable_http_proxy", 0))
     if not security.tls:
-        return grpc.aio.insecure_channel(address, options=OPTIONS)
-    ca = _pem(security.ca, "--ca")
-    if ca is not None:
-        check_authorities(ca, "--ca")
+        return grpc.aio.insecure_channel(address, options=options)
+    if security.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", security.server_name))
     if security.certificate is not None and security.key is not None:
         check_pair(("--cert", security.certificate), ("--key", security.key))
     credentials = grpc.ssl_channel_credentials(
-        ca, _pem(security.key, "--key"), _pem(security.certificate, "--cert")
+        trusted_authorities(security),
+        _pem(security.key, "--key"),
+        _pem(security.certificate, "--cert"),
     )
-    return grpc.aio.secure_channel(address, credentials, options=OPTIONS)
+    return grpc.aio.secure_channel(address, credentials, options=options)
 
 
-async def connect(channel: grpc.aio.Channel, address: str, limit_s: float) -> None:
-    """Wait until ``channel`` is connected; ``LinkError`` on the first failure or after ``limit_s``.
+def trusted_authorities(security: Security) -> bytes | None:
+    """The certificates (PEM) to trust: those of ``--ca``, else the system's.
 
-    Unlike ``channel_ready`` this does not try again: the link decides when to do that.
+    None if the system has no store; gRPC then trusts the one that it brings along.
+    ``UsageError`` for a ``--ca`` that cannot be used.
     """
-    try:
-        async with asyncio.timeout(limit_s):
-            state = channel.get_state(try_to_connect=True)
-            while state is not grpc.ChannelConnectivity.READY:
-                if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                    raise LinkError(f"server {address}: does not accept connections")
-                await channel.wait_for_state_change(state)
-                state = channel.get_state(try_to_connect=True)
-    except TimeoutError:
-        raise LinkError(f"server {address}: no connection within {limit_s:g} s") from None
+    if security.ca is not None:
+        given = read_pem(security.ca, "--ca")
+        check_authorities(given, "--ca")
+        return given
+    paths = ssl.get_default_verify_paths()  # respects SSL_CERT_FILE and SSL_CERT_DIR
+    if paths.cafile is not None:
+        return Path(paths.cafile).read_bytes()
+    if paths.capath is None:
+        return None
+    # A folder of single certificates, each under the hash of its name.
+    found = sorted(Path(paths.capath).glob("[0-9a-f]*.[0-9]"))
+    return b"\n".join(path.read_bytes() for path in found) or None
 
 
 _processes: set[int] = set()  # the process that has opened channels; a fork inherits its number

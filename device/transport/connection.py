@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 import grpc
 
 from device.transport.backoff import Backoff
-from device.transport.channel import Security, connect
+from device.transport.channel import Security
+from device.transport.connect import ConnectError, connect
 from device.transport.link_state import LinkEvent, LinkState, next_state
 from device.transport.rotation import ServerRotation
 from device.transport.stream import Loss, Stream
-from shared.errors import LinkError, TaperError
+from shared.errors import TaperError
 
 CONNECT_S = 5.0  # the longest that one attempt takes
+CANCEL_EVERY_S = 0.1
 LISTEN_S = 0.2  # a stream without answers that ends within this time did not work
 Opener = Callable[[str, Security], grpc.aio.Channel]
 _log = logging.getLogger(__name__)
@@ -52,8 +55,11 @@ class Connection:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._keeper.cancel()
-        await asyncio.gather(self._keeper, return_exceptions=True)
+        # A call that ends in the same moment turns the cancellation into its own error, after which
+        # the keeper would go on.
+        while not self._keeper.done():
+            self._keeper.cancel()
+            await asyncio.wait((self._keeper,), timeout=CANCEL_EVERY_S)
         self._move(LinkEvent.CLOSED)
 
     @property
@@ -70,6 +76,14 @@ class Connection:
     async def change(self) -> None:
         """Wait for the next change of the state."""
         await self._changed.wait()
+
+    async def proven(self) -> None:
+        """Wait until the stream has lasted long enough to work, or has ended."""
+        stream = self.stream
+        if stream is not None and not stream.answers:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LISTEN_S):
+                    await self.change()
 
     def answered(self, stream: Stream) -> None:
         """Note that an answer came over ``stream``: its server works."""
@@ -98,10 +112,10 @@ class Connection:
         """Connect to ``address`` and read its stream to its end; the loss, whether it worked."""
         channel = self._opener(address, self._security)
         try:
-            await connect(channel, address, CONNECT_S)
-        except LinkError as error:
+            await connect(channel, address, self._security, CONNECT_S)
+        except ConnectError as error:
             await channel.close()
-            return Loss(error), False
+            return Loss(error, final=error.final), False
         except BaseException:
             await channel.close()
             raise

@@ -7,6 +7,7 @@ the same bytes, the server keeps nothing of it, and one answer is handed out.
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -27,6 +28,7 @@ from shared.errors import (
     RequestError,
     ServerFaultError,
     TaperError,
+    UnauthenticatedError,
     UnavailableError,
     UnknownModelError,
     VersionMismatchError,
@@ -44,6 +46,7 @@ REFUSALS: dict[int, type[RequestError]] = {
 }
 TRY_AGAIN = (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], grpc.StatusCode.UNAVAILABLE.value[0])
 SMOOTHING = 0.1  # weight of the newest round trip in their mean
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,17 @@ class Link:
         """Whether there is no stream and every server was tried in vain."""
         return self._connection.state in (LinkState.AWAY, LinkState.REFUSED)
 
+    async def refused_token(self) -> TaperError | None:
+        """The error if every server refuses us, the last one for its token; else None.
+
+        With a token this waits for a moment if nothing has come from the server yet.
+        """
+        if self._settings.security.token is not None:
+            await self._connection.proven()
+        last = self._connection.last_error
+        refused = self.state is LinkState.REFUSED and isinstance(last, UnauthenticatedError)
+        return last if refused else None
+
     @property
     def server(self) -> str:
         """The server in use, or the first."""
@@ -157,20 +171,24 @@ class Link:
     async def _first_stream(self) -> None:
         """Wait until a stream is open; a patient link gives up when every server was tried."""
         settings, connection = self._settings, self._connection
+        said = False
         try:
             async with asyncio.timeout(settings.wait_s):
                 while connection.state is not LinkState.UP:
                     if settings.patient and self.away:
                         return
                     if connection.state is LinkState.REFUSED:
-                        raise self._failure("refuses")
+                        raise self._refused()
+                    if self.away and not said:
+                        _log.warning("%s; trying for %g s", connection.causes, settings.wait_s)
+                        said = True
                     await connection.change()
         except TimeoutError:
             if not settings.patient:
                 listed = ", ".join(settings.servers)
-                raise LinkError(
-                    f"--server: {listed} could not be reached within {settings.wait_s:g} s"
-                ) from None
+                text = f"--server: {listed} could not be reached within {settings.wait_s:g} s"
+                causes = f" ({connection.causes})" if connection.causes else ""
+                raise LinkError(text + causes) from None
 
     async def _try(self, stream: Stream, request: Request, deadline_s: float) -> Response | None:
         """The answer on ``stream``, None if the stream ends; ``LinkError`` when time is up."""
@@ -229,8 +247,15 @@ class Link:
         """Why requests fail now: what ended the last stream, else ``text``."""
         last = self._connection.last_error
         if last is not None and self._connection.stream is None:
-            return type(last)(str(last))
+            kind = UnauthenticatedError if isinstance(last, UnauthenticatedError) else LinkError
+            return kind(str(last))
         return LinkError(f"server {self.server}: {text}")
+
+    def _refused(self) -> TaperError:
+        """Why every server refuses, all of them named."""
+        last = self._connection.last_error
+        kind = UnauthenticatedError if isinstance(last, UnauthenticatedError) else LinkError
+        return kind(self._connection.causes)
 
     def _too_late(self) -> TaperError:
         return self._failure(f"no answer within {self._settings.timeout_s:g} s")

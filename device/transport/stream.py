@@ -12,14 +12,14 @@ from device.transport.backoff import PUSHBACK_KEY, pushback_s
 from device.transport.channel import Security
 from protos.split.v1 import split_pb2_grpc
 from protos.split.v1.split_pb2 import InferResponse
-from shared.errors import LinkError
+from shared.errors import LinkError, UnauthenticatedError
 from shared.protocol.messages import Request, Response, request_to_message, response_from_message
 
 # Statuses after which trying again soon is pointless.
+REFUSED_TOKEN = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 FINAL = {
     grpc.StatusCode.UNIMPLEMENTED: "does not speak taper.split.v1",
-    grpc.StatusCode.UNAUTHENTICATED: "refuses the token",
-    grpc.StatusCode.PERMISSION_DENIED: "refuses the token",
+    **dict.fromkeys(REFUSED_TOKEN, "refuses the token"),
 }
 
 
@@ -31,7 +31,7 @@ class Loss:
     final   whether trying the same server again soon is pointless, see FINAL
     """
 
-    error: LinkError
+    error: LinkError | UnauthenticatedError
     wait_s: float | None = None
     final: bool = False
 
@@ -175,7 +175,8 @@ class Stream:
         said = f" ({details})" if details else ""
         if code in FINAL:
             text = f"server {self.address}: {FINAL[code]}{said}"
-            return Loss(LinkError(text), pushback_s(pushback), final=True)
+            error = UnauthenticatedError(text) if code in REFUSED_TOKEN else LinkError(text)
+            return Loss(error, pushback_s(pushback), final=True)
         text = f"server {self.address}: connection lost{said}"
         return Loss(LinkError(text), pushback_s(pushback))
 

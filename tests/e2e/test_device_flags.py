@@ -15,7 +15,15 @@ from device.split.spool import Spool
 from shared.model.bundle import write_bundle
 from shared.packed import DeviceHalf
 from tests.support.clouds import Cloud, free_port, images, serve, tiny_bundle, until
-from tests.support.processes import ROOT, Finished, client_command, environment, run, run_client
+from tests.support.processes import (
+    ROOT,
+    Finished,
+    client_command,
+    environment,
+    run,
+    run_client,
+    start_server,
+)
 
 BUNDLE = tiny_bundle()
 
@@ -197,3 +205,34 @@ async def test_device_killed_in_mid_run_loses_and_repeats_nothing(
         assert len(missing) <= (8 + 64 if seed < 3 else 0)
         confirmed |= set(told) | missing
     assert not waiting(spool)
+
+
+async def test_a_refused_token_ends_with_status_1_even_if_the_device_could_answer(
+    model: str, pictures: str, tmp_path: Path
+) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("gate-1 a-token-of-more-than-16\n")
+    with start_server("--model", model, "--token-file", str(tokens)) as server:
+        flags = ["--server", server.address, "--model", model, "--input", pictures]
+        flags += ["--token", "wrong"]
+        sent = await client(*flags, "--no-exit")
+        stayed = await client(*flags, "--exit-threshold", "0")
+        offline = await client(*flags, "--no-exit", "--start-offline", "--output", "json")
+    assert [done.status for done in (sent, stayed, offline)] == [1, 1, 1]
+    for done in (sent, stayed, offline):
+        assert "refuses the token" in done.err.splitlines()[-1]
+    assert offline.document["summary"]["sources"] == {"device": 20}
+
+
+async def test_an_empty_token_variable_counts_as_unset_and_a_newline_goes(
+    model: str, pictures: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = Cloud(BUNDLE)
+    async with serve(cloud) as address:
+        flags = ["--server", address, "--model", model, "--input", pictures, "--no-exit"]
+        for value in ("", "\n", "secret\r\n"):
+            monkeypatch.setenv("TAPER_TOKEN", value)
+            done = await client(*flags)
+            assert done.status == 0, done.err
+    sent = [metadata.get("authorization") for metadata in cloud.metadata]
+    assert sent == [None, None, "Bearer secret"]

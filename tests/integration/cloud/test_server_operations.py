@@ -152,7 +152,7 @@ def test_a_token_is_needed_where_there_is_a_token_file(tmp_path: Path) -> None:
         assert classify(served, "--token", secret).status == 0
         for flags in ((), ("--token", "another-token-that-is-wrong")):
             refused = classify(served, *flags)
-            assert refused.status == 3, refused
+            assert refused.status == 1, refused
             assert "refuses the token" in refused.err
             assert len(refused.err.strip().splitlines()) == 1
         tokens.write_text("gate-1 a-new-token-of-16-and-more\n")

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device.split.settings import ClientSettings
+from device.transport.addresses import check_address
 from device.transport.backoff import LARGEST_PUSHBACK_S, Backoff, pushback_s
-from device.transport.channel import Security, check_address, check_addresses, open_channel
+from device.transport.channel import Security, check_addresses, open_channel
 from shared.errors import UsageError
 
 

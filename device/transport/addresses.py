@@ -1,0 +1,52 @@
+"""Addresses of servers, HOST:PORT: checked, taken apart, and the proxy that gRPC would use."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+from shared.errors import UsageError
+
+ADDRESS = re.compile(r"(?P<host>[^:\s/]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d{1,5})")
+LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
+# The variables that gRPC reads, in its order.
+PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
+EXCEPTION_VARIABLES = ("no_grpc_proxy", "no_proxy")
+
+
+def check_address(address: str, flag: str = "--server") -> str:
+    """Return ``address`` if it is HOST:PORT, else raise ``UsageError`` naming ``flag``."""
+    match = ADDRESS.fullmatch(address)
+    if match is None or not 1 <= int(match["port"]) <= 65535:
+        raise UsageError(f"{flag}: {address!r} is not allowed; give HOST:PORT, e.g. cloud:50051")
+    return address
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host, without brackets, and port of a checked address."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether ``address`` is on this machine."""
+    return LOOPBACK.fullmatch(split_address(address)[0]) is not None
+
+
+def proxy_for(address: str, environment: Mapping[str, str] = os.environ) -> tuple[str, str] | None:
+    """The variable and the proxy (without a password) that gRPC uses for ``address``, or None.
+
+    Loopback addresses never go through a proxy.
+    """
+    if is_loopback(address):
+        return None
+    host = split_address(address)[0]
+    exceptions = next((environment[v] for v in EXCEPTION_VARIABLES if environment.get(v)), "")
+    for entry in exceptions.split(","):
+        if entry.strip() and host.endswith(entry.strip()):
+            return None
+    for variable in PROXY_VARIABLES:
+        if value := environment.get(variable):
+            return variable, value.rpartition("@")[2].removeprefix("http://").rstrip("/")
+    return None
