@@ -34,12 +34,13 @@ def classify(line: CommandLine) -> None:
     settings = line.settings
     run = Run(
         SplitClient(settings, on_late=print_late if lines else None, on_decision=on_decision),
-        line.images,
+        line.sources,
         line.labels,
         line.in_flight,
         settings.wait_s,
         print_line if lines else None,
         say,
+        line.changes,
     )
     asyncio.run(classify_all(run))
     finish(run, line.output, reasons)
@@ -50,12 +51,13 @@ def finish(run: Run, output: str, reasons: Sequence[str]) -> None:
     from device.cli.report import print_table, summarise, to_json
 
     run.results.sort(key=lambda result: result.index)
-    names = run.pictures.names
+    names = run.names
     summary = summarise(run.results, len(names), run.labels, run.spooled, run.late, reasons)
     if output == "table":
         print_table(run.results, names, summary)
     elif output == "json":
         sys.stdout.write(to_json(run.results, names, summary) + "\n")
+    run.say_notes()
     if run.waiting:
         say(f"note: {run.waiting} samples wait in the spool")
     if run.failure is not None:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from device.images.reading import ImageSet, read_images, read_labels, sample_images
+from device.images.reading import Picture, Pictures
 from device.split.client import SplitClient
 from device.split.sample import SampleResult
 from shared.command import first_of
 from shared.errors import SpooledError, TaperError
-from shared.model.architecture import Shape
+from shared.model.bundle import Bundle
+from shared.model.preprocessing import Changes
+
+UNCHANGED = Changes()
 
 
 @dataclass
 class Run:
     """The input of a run and, afterwards, its results.
 
+    sources  files and folders, none for the shipped sample; ``changes`` of the model's own
+             preprocessing
+    names    of the images that were read, ``labels`` their true classes where known
     results  in the order in which they arrived
     failure  the error that ended the run
     spooled  samples without an answer that wait in the spool
@@ -30,33 +34,58 @@ class Run:
     """
 
     client: SplitClient
-    source: str | None
+    sources: Sequence[str]
     labels_path: Path | None
     in_flight: int
     drain_s: float
     on_result: Callable[[SampleResult, str], None] | None
     say: Callable[[str], None]
+    changes: Changes = UNCHANGED
     results: list[SampleResult] = field(default_factory=list)
     failure: TaperError | None = None
     spooled: int = 0
     late: int = 0
     waiting: int = 0
-    pictures: ImageSet = field(init=False)
-    labels: npt.NDArray[np.int64] | None = None
+    names: list[str] = field(default_factory=list)
+    labels: list[int | None] = field(default_factory=list)
+    pictures: Pictures = field(init=False)
+    ahead: list[Picture] = field(default_factory=list)
+    _coming: Iterator[Picture] = field(init=False)
 
-    def read(self, shape: Shape) -> None:
-        """Read images and labels; ``ImageError``."""
-        self.pictures = (
-            sample_images(shape) if self.source is None else read_images(self.source, shape)
-        )
-        count = len(self.pictures.names)
-        if self.pictures.resized:
-            self.say(
-                f"note: {self.pictures.resized} of {count} images scaled to "
-                f"{shape.width}x{shape.height}"
-            )
-        path = self.labels_path
-        self.labels = self.pictures.labels if path is None else read_labels(path, count)
+    def open(self, bundle: Bundle) -> None:
+        """Check the input and read its first image, before a server is waited for.
+
+        ``ImageError`` if there is none.
+        """
+        meta, path = bundle.metadata, self.labels_path
+        labels = None
+        if path is not None:
+            from shared.images.labels import read_labels
+
+            labels = read_labels(path, f"--labels: {path}")
+        steps = self.changes.apply(meta.steps)
+        shape = meta.architecture.input_shape
+        self.pictures = Pictures(self.sources, shape, steps, meta.class_names, labels)
+        self._coming = iter(self.pictures)
+        self.ahead.extend(itertools.islice(self._coming, 1))
+
+    def next_picture(self) -> Picture | None:
+        """The next image, None after the last."""
+        return self.ahead.pop() if self.ahead else next(self._coming, None)
+
+    def say_notes(self) -> None:
+        """Say once, at the end, what was done to the images, and which could not be read."""
+        pictures, count = self.pictures, self.pictures.count
+        if pictures.scaled:
+            shape = pictures.shape
+            size = f"{shape.width}x{shape.height}"
+            self.say(f"note: {pictures.scaled} of {count} images scaled to {size}")
+        for note, times in pictures.notes.items():
+            self.say(f"note: {times} of {count} images: {note}")
+        if self.labels_path is not None and None in self.labels:
+            self.say(f"note: {self.labels.count(None)} of {count} images have no label")
+        for line in pictures.skipped:
+            self.say(f"skipped: {line}")
 
 
 async def classify_all(run: Run) -> None:
@@ -64,10 +93,10 @@ async def classify_all(run: Run) -> None:
     client = run.client
     if client.has_model:
         # Mistakes in the input are reported before a server is waited for.
-        run.read(client.bundle.architecture.input_shape)
+        run.open(client.bundle)
     async with client:
         if not hasattr(run, "pictures"):
-            run.read(client.bundle.architecture.input_shape)
+            run.open(client.bundle)
         try:
             await _work(run)
         except* TaperError as group:
@@ -81,24 +110,38 @@ async def classify_all(run: Run) -> None:
             run.failure = await client.link.refused_token()
     if run.failure is None and run.spooled:
         run.failure = SpooledError("the server is away and the model has no exit head")
+    if run.failure is None and run.pictures.skipped:
+        run.failure = TaperError(f"{len(run.pictures.skipped)} inputs could not be read")
 
 
 async def _work(run: Run) -> None:
-    todo = iter(range(len(run.pictures.names)))
+    reading = asyncio.Lock()
+
+    async def take() -> tuple[int, Picture] | None:
+        """The next image and its number; decoded on a thread, while others are on their way."""
+        async with reading:
+            slow = not (run.ahead or run.pictures.in_memory)
+            picture = await asyncio.to_thread(run.next_picture) if slow else run.next_picture()
+            if picture is None:
+                return None
+            run.names.append(picture.name)
+            run.labels.append(picture.label)
+            return len(run.names) - 1, picture
 
     async def work() -> None:
-        for index in todo:
+        while taken := await take():
+            index, picture = taken
             try:
-                result = await run.client.classify(run.pictures.images[index], index)
+                result = await run.client.classify(picture.image, index)
             except SpooledError:
                 run.spooled += 1
                 continue
             run.results.append(result)
             if run.on_result:
-                run.on_result(result, run.pictures.names[index])
+                run.on_result(result, picture.name)
         # The last samples need not wait for others.
         run.client.flush()
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(min(run.in_flight, len(run.pictures.names))):
+        for _ in range(run.in_flight):
             group.create_task(work())

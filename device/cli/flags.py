@@ -20,6 +20,7 @@ from shared.bundles import DEFAULT_MODEL
 from shared.command import Parser
 from shared.durations import parse_duration
 from shared.errors import UsageError
+from shared.model.preprocessing import RESIZES, Changes
 
 TOKEN_VARIABLE = "TAPER_TOKEN"  # noqa: S105 - the name of a variable
 DEFAULTS = ClientSettings()
@@ -47,11 +48,12 @@ class CommandLine:
     """
 
     settings: ClientSettings
-    images: str | None
+    sources: tuple[str, ...]
     labels: Path | None
     output: str
     in_flight: int
     explain: bool
+    changes: Changes
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -95,7 +97,13 @@ def parse(arguments: Sequence[str] | None = None) -> CommandLine:
         spool=None if given.spool is None else SpoolSettings(given.spool, given.spool_max),
     )
     return CommandLine(
-        settings, given.input, given.labels, given.output, given.in_flight, given.explain
+        settings,
+        tuple(given.input or ()),
+        given.labels,
+        given.output,
+        given.in_flight,
+        given.explain,
+        Changes(given.invert, given.crop, given.resize),
     )
 
 
@@ -141,12 +149,31 @@ def _parser() -> argparse.ArgumentParser:
 def _add_input(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--input",
+        action="append",
         metavar="PATH",
-        help="image file, folder of images, IDX file (.gz too), .npy, or - for an image on "
-        "standard input (default: the shipped sample of 200 MNIST test digits)",
+        help="may be repeated: image file, folder with its subfolders, IDX file (.gz too), .npy, "
+        ".npz, or - for images on standard input (default: the shipped sample of 200 MNIST test "
+        "digits)",
     )
     group.add_argument(
-        "--labels", type=Path, help="true labels of --input (IDX or .npy), for the accuracy"
+        "--invert", action="store_true", help="dark and light change places in every picture"
+    )
+    group.add_argument(
+        "--crop",
+        type=_region,
+        metavar="LEFT,TOP,WIDTH,HEIGHT",
+        help="look at this part of every picture, in its pixels (default: the model's)",
+    )
+    group.add_argument(
+        "--resize",
+        choices=RESIZES,
+        help="how the whole picture becomes the model's size (default: the model's way)",
+    )
+    group.add_argument(
+        "--labels",
+        type=Path,
+        help="true labels of --input, for the accuracy: IDX or .npy in order, or a table (CSV, "
+        "text) of file name and label (default: the names of class folders)",
     )
     group.add_argument("--output", choices=OUTPUTS, default=OUTPUTS[0], help="what to print")
     group.add_argument(
@@ -289,6 +316,18 @@ def _add_security(group: argparse._ArgumentGroup) -> None:
         default=variable(TOKEN_VARIABLE),
         help=f"token for the server; better given as the variable {TOKEN_VARIABLE}",
     )
+
+
+def _region(text: str) -> tuple[int, int, int, int]:
+    try:
+        left, top, width, height = (int(part) for part in text.split(","))
+    except ValueError:
+        left = top = width = height = -1
+    if min(left, top) < 0 or min(width, height) < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not allowed; give LEFT,TOP,WIDTH,HEIGHT in whole pixels"
+        )
+    return left, top, width, height
 
 
 def _hardware(name: str) -> str:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from device.split.sample import SampleResult
 
@@ -50,16 +49,17 @@ class Summary:
 def summarise(
     results: Sequence[SampleResult],
     samples: int,
-    labels: npt.NDArray[np.int64] | None,
+    labels: Sequence[int | None],
     spooled: int = 0,
     late_answers: int = 0,
     decisions: Sequence[str] = (),
 ) -> Summary:
     """Totals of ``results``, the answers to some or all of ``samples`` images."""
     latencies = [result.latency_ms for result in results]
+    known = [result for result in results if labels[result.index] is not None]
     accuracy = None
-    if labels is not None and results:
-        accuracy = float(np.mean([result.label == labels[result.index] for result in results]))
+    if known:
+        accuracy = float(np.mean([result.label == labels[result.index] for result in known]))
     return Summary(
         samples=samples,
         answered=len(results),

@@ -1,85 +1,241 @@
-"""Reading what the user wants classified: image files, folders, IDX files, arrays, stdin."""
+"""Read what the user wants classified, one image in memory at a time.
+
+Files, folders, arrays and standard input become ``Picture`` values; a file of a folder that cannot
+be read is skipped, and its name and the reason are kept.
+"""
 
 from __future__ import annotations
 
-import io
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from tokenize import TokenError
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.data.sample import sample_digits
 from shared.errors import ImageError
-from shared.images.idx import parse_idx
+from shared.images.folders import Entry, class_number, is_array, walk
+from shared.images.ready import Prepared, unchanged
 from shared.model.architecture import Shape
+from shared.model.preprocessing import Preprocessing, default_preprocessing
 
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-IDX_NAMES = (".idx", "-ubyte", ".idx.gz", "-ubyte.gz")
-# What numpy raises for damaged files.
-UNREADABLE_ARRAY = (ValueError, EOFError, TypeError, SyntaxError, MemoryError, TokenError)
+# What decodes pictures, arrays and tables is imported where it is needed: a device that classifies
+# arrays of the right size has no time and no memory for it.
+if TYPE_CHECKING:
+    from shared.images.labels import Labels
+    from shared.images.values import Bytes
 
-Images = npt.NDArray[np.uint8]
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image (H, W, C) uint8 as the network wants it; ``label`` is its class, if known."""
+
+    name: str
+    image: Bytes
+    label: int | None = None
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images as the network wants them.
+    """All images of a source at once: (N, H, W, C), one name a row, labels where all are known."""
 
-    images  uint8 (N, H, W, C)
-    names   one a row
-    labels  int64 (N,) where they are known
-    resized how many had another size and were scaled
-    """
-
-    images: Images
+    images: Bytes
     names: tuple[str, ...]
     labels: npt.NDArray[np.int64] | None = None
-    resized: int = 0
+
+
+@dataclass
+class Pictures:
+    """The images of all sources in order, decoded when they are asked for.
+
+    sources  paths of files and folders, or ``-``; none: the shipped sample of digits
+    classes  of the model, by whose names class folders and label files are understood
+    labels   by position or file name; without, class folders label what is in them
+
+    Afterwards ``skipped`` has a line for every file that could not be read, and ``scaled`` and
+    ``notes`` count what was done to images that were not as the network knows them.
+    """
+
+    sources: Sequence[str]
+    shape: Shape
+    steps: Preprocessing
+    classes: Sequence[str] = ()
+    labels: Labels | None = None
+    skipped: list[str] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+    scaled: int = 0
+    count: int = 0
+    positions: int = 0
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the next image takes no time to read."""
+        return not self.sources
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Every image; ``ImageError`` if a source is not there or the only file is broken."""
+        if not self.sources:
+            images, labels = sample_digits()
+            self._check_labels(len(images))
+            for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+                yield self._made(image[:, :, None], f"sample[{index}]", None, int(label))
+        for source in self.sources:
+            yield from self._from_source(source)
+
+    def _from_source(self, source: str) -> Iterator[Picture]:
+        if source == STDIN:
+            yield from self._from_stdin()
+            return
+        path = Path(source)
+        if not _is_folder(path):
+            yield from self._from_entry(Entry(path), alone=len(self.sources) == 1)
+            return
+        entries = list(walk(path))
+        if not entries:
+            raise ImageError(f"--input: folder {source} has no image files")
+        if not any(is_array(entry.path) for entry in entries):
+            self._check_labels(len(entries))
+        before, folders = self.count, self._class_folders(path, entries)
+        for entry in entries:
+            yield from self._from_entry(entry, folders.get(entry.path))
+        if self.count == before:
+            raise ImageError(
+                f"--input: folder {source} has no image that can be read; {self.skipped[-1]}"
+            )
+
+    def _check_labels(self, count: int) -> None:
+        """``ImageError`` unless there is a label for each image of the only source."""
+        given = [] if self.labels is None else self.labels.in_order
+        if given and len(self.sources) <= 1 and len(given) != count:
+            raise ImageError(f"--labels: holds {len(given)} labels; {count} are needed")
+
+    def _class_folders(self, root: Path, entries: Sequence[Entry]) -> dict[Path, int]:
+        """The class of every file if all are in folders with classes' names, else nothing."""
+        if self.labels is not None:
+            return {}
+        found = {}
+        for entry in entries:
+            if not entry.problem:
+                label = class_number(entry.path.parent.name, self.classes)
+                if entry.path.parent == root or label is None:
+                    return {}
+                found[entry.path] = label
+        return found
+
+    def _from_entry(
+        self, entry: Entry, label: int | None = None, alone: bool = False
+    ) -> Iterator[Picture]:
+        name = str(entry.path)
+        try:
+            if entry.problem:
+                raise ImageError(f"--input: {name} {entry.problem}")
+            if is_array(entry.path):
+                yield from self._from_array(entry.path, label)
+            else:
+                yield self._prepared(_prepare_file(entry.path, name, self), name, entry.path, label)
+        except ImageError as error:
+            if alone:
+                raise
+            self.skipped.append(str(error).removeprefix("--input: "))
+            self.positions += 1
+
+    def _from_array(self, path: Path, label: int | None) -> Iterator[Picture]:
+        from shared.images.arrays import read_array
+
+        try:
+            array = read_array(path, f"--input: {path}", self.shape)
+        except ImageError as error:  # of IDX files, which know no flag
+            text = str(error)
+            raise ImageError(text if text.startswith("--input") else f"--input: {text}") from None
+        if str(path) in self.sources:
+            self._check_labels(len(array))
+        self.notes.update(array.notes)
+        for index, image in enumerate(array):
+            own = label if array.labels is None else int(array.labels[index])
+            yield self._made(image, f"{path}[{index}]", None, own)
+
+    def _from_stdin(self) -> Iterator[Picture]:
+        from shared.images.streams import pictures_in
+
+        number = 0
+        for number, data in enumerate(pictures_in(_read_stdin), 1):
+            name = STDIN if number == 1 else f"{STDIN}[{number}]"
+            try:
+                yield self._prepared(_prepare_bytes(data, "standard input", self), name)
+            except ImageError as error:
+                if number == 1:
+                    raise
+                self.skipped.append(f"picture {number} of {str(error).removeprefix('--input: ')}")
+                self.positions += 1
+        if not number:
+            raise ImageError("--input: standard input is empty")
+
+    def _made(self, image: Bytes, name: str, path: Path | None, label: int | None) -> Picture:
+        """An image of an array."""
+        ready = unchanged(image, self.shape, self.steps)
+        return self._prepared(ready or _prepare_array(image, name, self), name, path, label)
+
+    def _prepared(
+        self, ready: Prepared, name: str, path: Path | None = None, label: int | None = None
+    ) -> Picture:
+        if self.labels is not None:
+            label = self.labels.of(self.positions, path, self.classes)
+        self.positions += 1
+        self.count += 1
+        self.scaled += ready.scaled
+        self.notes.update(ready.notes)
+        return Picture(name, ready.image, label)
 
 
 def sample_images(shape: Shape) -> ImageSet:
     """The shipped sample of MNIST test digits with their labels."""
-    images, labels = sample_digits()
-    names = tuple(f"sample[{index}]" for index in range(len(images)))
-    return _fit(list(images), names, shape, labels.astype(np.int64))
+    return _all(Pictures((), shape, default_preprocessing(shape, "mnist")))
 
 
-def read_images(source: str, shape: Shape) -> ImageSet:
-    """Images from a file, a folder, or ``-`` (one image on standard input).
+def read_images(source: str, shape: Shape, steps: Preprocessing | None = None) -> ImageSet:
+    """All images of a file, a folder, or standard input (``-``); ``ImageError`` if one is broken.
 
-    An image of another size or colour is converted to ``shape`` by scaling; ``resized`` counts
-    those. Raises ``ImageError`` with one line that names the file.
+    ``steps`` None: those of a bundle of this input that says nothing of them.
     """
-    if source == "-":
-        image = _decode(sys.stdin.buffer.read(), "standard input", shape)
-        return _fit([image], ("-",), shape)
-    path = Path(source)
-    if _is_folder(path):
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            raise ImageError(f"--input: folder {source} has no image files")
-        images = [_decode(_read(file), str(file), shape) for file in files]
-        return _fit(images, tuple(str(file) for file in files), shape)
-    if path.suffix == ".npy":
-        return _from_array(_load_npy(path, "--input"), source, shape)
-    if path.name.endswith(IDX_NAMES):
-        return _from_array(_parse_idx(path, "--input"), source, shape)
-    return _fit([_decode(_read(path), source, shape)], (source,), shape)
+    pictures = Pictures((source,), shape, steps or default_preprocessing(shape, ""))
+    found = _all(pictures)
+    if pictures.skipped:
+        raise ImageError(f"--input: {pictures.skipped[0]}")
+    return found
 
 
 def read_labels(path: Path, count: int) -> npt.NDArray[np.int64]:
-    """Labels (count,) from an IDX or .npy file; ``ImageError`` if there are more or fewer."""
-    read = _load_npy if path.suffix == ".npy" else _parse_idx
-    array = read(path, "--labels")
-    if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
+    """Labels (count,), as numbers in the order of the images; ``ImageError``."""
+    from shared.images.labels import read_labels as read_label_file
+
+    texts = read_label_file(path, f"--labels: {path}").in_order
+    if len(texts) != count or not all(text.isdecimal() for text in texts):
         raise ImageError(
-            f"--labels: {path} holds {array.dtype}{array.shape}; {count} whole numbers are needed"
+            f"--labels: {path} holds {len(texts)} labels in order; {count} whole numbers are needed"
         )
-    return array.astype(np.int64)
+    return np.array([int(text) for text in texts], dtype=np.int64)
+
+
+def _all(pictures: Pictures) -> ImageSet:
+    found = list(pictures)
+    labels = [picture.label for picture in found if picture.label is not None]
+    return ImageSet(
+        np.stack([picture.image for picture in found]),
+        tuple(picture.name for picture in found),
+        np.array(labels, dtype=np.int64) if len(labels) == len(found) else None,
+    )
+
+
+def _read_stdin(size: int) -> bytes:
+    """What has come on standard input, at most ``size`` bytes; waits for the first of them."""
+    return os.read(sys.stdin.fileno(), size)
 
 
 def _is_folder(path: Path) -> bool:
@@ -89,75 +245,34 @@ def _is_folder(path: Path) -> bool:
         raise ImageError(f"--input: {path} cannot be read ({error.strerror})") from None
 
 
-def _read(path: Path, flag: str = "--input") -> bytes:
+def _prepare_file(path: Path, name: str, pictures: Pictures) -> Prepared:
     try:
-        data = path.read_bytes()
+        if not path.exists():
+            raise ImageError(f"--input: {name} cannot be read (No such file or directory)")
+        if not path.is_file():  # a pipe would never end
+            raise ImageError(f"--input: {name} is not a file")
+        if not path.stat().st_size:
+            raise ImageError(f"--input: {name} is empty")
+        with path.open("rb"):
+            pass
     except OSError as error:
-        raise ImageError(f"{flag}: {path} cannot be read ({error.strerror})") from None
-    if not data:
-        raise ImageError(f"{flag}: {path} is empty")
-    return data
+        raise ImageError(f"--input: {name} cannot be read ({error.strerror})") from None
+    from shared.images.pictures import prepare_file
+
+    return prepare_file(path, f"--input: {name}", pictures.shape, pictures.steps)
 
 
-def _decode(data: bytes, name: str, shape: Shape) -> Images:
-    """One image as (H, W, C) in the colours of ``shape``."""
-    if not data:
-        raise ImageError(f"--input: {name} is empty")
-    # Here, since Pillow costs time and memory that arrays of the right size do without.
-    from shared.images.pictures import decode
+def _prepare_bytes(data: bytes, name: str, pictures: Pictures) -> Prepared:
+    from shared.images.pictures import prepare_file
 
-    return decode(data, name, shape)
+    return prepare_file(data, f"--input: {name}", pictures.shape, pictures.steps)
 
 
-def _load_npy(path: Path, flag: str) -> npt.NDArray[np.generic]:
-    data = io.BytesIO(_read(path, flag))
-    try:
-        array: npt.NDArray[np.generic] = np.lib.format.read_array(data, allow_pickle=False)
-    except UNREADABLE_ARRAY:
-        raise ImageError(f"{flag}: {path} is no readable .npy file") from None
-    return array
+def _prepare_array(image: Bytes, name: str, pictures: Pictures) -> Prepared:
+    from shared.images.decoding import Decoded
+    from shared.images.pictures import prepare
 
-
-def _parse_idx(path: Path, flag: str) -> npt.NDArray[np.uint8]:
-    data = _read(path, flag)
-    try:
-        return parse_idx(data, str(path))
-    except ImageError as error:
-        raise ImageError(f"{flag}: {error}") from None
-
-
-def _from_array(array: npt.NDArray[np.generic], source: str, shape: Shape) -> ImageSet:
-    """Images from (N, H, W), (N, H, W, C), or a single one as (H, W) or (H, W, C)."""
-    if array.dtype != np.uint8:
-        raise ImageError(f"--input: {source} holds {array.dtype}; uint8 pixels are needed")
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == shape.channels != array.shape[1]):
-        array = array[None]
-    if array.ndim == 3:
-        array = array[:, :, :, None]
-    if array.ndim != 4 or array.shape[3] != shape.channels or 0 in array.shape:
-        raise ImageError(
-            f"--input: {source} has shape {array.shape}; images of {shape.channels} channels as "
-            "(N, H, W) or (N, H, W, C) are needed"
-        )
-    names = tuple(f"{source}[{index}]" for index in range(len(array)))
-    return _fit(list(array.astype(np.uint8)), names, shape)
-
-
-def _fit(
-    images: Sequence[Images],
-    names: tuple[str, ...],
-    shape: Shape,
-    labels: npt.NDArray[np.int64] | None = None,
-) -> ImageSet:
-    wanted = (shape.height, shape.width, shape.channels)
-    fitted = []
-    resized = 0
-    for image in images:
-        cube = image.reshape(*image.shape[:2], -1)
-        if cube.shape != wanted:
-            from shared.images.pictures import scale
-
-            cube = scale(cube, shape)
-            resized += 1
-        fitted.append(cube)
-    return ImageSet(np.stack(fitted), names, labels, resized)
+    height, width, channels = image.shape
+    alpha = image[:, :, 3] if channels == 4 else None
+    decoded = Decoded(np.ascontiguousarray(image[:, :, :3]), alpha, (width, height))
+    return prepare(decoded, f"--input: {name}", pictures.shape, pictures.steps)

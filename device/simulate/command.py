@@ -138,7 +138,7 @@ def read_test_set(
         if sample.labels is None or bundle.architecture.classes != 10:
             raise UsageError("--input: the shipped digits do not fit this model; give test images")
         return sample.images, sample.labels
-    pictures = read_images(source, shape)
+    pictures = read_images(source, shape, bundle.metadata.steps)
     if labels is None:
         raise UsageError("--labels: are needed with --input")
     return pictures.images, read_labels(labels, len(pictures.names))

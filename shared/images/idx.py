@@ -2,8 +2,9 @@
 
     00 00 | element type | rank | one big-endian uint32 a dimension | values, last dimension fastest
 
-Only the element type 0x08, unsigned bytes, is read and written. What is compressed is told by its
-first bytes, not by its name.
+``parse_idx`` and ``format_idx`` know the element type 0x08, unsigned bytes, that data sets ship in;
+``open_idx`` reads every type, and leaves uncompressed files of any size on the disk. What is
+compressed is told by its first bytes, not by its name.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from shared.errors import ImageError
 LARGEST_CONTENT = 1 << 30  # bytes; bounds what a small hostile file can expand to
 LARGEST_RANK = 64  # of a numpy array
 UNSIGNED_BYTES = 0x08
+ELEMENT_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_WINDOW = 31  # zlib's way to say: gzip header, largest window
 
@@ -59,6 +61,47 @@ def parse_idx(data: bytes, name: str) -> npt.NDArray[np.uint8]:
     if actual != size:
         raise ImageError(f"{name}: holds {actual} values; expected {size} for the shape {shape}")
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy()
+
+
+def open_idx(path: Path) -> npt.NDArray[np.generic]:
+    """The array of any element type in a file, on the disk if it is not compressed.
+
+    ``ImageError`` names the file and what is expected of it.
+    """
+    try:
+        if not path.is_file():  # a pipe or a device may never end
+            raise ImageError(f"{path}: is not a file; expected an IDX file")
+        with path.open("rb") as file:
+            head = file.read(4 + 4 * LARGEST_RANK)
+        compressed = head.startswith(GZIP_MAGIC)
+        content = expand(read_content(path), str(path)) if compressed else b""
+        size = len(content) if compressed else path.stat().st_size
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+    kind, shape, start = _parse_head(content[: len(head)] if compressed else head, str(path))
+    expected = math.prod(shape) * kind.itemsize
+    if size - start != expected:
+        raise ImageError(
+            f"{path}: holds {size - start} bytes; expected {expected} for the shape {shape}"
+        )
+    if compressed or not expected:
+        return np.frombuffer(content, dtype=kind, offset=start, count=math.prod(shape)).reshape(
+            shape
+        )
+    return np.memmap(path, dtype=kind, mode="r", offset=start, shape=shape)
+
+
+def _parse_head(head: bytes, name: str) -> tuple[np.dtype[np.generic], tuple[int, ...], int]:
+    """Element type, shape and where the values start."""
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in ELEMENT_TYPES:
+        raise ImageError(
+            f"{name}: is not IDX; expected a file that starts with 00 00 08 or the like"
+        )
+    rank = head[3]
+    start = 4 + 4 * rank
+    if rank > LARGEST_RANK or len(head) < start:
+        raise ImageError(f"{name}: ends in its header, or has more than {LARGEST_RANK} dimensions")
+    return np.dtype(ELEMENT_TYPES[head[2]]), struct.unpack(f">{rank}I", head[4:start]), start
 
 
 def format_idx(array: npt.NDArray[np.uint8]) -> bytes:

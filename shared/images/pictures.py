@@ -1,56 +1,158 @@
-"""Image files and scaling, by Pillow. Imported only where there is a picture to decode or scale."""
+"""A picture of any size becomes the input of a network, as the bundle's preprocessing says.
+
+Imports Pillow; what needs none of it is in ``ready``.
+"""
 
 from __future__ import annotations
 
-import io
-import struct
-import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from shared.errors import ImageError
+from shared.images.decoding import Decoded, decode
+from shared.images.ink import find_ink, set_ink
+from shared.images.ready import Prepared, is_inverted, mean_notes, unchanged
+from shared.images.transparency import flatten
+from shared.images.values import Bytes
 from shared.model.architecture import Shape
+from shared.model.preprocessing import Preprocessing
 
-LARGEST_IMAGE_PIXELS = 64_000_000  # refuse decompression bombs
-
-# What Pillow raises for damaged files, depending on their format.
-UNREADABLE_IMAGE = (
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    struct.error,
-)
+INK_PIXELS = 480  # on the shorter side, in which ink is looked for
+SPARE = 3  # times the input's pixels: what scaling smoothly needs
+COLOURFUL = 40.0  # mean distance between the channels of a picture that lives by its colours
 
 
-def decode(data: bytes, name: str, shape: Shape) -> npt.NDArray[np.uint8]:
-    """One image file as (H, W, C) in the colours of ``shape``; ``ImageError`` names it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata, of sizes: those are checked here
-            with Image.open(io.BytesIO(data)) as image:
-                if image.width * image.height > LARGEST_IMAGE_PIXELS:
-                    raise ImageError(f"--input: {name} has more than {LARGEST_IMAGE_PIXELS} pixels")
-                converted = image.convert("L" if shape.channels == 1 else "RGB")
-    except UNREADABLE_IMAGE:
+def prepare_file(source: bytes | Path, name: str, shape: Shape, steps: Preprocessing) -> Prepared:
+    """A picture file as an input; errors (``ImageError``) start with ``name``."""
+
+    def needed(size: tuple[int, int]) -> tuple[int, int]:
+        return _needed(size, shape, steps)
+
+    return prepare(decode(source, name, needed), name, shape, steps)
+
+
+def prepare(picture: Decoded, name: str, shape: Shape, steps: Preprocessing) -> Prepared:
+    """A decoded picture as an input of ``shape``.
+
+    One that has the input's size and polarity is unchanged, bit for bit.
+    """
+    as_it_is = None if picture.alpha is not None else unchanged(picture.colour, shape, steps)
+    if as_it_is is not None:
+        return replace(as_it_is, notes=(*picture.notes, *as_it_is.notes))
+    colour = flatten(picture, steps)
+    notes = list(picture.notes)
+    colour = _cropped(colour, picture.size, name, steps)
+    if steps.colour:
+        colour = np.repeat(colour, 3, axis=2) if colour.shape[2] == 1 else colour
+    elif colour.shape[2] == 3:
+        if _is_colourful(colour):
+            notes.append("in colour; this model sees grey")
+        colour = np.asarray(Image.fromarray(colour).convert("L"))[:, :, None]
+    if steps.invert:
+        colour = 255 - colour
+    if steps.ink is not None and not steps.colour:
+        return _with_ink(colour[:, :, 0], shape, steps, notes)
+    return _finished(_resized(colour, shape, steps), colour, shape, steps, notes)
+
+
+def _with_ink(grey: Bytes, shape: Shape, steps: Preprocessing, notes: list[str]) -> Prepared:
+    """Grey (H, W) for a network that knows strokes of one value on a ground of another."""
+    inverted = is_inverted(grey, steps)
+    right_size = grey.shape == (shape.height, shape.width)
+    if inverted and not steps.invert:
+        notes.append("dark and light are the other way round than this model knows; inverted")
+    if steps.ink_box is None or (right_size and inverted is not None):
+        turned = 255 - grey if inverted and not steps.invert else grey
+        return _finished(
+            _resized(turned[:, :, None], shape, steps), turned[:, :, None], shape, steps, notes
+        )
+    light = steps.ink is not None and steps.ink > steps.ground
+    dark = not light if steps.invert else None
+    strokes = find_ink(grey, dark)
+    if strokes is None:
+        notes.append("no ink stands out; scaled as a whole")
+        return _finished(
+            _resized(grey[:, :, None], shape, steps), grey[:, :, None], shape, steps, notes
+        )
+    canvas = set_ink(strokes, steps.ink_box, shape)
+    image = _between(canvas, steps)[:, :, None]
+    return _finished(image, grey[:, :, None], shape, steps, notes)
+
+
+def _between(canvas: Bytes, steps: Preprocessing) -> Bytes:
+    """Shares of ink, 0 to 255, as values from ground to ink."""
+    ink, ground = steps.ink or 0, steps.ground
+    if (ground, ink) == (0, 255):
+        return canvas
+    values: Bytes = np.rint(ground + canvas * ((ink - ground) / 255)).astype(np.uint8)
+    return values
+
+
+def _needed(size: tuple[int, int], shape: Shape, steps: Preprocessing) -> tuple[int, int]:
+    """The pixels (width, height) that are needed of a picture of ``size``."""
+    width, height = size
+    if width <= 0 or height <= 0:
+        return size
+    part = (width, height) if steps.crop is None else steps.crop[2:]
+    least = INK_PIXELS if steps.ink_box is not None else SPARE * max(shape.height, shape.width)
+    share = min(1.0, least / min(part))
+    return max(1, round(width * share)), max(1, round(height * share))
+
+
+def _cropped(colour: Bytes, full: tuple[int, int], name: str, steps: Preprocessing) -> Bytes:
+    """The part that is looked at; ``full`` is the size in whose pixels it is given."""
+    if steps.crop is None:
+        return colour
+    left, top, width, height = steps.crop
+    if left + width > full[0] or top + height > full[1]:
         raise ImageError(
-            f"--input: {name} is not an image; give PNG, JPEG, WebP, IDX, .npy or a folder"
-        ) from None
-    array = np.asarray(converted)
-    return array[:, :, None] if array.ndim == 2 else array
+            f"{name} is {full[0]}x{full[1]}; the part {left},{top},{width},{height} is outside"
+        )
+    across, down = colour.shape[1] / full[0], colour.shape[0] / full[1]
+    rows = slice(round(top * down), max(round(top * down) + 1, round((top + height) * down)))
+    columns = slice(
+        round(left * across), max(round(left * across) + 1, round((left + width) * across))
+    )
+    return colour[rows, columns]
 
 
-def scale(image: npt.NDArray[np.uint8], shape: Shape) -> npt.NDArray[np.uint8]:
-    """An image (H, W, C) of any size in the size and the colours of ``shape``."""
-    mode = "L" if image.shape[2] == 1 else "RGB"
-    picture = Image.fromarray(image[:, :, 0] if mode == "L" else image)
-    picture = picture.convert("L" if shape.channels == 1 else "RGB")
-    scaled = picture.resize((shape.width, shape.height), Image.Resampling.LANCZOS)
-    return np.asarray(scaled).reshape(shape.height, shape.width, shape.channels)
+def _resized(colour: Bytes, shape: Shape, steps: Preprocessing) -> Bytes:
+    """(H, W, C) of any size in the size of ``shape``, stretched, fitted or its middle cropped."""
+    height, width = colour.shape[:2]
+    if (height, width) == (shape.height, shape.width):
+        return colour
+    picture = Image.fromarray(colour[:, :, 0] if colour.shape[2] == 1 else colour)
+    size, box = (shape.width, shape.height), (0.0, 0.0, float(width), float(height))
+    ratios = shape.width / width, shape.height / height
+    if steps.resize == "fit":
+        scale = min(ratios)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+    elif steps.resize == "crop":
+        scale = max(ratios)
+        left, top = (width - shape.width / scale) / 2, (height - shape.height / scale) / 2
+        box = (left, top, width - left, height - top)
+    small = np.asarray(picture.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=3.0))
+    small = small.reshape(size[1], size[0], -1)
+    if size == (shape.width, shape.height):
+        return small
+    canvas = np.full((shape.height, shape.width, small.shape[2]), steps.ground, np.uint8)
+    top, left = (shape.height - size[1]) // 2, (shape.width - size[0]) // 2
+    canvas[top : top + size[1], left : left + size[0]] = small
+    return canvas
+
+
+def _is_colourful(colour: Bytes) -> bool:
+    few = colour[:: max(1, colour.shape[0] // 64), :: max(1, colour.shape[1] // 64)].astype(
+        np.int16
+    )
+    return float((few.max(axis=2) - few.min(axis=2)).mean()) > COLOURFUL
+
+
+def _finished(
+    image: Bytes, before: Bytes, shape: Shape, steps: Preprocessing, notes: list[str]
+) -> Prepared:
+    scaled = before.shape[:2] != (shape.height, shape.width)
+    return Prepared(image, scaled, (*notes, *mean_notes(image, steps)))

@@ -23,6 +23,7 @@ from safetensors.numpy import save
 from shared.atomic_file import replacing
 from shared.errors import BundleError
 from shared.model.architecture import Activation, Architecture, Shape, Stage
+from shared.model.preprocessing import Preprocessing, default_preprocessing
 from shared.model.stage_tensors import StageTensors, from_file, to_file
 
 FORMAT_VERSION = 1
@@ -51,6 +52,7 @@ class Metadata:
 
     accuracy[d][c] is the share of right answers on the whole test set at device level d and cloud
     level c; ``exit_accuracy[d]`` that of the exit head. ``training`` records command, seed, data.
+    ``preprocessing`` is how pictures become inputs; bundles of earlier versions do not say.
     """
 
     name: str
@@ -60,11 +62,22 @@ class Metadata:
     training: Mapping[str, Any]
     digests: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def steps(self) -> Preprocessing:
+        """How pictures become inputs; told by data and input if the bundle does not say."""
+        if self.preprocessing is not None:
+            return self.preprocessing
+        data = str(self.training.get("data", ""))
+        return default_preprocessing(self.architecture.input_shape, data)
 
     @cached_property
     def version(self) -> str:
         """SHA-256 (hex) over the network's description and the digests of all its tensors."""
         identity = [self.architecture.to_json(), sorted(self.digests.items()), self.class_names]
+        if self.preprocessing is not None:
+            identity.append(self.preprocessing.to_json())
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
@@ -168,6 +181,8 @@ def serialise(bundle: Bundle, groups: Iterable[str] | None = None) -> bytes:
         "digests": meta.digests,
         "extra": meta.extra,
     }
+    if meta.preprocessing is not None:
+        document["preprocessing"] = meta.preprocessing.to_json()
     return save(tensors, {METADATA_KEY: json.dumps(document, sort_keys=True)})
 
 
@@ -234,15 +249,28 @@ def _metadata_from_json(value: Any) -> Metadata:
     name = str(value["name"])
     if not name or not name.isprintable():
         raise ValueError(f"{name!r} is no name")
+    architecture = Architecture.from_json(value["architecture"])
     return Metadata(
         name=name,
-        architecture=Architecture.from_json(value["architecture"]),
+        architecture=architecture,
         class_names=tuple(str(name) for name in value["class_names"]),
         accuracy=tuple(tuple(float(v) for v in row) for row in value["accuracy"]),
         training=dict(value["training"]),
         digests={str(k): str(v) for k, v in value["digests"].items()},
         extra=dict(value["extra"]),
+        preprocessing=_steps_from_json(value.get("preprocessing"), architecture.input_shape),
     )
+
+
+def _steps_from_json(value: Any, shape: Shape) -> Preprocessing | None:
+    if value is None:
+        return None
+    steps = Preprocessing.from_json(value)
+    if steps.colour != (shape.channels == 3) or (steps.ink_box or 0) > min(
+        shape.height, shape.width
+    ):
+        raise BundleError(f"preprocessing: {steps} does not fit an input of {shape}")
+    return steps
 
 
 def _digest(tensors: Mapping[str, Array], group: str) -> str:

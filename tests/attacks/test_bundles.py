@@ -100,6 +100,15 @@ def with_document(change: dict[str, Any]) -> bytes:
         ({"accuracy": 5}, "cannot be read"),
         ({"digests": {}}, "damaged"),
         ({"name": ""}, "cannot be read"),
+        ({"preprocessing": {"colour": True}}, "preprocessing"),
+        ({"preprocessing": {"colour": False, "ground": 300}}, "ground is 300"),
+        ({"preprocessing": {"colour": False, "resize": "magic"}}, "resize is 'magic'"),
+        ({"preprocessing": {"colour": False, "ink_box": 9}}, "ink_box needs an ink"),
+        ({"preprocessing": {"colour": False, "ink": 255, "ink_box": 99}}, "does not fit"),
+        ({"preprocessing": {"colour": False, "mean": [9, 1]}}, "mean is"),
+        ({"preprocessing": {"colour": False, "crop": [0, 0, 0, 0]}}, "crop is"),
+        ({"preprocessing": {"later": 1}}, "cannot be read"),
+        ({"preprocessing": [1]}, "cannot be read"),
     ],
 )
 def test_a_wrong_field_of_the_metadata_is_named(

@@ -44,7 +44,7 @@ def bad_images(tmp_path: Path) -> dict[str, Path]:
     (tmp_path / "text.png").write_text("this is no picture")
     (tmp_path / "folder").mkdir()
     (tmp_path / "cut-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03\0\0\0\x05\0\0\0\x1c\0\0\0\x1c")
-    np.save(tmp_path / "floats.npy", np.zeros((2, 28, 28)))
+    np.save(tmp_path / "floats.npy", np.full((2, 28, 28), -1.5))  # of no range that is known
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     (tmp_path / "noise.npy").write_bytes(b"\x93NUMPY nonsense")
     names = ("empty.png", "text.png", "folder", "cut-images-idx3-ubyte", "floats.npy")

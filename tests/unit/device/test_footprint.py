@@ -16,6 +16,7 @@ OWN_BUDGET = 2.0
 WHOLE_BUDGET = 8.0
 NEVER = ("torch", "pandas", "matplotlib", "scipy", "typer", "pydantic", "rich")
 ONLY_WHEN_NEEDED = (
+    *("shared.images.arrays", "shared.images.labels", "shared.images.pictures"),
     *("PIL", "psutil", "sqlite3", "device.cli.report", "device.simulate.figure"),
     *("device.policy.auto", "device.split.spool", "device.split.model_store"),
 )

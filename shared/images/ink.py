@@ -1,0 +1,228 @@
+"""Find the strokes in a picture of a page and set them as the network knows them.
+
+What MNIST's makers did to each digit (LeCun et al. 1998, section III.A): cut out the ink, scale it
+to a box with its proportions kept, and put its centre of mass in the middle of the input. Their
+pages were clean scans; here the ground may be lit unevenly and speckled.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+from shared.images.ready import border
+from shared.images.values import Bytes
+from shared.model.architecture import Shape
+
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+GRID = 48  # cells on the longer side in which connected ink is looked for
+SMALLEST_CONTRAST = 12.0  # of 255, below which there is no ink
+NOISE_SIGMAS = 4.0  # of the ground, that ink stands out by
+FITS = 4  # times that the ground is fitted, each time without what looks like ink
+SPECK = 0.06  # of the largest piece's ink; smaller pieces are dirt
+FAINT = 0.5  # of the largest piece's mean depth; fainter pieces are folds and edges of shadows
+FOREIGN = 0.06  # of the border: ink that reaches in over more of it is something else
+REACH = 8  # parts of the shorter side: wider than strokes, narrower than shadows
+THIN = 0.095  # of the box: strokes that are thinner become so wide, like a pen's on a whole page
+
+
+def find_ink(grey: Bytes, ink_is_dark: bool | None) -> Bytes | None:
+    """The strokes of a picture (H, W), cut out: 0 where there is none, 255 where it is full.
+
+    ``ink_is_dark`` None: whichever stands out more from the ground. None if nothing stands out.
+    """
+    above = grey.astype(np.float32) - ground_of(grey)
+    dark = _stands_out_below(above) if ink_is_dark is None else ink_is_dark
+    depth = -above if dark else above
+    mask, least = _inked(depth)
+    if mask is not None and _reaches_in(mask):
+        # not ink alone: a shadow, the table below the page; the ground is told from nearby
+        depth = _depth_nearby(grey, dark)
+        mask, least = _inked(depth)
+    if mask is None:
+        return None
+    mask = main_pieces(mask, depth)
+    full = float(np.percentile(depth[mask], 80))
+    low = min(least, 0.5 * full)
+    strokes = ((depth - low) / (full - low)).clip(0, 1)
+    strokes[~_grown(mask)] = 0
+    y, x = np.nonzero(mask)
+    part = strokes[y.min() : y.max() + 1, x.min() : x.max() + 1]
+    cut: Bytes = np.rint(part * 255).astype(np.uint8)
+    return cut
+
+
+def set_ink(strokes: Bytes, box: int, shape: Shape) -> Bytes:
+    """Strokes from ``find_ink``, the longer side ``box`` pixels, in an input (H, W) of zeros."""
+    height, width = strokes.shape
+    picture = Image.fromarray(_thickened(strokes))
+    scale = box / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = np.asarray(picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0))
+    small = small.astype(np.float32)
+    if small.max() > 0:
+        small *= 255 / max(float(small.max()), 64.0)
+    rows, columns = np.indices(small.shape)
+    mass = max(float(small.sum()), 1e-9)
+    top = round((shape.height - 1) / 2 - float((rows * small).sum()) / mass)
+    left = round((shape.width - 1) / 2 - float((columns * small).sum()) / mass)
+    top = min(max(top, 0), shape.height - small.shape[0])
+    left = min(max(left, 0), shape.width - small.shape[1])
+    canvas = np.zeros((shape.height, shape.width), np.uint8)
+    canvas[top : top + small.shape[0], left : left + small.shape[1]] = np.rint(small.clip(0, 255))
+    return canvas
+
+
+def ground_of(grey: Bytes) -> Floats:
+    """The brightness that each pixel of (H, W) would have without ink: a surface of degree two.
+
+    Fitted by least squares on a coarse picture, again and again without the pixels that are far
+    from it, starting from the border's brightness.
+    """
+    height, width = grey.shape
+    step = max(1, min(height, width) // 64)
+    coarse = grey[::step, ::step].astype(np.float32)
+    y, x = np.meshgrid(
+        np.linspace(-1, 1, coarse.shape[0], dtype=np.float32),
+        np.linspace(-1, 1, coarse.shape[1], dtype=np.float32),
+        indexing="ij",
+    )
+    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], -1).reshape(-1, 6)
+    values = coarse.reshape(-1)
+    guess = np.full_like(values, float(np.median(border(coarse))))
+    count, coefficients = 1, np.array([guess[0], 0, 0, 0, 0, 0], np.float32)
+    for attempt in range(FITS):
+        away = np.abs(values - guess)
+        kept = away <= max(8.0, 2.0 * float(np.median(away)))
+        count = 1 if attempt == 0 else 3 if attempt == 1 else 6
+        if np.count_nonzero(kept) < 4 * count:
+            break
+        found = np.linalg.lstsq(terms[kept][:, :count], values[kept], rcond=None)[0]
+        coefficients = np.zeros(6, np.float32)
+        coefficients[:count] = found
+        guess = terms @ coefficients
+    one, across, down, both, across2, down2 = (float(value) for value in coefficients)
+    v = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    u = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    surface = one + across * u + down * v + both * u * v + across2 * u * u + down2 * v * v
+    fitted: Floats = surface.astype(np.float32)
+    return fitted
+
+
+def otsu(depth: Floats) -> float:
+    """The threshold that splits positive depths into two groups of least variance (Otsu 1979)."""
+    top = float(depth.max())
+    counts, edges = np.histogram(depth, bins=128, range=(0.0, top))
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    total, mass = below[-1], np.cumsum(counts * centres)
+    above = total - below
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = (mass[-1] * below - mass * total) ** 2 / (below * above)
+    return float(edges[1 + int(np.nanargmax(np.where(above * below > 0, spread, -1)))])
+
+
+def main_pieces(mask: Mask, depth: Floats) -> Mask:
+    """The mask without specks, faint lines, and what reaches in from the border of the picture.
+
+    Pieces are told on a coarse grid, so that strokes with gaps in them stay together.
+    """
+    height, width = mask.shape
+    cell = max(1.0, max(height, width) / GRID)
+    rows = (np.arange(height) / cell).astype(np.intp)
+    columns = (np.arange(width) / cell).astype(np.intp)
+    shape = int(rows[-1]) + 1, int(columns[-1]) + 1
+    y, x = np.nonzero(mask)
+    place = rows[y] * shape[1] + columns[x]
+    count = np.bincount(place, minlength=shape[0] * shape[1])
+    labels = _label(count.reshape(shape) > 0)
+    pieces = labels.reshape(-1)[place] - 1  # of every pixel of ink
+    ink = np.bincount(pieces, weights=depth[y, x])
+    strength = ink / np.bincount(pieces)
+    touching = np.bincount(border(labels), minlength=len(ink) + 1)[1:]
+    foreign = touching >= max(3, (2 * sum(shape) - 4) // 16)  # the table, a ruled frame
+    if not foreign.all():
+        ink[foreign] = 0
+    kept = (ink >= SPECK * ink.max()) & (strength >= FAINT * strength[ink.argmax()])
+    kept_mask: Mask = mask & np.concatenate([[False], kept])[labels][rows[:, None], columns]
+    return kept_mask
+
+
+def _label(cells: Mask) -> npt.NDArray[np.int64]:
+    """Numbers of connected pieces, eight neighbours: 0 is none, 1 the first piece."""
+    labels = np.zeros(cells.shape, dtype=np.int64)
+    count = 0
+    for start in zip(*np.nonzero(cells), strict=True):
+        if labels[start]:
+            continue
+        count += 1
+        labels[start] = count
+        todo = [start]
+        while todo:
+            y, x = todo.pop()
+            near = (slice(max(0, y - 1), y + 2), slice(max(0, x - 1), x + 2))
+            for dy, dx in zip(*np.nonzero(cells[near] & (labels[near] == 0)), strict=True):
+                place = near[0].start + dy, near[1].start + dx
+                labels[place] = count
+                todo.append(place)
+    return labels
+
+
+def _inked(depth: Floats) -> tuple[Mask | None, float]:
+    """Where ink is, None if nowhere, and the least depth that counts."""
+    noise = 1.4826 * float(np.median(np.abs(depth - np.median(depth))))
+    least = max(SMALLEST_CONTRAST, NOISE_SIGMAS * noise)
+    if float(depth.max(initial=0.0)) < least:
+        return None, least
+    return depth > max(least, otsu(depth)), least
+
+
+def _reaches_in(mask: Mask) -> bool:
+    edge = border(mask)
+    return bool(np.count_nonzero(edge) > FOREIGN * edge.size)
+
+
+def _depth_nearby(grey: Bytes, dark: bool) -> Floats:
+    """How much darker (or lighter) than the lightest (darkest) ground within reach."""
+    picture = Image.fromarray(grey if dark else 255 - grey)
+    factor = max(1, min(picture.size) // 120)
+    small = picture.reduce(factor) if factor > 1 else picture
+    reach = 2 * (min(small.size) // (2 * REACH)) + 1
+    closed = small.filter(ImageFilter.MaxFilter(reach)).filter(ImageFilter.MinFilter(reach))
+    ground = closed.filter(ImageFilter.BoxBlur(1)).resize(picture.size, Image.Resampling.BILINEAR)
+    return np.asarray(ground, dtype=np.float32) - np.asarray(picture, dtype=np.float32)
+
+
+def _stands_out_below(above: Floats) -> bool:
+    return float((above**3).sum()) < 0  # the third power: a little ink outweighs much noise
+
+
+def _grown(mask: Mask) -> Mask:
+    """The mask and its neighbours: strokes end softly."""
+    size = 3 if max(mask.shape) < 200 else 5
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(picture.filter(ImageFilter.MaxFilter(size))) > 0
+
+
+def _thickened(strokes: Bytes) -> Bytes:
+    """Strokes made as wide as a pen's on a form, if they are thinner for their size."""
+    inked = strokes > 127
+    area = np.count_nonzero(inked)
+    edge = np.count_nonzero(inked[1:] != inked[:-1]) + np.count_nonzero(
+        inked[:, 1:] != inked[:, :-1]
+    )
+    if not edge:
+        return strokes
+    wide = (
+        2 * area / edge * 1.27
+    )  # a slanting edge of length 1 crosses 1.27 pixel borders on average
+    wanted = THIN * max(strokes.shape)
+    grow = round((wanted - wide) / 2)
+    if grow < 1:
+        return strokes
+    padded = np.pad(strokes, grow)
+    size = 2 * min(grow, 40) + 1
+    return np.asarray(Image.fromarray(padded).filter(ImageFilter.MaxFilter(size)))

@@ -1,0 +1,72 @@
+"""Numbers of any type become bytes 0..255: which number is white is told by type and range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.errors import ImageError
+
+Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+
+# Largest values of the depths that pictures are kept in, whatever the type that holds them.
+DEPTHS = (255, 4095, 65535)
+# Resampling overshoots by rounding only; more is another range.
+ROUNDING = 1e-3
+ALLOWED = "0..1, 0..255, 0..4095 or 0..65535"
+
+
+def white_of(values: Array, name: str) -> float:
+    """The number that stands for white in ``values``: 1, 255, 4095, 65535 or a type's largest.
+
+    Values that never pass 4,095 are 12-bit data whatever holds them, those that never pass 255
+    are 8-bit data, and values up to 1 are shares. ``ImageError`` says why no range fits.
+    """
+    kind = values.dtype.kind
+    if kind not in "buif":
+        raise ImageError(f"{name} holds {values.dtype}; numbers are needed")
+    if not values.size:
+        return 255.0
+    low, high = float(values.min()), float(values.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ImageError(f"{name} holds values that are not finite; {ALLOWED} are needed")
+    if low < -ROUNDING:
+        raise ImageError(f"{name} holds values from {low:g} to {high:g}; {ALLOWED} are needed")
+    if kind == "b" or (kind in "ui" and high == 1) or (kind == "f" and 0 < high <= 1 + ROUNDING):
+        return 1.0
+    if kind == "f" and 1 < high < 2:
+        raise ImageError(f"{name} holds values up to {high:g}; {ALLOWED} are needed")
+    if values.dtype == np.int8:
+        return 127.0
+    for depth in DEPTHS:
+        if high <= depth * (1 + ROUNDING):
+            return float(depth)
+    if kind in "ui" and values.dtype.itemsize == 4:
+        return float(np.iinfo(values.dtype).max)
+    raise ImageError(f"{name} holds values up to {high:g}; {ALLOWED} are needed")
+
+
+def to_bytes(values: Array, white: float, black: float = 0.0) -> Bytes:
+    """Values scaled so that ``black`` is 0 and ``white`` 255, rounded; what is outside is cut."""
+    if values.dtype == np.uint8 and (black, white) == (0.0, 255.0):
+        return values.astype(np.uint8, copy=False)
+    # float64 holds every integer of 32 bits exactly; half the memory is enough for 16
+    scaled: npt.NDArray[Any] = values.astype(
+        np.float32 if values.dtype.itemsize <= 2 else np.float64
+    )
+    scaled -= black
+    scaled *= 255.0 / (white - black)
+    np.rint(scaled, out=scaled)
+    return scaled.clip(0, 255, out=scaled).astype(np.uint8)
+
+
+def note_of(values: Array, white: float) -> Sequence[str]:
+    """What to say of a range that had to be guessed: nothing for bytes."""
+    if values.dtype == np.uint8 and white == 255:
+        return ()
+    return (f"values of type {values.dtype} up to {white:g} scaled to 0..255",)
