@@ -123,7 +123,10 @@ def test_pictures_are_turned_upright(kind: str, orientation: int, inverted: bool
         exif = Image.Exif()
         exif[0x112] = orientation
         lying = image if turn is None else image.transpose(turn)
-        options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
+        options: dict[str, dict[str, object]] = {
+            "JPEG": {"quality": 95},
+            "WEBP": {"lossless": True},
+        }
         return saved(lying, kind, exif=exif, **options.get(kind, {}))
 
     assert right(save) == 10
