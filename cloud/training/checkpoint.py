@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        document = torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a strange file before it refuses it
+            document = torch.load(path, weights_only=True, map_location="cpu")
         found, state = document["identity"], document["state"]
         version = document["format"]
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:

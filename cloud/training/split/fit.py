@@ -7,7 +7,6 @@ Slimmable Networks" (arXiv 1903.05134), here over a grid of two fractions.
 
 from __future__ import annotations
 
-import copy
 import math
 import random
 import time
@@ -34,6 +33,7 @@ from shared.errors import UsageError
 from shared.networks.binarynet import BinaryNet
 
 SAVE_SECONDS = 20  # a kill loses no more than these and an epoch
+Weights = dict[str, Tensor]
 OnStep = Callable[[int, int | None], None]  # steps done, of how many if that is known
 
 
@@ -86,8 +86,10 @@ class Fit:
         self._plan = plan(settings, None if budget else settings.epochs)
         self._epoch_steps = settings.batching.steps(len(data.images))
         self._done = 0
-        self._average: dict[str, Tensor] = {}
+        self._average: Weights = {}
         self._averaged = 0
+        self._best: Weights = {}
+        self._best_score = -1.0
 
     @property
     def done(self) -> int:
@@ -100,27 +102,19 @@ class Fit:
         A finished training goes on from where its rate began to fall, if more epochs are asked
         for. ``UsageError``: the file is no checkpoint, or another run's, or has too many epochs.
         """
-        state = checkpoint.load(path, self._identity)
+        state = self._load(path)
         if state is None:
             return 0
-        wanted = self._plan
-        if state["epochs"] not in (None, wanted.epochs) and state["done"] > state["fall"]:
-            if wanted.epochs is not None and wanted.fall is not None:
-                state = checkpoint.load(trunk_of(path), self._identity)
-            if state is None or wanted.fall is None or state["done"] > wanted.fall:
-                raise UsageError(
-                    f"checkpoint {path}: its learning rate has begun to fall, and {wanted.epochs} "
-                    "epochs are too few to go on before that; give more --epochs, another "
-                    "--checkpoint or --overwrite"
-                )
-        if wanted.epochs is None:
-            self._plan = replace(wanted, epochs=state["epochs"])
+        if self._plan.epochs is None:
+            self._plan = replace(self._plan, epochs=state["epochs"])
         self.net.load_state_dict(state["network"])
         self._stepper.load(state["optimiser"])
         self._done, self._averaged = state["done"], state["averaged"]
-        self._average = {
-            name: value.to(self._processor.device) for name, value in state["average"].items()
-        }
+        self._best_score = state["best_score"]
+        self._average, self._best = (
+            {name: value.to(self._processor.device) for name, value in state[kept].items()}
+            for kept in ("average", "best")
+        )
         return self._done
 
     def run(
@@ -129,26 +123,15 @@ class Fit:
         on_step: OnStep | None = None,
         on_epoch: Callable[[EpochReport], None] | None = None,
     ) -> None:
-        """Train what is missing; the better of the last and the averaged weights remain.
+        """Train what is missing; what answers most held-out images right remains.
 
+        That may be the last weights, those of an epoch before, or the average of the last epochs.
         The state is kept at ``path`` after every epoch, of short ones after some, and beside it
         when the rate begins to fall.
         """
         saved = time.monotonic()
         while not self._finished():
-            began = time.monotonic()
-            loss, accuracy = self._epoch(on_step)
-            self._done += 1
-            self._add_to_average()
-            report = EpochReport(
-                self._done,
-                self._plan.epochs,
-                self._settings.learning_rate * self._plan.share(self._done),
-                loss,
-                accuracy,
-                self.validate(),
-                time.monotonic() - began,
-            )
+            report = self._reported_epoch(on_step)
             if on_epoch:
                 on_epoch(report)
             if path and self._done == self._plan.fall:
@@ -156,11 +139,23 @@ class Fit:
             if path and time.monotonic() - saved > SAVE_SECONDS:
                 self._save(path)
                 saved = time.monotonic()
-            if self._budget:
-                self._budget.spent(report.seconds, falling=self._plan.falling(self._done - 1))
         if path:
             self._save(path)
         self._choose()
+
+    def _reported_epoch(self, on_step: OnStep | None) -> EpochReport:
+        began = time.monotonic()
+        falling = self._plan.falling(self._done)
+        loss, accuracy = self._epoch(on_step)
+        self._done += 1
+        self._add_to_average()
+        validation = self.validate()
+        self._keep_best(validation)
+        seconds = time.monotonic() - began
+        if self._budget:
+            self._budget.spent(seconds, falling=falling)
+        rate = self._settings.learning_rate * self._plan.share(self._done)
+        return EpochReport(self._done, self._plan.epochs, rate, loss, accuracy, validation, seconds)
 
     def validate(self) -> dict[str, float]:
         """Share of held-out images that the network answers right now, at several "d,c"."""
@@ -203,20 +198,38 @@ class Fit:
                 self._average[name] = value.detach().clone()
             self._average[name].lerp_(value, 1 / self._averaged)
 
-    @torch.no_grad()
+    def _keep_best(self, validation: dict[str, float]) -> None:
+        score = math.fsum(validation.values())
+        if score > self._best_score:
+            self._best_score = score
+            self._best = {n: value.detach().clone() for n, value in self.net.named_parameters()}
+
     def _choose(self) -> None:
-        """Keep the weights, last or averaged, that answer more held-out images right."""
-        if self._averaged < 2:
-            return
-        other = copy.deepcopy(self.net)
-        for name, value in other.named_parameters():
-            value.copy_(self._average[name])
-        scores = [
-            math.fsum(validate(net, self._held.images, self._held.labels).values())
-            for net in (self.net, other)
-        ]
-        if scores[1] > scores[0]:
-            self.net.load_state_dict(other.state_dict())
+        if self._averaged > 1:
+            self._take(self._average)
+            self._keep_best(self.validate())
+        if self._best:
+            self._take(self._best)
+
+    @torch.no_grad()
+    def _take(self, weights: Weights) -> None:
+        for name, value in self.net.named_parameters():
+            value.copy_(weights[name])
+
+    def _load(self, path: Path) -> dict[str, Any] | None:
+        """The state from which this training goes on: the last one or that of the fall."""
+        state = checkpoint.load(path, self._identity)
+        epochs, fall = self._plan.epochs, self._plan.fall
+        if state is None or epochs is None or fall is None or state["epochs"] in (None, epochs):
+            return state
+        if state["done"] > state["fall"]:
+            state = checkpoint.load(trunk_of(path), self._identity)
+        if state is None or state["done"] > fall:
+            raise UsageError(
+                f"checkpoint {path}: with {epochs} epochs the learning rate would have had to fall "
+                "before; give more --epochs, another --checkpoint, or --overwrite to begin anew"
+            )
+        return state
 
     def _save(self, path: Path) -> None:
         plan: Plan = self._plan
@@ -228,6 +241,8 @@ class Fit:
             "optimiser": self._stepper.state(),
             "average": self._average,
             "averaged": self._averaged,
+            "best": self._best,
+            "best_score": self._best_score,
         }
         checkpoint.save(path, self._identity, state)
 

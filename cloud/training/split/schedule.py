@@ -29,9 +29,9 @@ class Plan:
     @property
     def average_from(self) -> int | None:
         """Epochs after which weights are averaged, the last epoch being always among them."""
-        if self.epochs is None:
+        if self.epochs is None or self.fall is None:
             return None
-        return min(self.epochs - 1, math.ceil(self.epochs * (1 - self.average)))
+        return max(self.fall, min(self.epochs - 1, math.ceil(self.epochs * (1 - self.average))))
 
     def share(self, progress: float) -> float:
         """The learning rate's share of its highest, ``progress`` epochs after the start."""
