@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import grpc
 from ray import serve
 
+from cloud.rpc.call import gated
 from cloud.rpc.servicer import SplitInferenceServicer
 from cloud.serving.assembly import assembled
 from cloud.settings import ServerSettings, load
@@ -93,6 +94,7 @@ class Replica:
         settings = checked(load({}) if settings is None else settings)
         self._stack = AsyncExitStack()
         assembly = await self._stack.enter_async_context(assembled(settings))
+        self._access = assembly.access
         self._servicer = SplitInferenceServicer(assembly.service, assembly.access)
 
     async def Infer(self, request: pb.InferRequest, grpc_context: Any) -> Any:  # noqa: N802
@@ -129,7 +131,8 @@ class Replica:
 
     async def GetModel(self, request: pb.GetModelRequest, grpc_context: Any) -> Any:  # noqa: N802
         """Describe a model."""
-        return await self._servicer.get_model(request, _as_grpc(RayContext(grpc_context)))
+        method = gated(self._access, self._servicer.get_model)
+        return await method(request, _as_grpc(RayContext(grpc_context)))
 
     async def GetDevicePart(  # noqa: N802
         self, request: pb.GetDevicePartRequest, grpc_context: Any

@@ -93,6 +93,16 @@ def serve(
         int | None,
         option(LOAD, "Connections with streams of one client."),
     ] = None,
+    max_calls_per_client: Annotated[
+        int | None, option(LOAD, "Calls of one client at a time.")
+    ] = None,
+    max_bytes_per_client: Annotated[
+        int | None, option(LOAD, "Bytes of those calls' requests.")
+    ] = None,
+    max_stream_seconds: Annotated[
+        float | None,
+        option(LOAD, "Age at which a stream is ended; devices open another one."),
+    ] = None,
     tls_cert: Annotated[
         Path | None,
         option(SECURITY, "Certificate (PEM); read again when it changes."),

@@ -67,6 +67,9 @@ class ServerSettings(BaseSettings):
     max_message_bytes: int = Field(DEFAULT_MAX_MESSAGE_BYTES, ge=1024, le=256 * 2**20)
     max_streams_per_client: int = Field(1024, ge=1)
     max_connections_per_client: int = Field(256, ge=1)
+    max_calls_per_client: int = Field(4096, ge=1)
+    max_bytes_per_client: int = Field(64 * 2**20, ge=1024)
+    max_stream_seconds: float = Field(3600.0, gt=0.0)
     drain_seconds: float = Field(5.0, ge=0.0, le=3600.0)
 
     tls_cert: Path | None = None

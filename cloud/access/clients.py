@@ -1,71 +1,120 @@
-"""Limits for each client: open streams, and the connections they run over."""
+"""Limits for each client: streams and their connections, calls, bytes of calls under way."""
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from shared.errors import OverloadedError
 
+IPV6_CLIENT_BITS = 64  # a site gets this prefix, and can use any address in it
 
-def host_of(peer: str) -> str:
-    """The host part of gRPC's peer name: ``ipv4:10.0.0.7:50312`` -> ``ipv4:10.0.0.7``."""
-    return peer.rsplit(":", 1)[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
+
+@lru_cache(maxsize=65_536)
+def client_of(peer: str) -> str:
+    """Who counts as one client: ``ipv4:10.0.0.7:50312`` -> ``10.0.0.7``; of IPv6 the /64.
+
+    ``peer`` is gRPC's name of the other end; names that are no IP addresses are kept.
+    """
+    kind, _, rest = peer.partition(":")
+    host = rest.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return peer
+    if kind == "ipv6" and isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, IPV6_CLIENT_BITS), strict=False))
+    return str(address)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that one client may have at a time."""
+
+    streams: int
+    connections: int  # with streams
+    calls: int
+    call_bytes: int  # of the requests of those calls
 
 
 @dataclass
-class _ClientStreams:
-    """Open streams of one client, in total and by connection."""
+class _Use:
+    """What one client has now; its streams also by connection."""
 
     connections: dict[str, int] = field(default_factory=dict)
     streams: int = 0
+    calls: int = 0
+    call_bytes: int = 0
 
 
 class ClientLimits:
-    """Counts open streams and their connections by client, and refuses those over the limits."""
+    """Counts what each client has, and refuses what is over the limits."""
 
-    def __init__(self, max_streams: int, max_connections: int) -> None:
-        self._max_streams = max_streams
-        self._max_connections = max_connections
-        self._clients: dict[str, _ClientStreams] = {}
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._clients: dict[str, _Use] = {}
         self.streams = 0
 
     @property
     def connections(self) -> set[str]:
         """The connections with open streams."""
-        return {name for held in self._clients.values() for name in held.connections}
+        return {name for use in self._clients.values() for name in use.connections}
 
     @property
     def clients(self) -> int:
-        """Number of clients with open streams; only those take memory."""
+        """Number of clients that have anything; only those take memory."""
         return len(self._clients)
 
-    def enter(self, client: str, connection: str) -> None:
+    def enter_stream(self, client: str, connection: str) -> None:
         """Count a new stream; raises ``OverloadedError`` if a limit is reached."""
-        held = self._clients.get(client)
-        if held is not None:
-            if held.streams >= self._max_streams:
-                raise OverloadedError(
-                    f"server: {self._max_streams} streams at a time are allowed to one client"
-                )
-            full = len(held.connections) >= self._max_connections
-            if full and connection not in held.connections:
-                raise OverloadedError(
-                    f"server: {self._max_connections} connections at a time are allowed to one "
-                    "client"
-                )
-        else:
-            held = self._clients[client] = _ClientStreams()
-        held.connections[connection] = held.connections.get(connection, 0) + 1
-        held.streams += 1
+        use = self._clients.get(client) or _Use()
+        if use.streams >= self._limits.streams:
+            raise _over(f"{self._limits.streams} streams")
+        full = len(use.connections) >= self._limits.connections
+        if full and connection not in use.connections:
+            raise _over(f"{self._limits.connections} connections")
+        self._clients[client] = use
+        use.connections[connection] = use.connections.get(connection, 0) + 1
+        use.streams += 1
         self.streams += 1
 
-    def leave(self, client: str, connection: str) -> None:
-        """Uncount a stream that ``enter`` counted."""
-        held = self._clients[client]
+    def leave_stream(self, client: str, connection: str) -> None:
+        """Uncount a stream that ``enter_stream`` counted."""
+        use = self._clients[client]
         self.streams -= 1
-        held.streams -= 1
-        held.connections[connection] -= 1
-        if not held.connections[connection]:
-            del held.connections[connection]
-        if not held.streams:
+        use.streams -= 1
+        use.connections[connection] -= 1
+        if not use.connections[connection]:
+            del use.connections[connection]
+        self._forget(client, use)
+
+    def enter_call(self, client: str, size: int) -> None:
+        """Count a call with a request of ``size`` bytes; raises ``OverloadedError``."""
+        use = self._clients.get(client)
+        if use is None:
+            use = _Use()
+        elif use.calls >= self._limits.calls:
+            raise _over(f"{self._limits.calls} calls")
+        elif use.call_bytes + size > self._limits.call_bytes:
+            raise _over(f"calls of {self._limits.call_bytes} bytes in all")
+        self._clients[client] = use
+        use.calls += 1
+        use.call_bytes += size
+
+    def leave_call(self, client: str, size: int) -> None:
+        """Uncount a call that ``enter_call`` counted."""
+        use = self._clients[client]
+        use.calls -= 1
+        use.call_bytes -= size
+        self._forget(client, use)
+
+    def _forget(self, client: str, use: _Use) -> None:
+        if not use.streams and not use.calls:
             del self._clients[client]
+
+
+def _over(limit: str) -> OverloadedError:
+    return OverloadedError(f"server: {limit} at a time are allowed to one client")

@@ -1,9 +1,10 @@
-"""Access control of inference calls: tokens, streams and connections of each client, the drain."""
+"""Access control of all calls: tokens, limits of each client, the drain."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
-from cloud.access.clients import ClientLimits, host_of
+from cloud.access.clients import ClientLimits, Limits, client_of
 from cloud.access.connections import POLL_S, ConnectionGuard, raise_file_limit
 from cloud.access.security import Tokens
 from shared.errors import UnavailableError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # an extra that need not be installed
 REMEMBERED = 65_536  # connections whose last use is known
 Context = grpc.aio.ServicerContext[Any, Any]
 
+STREAM_TOO_OLD = "server: this stream is old enough; open another one"
 DRAINING = "server: is shutting down; ask another server, or this one again in a moment"
 
 
@@ -39,13 +41,21 @@ UNKNOWN_CALLER = Caller("")
 
 
 class AccessControl:
-    """Identifies callers and limits their streams; ``draining`` is set before the server stops."""
+    """Lets every RPC in: identifies its caller and counts it against the client's limits.
+
+    ``draining`` is set before the server stops. Streams end after about ``max_stream_s``.
+    """
 
     def __init__(
-        self, limits: ClientLimits, tokens: Tokens | None, traces: Traces | None = None
+        self,
+        limits: Limits,
+        tokens: Tokens | None,
+        traces: Traces | None = None,
+        max_stream_s: float = math.inf,
     ) -> None:
-        self._limits = limits
+        self._limits = ClientLimits(limits)
         self._tokens = tokens
+        self._max_stream_s = max_stream_s
         self._traces = traces
         self._calls = 0
         self._last_s = -math.inf
@@ -68,30 +78,37 @@ class AccessControl:
         return 0.0 if self.in_flight else time.monotonic() - self._last_s
 
     @contextmanager
-    def call(self, context: Context) -> Iterator[Caller]:
-        """Count a call as in flight while the block runs; yields the caller.
+    def call(self, context: Context, size: int = 0) -> Iterator[Caller]:
+        """Let in a call with a request of ``size`` bytes while the block runs; yields the caller.
 
-        Raises ``UnauthenticatedError``.
+        Raises ``UnauthenticatedError``, or ``OverloadedError`` if the client has too many.
         """
+        caller = self._caller(context)
+        self._limits.enter_call(caller.name, size)
         self._calls += 1
         try:
-            yield self._caller(context)
+            yield caller
         finally:
+            self._limits.leave_call(caller.name, size)
             self._calls -= 1
             self._last_s = time.monotonic()
 
-    def _caller(self, context: Context) -> Caller:
-        connection = context.peer()
-        self._use(connection)
-        trace = None if self._traces is None else self._traces.parent(context)
-        if self._tokens is None:
-            return Caller(host_of(connection), trace)
-        metadata = dict(context.invocation_metadata() or ())
-        return Caller(self._tokens.owner(metadata.get("authorization")), trace)
+    @contextmanager
+    def probe(self, context: Context) -> Iterator[None]:
+        """Let in a health check: it needs no token, and a drain does not wait for it.
+
+        Raises ``OverloadedError`` if the client has too many calls.
+        """
+        client = self._address(context)
+        self._limits.enter_call(client, 0)
+        try:
+            yield
+        finally:
+            self._limits.leave_call(client, 0)
 
     @contextmanager
     def stream(self, context: Context) -> Iterator[Caller]:
-        """Count a stream against its client's limits while the block runs; yields the caller.
+        """Let in a stream while the block runs; yields the caller.
 
         Raises ``UnauthenticatedError``, ``OverloadedError``, or ``UnavailableError`` in a drain.
         """
@@ -99,12 +116,29 @@ class AccessControl:
             raise UnavailableError(DRAINING)
         caller = self._caller(context)
         connection = context.peer()
-        self._limits.enter(caller.name, connection)
+        self._limits.enter_stream(caller.name, connection)
         try:
             yield caller
         finally:
-            self._limits.leave(caller.name, connection)
+            self._limits.leave_stream(caller.name, connection)
             self._last_s = time.monotonic()
+
+    def stream_age_s(self) -> float:
+        """Seconds after which a stream is ended; streams that began together end apart."""
+        return self._max_stream_s * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
+
+    def _caller(self, context: Context) -> Caller:
+        client = self._address(context)
+        trace = None if self._traces is None else self._traces.parent(context)
+        if self._tokens is None:
+            return Caller(client, trace)
+        metadata = dict(context.invocation_metadata() or ())
+        return Caller(self._tokens.owner(metadata.get("authorization")), trace)
+
+    def _address(self, context: Context) -> str:
+        connection = context.peer()
+        self._use(connection)
+        return client_of(connection)
 
     async def guard_connections(self, port: int) -> None:
         """Close idle connections whenever open files run short, for ever."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cloud.access.control import UNKNOWN_CALLER, AccessControl, Caller, Context
 from cloud.rpc.service import InferenceService, status_of
 from shared.errors import OverloadedError, RequestError, UnavailableError
 
+Method = Callable[[Any, Context], Awaitable[Any]]
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 RETRY_AFTER_DRAIN_MS = 100
 
@@ -23,13 +24,26 @@ async def answer_unary(
     """Answer an inference call with ``answer(caller)``, and count the outcome."""
     caller = UNKNOWN_CALLER
     try:
-        with access.call(context) as caller:
+        with access.call(context, len(data)) as caller:
             answered = await answer(caller)
     except RequestError as error:
         service.count_refusal(error, caller, len(data))
         await refuse(context, error)
     service.count_answer(len(data), len(answered))
     return answered
+
+
+def gated(access: AccessControl, method: Method) -> Method:
+    """A unary method that answers only calls that ``access`` lets in."""
+
+    async def let_in(request: Any, context: Context) -> Any:
+        try:
+            with access.call(context):
+                return await method(request, context)
+        except RequestError as error:
+            await refuse(context, error)
+
+    return let_in
 
 
 async def refuse(context: Context, error: RequestError) -> NoReturn:

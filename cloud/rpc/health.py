@@ -14,7 +14,9 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2
 
-from cloud.access.control import Context
+from cloud.access.control import AccessControl, Context
+from cloud.rpc.call import refuse
+from shared.errors import RequestError
 
 SERVICE: str = health.SERVICE_NAME
 Status = health_pb2.HealthCheckResponse
@@ -24,7 +26,8 @@ LAST_WRITE_S = 0.5  # for the last status of a watcher, when the server drains
 class HealthServicer:
     """Keeps the serving status of the server (empty name), its services and its models."""
 
-    def __init__(self) -> None:
+    def __init__(self, access: AccessControl) -> None:
+        self._access = access
         self._serving: frozenset[str] = frozenset()
         self._known: set[str] = {""}
         self._changed = asyncio.Event()
@@ -57,16 +60,28 @@ class HealthServicer:
 
     async def check(self, request: health_pb2.HealthCheckRequest, context: Context) -> Any:
         """The status of a name now; NOT_FOUND for one that is unknown."""
-        if request.service not in self._known:
+        try:
+            with self._access.probe(context):
+                known = request.service in self._known
+        except RequestError as error:
+            await refuse(context, error)
+        if not known:
             await context.abort(grpc.StatusCode.NOT_FOUND)
         return Status(status=self._status(request.service))
 
     async def watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
         """Write the status of a name, and again whenever it changes."""
+        try:
+            with self._access.probe(context):
+                await self._watch(request.service, context)
+        except RequestError as error:
+            await refuse(context, error)
+
+    async def _watch(self, name: str, context: Context) -> None:
         last = None
         while not self._draining.is_set():
             changed = self._changed
-            status = self._status(request.service)
+            status = self._status(name)
             if status != last:
                 if not await self._write(context, status):
                     return

@@ -19,7 +19,7 @@ from cloud.access.control import AccessControl, Caller, Context
 from cloud.models.job import Job
 from cloud.models.served import ServedModel
 from cloud.rpc import open_inference_messages as messages
-from cloud.rpc.call import answer_unary, refuse
+from cloud.rpc.call import answer_unary, gated
 from cloud.rpc.service import Call, InferenceService
 from protos.inference import open_inference_pb2 as pb
 from shared.errors import InvalidRequestError, RequestError
@@ -48,7 +48,7 @@ class OpenInferenceServicer:
         }
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             name: grpc.unary_unary_rpc_method_handler(
-                method, request.FromString, methodcaller("SerializeToString")
+                gated(self._access, method), request.FromString, methodcaller("SerializeToString")
             )
             for name, (method, request) in typed.items()
         }
@@ -78,15 +78,11 @@ class OpenInferenceServicer:
         return pb.ModelReadyResponse(ready=True)
 
     async def model_metadata(
-        self, request: pb.ModelMetadataRequest, context: Context
+        self, request: pb.ModelMetadataRequest, _: Context
     ) -> pb.ModelMetadataResponse:
         """Inputs and outputs of a model."""
-        try:
-            with self._access.call(context):
-                catalog = self._service.catalog
-                model = catalog.find(request.name, request.version)
-        except RequestError as error:
-            await refuse(context, error)
+        catalog = self._service.catalog
+        model = catalog.find(request.name, request.version)
         versions = [served.version for served in catalog.versions[model.name]]
         return messages.metadata_to_message(model.bundle, versions)
 

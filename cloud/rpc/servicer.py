@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from cloud.access.control import DRAINING, UNKNOWN_CALLER, AccessControl, Context
-from cloud.rpc.call import answer_unary, refuse
+from cloud.rpc.call import answer_unary, gated, refuse
 from cloud.rpc.service import InferenceService
 from cloud.rpc.stream import StreamSession
 from protos.split.v1 import split_pb2 as pb
@@ -36,7 +36,7 @@ class SplitInferenceServicer:
             "Infer": grpc.unary_unary_rpc_method_handler(self.infer),
             "InferStream": grpc.stream_stream_rpc_method_handler(self.infer_stream),
             "GetModel": grpc.unary_unary_rpc_method_handler(
-                self.get_model,
+                gated(self._access, self.get_model),
                 pb.GetModelRequest.FromString,
                 pb.GetModelResponse.SerializeToString,
             ),
@@ -64,18 +64,14 @@ class SplitInferenceServicer:
             with self._access.stream(context) as caller:
                 await StreamSession(self._service, context, caller).run(self._access)
         except RequestError as error:
-            if not self._access.draining.is_set():  # a drain ends streams that were accepted
+            if not isinstance(error, UnavailableError):  # which ends streams that were let in
                 self._service.count_refusal(error, UNKNOWN_CALLER, 0)
             await refuse(context, error)
 
-    async def get_model(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
+    async def get_model(self, request: pb.GetModelRequest, _: Context) -> pb.GetModelResponse:
         """Describe a model."""
-        try:
-            with self._access.call(context):
-                catalog = self._service.catalog
-                model = catalog.find(request.model)
-        except RequestError as error:
-            await refuse(context, error)
+        catalog = self._service.catalog
+        model = catalog.find(request.model)
         versions = [served.version for served in catalog.versions[model.name]]
         return model_to_message(model.bundle, versions)
 

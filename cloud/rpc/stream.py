@@ -7,7 +7,7 @@ from collections import deque
 
 import grpc
 
-from cloud.access.control import DRAINING, AccessControl, Caller, Context
+from cloud.access.control import DRAINING, STREAM_TOO_OLD, AccessControl, Caller, Context
 from cloud.rpc.service import InferenceService, StreamModel
 from cloud.scheduling.scheduler import QueuedRequest
 from shared.errors import UnavailableError
@@ -37,14 +37,19 @@ class StreamSession:
     async def run(self, access: AccessControl) -> None:
         """Serve until the client has closed its side and has all answers, or the server drains.
 
-        In a drain it answers what has arrived and then raises ``UnavailableError``.
+        In a drain, or when the stream has reached its age, it answers what has arrived and then
+        raises ``UnavailableError``.
         """
         reader = asyncio.create_task(self._read(), name="stream reader")
         writer = asyncio.create_task(self._write(), name="stream writer")
         drain = asyncio.create_task(access.draining.wait(), name="stream drain")
         answered = None
         try:
-            await asyncio.wait((reader, writer, drain), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                (reader, writer, drain),
+                timeout=access.stream_age_s(),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             self._leaving = not reader.done()  # later requests are left to another server
             answered = asyncio.create_task(self._all_answered(), name="stream answered")
             await asyncio.wait((answered, writer), return_when=asyncio.FIRST_COMPLETED)
@@ -52,7 +57,7 @@ class StreamSession:
                 if task.done():
                     task.result()
             if self._leaving:
-                raise UnavailableError(DRAINING)
+                raise UnavailableError(DRAINING if drain.done() else STREAM_TOO_OLD)
         finally:
             started = [task for task in (reader, writer, drain, answered) if task is not None]
             for one in started:

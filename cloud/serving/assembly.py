@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from cloud.access.clients import ClientLimits
+from cloud.access.clients import Limits
 from cloud.access.control import AccessControl
 from cloud.access.security import Tokens, tokens_of
 from cloud.models.repository import Repository
@@ -66,8 +66,13 @@ async def assembled(settings: ServerSettings) -> AsyncIterator[Assembly]:
     repository = Repository(settings.model, settings.models, metrics.models_loaded)
     catalog = repository.scan()
     tokens, traces = tokens_of(settings), _traces_of(settings)
-    limits = ClientLimits(settings.max_streams_per_client, settings.max_connections_per_client)
-    access = AccessControl(limits, tokens, traces)
+    limits = Limits(
+        streams=settings.max_streams_per_client,
+        connections=settings.max_connections_per_client,
+        calls=settings.max_calls_per_client,
+        call_bytes=settings.max_bytes_per_client,
+    )
+    access = AccessControl(limits, tokens, traces, settings.max_stream_seconds)
     with ComputeThread() as thread:
         scheduler = Scheduler(_scheduler_settings(settings), thread, metrics)
         scheduler.serve(catalog)

@@ -10,14 +10,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import grpc
-from grpc_reflection.v1alpha import reflection
 
 from cloud.access.connections import send_away
 from cloud.access.control import AccessControl
 from cloud.access.security import certificates_of
 from cloud.models.catalog import Catalog
 from cloud.observability.metrics import Snapshot
-from cloud.rpc import health, open_inference, servicer
+from cloud.rpc import health, open_inference, reflection, servicer
 from cloud.serving.address import joined, why_not
 from cloud.serving.assembly import Assembly, assembled
 from cloud.settings import ServerSettings
@@ -57,11 +56,12 @@ async def serving(
         server = grpc.aio.server(options=_options(settings, shared_port))
         servicer.SplitInferenceServicer(assembly.service, assembly.access).add_to(server)
         open_inference.OpenInferenceServicer(assembly.service, assembly.access).add_to(server)
-        checks = health.HealthServicer()
+        checks = health.HealthServicer(assembly.access)
         checks.add_to(server)
         services = (servicer.SERVICE, open_inference.SERVICE, health.SERVICE)
         if settings.reflection:
-            reflection.enable_server_reflection((*services, reflection.SERVICE_NAME), server)
+            names = (*services, reflection.SERVICE)
+            reflection.ReflectionServicer(names, assembly.access).add_to(server)
         port = _listen(server, settings)
         await server.start()
         checks.set_serving(_healthy(assembly.service.catalog))
