@@ -12,11 +12,21 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
+from device.split.deferrals import Deferrals
 from device.split.group_commit import GroupCommit
 from device.split.spool import Sample, Spool
 from device.transport.backoff import Backoff
 from device.transport.link import Link
-from shared.errors import LinkError, OverloadedError, RequestError
+from shared.errors import (
+    InvalidRequestError,
+    LateError,
+    LinkError,
+    OverloadedError,
+    RequestError,
+    ServerFaultError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from shared.model.identity import ModelIdentity
 from shared.protocol.codec import Encoding, Frame
 from shared.protocol.messages import Answer, Response
@@ -25,6 +35,8 @@ BATCH = 64  # samples of one request while the spool empties
 LOOK_EVERY_S = 1.0
 P = ParamSpec("P")
 T = TypeVar("T")
+# The server as a whole does not answer now; no sample is to blame.
+ABSENCES = (LinkError, OverloadedError, UnavailableError, LateError, UnauthenticatedError)
 _log = logging.getLogger(__name__)
 
 
@@ -63,6 +75,7 @@ class Outbox:
         self._confirms = GroupCommit(self._confirm_group, self._thread)
         self._awaited: set[int] = set()  # samples for whose answer a caller is waiting
         self._unwritten: set[int] = set()  # answered samples whose confirmation failed to commit
+        self._deferrals = Deferrals()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self.late_answers = 0
@@ -156,7 +169,7 @@ class Outbox:
                     await self._send(samples)
                     backoff.reset()
                     continue
-            except (LinkError, OverloadedError):
+            except ABSENCES:
                 await asyncio.sleep(backoff.next_s())
                 continue
             except (OSError, sqlite3.Error) as error:
@@ -164,7 +177,7 @@ class Outbox:
                 await asyncio.sleep(backoff.next_s())
                 continue
             if not samples:
-                self._idle.set()
+                self._idle.set()  # ``empty`` counts again
             self._wake.clear()
             try:
                 async with asyncio.timeout(LOOK_EVERY_S):
@@ -174,7 +187,8 @@ class Outbox:
 
     async def _unattended(self) -> list[Sample]:
         """The oldest samples for whose answer no caller is waiting."""
-        without = frozenset(self._awaited | self._unwritten)
+        now_s = asyncio.get_running_loop().time()
+        without = self._deferrals.waiting(now_s) | self._awaited | self._unwritten
         found = await self._run(self._spool.oldest, BATCH, without)
         # Samples that were put meanwhile have a caller.
         return [sample for sample in found if sample.id not in self._awaited]
@@ -186,23 +200,38 @@ class Outbox:
         identity = ModelIdentity(first.model, first.version)
         try:
             response = await self._link.infer(frame, 0, identity, stop_when_away=True)
-        except OverloadedError:
+        except ABSENCES:
             raise
-        except RequestError as error:
+        except (InvalidRequestError, ServerFaultError) as error:
             if len(samples) > 1:  # one of them may be the culprit
                 for sample in samples:
                     await self._send([sample])
                 return
-            _log.warning("spool: sample %d is refused and set aside (%s)", first.id, error)
-            await self._run(self._spool.refuse, first.id, str(error))
+            await self._refused(first, error)
+            return
+        except RequestError as error:  # the server has another model or version
+            for sample in samples:
+                await self._refused(sample, error)
             return
         if len(response.answers) != len(samples):
             raise LinkError("server: its answer does not fit the model")
         await self._confirms.post([sample.id for sample in samples])
         for sample, answer in zip(samples, response.answers, strict=True):
+            self._deferrals.forget(sample.id)
             self.late_answers += 1
             if self._on_late:
                 self._on_late(_late(sample, answer, response))
+
+    async def _refused(self, sample: Sample, error: RequestError) -> None:
+        """Set a sample aside if it can never be answered, else try it again later.
+
+        A version that the server does not have may come or come back while a model is rolled out.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if not isinstance(error, InvalidRequestError) and self._deferrals.defer(sample.id, now_s):
+            return
+        _log.warning("spool: sample %d is refused and set aside (%s)", sample.id, error)
+        await self._run(self._spool.refuse, sample.id, str(error))
 
     async def _run(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """Call ``function`` on the spool's thread."""

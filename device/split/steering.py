@@ -98,7 +98,8 @@ class Steering:
                 stored_j=None if capacity_j is None else charge.level * capacity_j,
                 rate_per_s=self._rate.measure(now_s),
                 round_trip_s=link.round_trip_s,
-                cloud_away=link.away,
+                # With a spool the cloud is only late: what is meant for it is kept, not given up.
+                cloud_away=link.away and self._settings.spool is None,
             )
         )
         if self._exit_threshold is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from device.split.model_store import ModelStore
 from device.split.outbox import LateAnswer
 from device.split.pipeline import Pipeline
 from device.split.settings import ModelSettings, SpoolSettings
-from device.split.spool import Spool
+from device.split.spool import Sample, Spool
 from device.transport.channel import Security
 from shared.errors import (
     BundleError,
@@ -30,7 +31,7 @@ from shared.errors import (
 )
 from shared.model.bundle import DEVICE_GROUPS, Bundle, serialise, write_bundle
 from shared.packed import DeviceHalf
-from shared.protocol.messages import Hints, Request, Response
+from shared.protocol.messages import Failure, Hints, Request, Response
 from tests.support.clouds import Cloud, free_port, images, labels, serve, tiny_bundle, until
 
 BUNDLE = tiny_bundle()
@@ -177,17 +178,107 @@ async def test_full_spool_still_answers(tmp_path: Path, caplog: pytest.LogCaptur
     assert caplog.text.count("new samples are not kept") == 1
 
 
+def refusing(code: grpc.StatusCode) -> Callable[[Request], Any]:
+    """Refuses every request with ``code``."""
+
+    async def respond(request: Request) -> Response:
+        return Response(request.id, failure=Failure(code.value[0], "not like this"))
+
+    return respond
+
+
 async def test_spooled_sample_that_no_server_takes_is_set_aside(tmp_path: Path) -> None:
     port = free_port()
     chosen = settings(f"127.0.0.1:{port}", spool=SpoolSettings(tmp_path / "s.db"))
     async with SplitClient(chosen, bundle=BUNDLE) as client:
         for image in PICTURES[:3]:
             await client.classify(image)
-        async with serve(Cloud(tiny_bundle(seed=1)), port):  # another version of the model
+        async with serve(Cloud(BUNDLE, refusing(grpc.StatusCode.INVALID_ARGUMENT)), port):
             assert await client.drain(10.0) == 0
     with Spool(tmp_path / "s.db") as spool:
         assert len(spool.refused()) == 3
-        assert "this server has" in spool.refused()[0][1]
+        assert "not like this" in spool.refused()[0][1]
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE])
+async def test_spooled_samples_are_tried_again_after_a_fault_of_the_server(
+    code: grpc.StatusCode, tmp_path: Path
+) -> None:
+    port = free_port()
+    chosen = settings(f"127.0.0.1:{port}", spool=SpoolSettings(tmp_path / "s.db"), timeout_s=0.5)
+    cloud = Cloud(BUNDLE, refusing(code))
+    async with SplitClient(chosen, bundle=BUNDLE) as client:
+        for image in PICTURES[:3]:
+            await client.classify(image)
+        async with serve(cloud, port):
+            await until(lambda: len(cloud.seen) >= 4)
+            cloud.respond = None
+            assert await client.drain(20.0) == 0
+    assert client.late_answers == 3
+    with Spool(tmp_path / "s.db") as spool:
+        assert spool.refused() == []
+
+
+async def test_spooled_samples_wait_for_their_version_while_a_model_rolls_out(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    chosen = settings(f"127.0.0.1:{port}", spool=SpoolSettings(tmp_path / "s.db"))
+    cloud = Cloud(tiny_bundle(seed=1))
+    async with SplitClient(chosen, bundle=BUNDLE) as client:
+        for image in PICTURES[:3]:
+            await client.classify(image)
+        async with serve(cloud, port):
+            await until(lambda: len(cloud.seen) >= 2)
+            assert client.late_answers == 0
+            cloud.bundle = BUNDLE
+            assert await client.drain(20.0) == 0
+    assert client.late_answers == 3
+
+
+async def test_with_a_goal_samples_for_the_cloud_are_kept_through_an_outage(
+    tmp_path: Path,
+) -> None:
+    chosen = settings(
+        f"127.0.0.1:{free_port()}",
+        fraction="auto",
+        use_exit=True,
+        min_accuracy=0.95,
+        spool=SpoolSettings(tmp_path / "s.db"),
+    )
+    async with SplitClient(chosen, bundle=BUNDLE, battery=FixedBattery(50)) as client:
+        results = [await client.classify(image) for image in PICTURES]
+        decision = client.decision
+    assert decision is not None
+    assert decision.exit_threshold is not None
+    assert decision.exit_threshold > 0
+    for result in results:
+        assert result.source == "device"
+        assert result.kept == ((result.confidence or 0) < decision.exit_threshold)
+    assert any(result.kept for result in results)
+
+
+async def test_the_drainer_survives_a_disk_that_fails_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, cloud, failures = free_port(), Cloud(BUNDLE), [OSError("Input/output error")]
+    failures.append(sqlite3.OperationalError("disk I/O error"))  # type: ignore[arg-type]
+    oldest = Spool.oldest
+
+    def failing(spool: Spool, *arguments: Any) -> list[Sample]:
+        if cloud.streams and failures:
+            raise failures.pop()
+        return oldest(spool, *arguments)
+
+    monkeypatch.setattr(Spool, "oldest", failing)
+    chosen = settings(f"127.0.0.1:{port}", spool=SpoolSettings(tmp_path / "s.db"))
+    async with SplitClient(chosen, bundle=BUNDLE) as client:
+        for image in PICTURES[:3]:
+            await client.classify(image)
+        async with serve(cloud, port):
+            assert await client.drain(20.0) == 0
+    assert not failures
+    assert client.late_answers == 3
 
 
 async def test_coalesced_samples_share_requests() -> None:
