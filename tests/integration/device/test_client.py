@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 import pytest
 
-from device import ClientSettings, SplitClient, SyncSplitClient
+from device import ClientSettings, SplitClient
 from device.energy.battery import FixedBattery
 from device.split.model_store import ModelStore
 from device.split.outbox import LateAnswer
@@ -466,29 +466,3 @@ async def test_model_that_the_server_does_not_have(tmp_path: Path) -> None:
         with pytest.raises(UnknownModelError, match="this server has mnist"):
             async with SplitClient(over_the_air(address, tmp_path)):
                 pass
-
-
-async def test_the_blocking_client_answers_and_fails_as_the_asynchronous_one() -> None:
-    def work(address: str) -> list[str]:
-        with SyncSplitClient(settings(address), bundle=BUNDLE) as client:
-            assert client.drain(1.0) == 0
-            return [client.classify(image).source for image in PICTURES[:3]]
-
-    async with serve(Cloud(BUNDLE)) as address:
-        assert await asyncio.to_thread(work, address) == ["cloud"] * 3
-    with pytest.raises(LinkError, match="could not be reached"):
-        await asyncio.to_thread(work_unreachable)
-
-
-def work_unreachable() -> None:
-    chosen = settings(f"127.0.0.1:{free_port()}", wait_s=0.1)
-    with SyncSplitClient(chosen, bundle=BUNDLE):
-        pass
-
-
-def test_self_check_finds_a_model_that_gives_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline = Pipeline(BUNDLE)
-    pipeline.check()
-    monkeypatch.setattr(DeviceHalf, "run", lambda *_: np.zeros((1, 16), np.uint8))
-    with pytest.raises(BundleError, match="other bits"):
-        pipeline.check()
