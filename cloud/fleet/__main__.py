@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from cloud.fleet import archive, operate, play, watch
+from cloud.fleet import archive, operate, play, record, watch
 from shared.typer_app import run_app
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
@@ -15,6 +15,8 @@ app.command(name="set")(operate.set_)
 app.command()(operate.get)
 app.command()(operate.retire)
 app.command()(watch.watch)
+app.command()(record.record)
+app.command()(play.play)
 app.command()(play.run)
 app.command()(archive.export)
 app.command()(archive.report)

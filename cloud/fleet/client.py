@@ -24,16 +24,18 @@ from cloud.fleet.changes import Change, Changes
 from cloud.fleet.state import DeviceState, FleetState, RefusedError
 from cloud.telemetry.records import Received
 from shared.errors import BrokerError, MessageError, TakenOverError
-from shared.fleet.broker import Broker, BrokerClient
+from shared.fleet.broker import Broker, BrokerClient, Losses
 from shared.fleet.messages import (
     RETAINED,
     ROOT,
+    Birth,
     Command,
     Desired,
     Message,
     MessageKind,
     Reported,
     Result,
+    Telemetry,
     Topic,
     parse_topic,
 )
@@ -50,7 +52,6 @@ FOLLOWED = (
 )
 LARGEST_BATCH = 2000
 RECONNECT_S = 0.5
-LOST_TIMES, LOST_WITHIN_S = 3, 15.0
 SETTLE_S = 0.5  # without a marker: states are complete after so long without a new device
 COMPLETE_WITHIN_S = 60.0
 R = TypeVar("R")
@@ -99,7 +100,7 @@ class FleetClient:
         self._sink = sink
         self._session_s = session_s
         self._client: BrokerClient | None = None
-        self._losses_s: list[float] = []  # times of the latest lost connections
+        self._losses = Losses()
         self._arrived: asyncio.Queue[tuple[str, bytes, int]] = asyncio.Queue()
         self._changes = Changes(self._publish)
         self._results: dict[str, asyncio.Future[Result]] = {}
@@ -120,7 +121,9 @@ class FleetClient:
                 failure = errors.exceptions[0]
                 if isinstance(failure, TakenOverError) or not self.counts.connections:
                     raise failure from None
-                self._count_loss(failure)
+                if not self._session_s and self._losses.repeated():
+                    text = "is there another client with this user or client id?"
+                    raise TakenOverError(f"{failure}, again and again; {text}") from None
                 _log.warning("%s; connecting again", failure)
             finally:
                 self._client = None
@@ -147,20 +150,6 @@ class FleetClient:
             self.connected.set()
             group.create_task(self._wait_for_retained(client), name="fleet retained states")
             await client.lost()
-
-    def _count_loss(self, failure: BaseException) -> None:
-        """Raise ``TakenOverError`` if a client without a session loses its connection repeatedly.
-
-        Not every broker says that another client has connected with the same identifier.
-        """
-        now_s = time.monotonic()
-        self._losses_s = [at_s for at_s in self._losses_s if at_s > now_s - LOST_WITHIN_S]
-        self._losses_s.append(now_s)
-        if not self._session_s and len(self._losses_s) >= LOST_TIMES:
-            raise TakenOverError(
-                f"{failure}, {LOST_TIMES} times in {LOST_WITHIN_S:g} s; "
-                "is there another client with this user or client id?"
-            ) from None
 
     async def _wait_for_retained(self, client: BrokerClient) -> None:
         """Set ``complete`` once all retained states have arrived.
@@ -238,7 +227,11 @@ class FleetClient:
 
     def _notify(self, topic: Topic, message: Message) -> None:
         """Resolve the futures that wait for ``message``, and call the listeners."""
-        if isinstance(message, Reported):
+        if isinstance(message, Birth | Telemetry):
+            device = self.state.device(topic.device)
+            device.seen_s = time.monotonic()
+            device.clock_off_s = message.unix_s - time.time()
+        elif isinstance(message, Reported):
             self._changes.reported(topic.device, message)
         elif isinstance(message, Desired):
             self._changes.desired_by_another(self.state.device(topic.device), message)

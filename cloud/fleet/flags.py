@@ -33,6 +33,9 @@ StoreUrl = Annotated[
     str,
     typer.Option("--store", help="Where telemetry is: a file (SQLite) or **postgresql://...**."),
 ]
+Keep = Annotated[
+    float, typer.Option("--keep", min=0.01, help="Days after which messages are dropped.")
+]
 Since = Annotated[
     str | None,
     typer.Option("--since", help="What arrived since then: **30m**, **12h**, **7d** or a time."),

@@ -1,19 +1,23 @@
-"""The command ``run``: play a scenario and store what the devices send."""
+"""The commands ``play`` and ``run``: play a scenario, and store what the devices send."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 import typer
 import uvloop
 
+from cloud.fleet.client import FleetClient
 from cloud.fleet.flags import (
     LOCAL,
     STORE,
     Authority,
     Fleet,
+    Keep,
     Password,
     StoreUrl,
     Url,
@@ -22,56 +26,109 @@ from cloud.fleet.flags import (
     parse_where,
 )
 from cloud.fleet.player import Player
-from cloud.fleet.running import recording, say
+from cloud.fleet.running import recording, running, say
 from cloud.fleet.server_process import ServerProcess
 from shared.command import needing_extra
 from shared.errors import UsageError
-from shared.fleet.scenario import read_scenario
+from shared.fleet.scenario import FleetScenario, read_scenario
 
 DAY_S = 86_400.0
+WAITING_S = 5.0
 
 
-def run(
-    scenario: Annotated[str, typer.Argument(help="A file, or the name of a shipped one.")],
+Source = Annotated[str, typer.Argument(help="A file, or the name of a shipped one.")]
+Speed = Annotated[float, typer.Option("--speed", min=0.01, max=3600, help="As of device.fleet.")]
+Devices = Annotated[int, typer.Option("--devices", min=1, help="Wait until so many are online.")]
+Serve = Annotated[
+    str | None, typer.Option("--serve", help="Run the cloud server at HOST:PORT as a child.")
+]
+
+
+def play(
+    scenario: Source,
     broker: Url = LOCAL,
     fleet: Fleet = "default",
-    speed: Annotated[
-        float, typer.Option(min=0.01, max=3600, help="As given to device.fleet.")
-    ] = 60.0,
-    devices: Annotated[int, typer.Option(min=1, help="Wait until so many are online.")] = 1,
-    store: StoreUrl = STORE,
-    keep: Annotated[float, typer.Option(min=0.01, help="Days after which it is dropped.")] = 30.0,
-    serve: Annotated[
-        str | None, typer.Option(help="Run the cloud server at HOST:PORT as a child.")
-    ] = None,
+    speed: Speed = 60.0,
+    devices: Devices = 1,
+    serve: Serve = None,
     user: User = None,
     password: Password = None,
     ca: Authority = None,
 ) -> None:
-    """Play a scenario: drive the devices, store what they send."""
+    """Play a scenario and store nothing: a recorder does (cloud.fleet record)."""
+    played = _read(scenario, serve)
+    where = parse_where(broker, user, "operator", password, ca)
+
+    async def work() -> None:
+        async with (
+            _serving(serve) as server,
+            running(FleetClient(where, parse_fleet(fleet))) as one,
+        ):
+            await _play(Player(one, played, speed, server, say), one, devices)
+
+    uvloop.run(work())
+
+
+def run(
+    scenario: Source,
+    broker: Url = LOCAL,
+    fleet: Fleet = "default",
+    speed: Speed = 60.0,
+    devices: Devices = 1,
+    store: StoreUrl = STORE,
+    keep: Keep = 30.0,
+    serve: Serve = None,
+    user: User = None,
+    password: Password = None,
+    ca: Authority = None,
+) -> None:
+    """Play a scenario and store what the devices send: play and record in one."""
     with needing_extra("fleet"):
         from cloud.telemetry.store import Store
-    played = read_scenario(scenario)
-    if played.needs_cloud and serve is None:
-        raise UsageError(f"--serve: scenario {played.name} stops the cloud; give --serve HOST:PORT")
-    name = parse_fleet(fleet)
+    played = _read(scenario, serve)
     where = parse_where(broker, user, "controller", password, ca)
 
     async def work() -> None:
-        async with AsyncExitStack() as stack:
-            server = None
-            if serve is not None:
-                server = await stack.enter_async_context(ServerProcess(serve))
-            kept = await stack.enter_async_context(Store(store, keep * DAY_S))
-            recorder = await stack.enter_async_context(recording(where, name, kept))
+        async with (
+            _serving(serve) as server,
+            Store(store, keep * DAY_S) as kept,
+            recording(where, parse_fleet(fleet), kept) as recorder,
+        ):
             player = Player(recorder.client, played, speed, server, say)
-            while sum(one.online for one in recorder.state.devices.values()) < devices:  # noqa: ASYNC110 - births set no event
-                await asyncio.sleep(0.1)
-            say(f"{played.name}: {len(recorder.state.devices)} devices")
-            await player.play()
+            await _play(player, recorder.client, devices)
             client = recorder.client.counts
             repeats = client.duplicates + recorder.counts.duplicates
             text = f"stored {recorder.counts.stored}, repeats {repeats}"
             say(f"{text}, refused {dict(client.refused) or 0}")
 
     uvloop.run(work())
+
+
+def _read(scenario: str, serve: str | None) -> FleetScenario:
+    played = read_scenario(scenario)
+    if played.needs_cloud and serve is None:
+        raise UsageError(f"--serve: scenario {played.name} stops the cloud; give --serve HOST:PORT")
+    return played
+
+
+@asynccontextmanager
+async def _serving(address: str | None) -> AsyncIterator[ServerProcess | None]:
+    """The cloud server at ``address`` for the length of the block, if one is given."""
+    if address is None:
+        yield None
+        return
+    async with ServerProcess(address) as server:
+        yield server
+
+
+async def _play(player: Player, client: FleetClient, devices: int) -> None:
+    """Play once so many devices are online."""
+    state = client.state
+    shown_s = time.monotonic()
+    while (here := sum(one.online for one in state.devices.values())) < devices:
+        if time.monotonic() - shown_s > WAITING_S:
+            shown_s = time.monotonic()
+            say(f"waiting for {devices} devices; {here} of {len(state.devices)} are online")
+        await asyncio.sleep(0.1)
+    say(f"{player.name}: {len(state.devices)} devices")
+    await player.play()

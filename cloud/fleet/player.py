@@ -54,6 +54,11 @@ class Player:
         if self._watching and isinstance(message, Telemetry):
             self._seen[topic.device].append(message)
 
+    @property
+    def name(self) -> str:
+        """The name of the scenario."""
+        return self._scenario.name
+
     async def play(self) -> None:
         """Play from the first settings to the end of the scenario."""
         loop = asyncio.get_running_loop()

@@ -61,8 +61,9 @@ class Recorder:
 
     async def run(self) -> None:
         """Follow, store and mend until cancelled; raises what ``FleetClient.run`` raises."""
-        for name, ranges in (await self._store.sequences(self.state.fleet)).items():
-            self.state.device(name).sequences = Sequences(ranges)
+        stored = await self._store.sequences(self.state.fleet)
+        for (name, epoch), ranges in stored.items():
+            self.state.device(name).epochs[epoch] = Sequences(ranges)
         mending = asyncio.create_task(self._mend(), name="recorder mender")
         try:
             await self.client.run()

@@ -27,9 +27,9 @@ class Sequences:
         self._known = True
         self._announced = max(self._announced, next_sequence - 1)
 
-    def plausible(self, sequence: int) -> bool:
-        """Whether the device can have reached this number."""
-        if not self._known:  # neither stored numbers nor a birth to compare with
+    def plausible(self, sequence: int, born: bool) -> bool:
+        """Whether the device can have reached this number; ``born`` if it has sent any birth."""
+        if not self._known and not born:  # nothing to compare with
             return True
         return sequence <= max(self._numbers.highest, self._announced) + FARTHEST_AHEAD
 

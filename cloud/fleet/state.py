@@ -42,7 +42,10 @@ class DeviceState:
     desired: Desired = field(default_factory=lambda: Desired(0))
     reported: Reported | None = None
     telemetry: Telemetry | None = None
-    sequences: Sequences = field(default_factory=Sequences)
+    epochs: dict[str, Sequences] = field(default_factory=dict)
+    last_epoch: str = ""
+    seen_s: float = 0.0  # monotonic arrival of its last birth or telemetry
+    clock_off_s: float = 0.0  # of its last telemetry, against our clock
 
     @property
     def online(self) -> bool:
@@ -56,18 +59,16 @@ class DeviceState:
         """
         match message:
             case Birth():
-                if self.birth is None or message.session >= self.birth.session:
-                    self.birth = message
-                    self.sequences.announce(message.next_sequence)
+                self._learn_birth(message)
             case Death():
                 self.death = message
             case Reported():
                 # Until a desired state is known, assume that an earlier client set some version.
-                last = self.desired.version or MOST_CHANGES
-                if message.version > last:
+                most = self.desired.version or MOST_CHANGES
+                if message.version > most:
                     raise RefusedError(
                         "version",
-                        f"{message.version} was never desired; {last} is the most",
+                        f"{message.version} was never desired; {most} is the most",
                     )
                 self.reported = message
             case Desired():
@@ -75,15 +76,30 @@ class DeviceState:
                 if message.version >= self.desired.version:
                     self.desired = message
             case Telemetry():
-                if not self.sequences.plausible(message.sequence):
+                sequences = self.epochs.setdefault(message.epoch, Sequences())
+                if not sequences.plausible(message.sequence, self.birth is not None):
                     raise RefusedError(
                         "sequence", f"{message.sequence} is far ahead of what was announced"
                     )
-                if not self.sequences.add(message.sequence):
+                if not sequences.add(message.sequence):
                     return False
-                if self.telemetry is None or message.sequence > self.telemetry.sequence:
+                last = self.telemetry
+                if last is None or message.epoch != last.epoch or message.sequence > last.sequence:
                     self.telemetry = message
         return True
+
+    @property
+    def sequences(self) -> Sequences:
+        """The numbers of the present epoch."""
+        return self.epochs.setdefault(self.last_epoch, Sequences())
+
+    def _learn_birth(self, message: Birth) -> None:
+        birth = self.birth
+        if birth is not None and message.epoch == birth.epoch and message.session < birth.session:
+            return
+        self.birth = message
+        self.last_epoch = message.epoch
+        self.sequences.announce(message.next_sequence)
 
     def clear(self, kind: MessageKind) -> None:
         """Forget a retained state that was cleared at the broker."""

@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from cloud.telemetry import tables
+from cloud.telemetry.migrations import STEPS, migrate
 from shared.errors import StoreError, UsageError
 
 ALLOWED = "give a file, sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
@@ -92,14 +93,19 @@ def _opened(url: URL, make: bool) -> Engine:
 
 
 def _make(engine: Engine) -> None:
-    """Make the tables in an empty database."""
+    """Make the tables in an empty database; bring those of an earlier release up to date."""
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             # One transaction for all tables: one process makes all of them, or none.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        if not inspect(connection).get_table_names():
+        known = set(inspect(connection).get_table_names())
+        if not known:
             tables.metadata.create_all(connection)
             connection.execute(tables.schema.insert(), {"version": tables.SCHEMA_VERSION})
+        elif tables.schema.name in known:
+            version = connection.execute(select(tables.schema.c.version)).scalar()
+            if version in STEPS:
+                migrate(connection, int(version))
 
 
 def _engine(url: URL) -> Engine:
@@ -129,5 +135,5 @@ def _check(engine: Engine) -> None:
     if version != tables.SCHEMA_VERSION:
         raise UsageError(
             f"--store: {shown(engine.url)} has schema version {version}, this taper uses "
-            f"{tables.SCHEMA_VERSION}; export it with the taper that wrote it, and give another"
+            f"{tables.SCHEMA_VERSION}; a recorder of this taper brings older stores up to date"
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, select
+from sqlalchemy import Connection, and_, func, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from cloud.telemetry import tables
@@ -124,12 +124,17 @@ def latest(connection: Connection, fleet: str) -> dict[str, tuple[Telemetry, flo
     inner = tables.telemetry.alias().c
     highest = (
         select(func.max(inner.sequence))
-        .where(inner.fleet == tables.device.c.fleet, inner.device == tables.device.c.device)
+        .where(
+            inner.fleet == tables.device.c.fleet,
+            inner.device == tables.device.c.device,
+            inner.epoch == tables.device.c.epoch,
+        )
         .scalar_subquery()
     )
     joined = and_(
         _T.fleet == tables.device.c.fleet,
         _T.device == tables.device.c.device,
+        _T.epoch == tables.device.c.epoch,
         _T.sequence == highest,
     )
     query = (
@@ -144,10 +149,12 @@ def timeline(
     connection: Connection, fleet: str, device: str, since_s: float = 0.0, limit: int = 1000
 ) -> list[Telemetry]:
     """Return the last ``limit`` messages of a device that arrived since ``since_s``, in order."""
+    known = tables.device.c
+    present = select(known.epoch).where(known.fleet == fleet, known.device == device)
     query = (
         select(*_MESSAGE)
         .where(_T.fleet == fleet, _T.device == device, _T.received_s >= since_s)
-        .order_by(_T.sequence.desc())
+        .order_by((_T.epoch == present.scalar_subquery()).desc(), _T.sequence.desc())
         .limit(limit)
     )
     return [Telemetry(*row) for row in connection.execute(query)][::-1]
@@ -256,7 +263,7 @@ def rows(
 ) -> Iterator[list[tuple[Any, ...]]]:
     """Yield the rows of ``tables.telemetry`` by device and number, some thousand at a time."""
     query = select(tables.telemetry).where(*_chosen(fleet, None, since_s))
-    query = query.order_by(_T.device, _T.sequence)
+    query = query.order_by(_T.device, _T.epoch, _T.sequence)
     with connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query) as streamed:
         for part in streamed.partitions():
             yield [tuple(row) for row in part]
@@ -268,37 +275,17 @@ def count_rows(connection: Connection, fleet: str, since_s: float = 0.0) -> int:
     return connection.execute(query.where(*_chosen(fleet, None, since_s))).scalar_one()
 
 
-def stored_sequences(connection: Connection, fleet: str) -> dict[str, Ranges]:
-    """Return the sequence numbers of each device that are stored, or were before retention."""
-    found: dict[str, list[tuple[int, int]]] = {}
-    gone = tables.expired.c
-    query = select(gone.device, gone.first, gone.last).where(gone.fleet == fleet)
-    for name, first, last in connection.execute(query):
-        found.setdefault(name, []).append((first, last))
-    for name, first, last in connection.execute(runs(_T.fleet == fleet)):
-        found.setdefault(name, []).append((first, last))
-    return {name: joined(ranges) for name, ranges in found.items()}
-
-
-def runs(condition: ColumnElement[bool]) -> Select[Any]:
-    """Select device, first and last of each unbroken run of numbers in one fleet's telemetry."""
-    place = func.row_number().over(partition_by=_T.device, order_by=_T.sequence)
-    numbered = select(_T.device, _T.sequence, (_T.sequence - place).label("run"))
-    inner = numbered.where(condition).subquery()
-    return select(inner.c.device, func.min(inner.c.sequence), func.max(inner.c.sequence)).group_by(
-        inner.c.device, inner.c.run
+def stored_sequences(connection: Connection, fleet: str) -> dict[tuple[str, str], Ranges]:
+    """Return the numbers by (device, epoch) that are stored, or were before retention."""
+    found: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    columns = tables.received.c
+    query = select(columns.device, columns.epoch, columns.first, columns.last)
+    query = query.where(columns.fleet == fleet).order_by(
+        columns.device, columns.epoch, columns.first
     )
-
-
-def joined(ranges: list[tuple[int, int]]) -> Ranges:
-    """Return ``ranges`` in order; ranges that touch or overlap are merged."""
-    made: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if made and first <= made[-1][1] + 1:
-            made[-1] = (made[-1][0], max(made[-1][1], last))
-        else:
-            made.append((first, last))
-    return tuple(made)
+    for name, epoch, first, last in connection.execute(query):
+        found.setdefault((name, epoch), []).append((first, last))
+    return {key: tuple(ranges) for key, ranges in found.items()}
 
 
 def _chosen(fleet: str, device: str | None, since_s: float) -> list[ColumnElement[bool]]:

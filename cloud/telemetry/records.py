@@ -13,7 +13,7 @@ Ranges = tuple[tuple[int, int], ...]  # sequence numbers, (first, last), both in
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message that passed ``shared.fleet.payloads.load``; ``received_s`` is ours, since 1970."""
+    """A message that was read and checked, and its arrival by the recorder's clock (since 1970)."""
 
     topic: Topic
     message: Message
@@ -22,23 +22,26 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """How many messages of telemetry of a batch were new, and how many were there already."""
+    """How many messages of telemetry of a batch were new, and how many were stored already."""
 
     stored: int = 0
     duplicates: int = 0
 
 
 class TelemetryStore(Protocol):
-    """Where received messages go. The controller is its one writer.
+    """Where received messages go. The recorder is its one writer.
 
     Messages are acknowledged to the broker only after ``append`` has returned, so what
     ``append`` returned from must survive a ``kill -9``. Telemetry is kept once for each
-    (fleet, device, sequence); of births, deaths and reported states the newest counts (by
+    (fleet, device, epoch, sequence); of births, deaths and reported states the newest counts (by
     ``session``, then by arrival), and a history may be kept.
     """
 
     async def append(self, batch: Sequence[Received]) -> Appended:
         """Commit ``batch`` in one transaction; the same batch again changes nothing."""
 
-    async def sequences(self, fleet: str) -> Mapping[str, Ranges]:
-        """For each device the sequence numbers that are stored (or were, before retention)."""
+    async def sequences(self, fleet: str) -> Mapping[tuple[str, str], Ranges]:
+        """Return the numbers by (device, epoch) that are stored, or were before retention."""
+
+    async def retire(self, fleet: str, device: str) -> None:
+        """Forget the last states of a device; its telemetry stays."""

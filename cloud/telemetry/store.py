@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy import Connection, and_, delete, or_, select
 
 from cloud.telemetry import tables
 from cloud.telemetry.database import open_writing, translated
-from cloud.telemetry.queries import joined, runs, stored_sequences
+from cloud.telemetry.queries import stored_sequences
+from cloud.telemetry.ranges import NumberRanges
 from cloud.telemetry.records import Appended, Ranges, Received
+from cloud.telemetry.rollups import KEPT_TIMES, roll_up
 from cloud.telemetry.statements import statements
 from shared.errors import StoreError
 from shared.fleet.messages import MessageKind, Telemetry
@@ -27,6 +28,7 @@ EXPIRE_EVERY_S = 60.0
 ROWS_A_TRANSACTION = 20_000  # expired rows; new telemetry waits for one such transaction at most
 _VALUES = attrgetter(*tables.FIELDS)
 _STATES = (MessageKind.BIRTH, MessageKind.DEATH, MessageKind.REPORTED)
+Key = tuple[str, str, str]  # fleet, device, epoch
 R = TypeVar("R")
 _log = logging.getLogger(__name__)
 
@@ -35,8 +37,8 @@ class Store:
     """A ``TelemetryStore`` in the database ``url``. Use as ``async with``.
 
     Telemetry and events of its fleets that arrived more than ``keep_s`` ago are dropped, once a
-    minute; the last state of a device stays. Every method raises ``StoreError`` if the database
-    fails; then nothing of the batch is stored.
+    minute; roll-ups stay longer, the last state of a device for good. Every method raises
+    ``StoreError`` if the database fails; then nothing of the batch is stored.
     """
 
     def __init__(
@@ -47,9 +49,8 @@ class Store:
         self._keep_s = keep_s
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="telemetry store")
         self._expiring: asyncio.Task[None] | None = None
-        self._fleets: set[str] = set()  # that this store writes
-        self._known: set[tuple[str, str]] = set()  # devices with a row
-        self._expired: dict[tuple[str, str], Ranges] = {}
+        self._numbers: dict[str, dict[Key, NumberRanges]] = {}  # of the fleets that this one writes
+        self._epochs: dict[tuple[str, str], str] = {}  # of the latest telemetry of a device
 
     async def __aenter__(self) -> Self:
         await self._run(self._open)
@@ -68,15 +69,26 @@ class Store:
         """Commit ``batch`` in one transaction; the same batch again changes nothing."""
         return await self._run(lambda: self._append(batch))
 
-    async def sequences(self, fleet: str) -> Mapping[str, Ranges]:
-        """Return the sequence numbers of each device that are stored, or were before retention."""
+    async def sequences(self, fleet: str) -> Mapping[tuple[str, str], Ranges]:
+        """Return the numbers by (device, epoch) that are stored, or were before retention."""
 
-        def read() -> dict[str, Ranges]:
-            with self._engine.connect() as connection:
-                return stored_sequences(connection, fleet)
+        def read() -> dict[tuple[str, str], Ranges]:
+            known = self._known(fleet)
+            return {(name, epoch): one.ranges for (_, name, epoch), one in known.items()}
 
-        self._fleets.add(fleet)
         return await self._run(read)
+
+    async def retire(self, fleet: str, device: str) -> None:
+        """Forget the last states of a device; its telemetry stays."""
+
+        def work() -> None:
+            columns = tables.state.c
+            with self._connection.begin():
+                self._connection.execute(
+                    delete(tables.state).where(columns.fleet == fleet, columns.device == device)
+                )
+
+        await self._run(work)
 
     async def expire(self) -> int:
         """Drop about ``ROWS_A_TRANSACTION`` rows that are too old; return how many."""
@@ -105,9 +117,8 @@ class Store:
         self._engine = open_writing(self._url)
         self._connection = self._engine.connect()
         self._statements = statements(self._engine.dialect)
-        known = self._connection.execute(select(tables.device)).all()
-        self._known = {(row.fleet, row.device) for row in known}
-        self._remember_expired()
+        for row in self._connection.execute(select(tables.device)):
+            self._epochs[row.fleet, row.device] = row.epoch
         self._connection.rollback()
 
     def _close(self) -> None:
@@ -115,53 +126,83 @@ class Store:
             self._connection.close()
             self._engine.dispose()
 
+    def _known(self, fleet: str) -> dict[Key, NumberRanges]:
+        """The stored numbers of ``fleet``, read once."""
+        if fleet not in self._numbers:
+            found = stored_sequences(self._connection, fleet)
+            self._connection.rollback()
+            self._numbers[fleet] = {
+                (fleet, *key): NumberRanges(ranges) for key, ranges in found.items()
+            }
+        return self._numbers[fleet]
+
     def _append(self, batch: Sequence[Received]) -> Appended:
-        rows, states, events, devices = [], [], [], set()
-        sent = 0
-        for one in batch:
-            topic, message = one.topic, one.message
-            if isinstance(message, Telemetry):
-                sent += 1
-                key = topic.fleet, topic.device
-                if key in self._expired and _within(message.sequence, self._expired[key]):
-                    continue
-                if key not in self._known:
-                    devices.add(key)
-                rows.append((topic.fleet, *_VALUES(message), one.received_s))
-                continue
-            text = dump(message).decode()
-            digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-            name = (topic.fleet, topic.device, topic.kind.value)
-            events.append((*name, digest, one.received_s, text))
-            if topic.kind in _STATES:
-                session = getattr(message, "session", 0)
-                states.append((*name, session, one.received_s, text))
+        sent = [one for one in batch if isinstance(one.message, Telemetry)]
+        changed: dict[Key, NumberRanges] = {}
+        fresh = [one for one in sent if self._is_new(one, changed)]
+        states, events = _said(one for one in batch if not isinstance(one.message, Telemetry))
+        telemetry = [(one.topic.fleet, *_VALUES(one.message), one.received_s) for one in fresh]
+        summed = roll_up((one.topic.fleet, one.message) for one in fresh
+                         if isinstance(one.message, Telemetry))  # fmt: skip
+        epochs = {(one.topic.fleet, one.topic.device): getattr(one.message, "epoch", "")
+                  for one in fresh}  # fmt: skip
+        devices = {key: epoch for key, epoch in epochs.items() if self._epochs.get(key) != epoch}
         connection, into = self._connection, self._statements
         with connection.begin():
-            stored = _insert(connection, into.telemetry, rows)
-            _insert(connection, into.device, sorted(devices))
+            _insert(connection, into.telemetry, telemetry)
+            _insert(connection, into.rollup, summed)
+            _insert(connection, into.device, [(*key, epoch) for key, epoch in devices.items()])
             _insert(connection, into.event, events)
             _insert(connection, into.state, states)
-        self._known |= devices
-        self._fleets.update(one.topic.fleet for one in batch)
-        return Appended(stored, sent - stored)
+            self._write_ranges(connection, changed)
+        for key, numbers in changed.items():
+            self._numbers[key[0]][key] = numbers
+        self._epochs.update(devices)
+        return Appended(len(fresh), len(sent) - len(fresh))
+
+    def _is_new(self, one: Received, changed: dict[Key, NumberRanges]) -> bool:
+        """Note a number in ``changed``, a copy until the commit; False if it was known."""
+        message = one.message
+        assert isinstance(message, Telemetry)  # noqa: S101 - the caller has chosen it
+        key = one.topic.fleet, one.topic.device, message.epoch
+        if key not in changed:
+            known = self._known(one.topic.fleet).get(key)
+            changed[key] = NumberRanges(() if known is None else known.ranges)
+        return bool(changed[key].add(message.sequence))
+
+    def _write_ranges(self, connection: Connection, changed: dict[Key, NumberRanges]) -> None:
+        rows, gone = [], []
+        columns = tables.received.c
+        for key, numbers in changed.items():
+            known = self._numbers[key[0]].get(key)
+            before = {} if known is None else dict(known.ranges)
+            after = dict(numbers.ranges)
+            rows += [(*key, a, b) for a, b in after.items() if before.get(a) != b]
+            gone += [(*key, first) for first in before.keys() - after.keys()]
+        for fleet, device, epoch, first in gone:
+            same = (columns.fleet == fleet, columns.device == device, columns.epoch == epoch)
+            connection.execute(delete(tables.received).where(*same, columns.first == first))
+        _insert(connection, self._statements.received, rows)
 
     def _expire(self, keep_s: float) -> int:
-        connection, before_s = self._connection, self._clock() - keep_s
+        connection, now_s = self._connection, self._clock()
         dropped = 0
         with connection.begin():
-            for fleet in sorted(self._fleets):
-                dropped += self._expire_telemetry(connection, fleet, before_s)
+            for fleet in sorted(self._numbers):
+                dropped += self._expire_telemetry(connection, fleet, now_s - keep_s)
                 columns = tables.event.c
-                old = (columns.fleet == fleet) & (columns.received_s < before_s)
+                old = (columns.fleet == fleet) & (columns.received_s < now_s - keep_s)
                 dropped += connection.execute(delete(tables.event).where(old)).rowcount
-        if dropped:
-            with connection.begin():
-                self._remember_expired()
+                sums = tables.rollup.c
+                too_old = [
+                    and_(sums.width_s == width_s, sums.start_s < now_s - times * keep_s)
+                    for width_s, times in KEPT_TIMES.items()
+                ]
+                connection.execute(delete(tables.rollup).where(sums.fleet == fleet, or_(*too_old)))
         return dropped
 
     def _expire_telemetry(self, connection: Connection, fleet: str, before_s: float) -> int:
-        """Drop telemetry that arrived before ``before_s``, the oldest first; note its numbers."""
+        """Drop telemetry that arrived before ``before_s``, the oldest first."""
         columns = tables.telemetry.c
         of_fleet = columns.fleet == fleet
         times = select(columns.received_s).where(of_fleet).order_by(columns.received_s)
@@ -169,38 +210,28 @@ class Store:
         old = of_fleet & (columns.received_s < before_s)
         if last_s is not None:
             old &= columns.received_s <= last_s
-        self._note_expired(connection, fleet, old)
         return int(connection.execute(delete(tables.telemetry).where(old)).rowcount)
 
-    def _note_expired(self, connection: Connection, fleet: str, old: ColumnElement[bool]) -> None:
-        gone: dict[str, list[tuple[int, int]]] = {}
-        for name, first, last in connection.execute(runs(old)):
-            gone.setdefault(name, []).append((first, last))
-        if not gone:
-            return
-        noted = tables.expired.c
-        of_device = (noted.fleet == fleet) & (noted.device == bindparam("name"))
-        connection.execute(
-            delete(tables.expired).where(of_device), [{"name": name} for name in gone]
-        )
-        whole = [
-            {"fleet": fleet, "device": name, "first": first, "last": last}
-            for name, ranges in gone.items()
-            for first, last in joined([*self._expired.get((fleet, name), ()), *ranges])
-        ]
-        connection.execute(insert(tables.expired), whole)
 
-    def _remember_expired(self) -> None:
-        found: dict[tuple[str, str], list[tuple[int, int]]] = {}
-        for fleet, name, first, last in self._connection.execute(select(tables.expired)):
-            found.setdefault((fleet, name), []).append((first, last))
-        self._expired = {key: joined(ranges) for key, ranges in found.items()}
+Rows = list[tuple[Any, ...]]
 
 
-def _within(sequence: int, ranges: Ranges) -> bool:
-    return any(first <= sequence <= last for first, last in ranges)
+def _said(batch: Any) -> tuple[Rows, Rows]:
+    """The rows of states and events in messages other than telemetry."""
+    states: Rows = []
+    events: Rows = []
+    for one in batch:
+        topic, message = one.topic, one.message
+        text = dump(message).decode()
+        digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        name = (topic.fleet, topic.device, topic.kind.value)
+        events.append((*name, digest, one.received_s, text))
+        if topic.kind in _STATES:
+            epoch, session = getattr(message, "epoch", ""), getattr(message, "session", 0)
+            states.append((*name, epoch, session, one.received_s, text))
+    return states, events
 
 
-def _insert(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
-    """Insert ``rows``; return how many were new."""
-    return connection.exec_driver_sql(statement, list(rows)).rowcount if rows else 0
+def _insert(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    if rows:
+        connection.exec_driver_sql(statement, list(rows))

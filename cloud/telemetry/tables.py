@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Any, get_type_hints
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+)
 
+from cloud.telemetry.sums import SUMMED
 from shared.fleet.messages import Telemetry
 
-SCHEMA_VERSION = 1  # one more with every change of a table
+SCHEMA_VERSION = 2  # one more with every change of a table; cloud.telemetry.migrations
 metadata = MetaData()
 
 schema = Table("taper_schema", metadata, Column("version", Integer, nullable=False))
@@ -16,18 +28,20 @@ schema = Table("taper_schema", metadata, Column("version", Integer, nullable=Fal
 # A column for each field of the message, in the message's order, so that a row is read by position.
 TYPES: dict[str, type[Any]] = get_type_hints(Telemetry)
 FIELDS = Telemetry.__struct_fields__
-_COLUMNS: dict[type[Any], type[Any]] = {str: Text, int: BigInteger, float: Double, bool: Boolean}
-_KEY = ("fleet", "device", "sequence")
+COLUMN_TYPES: dict[type[Any], type[Any]] = {
+    str: Text,
+    int: BigInteger,
+    float: Double,
+    bool: Boolean,
+}
 
 telemetry = Table(
     "telemetry",
     metadata,
-    Column("fleet", Text, primary_key=True),
-    *(
-        Column(name, _COLUMNS[TYPES[name]], primary_key=name in _KEY, nullable=False)
-        for name in FIELDS
-    ),
+    Column("fleet", Text, nullable=False),
+    *(Column(name, COLUMN_TYPES[TYPES[name]], nullable=False) for name in FIELDS),
     Column("received_s", Double, nullable=False),
+    PrimaryKeyConstraint("fleet", "device", "epoch", "sequence"),
     sqlite_with_rowid=False,  # a device's telemetry lies together, in order
 )
 Index("telemetry_received", telemetry.c.fleet, telemetry.c.received_s)
@@ -39,13 +53,14 @@ state = Table(
     Column("fleet", Text, primary_key=True),
     Column("device", Text, primary_key=True),
     Column("kind", Text, primary_key=True),
+    Column("epoch", Text, nullable=False),
     Column("session", BigInteger, nullable=False),
     Column("received_s", Double, nullable=False),
     Column("payload", Text, nullable=False),  # the message as JSON
     sqlite_with_rowid=False,
 )
 
-# Their history, and the results of commands; the digest tells a message that comes again.
+# Their history, and the results of commands; the digest identifies a message that arrives again.
 event = Table(
     "event",
     metadata,
@@ -59,22 +74,45 @@ event = Table(
 )
 Index("event_received", event.c.fleet, event.c.received_s)
 
-# Every device that has sent telemetry; a query for the latest of each starts here.
+# Every device that has sent telemetry, and the epoch of its latest.
 device = Table(
     "device",
     metadata,
     Column("fleet", Text, primary_key=True),
     Column("device", Text, primary_key=True),
+    Column("epoch", Text, nullable=False),
     sqlite_with_rowid=False,
 )
 
-# Sequence numbers whose telemetry was stored and then dropped for its age, both ends in.
-expired = Table(
-    "expired",
+# Sequence numbers that were ever stored, also those dropped since for their age; ends included.
+received = Table(
+    "received",
     metadata,
     Column("fleet", Text, primary_key=True),
     Column("device", Text, primary_key=True),
+    Column("epoch", Text, primary_key=True),
     Column("first", BigInteger, primary_key=True),
     Column("last", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Sums over the telemetry of ``width_s`` seconds from ``start_s`` by the devices' clocks; the device
+# "" stands for all of the fleet.
+rollup = Table(
+    "rollup",
+    metadata,
+    Column("fleet", Text, nullable=False),
+    Column("width_s", BigInteger, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("start_s", BigInteger, nullable=False),
+    Column("messages", BigInteger, nullable=False),
+    *(Column(name, COLUMN_TYPES[TYPES[name]], nullable=False) for name in SUMMED),
+    Column("waited_ms", Double, nullable=False),
+    Column("latency_max_ms", Double, nullable=False),
+    Column("battery", Double, nullable=False),  # sums over messages
+    Column("battery_low", Double, nullable=False),
+    Column("fraction", Double, nullable=False),
+    Column("cloud_fraction", Double, nullable=False),  # sum over the cloud's answers
+    PrimaryKeyConstraint("fleet", "width_s", "device", "start_s"),
     sqlite_with_rowid=False,
 )

@@ -14,11 +14,11 @@ from aiomqtt import Will
 from msgspec.structs import replace
 
 from device.agent.classifier import Classifier
-from device.agent.ledger import Ledger
+from device.agent.ledger import Ledger, Session
 from device.agent.pace import Pace
 from device.transport.backoff import Backoff
-from shared.errors import BrokerError, MessageError
-from shared.fleet.broker import Broker, BrokerClient
+from shared.errors import BrokerError, MessageError, TakenOverError, UsageError
+from shared.fleet.broker import Broker, BrokerClient, Losses
 from shared.fleet.messages import (
     PROTOCOL,
     Birth,
@@ -78,7 +78,7 @@ class Agent:
         self._ledger = ledger
         self._pace = pace
         self._client: BrokerClient | None = None
-        self._session = 0
+        self._session = Session("", 0, 1)
         self._next_sequence = 1
         self._version = 0
         self._dropped = 0
@@ -86,7 +86,10 @@ class Agent:
         self._inbox: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._retimed = asyncio.Event()
         self.connected = asyncio.Event()
+        self.failure = ""  # why there is no connection
         self.refusals = 0
+        self._losses = Losses()
+        self._numbering = asyncio.Lock()
 
     async def run(self) -> None:
         """Classify, report and obey until cancelled."""
@@ -101,19 +104,34 @@ class Agent:
         backoff = Backoff(0.5, 10.0)
         measuring = False
         while True:
-            self._session, sequence = await self._ledger.begin(self._who.device)
+            try:
+                self._session = await self._ledger.begin(self._who.device)
+            except UsageError as error:  # e.g. a full disk: try again
+                self._note_loss(BrokerError(str(error)))
+                await asyncio.sleep(backoff.next_s())
+                continue
             if not measuring:
-                self._next_sequence = sequence
+                self._next_sequence = self._session.next_sequence
+                await self._restore_desired()
                 group.create_task(self._measure(), name=f"{self._who.device} telemetry")
                 measuring = True
             try:
                 await self._converse(backoff)
             except BrokerError as error:
-                _log.info("%s: %s", self._who.device, error)
+                self._note_loss(error)
             finally:
                 self._client = None
                 self.connected.clear()
             await asyncio.sleep(backoff.next_s())
+
+    def _note_loss(self, error: BrokerError) -> None:
+        """Log why there is no connection: a reason once, until there was a connection again."""
+        text = str(error)
+        if self._losses.repeated() and self.failure == "" and not isinstance(error, TakenOverError):
+            text += "; is there another device with this name?"
+        if text != self.failure:
+            _log.info("%s: not connected: %s", self._who.device, text)
+        self.failure = text
 
     async def _converse(self, backoff: Backoff) -> None:
         """One connection, until it is lost or this task is cancelled."""
@@ -134,6 +152,8 @@ class Agent:
             for sequence, payload in await self._ledger.unconfirmed(who.device):
                 self._post_telemetry(client, sequence, payload)
             self.connected.set()
+            _log.info("%s: connected to %s", self._who.device, self._broker)
+            self.failure = ""
             try:
                 await client.lost()
             except asyncio.CancelledError:
@@ -147,7 +167,8 @@ class Agent:
         architecture = self._classifier.bundle.architecture
         return Birth(
             device=self._who.device,
-            session=self._session,
+            session=self._session.number,
+            epoch=self._session.epoch,
             next_sequence=self._next_sequence,
             unix_s=round(self._pace.now_unix_s(), 3),
             protocol=PROTOCOL,
@@ -160,7 +181,7 @@ class Agent:
         )
 
     def _death(self, reason: str) -> Death:
-        return Death(self._who.device, self._session, reason)
+        return Death(self._who.device, self._session.number, reason, self._session.epoch)
 
     def _receive(self, topic: str, payload: bytes, number: int) -> None:  # noqa: ARG002 - acknowledged on arrival
         self._inbox.put_nowait((topic, payload))
@@ -185,19 +206,40 @@ class Agent:
                 self.refusals += 1
                 _log.warning("refused: desired version %d is an old one", message.version)
             elif message.version > self._version:
-                self._refused = await self._classifier.apply(message.settings)
-                self._version = message.version
+                await self._apply(message)
+                try:
+                    await self._ledger.keep_desired(self._who.device, dump(message))
+                except UsageError as error:
+                    _log.warning("%s: the desired state is not kept: %s", self._who.device, error)
                 self._retimed.set()
             self._report()
         elif isinstance(message, Command):
             await self._do(message)
+
+    async def _apply(self, desired: Desired) -> None:
+        self._refused = await self._classifier.apply(desired.settings)
+        self._version = desired.version
+
+    async def _restore_desired(self) -> None:
+        """Work with the desired state of the last run until the broker delivers one."""
+        payload = await self._ledger.desired(self._who.device)
+        if payload is None:
+            return
+        try:
+            desired = load(Topic(self._who.fleet, self._who.device, MessageKind.DESIRED), payload)
+        except MessageError as error:
+            _log.warning("%s; the kept desired state is not used", error)
+            return
+        if isinstance(desired, Desired):
+            await self._apply(desired)
 
     def _report(self) -> None:
         if self._client is None:
             return
         reported = Reported(
             device=self._who.device,
-            session=self._session,
+            session=self._session.number,
+            epoch=self._session.epoch,
             version=self._version,
             settings=self._classifier.settings,
             refused=self._refused,
@@ -260,13 +302,23 @@ class Agent:
                 wait_s = self._classifier.telemetry_s
 
     async def _send_telemetry(self) -> None:
-        """Number a message, commit it to the ledger, and send it if connected."""
-        sequence = self._next_sequence
-        self._next_sequence += 1
+        """Number a message, commit it to the ledger, and send it if connected.
+
+        A message that the ledger cannot take, e.g. since the disk is full, is dropped and counted.
+        """
         device = self._who.device
-        telemetry = self._classifier.take(device, self._session, sequence, self._version)
-        payload = dump(replace(telemetry, dropped=self._dropped) if self._dropped else telemetry)
-        self._dropped = await self._ledger.add(device, sequence, payload)
+        async with self._numbering:
+            sequence = self._next_sequence
+            made = self._classifier.take(device, self._session.number, sequence, self._version)
+            payload = dump(replace(made, dropped=self._dropped, epoch=self._session.epoch))
+            try:
+                self._dropped = await self._ledger.add(device, sequence, payload)
+            except UsageError as error:
+                if not self._dropped:
+                    _log.warning("%s: telemetry is dropped: %s", device, error)
+                self._dropped += 1
+                return
+            self._next_sequence = sequence + 1
         if self._client is not None:
             self._post_telemetry(self._client, sequence, payload)
 

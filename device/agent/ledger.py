@@ -8,9 +8,11 @@ recorder can request those that a broker lost.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,6 +26,12 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS device (
     name TEXT PRIMARY KEY, session INTEGER NOT NULL, next_sequence INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS epoch (
+    device TEXT PRIMARY KEY, epoch TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS desired (
+    device TEXT PRIMARY KEY, payload BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS telemetry (
     device TEXT NOT NULL, sequence INTEGER NOT NULL, payload BLOB NOT NULL,
     confirmed INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (device, sequence)
@@ -32,6 +40,15 @@ CREATE TABLE IF NOT EXISTS telemetry (
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
 Entry = tuple[int, bytes]  # sequence number, payload
+
+
+@dataclass(frozen=True)
+class Session:
+    """A connection: its epoch, its number in it, and the sequence number to go on with."""
+
+    epoch: str
+    number: int
+    next_sequence: int
 
 
 class Ledger:
@@ -70,18 +87,40 @@ class Ledger:
         self._thread.shutdown()
         self._database.close()
 
-    async def begin(self, device: str) -> tuple[int, int]:
-        """Count a connection; return its number and the next sequence number."""
+    async def begin(self, device: str) -> Session:
+        """Count a connection of ``device``."""
 
-        def work(database: sqlite3.Connection) -> tuple[int, int]:
-            row: tuple[int, int] = database.execute(
+        def work(database: sqlite3.Connection) -> Session:
+            number, following = database.execute(
                 "INSERT INTO device VALUES (?, 1, 1) ON CONFLICT (name) "
                 "DO UPDATE SET session = session + 1 RETURNING session, next_sequence",
                 (device,),
             ).fetchone()
-            return row
+            # The numbers of a ledger of an earlier release belong to the empty epoch.
+            (epoch,) = database.execute(
+                "INSERT INTO epoch VALUES (?, ?) ON CONFLICT (device) "
+                "DO UPDATE SET epoch = epoch RETURNING epoch",
+                (device, secrets.token_hex(8) if number == 1 else ""),
+            ).fetchone()
+            return Session(epoch, number, following)
 
         return await self._ask(work)
+
+    async def keep_desired(self, device: str, payload: bytes) -> None:
+        """Commit the desired state that is in force, for the next start."""
+        await self._ask(
+            lambda database: database.execute(
+                "INSERT INTO desired VALUES (?, ?) ON CONFLICT (device) "
+                "DO UPDATE SET payload = excluded.payload",
+                (device, payload),
+            )
+        )
+
+    async def desired(self, device: str) -> bytes | None:
+        """Return the desired state that was in force last; None if there was none."""
+        text = "SELECT payload FROM desired WHERE device = ?"
+        row = await self._ask(lambda database: database.execute(text, (device,)).fetchone())
+        return None if row is None else row[0]
 
     async def add(self, device: str, sequence: int, payload: bytes) -> int:
         """Commit a message; return how many older unconfirmed ones were dropped for it."""

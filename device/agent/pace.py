@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Pace:
-    """A clock that starts at ``start_unix_s`` and runs ``speed`` times as fast as real time."""
+    """A clock that starts at ``start_unix_s`` and runs ``speed`` times as fast as real time.
+
+    Without a start it tells the time of the machine, whose clock may be set at any moment.
+    """
 
     speed: float = 1.0
-    start_unix_s: float = field(default_factory=time.time)
+    start_unix_s: float | None = None
     _began_s: float = field(default_factory=time.monotonic)
 
     @property
@@ -22,7 +25,7 @@ class Pace:
 
     def now_unix_s(self) -> float:
         """Seconds since 1970 on this clock."""
-        return self.start_unix_s + self.elapsed_s
+        return time.time() if self.start_unix_s is None else self.start_unix_s + self.elapsed_s
 
     async def sleep(self, seconds: float, woken: asyncio.Event) -> bool:
         """Sleep for ``seconds`` of this clock or until ``woken`` is set; return whether it was."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ TIMEOUT_S = 30  # of connecting and subscribing
 FAILURE = 128  # reason codes from here on are refusals
 SESSION_TAKEN_OVER = 142  # reason code of a DISCONNECT
 DAY_S = 86_400
+LOST_TIMES, LOST_WITHIN_S = 3, 15.0
 OnMessage = Callable[[str, bytes, int], None]  # topic, payload, number to acknowledge
 _log = logging.getLogger(__name__)
 _log.setLevel(logging.CRITICAL)  # paho's own log lines: failures arrive as ``BrokerError``
@@ -103,6 +105,23 @@ def _context(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl
     except (OSError, ssl.SSLError) as error:
         raise UsageError(f"--ca, --cert, --key: cannot be used ({error})") from None
     return context
+
+
+class Losses:
+    """Notices a client whose connection is lost again and again.
+
+    Not every broker says that another client has connected with the same identifier.
+    """
+
+    def __init__(self) -> None:
+        self._times_s: list[float] = []
+
+    def repeated(self) -> bool:
+        """Count a loss; return whether there were ``LOST_TIMES`` within ``LOST_WITHIN_S``."""
+        now_s = time.monotonic()
+        self._times_s = [at_s for at_s in self._times_s if at_s > now_s - LOST_WITHIN_S]
+        self._times_s.append(now_s)
+        return len(self._times_s) >= LOST_TIMES
 
 
 class BrokerClient:

@@ -72,6 +72,8 @@ Ordinal = Annotated[int, Meta(ge=1, le=LARGEST_UINT32)]
 # Versions stay far below the largest number, so that there is always a next one.
 LATEST_VERSION = 1_000_000_000
 Version = Annotated[int, Meta(ge=0, le=LATEST_VERSION)]
+# Chosen at random when a device makes its ledger; "" from devices of earlier releases.
+Epoch = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9]{0,32}\Z")]
 Texts = Annotated[Mapping[Text, Text], Meta(max_length=MOST_ENTRIES)]
 
 
@@ -80,7 +82,11 @@ class Payload(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
 
 
 class Birth(Payload, frozen=True):
-    """The device is connected; ``next_sequence`` is the number of its next new telemetry."""
+    """The device is connected; ``next_sequence`` is the number of its next new telemetry.
+
+    Sessions and sequence numbers count within an epoch: a device whose ledger was lost begins a new
+    one, so that its numbers are not taken for old ones.
+    """
 
     device: Name
     session: Ordinal
@@ -93,6 +99,7 @@ class Birth(Payload, frozen=True):
     levels: Annotated[tuple[Amount, ...], Meta(max_length=MOST_ENTRIES)] = ()
     exit_head: bool = False
     simulated: bool = False
+    epoch: Epoch = ""
 
 
 class Death(Payload, frozen=True):
@@ -101,15 +108,18 @@ class Death(Payload, frozen=True):
     device: Name
     session: Count
     reason: Text = ""
+    epoch: Epoch = ""
 
 
 def is_online(birth: Birth | None, death: Death | None) -> bool:
     """Whether a device with these last messages is connected.
 
-    A death counts against the birth of its own session and earlier ones: the last will of an
-    earlier connection can arrive after the birth of the next.
+    A death counts against births of its epoch with its own session or an earlier one: the last will
+    of an earlier connection can arrive after the birth of the next.
     """
-    return birth is not None and (death is None or death.session < birth.session)
+    if birth is None or death is None:
+        return birth is not None
+    return death.epoch != birth.epoch or death.session < birth.session
 
 
 class DeviceSettings(Payload, frozen=True):
@@ -146,6 +156,7 @@ class Reported(Payload, frozen=True):
     refused: Annotated[tuple[RefusedSetting, ...], Meta(max_length=MOST_ENTRIES)] = ()
     model_version: Text = ""
     unix_s: Amount = 0.0
+    epoch: Epoch = ""
 
 
 class Telemetry(Payload, frozen=True):
@@ -174,6 +185,7 @@ class Telemetry(Payload, frozen=True):
     model_version: Text = ""
     dropped: Count = 0
     error: Text = ""
+    epoch: Epoch = ""
 
     @property
     def answered(self) -> int:

@@ -48,6 +48,7 @@ class Birth(message.Message):
     LEVELS_FIELD_NUMBER: builtins.int
     EXIT_HEAD_FIELD_NUMBER: builtins.int
     SIMULATED_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
     device: builtins.str
     """Always the device of the topic; anything else is refused. So in every message of a device."""
     protocol: builtins.int
@@ -65,6 +66,10 @@ class Birth(message.Message):
     """Whether it can answer without the cloud."""
     simulated: builtins.bool
     """Whether it is a simulated one."""
+    epoch: builtins.str
+    """Random letters and digits, made with the device's ledger. Sessions and sequence numbers count
+    within an epoch. Empty from devices that know none.
+    """
     @builtins.property
     def groups(self) -> containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @builtins.property
@@ -85,8 +90,9 @@ class Birth(message.Message):
         levels: abc.Iterable[builtins.float] | None = ...,
         exit_head: builtins.bool = ...,
         simulated: builtins.bool = ...,
+        epoch: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["device", b"device", "exit_head", b"exit_head", "groups", b"groups", "hardware", b"hardware", "levels", b"levels", "next_sequence", b"next_sequence", "protocol", b"protocol", "session", b"session", "simulated", b"simulated", "software", b"software", "unix_s", b"unix_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["device", b"device", "epoch", b"epoch", "exit_head", b"exit_head", "groups", b"groups", "hardware", b"hardware", "levels", b"levels", "next_sequence", b"next_sequence", "protocol", b"protocol", "session", b"session", "simulated", b"simulated", "software", b"software", "unix_s", b"unix_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @typing.final
@@ -100,17 +106,20 @@ class Death(message.Message):
     DEVICE_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
     device: builtins.str
     session: builtins.int
     reason: builtins.str
+    epoch: builtins.str
     def __init__(
         self,
         *,
         device: builtins.str = ...,
         session: builtins.int = ...,
         reason: builtins.str = ...,
+        epoch: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["device", b"device", "reason", b"reason", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["device", b"device", "epoch", b"epoch", "reason", b"reason", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @typing.final
@@ -204,12 +213,14 @@ class Reported(message.Message):
     REFUSED_FIELD_NUMBER: builtins.int
     MODEL_VERSION_FIELD_NUMBER: builtins.int
     UNIX_S_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
     device: builtins.str
     session: builtins.int
     version: builtins.int
     """Version of the desired state that this answers; 0 before there was one."""
     model_version: builtins.str
     unix_s: builtins.float
+    epoch: builtins.str
     @builtins.property
     def settings(self) -> Settings:
         """What is in force, every field set."""
@@ -228,10 +239,11 @@ class Reported(message.Message):
         refused: abc.Iterable[Refusal] | None = ...,
         model_version: builtins.str = ...,
         unix_s: builtins.float = ...,
+        epoch: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["device", b"device", "model_version", b"model_version", "refused", b"refused", "session", b"session", "settings", b"settings", "unix_s", b"unix_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["device", b"device", "epoch", b"epoch", "model_version", b"model_version", "refused", b"refused", "session", b"session", "settings", b"settings", "unix_s", b"unix_s", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @typing.final
@@ -280,6 +292,7 @@ class Telemetry(message.Message):
     MODEL_VERSION_FIELD_NUMBER: builtins.int
     DROPPED_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
     device: builtins.str
     session: builtins.int
     sequence: builtins.int
@@ -315,6 +328,7 @@ class Telemetry(message.Message):
     """Messages of telemetry that had to be given up since the last one, for want of room."""
     error: builtins.str
     """The last error of the period, one line."""
+    epoch: builtins.str
     def __init__(
         self,
         *,
@@ -341,8 +355,9 @@ class Telemetry(message.Message):
         model_version: builtins.str = ...,
         dropped: builtins.int = ...,
         error: builtins.str = ...,
+        epoch: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["answered_cloud", b"answered_cloud", "answered_device", b"answered_device", "battery", b"battery", "cloud_fraction", b"cloud_fraction", "device", b"device", "dropped", b"dropped", "energy_j", b"energy_j", "error", b"error", "failed", b"failed", "fraction", b"fraction", "labelled", b"labelled", "latency_max_ms", b"latency_max_ms", "latency_ms", b"latency_ms", "model", b"model", "model_version", b"model_version", "payload_bytes", b"payload_bytes", "period_s", b"period_s", "plugged", b"plugged", "reported_version", b"reported_version", "right", b"right", "sequence", b"sequence", "session", b"session", "unix_s", b"unix_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["answered_cloud", b"answered_cloud", "answered_device", b"answered_device", "battery", b"battery", "cloud_fraction", b"cloud_fraction", "device", b"device", "dropped", b"dropped", "energy_j", b"energy_j", "epoch", b"epoch", "error", b"error", "failed", b"failed", "fraction", b"fraction", "labelled", b"labelled", "latency_max_ms", b"latency_max_ms", "latency_ms", b"latency_ms", "model", b"model", "model_version", b"model_version", "payload_bytes", b"payload_bytes", "period_s", b"period_s", "plugged", b"plugged", "reported_version", b"reported_version", "right", b"right", "sequence", b"sequence", "session", b"session", "unix_s", b"unix_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @typing.final

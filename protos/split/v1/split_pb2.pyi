@@ -38,7 +38,7 @@ class _EncodingEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Encoding.Valu
     """
     ENCODING_CONTEXT: _Encoding.ValueType  # 3
     """All samples as one number of a binary range coder under the bundle's context model
-    (shared/context_model.py, shared/range_coder.py), most significant byte first.
+    (shared/protocol/context_model.py, shared/protocol/range_coder.py), most significant byte first.
     """
 
 class Encoding(_Encoding, metaclass=_EncodingEnumTypeWrapper):
@@ -56,7 +56,7 @@ id, with the dictionary of the level.
 """
 ENCODING_CONTEXT: Encoding.ValueType  # 3
 """All samples as one number of a binary range coder under the bundle's context model
-(shared/context_model.py, shared/range_coder.py), most significant byte first.
+(shared/protocol/context_model.py, shared/protocol/range_coder.py), most significant byte first.
 """
 
 @typing.final

@@ -10,12 +10,17 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cloud.fleet.metrics import families
+from cloud.fleet.recorder import Recorder
 from cloud.observability.metrics import Metrics, exposition
+from cloud.telemetry.records import Appended, Ranges, Received
+from shared.fleet.broker import parse_broker
 from tests.support.broker import need_mosquitto
 from tests.support.compose import FILE, Stage, as_root, compose, variables
 from tests.support.processes import ROOT, environment
@@ -23,8 +28,10 @@ from tests.support.processes import ROOT, environment
 pytestmark = pytest.mark.alone
 
 DEPLOY = ROOT / "deploy"
-ORDER = ("broker", "cloud-1", "cloud-2", "proxy", "controller", "dashboard", "fleet", "prometheus")
-OURS = ("cloud-1", "cloud-2", "controller", "dashboard", "fleet")
+ORDER = (
+    "broker", "cloud-1", "cloud-2", "proxy", "recorder", "dashboard", "fleet", "player", "prometheus",
+)  # fmt: skip
+OURS = ("cloud-1", "cloud-2", "recorder", "dashboard", "fleet")
 
 
 def need(group: str, *programs: str) -> None:
@@ -68,7 +75,7 @@ def test_containers_may_do_little(name: str) -> None:
     assert name != "prometheus" or service["entrypoint"] == []
 
 
-def test_metrics_in_rules_and_panels_are_those_of_the_server() -> None:
+def test_metrics_in_rules_and_panels_are_those_of_server_and_recorder() -> None:
     metrics = Metrics()
     metrics.request("OK", 1, 1)
     metrics.refused("deadline")
@@ -79,11 +86,28 @@ def test_metrics_in_rules_and_panels_are_those_of_the_server() -> None:
     page = exposition(metrics.snapshot(gauges, [])).decode()
     known = {sample.name for one in text_string_to_metric_families(page) for sample in one.samples}
     known |= {"taper_samples_total", "taper_model_info"}  # need a model; see test_server_operations
+    for family in families(Recorder(parse_broker("mqtt://localhost"), "city", Unused()), 0.0):
+        known |= {family.name, f"{family.name}_total"}
+    known.add("taper_fleet_")  # of a pattern of names
     used = set()
-    for path in (DEPLOY / "prometheus/alerts.yml", DEPLOY / "grafana/dashboards/taper.json"):
+    boards = sorted((DEPLOY / "grafana/dashboards").glob("*.json"))
+    for path in (DEPLOY / "prometheus/alerts.yml", *boards):
         used |= set(re.findall(r"taper_\w+", path.read_text()))
     assert len(used) > 10
     assert used <= known
+
+
+class Unused:
+    """A store that is never asked."""
+
+    async def append(self, batch: Sequence[Received]) -> Appended:
+        raise AssertionError
+
+    async def sequences(self, fleet: str) -> Mapping[tuple[str, str], Ranges]:
+        raise AssertionError
+
+    async def retire(self, fleet: str, device: str) -> None:
+        raise AssertionError
 
 
 def test_prometheus_takes_the_rules_and_they_fire() -> None:

@@ -49,7 +49,9 @@ async def test_nothing_is_lost_or_stored_twice_when_the_database_restarts(
                 )
                 await asyncio.wait_for(asyncio.gather(*futures.values()), 30)
                 await until(lambda: all(d.sequences.hole() is None for d in devices.values()), 30)
-                held = {name: ((1, d.sequences.through),) for name, d in devices.items()}
+                held = {
+                    (name, d.last_epoch): ((1, d.sequences.through),) for name, d in devices.items()
+                }
                 await until(lambda: counts.stored >= sum(r[0][1] for r in held.values()), 30)
     with reading(postgres_server.url) as connection:
         assert queries.stored_sequences(connection, "default") == held

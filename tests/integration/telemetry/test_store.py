@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -57,11 +58,37 @@ async def test_the_same_again_changes_nothing(url: str) -> None:
         assert await store.append([said(birth("a"), 50.0)]) == Appended()
     async with Store(url) as store:
         assert await store.append(batch) == Appended(0, 5)
-        assert await store.sequences("city") == {"a": ((1, 6),)}
+        assert await store.sequences("city") == {("a", ""): ((1, 6),)}
     with reading(url) as connection:
         assert [one.received_s for one in queries.history(connection, "city")] == [5.0, 6.0]
         (record,) = queries.devices(connection, "city")
         assert record.received_s == sent("a", 6).received_s
+
+
+async def test_a_new_epoch_begins_its_numbers_again(url: str) -> None:
+    def fresh(numbers: Iterable[int]) -> list[Received]:
+        return [
+            Received(one.topic, replace(one.message, epoch="e2"), one.received_s + 60_000)
+            for one in series("a", numbers)
+        ]
+
+    async with Store(url) as store:
+        await store.append([*series("a", range(1, 31)), said(birth("a", 7), BEGAN_S)])
+        assert await store.append(fresh(range(1, 4))) == Appended(3, 0)
+        assert await store.append([*fresh([3, 4]), *series("a", [30])]) == Appended(1, 2)
+        newer = replace(birth("a"), epoch="e2")
+        await store.append([said(newer, BEGAN_S + 60_000)])
+        held = {("a", ""): ((1, 30),), ("a", "e2"): ((1, 4),)}
+        assert await store.sequences("city") == held
+    with reading(url) as connection:
+        (record,) = queries.devices(connection, "city")
+        assert record.birth == newer
+        assert record.telemetry is not None
+        assert (record.telemetry.epoch, record.telemetry.sequence) == ("e2", 4)
+        births = [one.message for one in queries.history(connection, "city", "a")]
+        assert births == [birth("a", 7), newer]
+        last = queries.timeline(connection, "city", "a", limit=5)
+        assert [(one.epoch, one.sequence) for one in last][-4:] == [("e2", n) for n in range(1, 5)]
 
 
 async def test_numbers_stay_known_when_telemetry_gets_too_old(url: str) -> None:
@@ -70,14 +97,14 @@ async def test_numbers_stay_known_when_telemetry_gets_too_old(url: str) -> None:
         await store.append([*series("a", [*range(1, 8), 9, *range(12, 31)]), *series("b", [3])])
         await store.append([said(birth("a"), BEGAN_S)])
         before = await store.sequences("city")
-        assert before == {"a": ((1, 7), (9, 9), (12, 30)), "b": ((3, 3),)}
+        assert before == {("a", ""): ((1, 7), (9, 9), (12, 30)), ("b", ""): ((3, 3),)}
         now_s = BEGAN_S + 60 * 25
         # Minutes 1 to 14 of a and 3 of b are too old, and so is the history.
         assert await store.expire() == 11 + 1 + 1
         assert await store.expire() == 0
         assert await store.sequences("city") == before
         assert await store.append(series("a", [5, 8, 13, 20])) == Appended(1, 3)
-        after = {"a": ((1, 9), (12, 30)), "b": ((3, 3),)}
+        after = {("a", ""): ((1, 9), (12, 30)), ("b", ""): ((3, 3),)}
         assert await store.sequences("city") == after
         now_s += 300
         assert await store.expire() == 1 + 5
@@ -102,7 +129,7 @@ async def test_a_writer_drops_nothing_of_another_fleet(url: str) -> None:
         await sea.append([sent("a", number, fleet="sea") for number in range(1, 6)])
         now_s += 3600
         assert (await city.expire(), await sea.expire()) == (5, 0)
-        assert await sea.sequences("sea") == await city.sequences("city") == {"a": ((1, 5),)}
+        assert await sea.sequences("sea") == await city.sequences("city") == {("a", ""): ((1, 5),)}
         assert await city.append(series("a", [3])) == Appended(0, 1)
     with reading(url) as connection:
         assert [queries.count_rows(connection, name) for name in ("city", "sea")] == [0, 5]
@@ -139,7 +166,7 @@ async def test_a_server_that_is_away_is_an_error_and_then_all_goes_on(
                 await store.append(series("a", [2]))
         postgres_server.start()
         assert await store.append(series("a", [1, 2])) in (Appended(1, 1), Appended(2, 0))
-        assert await store.sequences("city") == {"a": ((1, 2),)}
+        assert await store.sequences("city") == {("a", ""): ((1, 2),)}
     with pytest.raises(StoreError, match=r"taper:\*\*\*@127.0.0.1:1/postgres: .*refused"):
         open_writing("postgresql://taper:secret@127.0.0.1:1/postgres")
 
@@ -150,7 +177,7 @@ def test_another_schema_is_refused(url: str) -> None:
         connection.execute(update(tables.schema).values(version=99))
     engine.dispose()
     for opened in (open_writing, open_reading):
-        with pytest.raises(UsageError, match="schema version 99, this taper uses 1"):
+        with pytest.raises(UsageError, match="schema version 99, this taper uses 2"):
             opened(url)
 
 
@@ -203,7 +230,7 @@ async def test_what_append_returned_from_survives_kill_9(url: str) -> None:
     await running.wait()
     last = int(rest[-1]) if rest else 20
     async with Store(url) as store:
-        (held,) = (await store.sequences("city"))["a"]
+        (held,) = (await store.sequences("city"))["a", ""]
     assert held[0] == 1
     assert held[1] in (last, last + 1)
 

@@ -73,3 +73,26 @@ def test_a_target_that_is_nobody_names_the_groups() -> None:
     assert [one.name for one in fleet.select("north")] == ["cam"]
     with pytest.raises(UsageError, match=r"'south' is no device and no group.*groups are north"):
         fleet.select("south")
+
+
+def test_a_death_of_an_earlier_epoch_does_not_count() -> None:
+    device = DeviceState("a")
+    device.learn(Birth("a", 9, 50, 0.0, PROTOCOL, epoch="old"))
+    device.learn(Telemetry("a", 9, 49, 0.0, epoch="old"))
+    device.learn(Birth("a", 1, 1, 0.0, PROTOCOL, epoch="new"))  # the ledger was lost
+    assert device.online
+    device.learn(Death("a", 9, epoch="old"))
+    assert device.online
+    assert device.learn(Telemetry("a", 1, 1, 0.0, epoch="new"))
+    assert device.telemetry == Telemetry("a", 1, 1, 0.0, epoch="new")
+    assert not device.learn(Telemetry("a", 9, 49, 0.0, epoch="old"))
+    device.learn(Death("a", 1, epoch="new"))
+    assert not device.online
+
+
+def test_holes_are_those_of_the_present_epoch() -> None:
+    device = DeviceState("a")
+    device.learn(Birth("a", 1, 5, 0.0, PROTOCOL, epoch="old"))
+    assert device.sequences.hole() == (1, 4)
+    device.learn(Birth("a", 1, 1, 0.0, PROTOCOL, epoch="new"))
+    assert device.sequences.hole() is None

@@ -35,4 +35,5 @@ async def test_a_ledger_whose_last_commit_fails_says_so_and_still_ends(
             # The end of the block asks the thread to stop, in one batch with what fails.
         with pytest.raises(UsageError, match=r"--ledger: .*full"):
             await failing
-        assert await waiting == (1, 1)
+        begun_session = await waiting
+        assert (begun_session.number, begun_session.next_sequence) == (1, 1)

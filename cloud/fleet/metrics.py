@@ -1,0 +1,109 @@
+"""Metrics of a fleet for Prometheus, as its recorder sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from prometheus_client import start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from cloud.fleet.problems import Problem, problems
+from cloud.fleet.recorder import Recorder
+from shared.errors import UsageError
+
+MOST_GROUPS = 50  # values of the label; devices of further groups count as "other"
+OTHER, NONE = "other", "none"
+SCRAPE_WITHIN_S = 5.0
+
+
+class FleetMetrics(Collector):
+    """Metrics of ``recorder``, computed when they are read."""
+
+    def __init__(self, recorder: Recorder, loop: asyncio.AbstractEventLoop) -> None:
+        self._recorder = recorder
+        self._loop = loop
+
+    def describe(self) -> Iterable[Metric]:
+        """Return no metrics, so that registering does not compute any."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Compute the metrics in the recorder's event loop: its state changes there."""
+
+        async def compute() -> list[Metric]:
+            return families(self._recorder, time.monotonic())
+
+        with suppress(TimeoutError):
+            return asyncio.run_coroutine_threadsafe(compute(), self._loop).result(SCRAPE_WITHIN_S)
+        return []
+
+
+def families(recorder: Recorder, now_s: float) -> list[Metric]:
+    """Return all metrics at ``now_s`` (monotonic)."""
+    fleet = recorder.state.fleet
+    devices = list(recorder.state.devices.values())
+    known = sorted(recorder.state.groups())[:MOST_GROUPS]
+    states: Counter[tuple[str, str]] = Counter()
+    wrong: Counter[tuple[str, str]] = Counter({(g, p.value): 0 for g in known for p in Problem})
+    for device in devices:
+        groups = device.birth.groups if device.birth is not None else ()
+        labels = {group if group in known else OTHER for group in groups} or {NONE}
+        state = "online" if device.online else "away"
+        found = problems(device, now_s)
+        for label in labels:
+            states[label, state] += 1
+            wrong.update((label, one.value) for one in found)
+    made: list[Metric] = [
+        _gauge("taper_fleet_devices", "Devices by group and state.", fleet, "state", states),
+        _gauge("taper_fleet_problems", "Devices with a problem.", fleet, "problem", wrong),
+    ]
+    connected = GaugeMetricFamily(
+        "taper_fleet_broker_connected", "1 while the broker is connected.", labels=["fleet"]
+    )
+    connected.add_metric([fleet], float(recorder.client.connected.is_set()))
+    made.append(connected)
+    counts, client = recorder.counts, recorder.client.counts
+    for name, text, value in (
+        ("stored", "Telemetry messages stored.", counts.stored),
+        ("repeated", "Telemetry messages that had arrived before.",
+         counts.duplicates + client.duplicates),
+        ("refused", "Messages that are not the contract.", sum(client.refused.values())),
+        ("broken", "Messages whose handling failed.", sum(client.failed.values())),
+        ("resends", "Requests for missing telemetry.", counts.resends),
+    ):  # fmt: skip
+        counter = CounterMetricFamily(f"taper_fleet_{name}", text, labels=["fleet"])
+        counter.add_metric([fleet], value)
+        made.append(counter)
+    return made
+
+
+def _gauge(
+    name: str, text: str, fleet: str, label: str, counts: Counter[tuple[str, str]]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=["fleet", "group", label])
+    for (group, value), count in sorted(counts.items()):
+        family.add_metric([fleet, group, value], count)
+    return family
+
+
+@contextmanager
+def serving(recorder: Recorder, host: str, port: int) -> Iterator[int]:
+    """Serve the metrics for the length of the block; yields the port."""
+    registry = CollectorRegistry()
+    registry.register(FleetMetrics(recorder, asyncio.get_running_loop()))
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        text = f"--metrics-host, --metrics-port: cannot listen on {host}:{port} ({error.strerror})"
+        raise UsageError(text) from None
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

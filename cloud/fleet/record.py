@@ -1,0 +1,98 @@
+"""The command ``record``: store what the devices of a fleet send, as a service."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import typer
+import uvloop
+
+from cloud.fleet.flags import (
+    LOCAL,
+    STORE,
+    Authority,
+    Fleet,
+    Keep,
+    Password,
+    StoreUrl,
+    Url,
+    User,
+    parse_fleet,
+    parse_where,
+)
+from cloud.fleet.metrics import serving
+from cloud.fleet.recorder import Recorder
+from cloud.fleet.running import say
+from shared.command import needing_extra
+from shared.errors import BrokerError, TakenOverError
+from shared.fleet.broker import Broker
+
+DAY_S = 86_400.0
+AGAIN_S = 5.0
+
+
+def record(
+    broker: Url = LOCAL,
+    fleet: Fleet = "default",
+    store: StoreUrl = STORE,
+    keep: Keep = 30.0,
+    metrics_host: Annotated[str, typer.Option(help="Where metrics are served.")] = "127.0.0.1",
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Serve Prometheus metrics here.")
+    ] = None,
+    user: User = None,
+    password: Password = None,
+    ca: Authority = None,
+) -> None:
+    """Store what devices send and mend what is missing, until Ctrl-C or SIGTERM.
+
+    A broker that is away at the start, or later, is tried again.
+    """
+    with needing_extra("fleet"):
+        from cloud.telemetry.store import Store
+    name = parse_fleet(fleet)
+    where = parse_where(broker, user, "controller", password, ca)
+
+    async def work() -> None:
+        async with AsyncExitStack() as stack:
+            kept = await stack.enter_async_context(Store(store, keep * DAY_S))
+            recorder = Recorder(where, name, kept)
+            if metrics_port is not None:
+                port = stack.enter_context(serving(recorder, metrics_host, metrics_port))
+                say(f"metrics on {metrics_host}:{port}")
+            task = asyncio.create_task(follow(recorder, where), name="recorder")
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+            await asyncio.wait((task,))
+            if not task.cancelled():
+                task.result()
+            say(f"stored {recorder.counts.stored}")
+
+    uvloop.run(work())
+
+
+async def follow(recorder: Recorder, where: Broker) -> None:
+    """Run ``recorder``; print when its first connection succeeds, and why it does not."""
+    announcing = asyncio.create_task(_announce(recorder, where), name="recorder announcement")
+    shown = ""
+    try:
+        while True:
+            try:
+                await recorder.run()
+            except TakenOverError:
+                raise
+            except BrokerError as error:  # the first connection; later ones are tried again inside
+                if str(error) != shown:
+                    say(f"{error}; trying again")
+                    shown = str(error)
+            await asyncio.sleep(AGAIN_S)
+    finally:
+        announcing.cancel()
+
+
+async def _announce(recorder: Recorder, where: Broker) -> None:
+    await recorder.client.complete.wait()
+    say(f"recording fleet {recorder.state.fleet} at {where}: {len(recorder.state.devices)} devices")
