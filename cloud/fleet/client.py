@@ -95,6 +95,7 @@ class FleetClient:
         self.connected = asyncio.Event()
         self.complete = asyncio.Event()
         self.listeners: list[Listener] = []
+        self.on_retired: Callable[[str], object] = lambda _: None
         self._broker = broker
         self._identifier = identifier or f"client-{secrets.token_hex(6)}"
         self._sink = sink
@@ -216,7 +217,8 @@ class FleetClient:
         if topic.fleet != self.state.fleet:  # from an earlier subscription of this session
             return None
         if not payload:
-            self.state.clear(topic)
+            if self.state.clear(topic):
+                self.on_retired(topic.device)
             return None
         message = load(topic, payload)
         if not self.state.learn(topic, message):

@@ -51,7 +51,9 @@ class Recorder:
         self.client = FleetClient(
             broker, fleet, identifier or f"controller-{fleet}", self._store_batch, SESSION_S
         )
+        self.client.on_retired = self._retire
         self.counts = StoreCounts()
+        self._retiring: set[asyncio.Task[None]] = set()
         self._store = store
 
     @property
@@ -78,6 +80,17 @@ class Recorder:
         appended = await asyncio.shield(self._append(batch))
         self.counts.stored += appended.stored
         self.counts.duplicates += appended.duplicates
+
+    def _retire(self, name: str) -> None:
+        async def forget() -> None:
+            try:
+                await self._store.retire(self.state.fleet, name)
+            except StoreError as error:
+                _log.warning("%s: is retired, and stays in the store: %s", name, error)
+
+        task = asyncio.create_task(forget(), name=f"retire {name}")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     async def _append(self, batch: Sequence[Received]) -> Appended:
         """Store ``batch``, however long the store is away: the broker holds back the rest."""

@@ -144,13 +144,15 @@ class FleetState:
         """Update the state by a message on ``topic``; see ``DeviceState.learn``."""
         return self.device(topic.device).learn(message)
 
-    def clear(self, topic: Topic) -> None:
-        """Forget a retained state; a device without any is no longer known."""
+    def clear(self, topic: Topic) -> bool:
+        """Forget a retained state; a device without any is no longer known, and True returned."""
         device = self.devices.get(topic.device)
         if device is not None:
             device.clear(topic.kind)
             if device.retired:
                 del self.devices[topic.device]
+                return True
+        return False
 
     def select(self, target: str, flag: str = "DEVICE") -> list[DeviceState]:
         """Return the devices that ``target`` names (a device, a group or ``all``), by name."""

@@ -118,6 +118,16 @@ def devices(connection: Connection, fleet: str) -> list[DeviceRecord]:
     return made
 
 
+def births(connection: Connection, fleet: str) -> dict[str, Birth]:
+    """Return the last birth of each device."""
+    columns = tables.state.c
+    kind = MessageKind.BIRTH.value
+    query = select(columns.device, columns.payload).where(
+        columns.fleet == fleet, columns.kind == kind
+    )
+    return {name: _parsed(kind, payload) for name, payload in connection.execute(query)}
+
+
 def latest(connection: Connection, fleet: str) -> dict[str, tuple[Telemetry, float]]:
     """Return the telemetry with the highest number of each device, and its arrival."""
     # One search of the index for each device instead of a scan of all telemetry.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -17,13 +18,19 @@ from cloud.telemetry.figures import drawings
 from cloud.telemetry.queries import (
     Slice,
     Totals,
-    devices,
+    births,
     slices,
     stored_sequences,
     totals,
     totals_by_device,
 )
 from cloud.telemetry.records import Ranges
+from cloud.telemetry.rolled import (
+    rolled_slices,
+    rolled_totals,
+    rolled_totals_by_device,
+    start_of,
+)
 from cloud.telemetry.sums import add_up
 from shared.errors import UsageError
 
@@ -31,6 +38,8 @@ MOST_POINTS = 150  # of a line
 WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400, 604_800)
 SPREAD = 10  # times the span of nearly all messages; clocks outside of it are wrong
 TEMPLATE = "report.html.j2"
+EXACT_S = 86_400.0
+MOST_WORST, MOST_GAPS = 10, 5
 
 
 @dataclass(frozen=True)
@@ -50,50 +59,86 @@ class Row:
 
 
 def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
-    """Return the page on what arrived since ``since_s``; ``UsageError`` if nothing did."""
-    whole = totals(connection, fleet, since_s=since_s)
+    """Return the page on what arrived since ``since_s``; ``UsageError`` if nothing did.
+
+    A day at most is read from messages, more from roll-ups, in whole days of the devices' time.
+    """
+    if since_s > time.time() - EXACT_S:
+        whole = totals(connection, fleet, since_s=since_s)
+        of_devices = totals_by_device(connection, fleet, since_s)
+
+        def cut(width_s: float) -> list[Slice]:
+            return slices(connection, fleet, width_s, since_s=since_s)
+    else:
+        start_s = start_of(connection, fleet, since_s) if since_s else 0.0
+        whole = rolled_totals(connection, fleet, start_s)
+        of_devices = rolled_totals_by_device(connection, fleet, start_s)
+
+        def cut(width_s: float) -> list[Slice]:
+            return rolled_slices(connection, fleet, width_s, start_s)
+
     if whole is None:
         raise UsageError(f"--since: the store has no telemetry of {fleet} since then")
-    drawn, far_off = series(connection, fleet, whole, since_s)
-    parts = groups(connection, fleet, totals_by_device(connection, fleet, since_s))
-    missing = sum(map(holes, stored_sequences(connection, fleet).values()))
+    drawn, far_off = series(whole, cut)
+    sequences = stored_sequences(connection, fleet)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
     return environment.get_template(TEMPLATE).render(
         fleet=fleet,
         whole=whole,
-        rows=[row(f"all of {fleet}", [whole]), *parts],
+        rows=[row(f"all of {fleet}", [whole]), *groups(connection, fleet, of_devices)],
+        worst=[row(name, [of_devices[name]]) for name in worst(of_devices)],
+        gaps=gaps(sequences),
         drawings=drawings(drawn),
         width=span(drawn[0].width_s),
         first=moment(drawn[0].start_s),
         last=moment(drawn[-1].start_s + drawn[-1].width_s),
         far_off=far_off,
-        missing=missing,
+        missing=sum(map(holes, sequences.values())),
     )
 
 
-def series(
-    connection: Connection, fleet: str, whole: Totals, since_s: float
-) -> tuple[list[Slice], int]:
+def series(whole: Totals, cut: Callable[[float], list[Slice]]) -> tuple[list[Slice], int]:
     """Return the slices to draw, and the number of messages left out as their clocks are far off.
 
-    A device without a clock of its own starts in 1970; with one such message on the axis, all
-    others would lie on one point.
+    ``cut`` returns the slices of a width. A device without a clock of its own starts in 1970; with
+    one such message on the axis, all others would lie on one point.
     """
     first_s, last_s = whole.first_s, whole.last_s
     while True:
-        width_s = max((last_s - first_s) / 1000, 1.0)
-        every = slices(connection, fleet, width_s, since_s=since_s)
+        every = cut(max((last_s - first_s) / 1000, 1.0))
         near = nearly_all(within(every, first_s, last_s))
-        nearest_s, farthest_s = near[0].start_s, near[-1].start_s + width_s
+        nearest_s, farthest_s = near[0].start_s, near[-1].start_s + near[-1].width_s
         if last_s - first_s <= SPREAD * (farthest_s - nearest_s):
             break
         first_s, last_s = nearest_s, farthest_s
     # At least two periods, so that each slice has telemetry of each device.
     width_s = slice_width(max(last_s - first_s, 2 * MOST_POINTS * whole.period_s / whole.messages))
-    drawn = within(slices(connection, fleet, width_s, since_s=since_s), first_s, last_s)
+    drawn = within(cut(width_s), first_s, last_s)
     return drawn, whole.messages - sum(one.messages for one in drawn)
+
+
+def worst(of_devices: dict[str, Totals]) -> list[str]:
+    """Return the devices to look at first: most failures, then fewest right answers."""
+
+    def badness(name: str) -> tuple[float, float]:
+        one = of_devices[name]
+        return one.failures or 0.0, -1.0 if one.accuracy is None else 1 - one.accuracy
+
+    return sorted(of_devices, key=lambda name: (*badness(name), name), reverse=True)[:MOST_WORST]
+
+
+def gaps(sequences: dict[tuple[str, str], Ranges]) -> list[tuple[str, int, str]]:
+    """Return the devices with the most missing messages: name, how many, the first ranges."""
+    found = []
+    for (name, _), ranges in sequences.items():
+        count = holes(ranges)
+        if count:
+            runs = [(a[1] + 1, b[0] - 1) for a, b in pairwise(ranges)]
+            text = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in runs[:MOST_GAPS])
+            found.append((name, count, text + ", ..." * (len(runs) > MOST_GAPS)))
+    return sorted(found, key=lambda gap: -gap[1])[:MOST_WORST]
 
 
 def within(every: Sequence[Slice], first_s: float, last_s: float) -> list[Slice]:
@@ -125,10 +170,10 @@ def slice_width(seconds: float) -> float:
 def groups(connection: Connection, fleet: str, of_devices: dict[str, Totals]) -> list[Row]:
     """Return a line for each group; a device in several groups counts in each."""
     members: dict[str, list[Totals]] = defaultdict(list)
-    for device in devices(connection, fleet):
-        if device.name in of_devices and device.birth is not None:
-            for group in device.birth.groups:
-                members[group].append(of_devices[device.name])
+    for name, birth in births(connection, fleet).items():
+        if name in of_devices:
+            for group in birth.groups:
+                members[group].append(of_devices[name])
     return [row(name, members[name]) for name in sorted(members)]
 
 

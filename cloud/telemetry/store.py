@@ -79,14 +79,14 @@ class Store:
         return await self._run(read)
 
     async def retire(self, fleet: str, device: str) -> None:
-        """Forget the last states of a device; its telemetry stays."""
+        """Remove a device from the list of devices; its telemetry stays."""
 
         def work() -> None:
-            columns = tables.state.c
             with self._connection.begin():
-                self._connection.execute(
-                    delete(tables.state).where(columns.fleet == fleet, columns.device == device)
-                )
+                for table in (tables.state, tables.device):
+                    same = (table.c.fleet == fleet, table.c.device == device)
+                    self._connection.execute(delete(table).where(*same))
+            self._epochs.pop((fleet, device), None)
 
         await self._run(work)
 

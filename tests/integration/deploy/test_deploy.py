@@ -29,7 +29,8 @@ pytestmark = pytest.mark.alone
 
 DEPLOY = ROOT / "deploy"
 ORDER = (
-    "broker", "cloud-1", "cloud-2", "proxy", "recorder", "dashboard", "fleet", "player", "prometheus",
+    "broker", "cloud-1", "cloud-2", "proxy", "recorder", "dashboard", "fleet", "player",
+    "prometheus",
 )  # fmt: skip
 OURS = ("cloud-1", "cloud-2", "recorder", "dashboard", "fleet")
 

@@ -1,0 +1,125 @@
+"""Queries of roll-ups: they cost what they show, however many messages are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.sql.elements import ColumnElement
+
+from cloud.telemetry import tables
+from cloud.telemetry.queries import Slice, Totals
+from cloud.telemetry.rollups import ALL, DAY_S, DEVICE_WIDTHS_S, FLEET_WIDTHS_S, MINUTE_S, MONTH_S
+from cloud.telemetry.sums import SUMMED
+
+_R = tables.rollup.c
+
+
+def start_of(connection: Connection, fleet: str, since_s: float) -> float:
+    """Return the devices' time when messages arrived from ``since_s`` on, by our clock.
+
+    The clocks of simulated devices run ahead. Without a message of that time the clocks are taken
+    for the same.
+    """
+    columns = tables.telemetry.c
+    query = select(columns.unix_s, columns.received_s).where(
+        columns.fleet == fleet, columns.received_s >= since_s
+    )
+    first = connection.execute(query.order_by(columns.received_s).limit(1)).first()
+    if first is None or first.received_s > since_s + DAY_S:
+        return since_s
+    return float(first.unix_s)
+
+
+def rolled_totals(connection: Connection, fleet: str, start_s: float = 0.0) -> Totals | None:
+    """Return sums of the whole fleet since ``start_s``; None if there is nothing."""
+    width_s = MINUTE_S if not start_s else DAY_S
+    query = select(*_sums(), func.min(_R.start_s), func.max(_R.start_s)).where(
+        *_chosen(fleet, DAY_S, start_s), _R.device == ALL
+    )
+    *sums, first_s, last_s = connection.execute(query).one()
+    if first_s is None:
+        return None
+    ends = select(func.min(_R.start_s), func.max(_R.start_s)).where(
+        *_chosen(fleet, width_s, start_s), _R.device == ALL
+    )
+    fine_first_s, fine_last_s = connection.execute(ends).one()
+    # The minutes of the first days may have been dropped for their age.
+    if fine_first_s is not None and fine_first_s - first_s < DAY_S:
+        first_s = fine_first_s
+    if fine_last_s is not None:
+        last_s = fine_last_s
+    count = select(func.count(_R.device.distinct())).where(
+        *_chosen(fleet, MONTH_S, start_s), _R.device != ALL
+    )
+    devices = connection.execute(count).scalar_one()
+    return Totals(**_read_sums(sums), devices=devices, first_s=float(first_s), last_s=float(last_s))
+
+
+def rolled_totals_by_device(
+    connection: Connection, fleet: str, start_s: float = 0.0
+) -> dict[str, Totals]:
+    """Return sums of each device since ``start_s``, in whole days."""
+    width_s = DEVICE_WIDTHS_S[0] if start_s else DEVICE_WIDTHS_S[-1]
+    query = select(_R.device, *_sums(), func.min(_R.start_s), func.max(_R.start_s))
+    query = query.where(*_chosen(fleet, width_s, start_s), _R.device != ALL).group_by(_R.device)
+    return {
+        name: Totals(**_read_sums(sums), devices=1, first_s=float(first), last_s=float(last))
+        for name, *sums, first, last in connection.execute(query)
+    }
+
+
+def rolled_slices(
+    connection: Connection, fleet: str, width_s: float, start_s: float = 0.0
+) -> list[Slice]:
+    """Return slices of at least a minute of the whole fleet since ``start_s``."""
+    width = max(int(width_s), MINUTE_S)
+    level = max(one for one in FLEET_WIDTHS_S if one <= width)
+    number = func.floor(_R.start_s / float(width)).label("number")
+    query = (
+        select(
+            number, *_sums(), func.sum(_R.battery), func.min(_R.battery_low),
+            func.sum(_R.fraction), func.sum(_R.cloud_fraction),
+        )
+        .where(*_chosen(fleet, level, start_s), _R.device == ALL)
+        .group_by("number")
+        .order_by("number")
+    )  # fmt: skip
+    return [_slice(row, width) for row in connection.execute(query)]
+
+
+def _slice(row: Sequence[Any], width_s: int) -> Slice:
+    number, *sums, battery, battery_low, fraction, cloud_fraction = row
+    values = _read_sums(sums)
+    cloud = values["answered_cloud"]
+    return Slice(
+        **values,
+        start_s=float(number) * width_s,
+        width_s=float(width_s),
+        devices=max(round(values["period_s"] / width_s), 1),
+        battery=battery / values["messages"],
+        battery_low=battery_low,
+        fraction=fraction / values["messages"],
+        cloud_fraction=cloud_fraction / cloud if cloud else None,
+    )
+
+
+def _sums() -> list[ColumnElement[Any]]:
+    summed = ("messages", *SUMMED, "waited_ms")
+    return [*(func.sum(_R[name]) for name in summed), func.max(_R.latency_max_ms)]
+
+
+def _read_sums(row: Sequence[Any]) -> dict[str, Any]:
+    names = ("messages", *SUMMED, "waited_ms", "latency_max_ms")
+    exact = ("energy_j", "period_s", "waited_ms", "latency_max_ms")
+    return {
+        name: (float if name in exact else int)(value or 0)
+        for name, value in zip(names, row, strict=True)
+    }
+
+
+def _chosen(fleet: str, width_s: int, start_s: float) -> list[ColumnElement[bool]]:
+    # The roll-up in which ``start_s`` lies counts as a whole.
+    first = start_s // width_s * width_s
+    return [_R.fleet == fleet, _R.width_s == width_s, _R.start_s >= first]
