@@ -116,6 +116,10 @@ def serve(
         Path | None,
         option(SECURITY, "Clients must show a bearer token of this file: NAME TOKEN a line."),
     ] = None,
+    admin_token_file: Annotated[
+        Path | None,
+        option(SECURITY, "Who shows a token of this file may load and unload models."),
+    ] = None,
     metrics_host: Annotated[
         str | None,
         option(OPERATIONS, "Address of the metrics endpoint."),

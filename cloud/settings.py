@@ -76,6 +76,7 @@ class ServerSettings(BaseSettings):
     tls_key: Path | None = None
     client_ca: Path | None = None
     token_file: Path | None = None
+    admin_token_file: Path | None = None
 
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(None, ge=0, le=LARGEST_PORT)

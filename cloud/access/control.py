@@ -16,7 +16,7 @@ import grpc
 from cloud.access.clients import ClientLimits, Limits, client_of
 from cloud.access.connections import POLL_S, ConnectionGuard, raise_file_limit
 from cloud.access.security import Tokens
-from shared.errors import UnavailableError
+from shared.errors import UnauthenticatedError, UnavailableError
 
 if TYPE_CHECKING:  # an extra that need not be installed
     import opentelemetry.context
@@ -52,9 +52,11 @@ class AccessControl:
         tokens: Tokens | None,
         traces: Traces | None = None,
         max_stream_s: float = math.inf,
+        admins: Tokens | None = None,
     ) -> None:
         self._limits = ClientLimits(limits)
         self._tokens = tokens
+        self._admins = admins
         self._max_stream_s = max_stream_s
         self._traces = traces
         self._calls = 0
@@ -92,6 +94,23 @@ class AccessControl:
             self._limits.leave_call(caller.name, size)
             self._calls -= 1
             self._last_s = time.monotonic()
+
+    @contextmanager
+    def admin(self, context: Context) -> Iterator[None]:
+        """Let in a call that changes what is served; raises ``UnauthenticatedError``."""
+        if self._admins is None:
+            raise UnauthenticatedError(
+                "authorization: models are not loaded over the network here; --admin-token-file "
+                "allows it"
+            )
+        metadata = dict(context.invocation_metadata() or ())
+        owner = self._admins.owner(metadata.get("authorization"))
+        self._use(context.peer())
+        self._limits.enter_call(owner, 0)
+        try:
+            yield
+        finally:
+            self._limits.leave_call(owner, 0)
 
     @contextmanager
     def probe(self, context: Context) -> Iterator[None]:

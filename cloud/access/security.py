@@ -26,16 +26,17 @@ class Tokens:
     makes the file invalid leaves the tokens as they were.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, flag: str = "--token-file") -> None:
         self._file = Watched(path)
-        self._owners = parse_tokens(self._file.read("--token-file"))
+        self._flag = flag
+        self._owners = parse_tokens(self._file.read(flag), flag)
 
     def reload(self) -> bool:
         """Read the file again if it changed; True if the tokens were replaced."""
         if not self._file.changed():
             return False
         try:
-            self._owners = parse_tokens(self._file.read("--token-file"))
+            self._owners = parse_tokens(self._file.read(self._flag), self._flag)
         except UsageError as error:
             _log.warning("tokens stay as they were: %s", error)
             return False
@@ -53,7 +54,7 @@ class Tokens:
         return owner
 
 
-def parse_tokens(data: bytes) -> Mapping[bytes, str]:
+def parse_tokens(data: bytes, flag: str = "--token-file") -> Mapping[bytes, str]:
     """Map digests to owners from the text of a token file; ``UsageError`` names a bad line."""
     owners: dict[bytes, str] = {}
     lines = data.decode("utf-8", "replace").splitlines()
@@ -63,12 +64,12 @@ def parse_tokens(data: bytes) -> Mapping[bytes, str]:
             continue
         if len(words) != 2 or len(words[1]) < SHORTEST_TOKEN:
             raise UsageError(
-                f"--token-file: line {number} must be NAME TOKEN, the token of {SHORTEST_TOKEN} or "
+                f"{flag}: line {number} must be NAME TOKEN, the token of {SHORTEST_TOKEN} or "
                 "more characters"
             )
         owners[_digest(words[1])] = words[0]
     if not owners:
-        raise UsageError("--token-file: has no token in it")
+        raise UsageError(f"{flag}: has no token in it")
     return owners
 
 
@@ -120,7 +121,13 @@ class Certificates:
 
 def tokens_of(settings: ServerSettings) -> Tokens | None:
     """The tokens that callers need, or None; ``UsageError`` if the file cannot be used."""
-    return None if settings.token_file is None else Tokens(settings.token_file)
+    return None if settings.token_file is None else Tokens(settings.token_file, "--token-file")
+
+
+def admins_of(settings: ServerSettings) -> Tokens | None:
+    """The tokens of those who may load models; None: nobody may. ``UsageError``."""
+    path = settings.admin_token_file
+    return None if path is None else Tokens(path, "--admin-token-file")
 
 
 def certificates_of(settings: ServerSettings) -> Certificates | None:

@@ -8,6 +8,7 @@ logged, and the version it replaced stays.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +59,30 @@ class Repository:
         self._folder = folder
         self._on_load = on_load
         self._entries: dict[Path, _Entry] = {}
+        self._numbers: dict[str, dict[str, int]] = {}  # of each version, by model
+        self._forbidden: set[str] = set()
+        self._scanning = threading.Lock()
         on_load(len(self._fixed), 0)
+
+    @property
+    def unloaded(self) -> frozenset[str]:
+        """Names of models that were forbidden."""
+        return frozenset(self._forbidden)
+
+    def forbid(self, name: str) -> None:
+        """Leave a model out of catalogs until it is allowed again."""
+        self._forbidden.add(name)
+
+    def allow(self, name: str) -> None:
+        """Undo ``forbid``."""
+        self._forbidden.discard(name)
 
     def scan(self) -> Catalog:
         """Load new and changed files; returns the catalog of all models that can be served."""
+        with self._scanning:
+            return self._scan()
+
+    def _scan(self) -> Catalog:
         for path, found in self._files().items():
             entry = self._entries.get(path)
             if entry is None or entry.tried != found:
@@ -76,7 +97,11 @@ class Repository:
             reverse=True,
         )
         from_folder = [entry.model for entry in newest if entry.model is not None]
-        return Catalog.of(self._fixed + sorted(from_folder, key=lambda model: model.name))
+        models = self._fixed + sorted(from_folder, key=lambda model: model.name)
+        for model in reversed(models):  # the oldest version first
+            known = self._numbers.setdefault(model.name, {})
+            model.number = known.setdefault(model.version, len(known) + 1)
+        return Catalog.of([model for model in models if model.name not in self._forbidden])
 
     async def changes(self, poll_s: float) -> AsyncIterator[Catalog]:
         """Poll the folder every ``poll_s`` seconds in a thread; yields each new catalog."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -41,6 +42,30 @@ class EngineAnswer(NamedTuple):
     run_s: float
 
 
+@dataclass
+class Statistics:
+    """What a model has answered since it was loaded."""
+
+    requests: int = 0
+    samples: int = 0
+    batches: int = 0
+    queue_s: float = 0.0
+    compute_s: float = 0.0
+    last_unix_s: float = 0.0
+
+    def answered(self, queue_s: float, compute_s: float) -> None:
+        """Count an answered request."""
+        self.requests += 1
+        self.queue_s += queue_s
+        self.compute_s += compute_s
+        self.last_unix_s = time.time()
+
+    def batch(self, samples: int) -> None:
+        """Count a batch that was computed."""
+        self.batches += 1
+        self.samples += samples
+
+
 class ServedModel:
     """One bundle, ready to answer requests; decoding and running are for one thread at a time.
 
@@ -64,6 +89,8 @@ class ServedModel:
             for level in range(len(architecture.device_levels))
         ]
         self.costs = CostModel(architecture)
+        self.statistics = Statistics()
+        self.number = 1  # among the versions of its name; the repository counts
         self._engine = engine_of(self._half, self._codec, bundle)
 
     @cached_property

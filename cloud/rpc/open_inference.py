@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over gRPC, for KServe and Triton clients.
+"""The Open Inference Protocol over gRPC, with Triton's extensions, for KServe and Triton clients.
 
 Clients send whole images or device features. The server runs the device half on images; the
 features then take the path of all other requests through the scheduler, which charges the client
@@ -7,84 +7,110 @@ for both halves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from operator import methodcaller
 from typing import Any
 
 import grpc
-import numpy as np
 from google.protobuf.message import Message
 
-from cloud.access.control import AccessControl, Caller, Context
-from cloud.models.job import Job
-from cloud.models.served import ServedModel
+from cloud.access.control import DRAINING, UNKNOWN_CALLER, AccessControl, Caller, Context
 from cloud.rpc import open_inference_messages as messages
-from cloud.rpc.call import answer_unary, gated
+from cloud.rpc.call import answer_unary, gated, refuse
 from cloud.rpc.service import Call, InferenceService
+from cloud.rpc.tensor_inference import TensorInference
 from protos.inference import open_inference_pb2 as pb
-from shared.errors import InvalidRequestError, RequestError
-from shared.model.bits import unused_bits_are_zero
-from shared.protocol.codec import LARGEST_BATCH
-from shared.protocol.responses import probabilities
+from shared.errors import RequestError, UnavailableError
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+IN_FLIGHT = 16  # unanswered requests of one stream at which reading pauses
 
 
 class OpenInferenceServicer:
     """Handlers of ``inference.GRPCInferenceService``."""
 
-    def __init__(self, service: InferenceService, access: AccessControl) -> None:
+    def __init__(
+        self, service: InferenceService, inference: TensorInference, access: AccessControl
+    ) -> None:
         self._service = service
+        self._inference = inference
         self._access = access
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the methods with ``server``."""
-        typed: dict[str, tuple[Callable[..., Any], type[Message]]] = {
+        plain: dict[str, tuple[Callable[[Any], Message], Any]] = {
             "ServerLive": (self.server_live, pb.ServerLiveRequest),
             "ServerReady": (self.server_ready, pb.ServerReadyRequest),
             "ServerMetadata": (self.server_metadata, pb.ServerMetadataRequest),
             "ModelReady": (self.model_ready, pb.ModelReadyRequest),
             "ModelMetadata": (self.model_metadata, pb.ModelMetadataRequest),
+            "ModelConfig": (self.model_config, pb.ModelConfigRequest),
+            "ModelStatistics": (self.model_statistics, pb.ModelStatisticsRequest),
+            "RepositoryIndex": (self.repository_index, pb.RepositoryIndexRequest),
         }
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            name: grpc.unary_unary_rpc_method_handler(
-                gated(self._access, method), request.FromString, methodcaller("SerializeToString")
-            )
-            for name, (method, request) in typed.items()
+            name: _unary(gated(self._access, _awaited(method)), request)
+            for name, (method, request) in plain.items()
         }
+        handlers["RepositoryModelLoad"] = _unary(
+            self._administered(self.repository_model_load), pb.RepositoryModelLoadRequest
+        )
+        handlers["RepositoryModelUnload"] = _unary(
+            self._administered(self.repository_model_unload), pb.RepositoryModelUnloadRequest
+        )
         handlers["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self.model_infer)
+        handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+            self.model_stream_infer, None, methodcaller("SerializeToString")
+        )
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
-    async def server_live(self, _: pb.ServerLiveRequest, __: Context) -> pb.ServerLiveResponse:
+    def server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
         """True whenever there is an answer at all."""
         return pb.ServerLiveResponse(live=True)
 
-    async def server_ready(self, _: pb.ServerReadyRequest, __: Context) -> pb.ServerReadyResponse:
+    def server_ready(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
         """Whether there is a model."""
-        return pb.ServerReadyResponse(ready=bool(self._service.catalog.models))
+        return pb.ServerReadyResponse(ready=self._inference.ready)
 
-    async def server_metadata(
-        self, _: pb.ServerMetadataRequest, __: Context
-    ) -> pb.ServerMetadataResponse:
-        """Name and version of the server."""
+    def server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
+        """Name, version and extensions of the server."""
         return messages.server_to_message()
 
-    async def model_ready(self, request: pb.ModelReadyRequest, _: Context) -> pb.ModelReadyResponse:
+    def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """Whether the model is served."""
-        try:
-            self._service.catalog.find(request.name, request.version)
-        except RequestError:
-            return pb.ModelReadyResponse(ready=False)
-        return pb.ModelReadyResponse(ready=True)
+        return pb.ModelReadyResponse(ready=self._inference.is_ready(request.name, request.version))
 
-    async def model_metadata(
-        self, request: pb.ModelMetadataRequest, _: Context
-    ) -> pb.ModelMetadataResponse:
+    def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
         """Inputs and outputs of a model."""
-        catalog = self._service.catalog
-        model = catalog.find(request.name, request.version)
-        versions = [served.version for served in catalog.versions[model.name]]
-        return messages.metadata_to_message(model.bundle, versions)
+        model = self._inference.find(request.name, request.version)
+        return messages.metadata_to_message(model, self._inference.versions(model))
+
+    def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
+        """Inputs, outputs and batch size of a model."""
+        return messages.config_to_message(self._inference.find(request.name, request.version))
+
+    def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
+        """What a model, or all models, have answered."""
+        return messages.statistics_to_message(self._inference.models(request.name, request.version))
+
+    def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
+        """The models that there are."""
+        return messages.index_to_message(self._inference.index(request.ready))
+
+    async def repository_model_load(
+        self, request: pb.RepositoryModelLoadRequest
+    ) -> pb.RepositoryModelLoadResponse:
+        """Serve a model again, and read its changed files now."""
+        await self._inference.load(request.model_name)
+        return pb.RepositoryModelLoadResponse()
+
+    async def repository_model_unload(
+        self, request: pb.RepositoryModelUnloadRequest
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Stop serving a model."""
+        await self._inference.unload(request.model_name)
+        return pb.RepositoryModelUnloadResponse()
 
     async def model_infer(self, data: bytes, context: Context) -> bytes:
         """Answer one request."""
@@ -93,59 +119,100 @@ class OpenInferenceServicer:
             self._access,
             context,
             data,
-            lambda caller: self._infer(data, caller, context.time_remaining()),
+            lambda caller: self._infer(data, Call(caller, 0, context.time_remaining())),
         )
 
-    async def _infer(self, data: bytes, caller: Caller, remaining_s: float | None) -> bytes:
-        asked = messages.parse_request(data)
-        model = self._service.catalog.find(asked.model, asked.version)
-        level = _device_level(model, asked)
-        _check_values(model, asked, level)
-        answer = await self._classify(model, asked, level, Call(caller, 0, remaining_s))
-        message = messages.answer_to_message(asked, model.name, model.version, answer)
-        return message.SerializeToString()
+    async def model_stream_infer(self, _: AsyncIterator[bytes], context: Context) -> None:
+        """Answer a stream of requests, each as soon as its answer is ready."""
+        try:
+            with self._access.stream(context) as caller:
+                await self._answer_stream(context, caller)
+                if self._access.draining.is_set():
+                    raise UnavailableError(DRAINING)
+        except RequestError as error:
+            if not isinstance(error, UnavailableError):  # which ends streams that were let in
+                self._service.count_refusal(error, UNKNOWN_CALLER, 0)
+            await refuse(context, error)
 
-    async def _classify(
-        self, model: ServedModel, asked: messages.TensorRequest, level: int, call: Call
-    ) -> messages.TensorAnswer:
-        """The answers to all samples, in jobs of at most ``LARGEST_BATCH``."""
-        found = []
-        for start in range(0, len(asked.values), LARGEST_BATCH):
-            part = asked.values[start : start + LARGEST_BATCH]
-            job = Job(level, len(part), asked.cloud_level)
-            if asked.name == messages.FEATURES:
-                job.features = part
-            else:
-                job.images = part
-            found.append(await self._service.classify(model, job, call))
-        logits = np.concatenate([prediction.logits for prediction in found])
-        return messages.TensorAnswer(
-            logits.argmax(axis=1), probabilities(logits), found[-1].cloud_level
-        )
+    async def _answer_stream(self, context: Context, caller: Caller) -> None:
+        room = asyncio.Semaphore(IN_FLIGHT)
+        writing = asyncio.Lock()
+
+        async def answer(data: bytes) -> None:
+            try:
+                response = await self._stream_response(data, caller)
+                async with writing:
+                    await context.write(response)
+            finally:
+                room.release()
+
+        draining = asyncio.ensure_future(self._access.draining.wait())
+        try:
+            async with asyncio.TaskGroup() as group:
+                while (data := await _next(context, draining)) is not None:
+                    await room.acquire()
+                    group.create_task(answer(data))
+        finally:
+            draining.cancel()
+
+    async def _stream_response(self, data: bytes, caller: Caller) -> pb.ModelStreamInferResponse:
+        try:
+            answer = await self._infer(data, Call(caller))
+        except RequestError as error:
+            self._service.count_refusal(error, caller, len(data))
+            failed = pb.ModelInferResponse(id=_id_of(data))
+            return pb.ModelStreamInferResponse(error_message=str(error), infer_response=failed)
+        self._service.count_answer(len(data), len(answer))
+        return pb.ModelStreamInferResponse(infer_response=pb.ModelInferResponse.FromString(answer))
+
+    async def _infer(self, data: bytes, call: Call) -> bytes:
+        answer = await self._inference.infer(messages.parse_request(data), call)
+        return messages.answer_to_message(answer).SerializeToString()
+
+    def _administered(
+        self, method: Callable[[Any], Awaitable[Message]]
+    ) -> Callable[[Any, Context], Awaitable[Any]]:
+        """A method that only an admin may call."""
+
+        async def let_in(request: Any, context: Context) -> Any:
+            try:
+                with self._access.admin(context):
+                    return await method(request)
+            except RequestError as error:
+                await refuse(context, error)
+
+        return let_in
 
 
-def _check_values(model: ServedModel, asked: messages.TensorRequest, level: int) -> None:
-    """Raise ``InvalidRequestError`` unless the tensor has the shape that the model takes."""
-    values = asked.values
-    shape = model.bundle.architecture.input_shape
-    expected: tuple[int, ...] = (shape.height, shape.width, shape.channels)
-    sent = model.bundle.architecture.sent_shape(level)
-    if asked.name == messages.FEATURES:
-        expected = (sent.packed_bytes,)
-    if values.shape[1:] != expected:
-        raise InvalidRequestError(
-            f"shape: {list(values.shape)[:8]} of {asked.name} is not allowed; {model.name} "
-            f"takes {[-1, *expected]}"
-        )
-    if asked.name == messages.FEATURES and not unused_bits_are_zero(values, sent.size):
-        raise InvalidRequestError("features: the unused bits after a sample must be 0")
+def _unary(
+    method: Callable[[Any, Context], Awaitable[Any]], request: Any
+) -> grpc.RpcMethodHandler[Any, Any]:
+    return grpc.unary_unary_rpc_method_handler(
+        method, request.FromString, methodcaller("SerializeToString")
+    )
 
 
-def _device_level(model: ServedModel, asked: messages.TensorRequest) -> int:
-    levels = model.bundle.architecture.device_levels
-    if asked.level is None:
-        return len(levels) - 1
-    if asked.level >= len(levels):
-        listed = ", ".join(f"{i} ({f:g})" for i, f in enumerate(levels))
-        raise InvalidRequestError(f"level: {asked.level} is not allowed; levels are {listed}")
-    return asked.level
+def _awaited(method: Callable[[Any], Message]) -> Callable[[Any, Context], Awaitable[Message]]:
+    async def call(request: Any, _: Context) -> Message:
+        return method(request)
+
+    return call
+
+
+async def _next(context: Context, draining: asyncio.Future[Any]) -> bytes | None:
+    """The next request of a stream; None at its end, or when the server drains."""
+    reading = asyncio.ensure_future(context.read())
+    await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
+    if not reading.done():
+        reading.cancel()
+        return None
+    data = reading.result()
+    return None if data is grpc.aio.EOF else data
+
+
+def _id_of(data: bytes) -> str:
+    """The id of a request that was refused, if it can be read."""
+    try:
+        return pb.ModelInferRequest.FromString(data).id
+    except Exception:  # noqa: BLE001 - it was refused for that
+        return ""

@@ -77,9 +77,16 @@ class InferenceService:
         traces: Traces | None = None,
     ) -> None:
         self.catalog = catalog
+        self.on_catalog: Callable[[Catalog], object] = lambda _: None
         self._scheduler = scheduler
         self._metrics = metrics
         self._traces = traces
+
+    def replace_catalog(self, catalog: Catalog) -> None:
+        """Serve the models of ``catalog`` from now on, and pass it to ``on_catalog``."""
+        self.catalog = catalog
+        self._scheduler.serve(catalog)
+        self.on_catalog(catalog)
 
     async def submit(self, data: bytes, caller: Caller, remaining_s: float | None) -> bytes:
         """The serialised response to a serialised request.

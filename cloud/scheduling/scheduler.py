@@ -187,6 +187,8 @@ class Scheduler:
             key.model.costs.learn_run(key.level, level, samples, run_s)
             self._observer.batch(key.model, level, samples, decode_s + run_s)
             self._observer.answered(0.0, decode_s + run_s)
+            key.model.statistics.batch(samples)
+            key.model.statistics.answered(0.0, decode_s + run_s)
         for model in {ran.key.model for ran in self._at_once}:
             model.limit_engine(self._load.cloud_level(Key(model, 0, None)), INLINE_S)
         self._at_once.clear()
@@ -355,6 +357,7 @@ class Scheduler:
             self._load.offer(key, batch.computed, decode_s)
             key.model.costs.learn_run(key.level, level, batch.computed, batch.run_s)
         self._observer.batch(key.model, level, batch.computed, decode_s + batch.run_s)
+        key.model.statistics.batch(batch.computed)
 
     def _fail(self, batch: _Batch, error: BaseException) -> None:
         """Answer all jobs of a batch whose computation failed."""
@@ -375,6 +378,7 @@ class Scheduler:
             sojourn_s = now_s - one.item.arrived_s
             queue_s = max(sojourn_s - job.compute_s, 0.0)
             self._observer.answered(queue_s, job.compute_s)
+            one.item.key.model.statistics.answered(queue_s, job.compute_s)
             self._load.answered(now_s, sojourn_s)
             hints = self._load.hints and self._load.hints_for(job.level)
             queue_us, compute_us = int(queue_s * 1e6), int(job.compute_s * 1e6)

@@ -13,7 +13,7 @@ import structlog
 
 from cloud.access.clients import Limits
 from cloud.access.control import AccessControl
-from cloud.access.security import Tokens, tokens_of
+from cloud.access.security import Tokens, admins_of, tokens_of
 from cloud.models.repository import Repository
 from cloud.observability.metrics import Metrics, Snapshot
 from cloud.rpc.service import InferenceService
@@ -72,14 +72,15 @@ async def assembled(settings: ServerSettings) -> AsyncIterator[Assembly]:
         calls=settings.max_calls_per_client,
         call_bytes=settings.max_bytes_per_client,
     )
-    access = AccessControl(limits, tokens, traces, settings.max_stream_seconds)
+    admins = admins_of(settings)
+    access = AccessControl(limits, tokens, traces, settings.max_stream_seconds, admins)
     with ComputeThread() as thread:
         scheduler = Scheduler(_scheduler_settings(settings), thread, metrics)
         scheduler.serve(catalog)
         service = InferenceService(catalog, scheduler, metrics, traces)
         tasks = [asyncio.create_task(_tick(scheduler, metrics), name="tick")]
-        if tokens is not None:
-            tasks.append(asyncio.create_task(_follow(tokens), name="tokens"))
+        files = [file for file in (tokens, admins) if file is not None]
+        tasks.extend(asyncio.create_task(_follow(file), name="tokens") for file in files)
         try:
             yield Assembly(repository, scheduler, metrics, access, service)
         finally:

@@ -17,6 +17,7 @@ from cloud.access.security import certificates_of
 from cloud.models.catalog import Catalog
 from cloud.observability.metrics import Snapshot
 from cloud.rpc import health, open_inference, reflection, servicer
+from cloud.rpc.tensor_inference import TensorInference
 from cloud.serving.address import joined, why_not
 from cloud.serving.assembly import Assembly, assembled
 from cloud.settings import ServerSettings
@@ -55,7 +56,10 @@ async def serving(
     async with assembled(settings) as assembly:
         server = grpc.aio.server(options=_options(settings, shared_port))
         servicer.SplitInferenceServicer(assembly.service, assembly.access).add_to(server)
-        open_inference.OpenInferenceServicer(assembly.service, assembly.access).add_to(server)
+        inference = TensorInference(assembly.service, assembly.repository)
+        open_inference.OpenInferenceServicer(assembly.service, inference, assembly.access).add_to(
+            server
+        )
         checks = health.HealthServicer(assembly.access)
         checks.add_to(server)
         services = (servicer.SERVICE, open_inference.SERVICE, health.SERVICE)
@@ -64,9 +68,10 @@ async def serving(
             reflection.ReflectionServicer(names, assembly.access).add_to(server)
         port = _listen(server, settings)
         await server.start()
-        checks.set_serving(_healthy(assembly.service.catalog))
+        assembly.service.on_catalog = lambda catalog: checks.set_serving(_healthy(catalog))
+        assembly.service.on_catalog(assembly.service.catalog)
         async with asyncio.TaskGroup() as group:
-            reloading = group.create_task(_follow_models(settings, assembly, checks), name="models")
+            reloading = group.create_task(_follow_models(settings, assembly), name="models")
             guarding = group.create_task(assembly.access.guard_connections(port), name="guard")
             gc.collect()
             gc.freeze()  # objects made so far stay; the collector need not scan them again
@@ -94,16 +99,12 @@ async def _drain(
     await server.stop(min(max(end_s - time.monotonic(), 0.0), QUIET_S))
 
 
-async def _follow_models(
-    settings: ServerSettings, assembly: Assembly, checks: health.HealthServicer
-) -> None:
+async def _follow_models(settings: ServerSettings, assembly: Assembly) -> None:
     """Serve new catalogs of the model folder as they appear."""
     if settings.models is None:
         return
     async for catalog in assembly.repository.changes(settings.models_poll_seconds):
-        assembly.service.catalog = catalog
-        assembly.scheduler.serve(catalog)
-        checks.set_serving(_healthy(catalog))
+        assembly.service.replace_catalog(catalog)
 
 
 def _healthy(catalog: Catalog) -> tuple[str, ...]:

@@ -46,6 +46,22 @@ class GRPCInferenceServiceStub:
     """Inputs and outputs of a model."""
     ModelInfer: grpc.UnaryUnaryMultiCallable[open_inference_pb2.ModelInferRequest, open_inference_pb2.ModelInferResponse]
     """Answers one request. Errors are those of taper.split.v1.SplitInference."""
+    ModelStreamInfer: grpc.StreamStreamMultiCallable[open_inference_pb2.ModelInferRequest, open_inference_pb2.ModelStreamInferResponse]
+    """What follows are Triton's extensions of the protocol.
+    https://github.com/triton-inference-server/common/blob/main/protobuf/grpc_service.proto
+
+    Answers many requests, in any order; a request that is refused gets an error message.
+    """
+    ModelConfig: grpc.UnaryUnaryMultiCallable[open_inference_pb2.ModelConfigRequest, open_inference_pb2.ModelConfigResponse]
+    """Inputs, outputs and batch size of a model."""
+    ModelStatistics: grpc.UnaryUnaryMultiCallable[open_inference_pb2.ModelStatisticsRequest, open_inference_pb2.ModelStatisticsResponse]
+    """How many requests a model has answered, and how long they took."""
+    RepositoryIndex: grpc.UnaryUnaryMultiCallable[open_inference_pb2.RepositoryIndexRequest, open_inference_pb2.RepositoryIndexResponse]
+    """The models that there are."""
+    RepositoryModelLoad: grpc.UnaryUnaryMultiCallable[open_inference_pb2.RepositoryModelLoadRequest, open_inference_pb2.RepositoryModelLoadResponse]
+    """Reads a model of the watched folder again. Needs an admin token."""
+    RepositoryModelUnload: grpc.UnaryUnaryMultiCallable[open_inference_pb2.RepositoryModelUnloadRequest, open_inference_pb2.RepositoryModelUnloadResponse]
+    """Stops serving a model. Needs an admin token."""
 
 @typing.type_check_only
 class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
@@ -62,6 +78,22 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     """Inputs and outputs of a model."""
     ModelInfer: aio.UnaryUnaryMultiCallable[open_inference_pb2.ModelInferRequest, open_inference_pb2.ModelInferResponse]  # type: ignore[assignment]
     """Answers one request. Errors are those of taper.split.v1.SplitInference."""
+    ModelStreamInfer: aio.StreamStreamMultiCallable[open_inference_pb2.ModelInferRequest, open_inference_pb2.ModelStreamInferResponse]  # type: ignore[assignment]
+    """What follows are Triton's extensions of the protocol.
+    https://github.com/triton-inference-server/common/blob/main/protobuf/grpc_service.proto
+
+    Answers many requests, in any order; a request that is refused gets an error message.
+    """
+    ModelConfig: aio.UnaryUnaryMultiCallable[open_inference_pb2.ModelConfigRequest, open_inference_pb2.ModelConfigResponse]  # type: ignore[assignment]
+    """Inputs, outputs and batch size of a model."""
+    ModelStatistics: aio.UnaryUnaryMultiCallable[open_inference_pb2.ModelStatisticsRequest, open_inference_pb2.ModelStatisticsResponse]  # type: ignore[assignment]
+    """How many requests a model has answered, and how long they took."""
+    RepositoryIndex: aio.UnaryUnaryMultiCallable[open_inference_pb2.RepositoryIndexRequest, open_inference_pb2.RepositoryIndexResponse]  # type: ignore[assignment]
+    """The models that there are."""
+    RepositoryModelLoad: aio.UnaryUnaryMultiCallable[open_inference_pb2.RepositoryModelLoadRequest, open_inference_pb2.RepositoryModelLoadResponse]  # type: ignore[assignment]
+    """Reads a model of the watched folder again. Needs an admin token."""
+    RepositoryModelUnload: aio.UnaryUnaryMultiCallable[open_inference_pb2.RepositoryModelUnloadRequest, open_inference_pb2.RepositoryModelUnloadResponse]  # type: ignore[assignment]
+    """Stops serving a model. Needs an admin token."""
 
 class GRPCInferenceServiceServicer(metaclass=abc_1.ABCMeta):
     @abc_1.abstractmethod
@@ -111,5 +143,57 @@ class GRPCInferenceServiceServicer(metaclass=abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[open_inference_pb2.ModelInferResponse, abc.Awaitable[open_inference_pb2.ModelInferResponse]]:
         """Answers one request. Errors are those of taper.split.v1.SplitInference."""
+
+    @abc_1.abstractmethod
+    def ModelStreamInfer(
+        self,
+        request_iterator: _MaybeAsyncIterator[open_inference_pb2.ModelInferRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[abc.Iterator[open_inference_pb2.ModelStreamInferResponse], abc.AsyncIterator[open_inference_pb2.ModelStreamInferResponse]]:
+        """What follows are Triton's extensions of the protocol.
+        https://github.com/triton-inference-server/common/blob/main/protobuf/grpc_service.proto
+
+        Answers many requests, in any order; a request that is refused gets an error message.
+        """
+
+    @abc_1.abstractmethod
+    def ModelConfig(
+        self,
+        request: open_inference_pb2.ModelConfigRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[open_inference_pb2.ModelConfigResponse, abc.Awaitable[open_inference_pb2.ModelConfigResponse]]:
+        """Inputs, outputs and batch size of a model."""
+
+    @abc_1.abstractmethod
+    def ModelStatistics(
+        self,
+        request: open_inference_pb2.ModelStatisticsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[open_inference_pb2.ModelStatisticsResponse, abc.Awaitable[open_inference_pb2.ModelStatisticsResponse]]:
+        """How many requests a model has answered, and how long they took."""
+
+    @abc_1.abstractmethod
+    def RepositoryIndex(
+        self,
+        request: open_inference_pb2.RepositoryIndexRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[open_inference_pb2.RepositoryIndexResponse, abc.Awaitable[open_inference_pb2.RepositoryIndexResponse]]:
+        """The models that there are."""
+
+    @abc_1.abstractmethod
+    def RepositoryModelLoad(
+        self,
+        request: open_inference_pb2.RepositoryModelLoadRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[open_inference_pb2.RepositoryModelLoadResponse, abc.Awaitable[open_inference_pb2.RepositoryModelLoadResponse]]:
+        """Reads a model of the watched folder again. Needs an admin token."""
+
+    @abc_1.abstractmethod
+    def RepositoryModelUnload(
+        self,
+        request: open_inference_pb2.RepositoryModelUnloadRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[open_inference_pb2.RepositoryModelUnloadResponse, abc.Awaitable[open_inference_pb2.RepositoryModelUnloadResponse]]:
+        """Stops serving a model. Needs an admin token."""
 
 def add_GRPCInferenceServiceServicer_to_server(servicer: GRPCInferenceServiceServicer, server: typing.Union[grpc.Server, aio.Server]) -> None: ...

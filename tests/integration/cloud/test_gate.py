@@ -59,6 +59,9 @@ CALLS: dict[str, Callable[[grpc.Channel, Any], Any]] = {
     "ServerMetadata": open_inference("ServerMetadata", oip.ServerMetadataRequest()),
     "ModelReady": open_inference("ModelReady", oip.ModelReadyRequest(name=MODEL)),
     "ModelMetadata": open_inference("ModelMetadata", oip.ModelMetadataRequest(name=MODEL)),
+    "ModelConfig": open_inference("ModelConfig", oip.ModelConfigRequest(name=MODEL)),
+    "ModelStatistics": open_inference("ModelStatistics", oip.ModelStatisticsRequest()),
+    "RepositoryIndex": open_inference("RepositoryIndex", oip.RepositoryIndexRequest()),
     "reflection": reflect,
 }
 
@@ -78,6 +81,32 @@ def test_every_rpc_wants_a_token(guarded: Served, name: str) -> None:
             CALLS[name](channel, None)
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
         CALLS[name](channel, [("authorization", f"Bearer {TOKEN}")])
+
+
+def test_an_admin_unloads_and_loads_a_model(tmp_path: Path) -> None:
+    tokens = tmp_path / "admins"
+    tokens.write_text(f"root {TOKEN}\n")
+    with (
+        serve("--model", MODEL, "--admin-token-file", str(tokens)) as served,
+        grpc.insecure_channel(served.address) as channel,
+    ):
+        stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        shown = (("authorization", f"Bearer {TOKEN}"),)
+
+        def ready() -> bool:
+            return bool(stub.ModelReady(oip.ModelReadyRequest(name=MODEL)).ready)
+
+        unload = oip.RepositoryModelUnloadRequest(model_name=MODEL)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.RepositoryModelUnload(unload)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert ready()
+        stub.RepositoryModelUnload(unload, metadata=shown)
+        assert not ready()
+        (gone,) = stub.RepositoryIndex(oip.RepositoryIndexRequest()).models
+        assert (gone.name, gone.state, gone.reason) == (MODEL, "UNAVAILABLE", "unloaded")
+        stub.RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name=MODEL), metadata=shown)
+        assert ready()
 
 
 def test_a_probe_of_health_needs_no_token(guarded: Served) -> None:

@@ -63,6 +63,49 @@ def test_images_and_features_of_a_device_level_get_the_same_labels(
     assert said["features"]["labels"] == said["narrow"]["labels"]
 
 
+@pytest.mark.parametrize("kind", ["floats", "shares"])
+def test_images_of_numbers_get_the_labels_of_bytes(said: Any, kind: str) -> None:
+    assert said[kind]["labels"] == said["images"]["labels"]
+
+
+def test_picture_files_are_prepared_as_the_bundle_says(said: Any) -> None:
+    assert said["files"]["labels"] == said["images"]["labels"][:20]
+    assert said["broken"]["status"] == "StatusCode.INVALID_ARGUMENT"
+    assert "image 0" in said["broken"]["message"]
+
+
+def test_the_best_classes_come_in_words(said: Any) -> None:
+    for row, label in zip(said["best"], said["images"]["labels"], strict=False):
+        shares, labels, names = zip(*(one.split(":") for one in row), strict=True)
+        assert len(row) == 3
+        assert int(labels[0]) == label
+        assert names[0] == str(label)
+        assert sorted(shares, key=float, reverse=True) == list(shares)
+
+
+def test_a_version_may_be_a_number(said: Any) -> None:
+    assert said["numbered"] == [True, False, False]
+
+
+def test_configuration_statistics_and_index_describe_the_model(said: Any, bundle: Bundle) -> None:
+    name = bundle.metadata.name
+    assert said["config"] == [name, 1024, ["28", "28", "1"]]
+    assert int(said["statistics"]["inference_count"]) >= 200
+    assert int(said["statistics"]["inference_stats"]["compute_infer"]["ns"]) > 0
+    assert said["index"] == [{"name": name, "version": "1", "state": "READY"}]
+
+
+def test_a_stream_answers_every_request_and_names_what_is_wrong(said: Any) -> None:
+    found = said["stream"]["labels"]
+    assert [found[str(place)] for place in range(40)] == said["images"]["labels"][:40]
+    assert len(said["stream"]["errors"]) == 1
+    assert "model: 'other'" in said["stream"]["errors"][0]
+
+
+def test_models_are_not_loaded_without_an_admin(said: Any) -> None:
+    assert said["load"] == "StatusCode.UNAUTHENTICATED"
+
+
 @pytest.mark.parametrize(
     ("case", "status", "part"),
     [

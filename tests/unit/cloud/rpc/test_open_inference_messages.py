@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from cloud.rpc.open_inference_messages import parse_request
+from cloud.rpc.tensors import Wanted
 from protos.inference import open_inference_pb2 as pb
 from shared.errors import InvalidRequestError
 
@@ -68,5 +69,5 @@ def test_bytes_that_are_no_message_are_refused() -> None:
 
 def test_a_valid_request_is_read() -> None:
     asked = parse_request(valid().SerializeToString())
-    assert asked.values.shape == (1, 2, 2, 1)
-    assert asked.outputs == ("label", "probabilities")
+    assert asked.tensor.shape == (1, 2, 2, 1)
+    assert asked.outputs == (Wanted("label"), Wanted("probabilities"))
