@@ -48,11 +48,12 @@ test: lint sanitize ## lint, sanitizers, all tests, coverage: what CI runs
 	$(BIN)/python -m pytest -m alone --durations 10 $(COVERAGE) --cov-append
 	$(BIN)/coverage report
 
-lint: $(VENV)/.dev ## ruff, mypy, import contracts, protocol files
+lint: $(VENV)/.dev ## ruff, mypy, import contracts, structure, protocol files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python scripts/structure.py --check
 	$(BIN)/buf lint
 	$(BIN)/buf breaking --against protos/released.json
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/generate-protos --check
