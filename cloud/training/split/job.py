@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -30,7 +31,7 @@ class Job:
     """What is trained on what, on which processor, and where its files go.
 
     ``checkpoint``: the state of the training; the teacher's lies beside it. ``log``: a line of JSON
-    for every epoch, appended.
+    for every epoch, appended. ``start``: a network whose weights are the first ones.
     """
 
     architecture: Architecture
@@ -40,6 +41,7 @@ class Job:
     processor: Processor
     checkpoint: Path | None = None
     log: Path | None = None
+    start: BinaryNet | None = None
 
     def prepare(self, say: Say, seconds: float | None = None) -> tuple[Fit, Teacher | None]:
         """The teacher, trained if there is to be one, and the training that it is for, resumed.
@@ -52,8 +54,11 @@ class Job:
         settings.batching.steps(len(data.images))
         teacher = self._teacher(data, held, say) if settings.teacher_epochs else None
         torch.manual_seed(settings.seed)
+        net = BinaryNet(self.architecture)
+        if self.start is not None:
+            net.load_state_dict(self.start.state_dict())
         fit = Fit(
-            BinaryNet(self.architecture),
+            net,
             settings,
             data,
             held,
@@ -100,7 +105,16 @@ class Job:
         )
 
     def _identity(self) -> dict[str, object]:
-        return {"data": self.data.digest, "images": len(self.data.images)}
+        start = None if self.start is None else weights_digest(self.start)
+        return {"data": self.data.digest, "images": len(self.data.images), "from": start}
+
+
+def weights_digest(net: BinaryNet) -> str:
+    """SHA-256, in hex, of all weights."""
+    digest = hashlib.sha256()
+    for parameter in net.parameters():
+        digest.update(parameter.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def epoch_line(report: EpochReport) -> str:

@@ -28,13 +28,18 @@ TEACHER_FORMAT = "taper-teacher-1"
 
 @dataclass(frozen=True)
 class Trained:
-    """How a network came about; ``network`` is the name of its architecture."""
+    """How a network came about.
+
+    ``network`` is the name of its architecture, ``history`` has the commands before the last one
+    where a training began with the weights of another.
+    """
 
     network: str
     data: str
     data_digest: str
     settings: Settings
     validation: dict[str, float]
+    history: tuple[str, ...] = ()
 
 
 def write_network(path: Path, net: BinaryNet, trained: Trained) -> None:
@@ -76,7 +81,8 @@ def read_network(path: Path) -> tuple[BinaryNet, Trained]:
             raise UsageError(f"{path}: is no trained network of format {FORMAT}")
         net = BinaryNet(Architecture.from_json(json.loads(header["architecture"])))
         value: dict[str, Any] = json.loads(header["trained"])
-        trained = Trained(**{**value, "settings": Settings(**value["settings"])})
+        about = {"settings": Settings(**value["settings"])}
+        trained = Trained(**{**value, **about, "history": tuple(value.get("history", ()))})
         parameters = dict(net.named_parameters())
         if parameters.keys() != tensors.keys():
             raise UsageError(f"{path}: its tensors are not those of its architecture")

@@ -19,7 +19,7 @@ from cloud.training.split.architectures import ARCHITECTURES, architecture
 from cloud.training.split.calibration import calibrate
 from cloud.training.split.export import export
 from cloud.training.split.job import Job, check_output
-from cloud.training.split.network_file import Trained, read_network
+from cloud.training.split.network_file import Trained, read_network, write_network
 from cloud.training.split.processor import processor
 from cloud.training.split.settings import PAIR_RULES, Settings
 from shared.errors import UsageError
@@ -29,6 +29,7 @@ from shared.networks.binarynet import BinaryNet
 from shared.typer_app import run_app
 
 DEFAULTS = Settings()
+WEIGHTS = "before.net.safetensors"  # in recorded commands: what the command before it wrote
 AUGMENT_HELP = f"One of {', '.join(AUGMENTATIONS)}."
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 console = Console(stderr=True)
@@ -36,12 +37,19 @@ console = Console(stderr=True)
 
 @app.command()
 def train(
-    output: Annotated[Path, typer.Option(help="Bundle file to write (*.safetensors).")],
+    output: Annotated[
+        Path | None, typer.Option(help="Bundle file to write (*.safetensors).")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="File to write the trained weights to, for --from.")
+    ] = None,
     network: Annotated[str, typer.Option(help=f"One of {', '.join(sorted(ARCHITECTURES))}.")] = "",
     data: Annotated[
         str, typer.Option(help="mnist, fashion-mnist, cifar10 or a folder of IDX files.")
     ] = "",
-    epochs: Annotated[int, typer.Option(min=0)] = DEFAULTS.epochs,
+    epochs: Annotated[
+        int | None, typer.Option(min=0, help=f"{DEFAULTS.epochs}; with --from none.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=2)] = DEFAULTS.batch,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = DEFAULTS.learning_rate,
     warm_up: Annotated[
@@ -98,7 +106,8 @@ def train(
         Path | None, typer.Option(help="File to add a line of JSON an epoch to.")
     ] = None,
     given: Annotated[
-        Path | None, typer.Option("--from", help="A file of trained weights: only export it.")
+        Path | None,
+        typer.Option("--from", help="Weights to begin with; without --epochs, to export."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     data_dir: Annotated[
@@ -113,16 +122,21 @@ def train(
     """
     if threads:
         torch.set_num_threads(threads)
-    for path, flag in ((output, "--output"), (log, "--log")):
+    if not output and not weights:
+        raise UsageError("--output or --weights: give the file to write")
+    for path, flag in ((output, "--output"), (weights, "--weights"), (log, "--log")):
         if path:
             check_output(path, flag)
-    if given:
-        show([export_network(*read_network(given), data_dir, output)])
+    start, before = read_network(given) if given else (None, None)
+    if start and before and output and epochs is None:
+        show([export_network(start, before, data_dir, output)])
         return
+    if before:
+        network, data = network or before.network, data or before.data
     if not network or not data:
         raise UsageError("--network and --data: both are needed, unless --from is given")
     settings = Settings(
-        epochs=epochs,
+        epochs=DEFAULTS.epochs if epochs is None else epochs,
         batch=batch,
         learning_rate=learning_rate,
         warm_up=warm_up,
@@ -149,21 +163,30 @@ def train(
     chosen = parse_seeds(seeds)
     bundles = []
     for seed in chosen:
-        target, state, lines = (
-            of_seed(path, seed, alone=len(chosen) == 1) for path in (output, checkpoint, log)
+        target, kept, state, lines = (
+            of_seed(path, seed, alone=len(chosen) == 1)
+            for path in (output, weights, checkpoint, log)
         )
         run = replace(settings, seed=seed)
-        job = Job(made, run, train_set, validation_set, place, state, lines)
+        job = Job(made, run, train_set, validation_set, place, state, lines, start)
         if overwrite:
             job.remove_checkpoints()
-        net = train_network(job)
-        trained = Trained(network, data, train_set.digest, run, {})
-        bundles.append(export_network(net, trained, data_dir, target or output))
-    show(bundles)
+        net, validation = train_network(job)
+        history = (*before.history, command_line(before, WEIGHTS, to="weights")) if before else ()
+        trained = Trained(network, data, train_set.digest, run, validation, history)
+        if kept:
+            write_network(kept, net, trained)
+        if target:
+            bundles.append(export_network(net, trained, data_dir, target))
+    if bundles:
+        show(bundles)
 
 
-def train_network(job: Job) -> BinaryNet:
-    """The trained network of ``job``, not calibrated yet; shows a bar and a line an epoch."""
+def train_network(job: Job) -> tuple[BinaryNet, dict[str, float]]:
+    """The trained network of ``job``, not calibrated yet, and its validation accuracies.
+
+    Shows a bar and a line for every epoch.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(f"training {job.architecture.name}", total=None)
@@ -176,7 +199,7 @@ def train_network(job: Job) -> BinaryNet:
 
         fit, _ = job.prepare(say)
         job.run(fit, say, on_step)
-    return fit.net
+    return fit.net, fit.validate()
 
 
 def export_network(net: BinaryNet, trained: Trained, data_dir: Path, output: Path) -> Bundle:
@@ -190,7 +213,7 @@ def export_network(net: BinaryNet, trained: Trained, data_dir: Path, output: Pat
         raise UsageError(f"--data: {trained.data} is not what the network was trained on")
     calibrate(net, train_set, trained.settings)
     training = {
-        "command": command_line(trained, output.stem),
+        "command": "; ".join((*trained.history, command_line(trained, output.name))),
         "settings": asdict(trained.settings),
         "data": trained.data,
         "train_images": len(train_set.images),
@@ -206,12 +229,14 @@ def export_network(net: BinaryNet, trained: Trained, data_dir: Path, output: Pat
     return bundle
 
 
-def command_line(trained: Trained, name: str) -> str:
-    """The command that trains this bundle again; paths of this machine stay out of it."""
-    words = [f"--network {trained.network} --data {trained.data} --output {name}.safetensors"]
+def command_line(trained: Trained, file: str, to: str = "output") -> str:
+    """The command that trains this network again; paths of this machine stay out of it."""
+    words = [f"--network {trained.network} --data {trained.data} --{to} {file}"]
+    if trained.history:
+        words.append(f"--from {WEIGHTS} --epochs {trained.settings.epochs}")
     for field in fields(Settings):
         value = getattr(trained.settings, field.name)
-        if value == getattr(DEFAULTS, field.name):
+        if value == getattr(DEFAULTS, field.name) or f"--{field.name} {value}" in words[-1]:
             continue
         flag = "seeds" if field.name == "seed" else field.name.replace("_", "-")
         if isinstance(value, bool):

@@ -90,6 +90,22 @@ def test_a_finished_training_can_be_extended(folder: Path, tmp_path: Path) -> No
     assert run(f"{QUICK} --learning-rate 0.1 --overwrite", *files, *kept).exit_code == 0
 
 
+def test_a_training_can_begin_with_the_weights_of_another(folder: Path, tmp_path: Path) -> None:
+    weights, output = tmp_path / "before.net.safetensors", tmp_path / "bars.safetensors"
+    assert run(f"{QUICK} --seeds 3", "--data", folder, "--weights", weights).exit_code == 0
+    more = f"{QUICK} --epochs 1 --learning-rate 0.001"
+    assert run(more, "--from", weights, "--output", output).exit_code == 0
+    first, second = str(read_bundle(output).metadata.training["command"]).split("; ")
+    assert first.endswith("--calibration-images 64")
+    assert "--weights before.net.safetensors --epochs 2" in first
+    assert "--from before.net.safetensors --epochs 1" in second
+    exported = tmp_path / "exported.safetensors"
+    assert run("", "--from", weights, "--output", exported).exit_code == 0
+    assert read_bundle(exported).metadata.training["command"] == first.replace(
+        "--weights before.net", "--output exported"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -138,7 +154,7 @@ def test_every_setting_that_is_not_the_default_is_recorded() -> None:
     assert all(getattr(changed, name) != value for name, value in vars(Settings()).items()), (
         "a new setting has to be changed here too"
     )
-    line = command_line(Trained("paper", "mnist", "", changed, {}), "mine")
+    line = command_line(Trained("paper", "mnist", "", changed, {}), "mine.safetensors")
     words = line.split()
     flags = {name.replace("_", "-") for name in vars(changed)} - {"seed", "bfloat16"}
     assert {f"--{flag}" for flag in flags} | {"--seeds", "--no-bfloat16"} <= set(words)
