@@ -22,7 +22,7 @@ from cloud.settings import ServerSettings, load
 from protos.split.v1 import split_pb2 as pb
 from shared.errors import UsageError
 
-UNSUPPORTED = ("models", "tls_cert", "client_ca", "metrics_port")
+UNSUPPORTED = ("models", "tls_cert", "client_ca", "metrics_port", "http_port")
 
 
 class EndedError(Exception):

@@ -41,6 +41,10 @@ def serve(
         int | None,
         option(SERVER, "Port to listen on; 0 picks a free one."),
     ] = None,
+    http_port: Annotated[
+        int | None,
+        option(SERVER, "Port of the Open Inference Protocol's REST form; 0: a free one."),
+    ] = None,
     workers: Annotated[
         int | None,
         option(SERVER, "Processes on that port; one that dies is replaced."),
@@ -171,7 +175,7 @@ async def run(settings: ServerSettings) -> None:
             return asyncio.run_coroutine_threadsafe(server.snapshot(), loop).result(SCRAPE_S)
 
         async with exposed(take, settings.metrics_host, settings.metrics_port) as port:
-            announce(settings, server.port, port)
+            announce(settings, server.port, port, server.http_port)
             stderr.print(
                 f"models: {', '.join(server.model_names) or 'none yet'}",
                 markup=False,

@@ -53,6 +53,7 @@ class ServerSettings(BaseSettings):
 
     host: str = "0.0.0.0"  # noqa: S104 - a server in a container must listen on all addresses
     port: int = Field(50051, ge=0, le=LARGEST_PORT)
+    http_port: int | None = Field(None, ge=0, le=LARGEST_PORT)
     model: Annotated[tuple[str, ...], NoDecode] = ()
     models: Path | None = None
     models_poll_seconds: float = Field(2.0, gt=0.0, le=3600.0)
@@ -100,6 +101,8 @@ class ServerSettings(BaseSettings):
             raise ValueError("{tls_cert} and {tls_key}: must be given together")
         if self.client_ca is not None and self.tls_cert is None:
             raise ValueError("{client_ca}: needs {tls_cert} and {tls_key}")
+        if self.http_port == 0 and self.workers > 1:
+            raise ValueError("{http_port}: several workers cannot share port 0; name one")
         return self
 
     @classmethod

@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import grpc
 
@@ -28,6 +28,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 STREAM_TOO_OLD = "server: this stream is old enough; open another one"
 DRAINING = "server: is shutting down; ask another server, or this one again in a moment"
+
+
+class CallInfo(Protocol):
+    """What access control reads of a call; gRPC's contexts have it."""
+
+    def peer(self) -> str:
+        """The other end, in gRPC's form."""
+
+    def invocation_metadata(self) -> Any:
+        """Pairs of names and values."""
 
 
 class Caller(NamedTuple):
@@ -80,7 +90,7 @@ class AccessControl:
         return 0.0 if self.in_flight else time.monotonic() - self._last_s
 
     @contextmanager
-    def call(self, context: Context, size: int = 0) -> Iterator[Caller]:
+    def call(self, context: CallInfo, size: int = 0) -> Iterator[Caller]:
         """Let in a call with a request of ``size`` bytes while the block runs; yields the caller.
 
         Raises ``UnauthenticatedError``, or ``OverloadedError`` if the client has too many.
@@ -96,7 +106,7 @@ class AccessControl:
             self._last_s = time.monotonic()
 
     @contextmanager
-    def admin(self, context: Context) -> Iterator[None]:
+    def admin(self, context: CallInfo) -> Iterator[None]:
         """Let in a call that changes what is served; raises ``UnauthenticatedError``."""
         if self._admins is None:
             raise UnauthenticatedError(
@@ -113,7 +123,7 @@ class AccessControl:
             self._limits.leave_call(owner, 0)
 
     @contextmanager
-    def probe(self, context: Context) -> Iterator[None]:
+    def probe(self, context: CallInfo) -> Iterator[None]:
         """Let in a health check: it needs no token, and a drain does not wait for it.
 
         Raises ``OverloadedError`` if the client has too many calls.
@@ -126,7 +136,7 @@ class AccessControl:
             self._limits.leave_call(client, 0)
 
     @contextmanager
-    def stream(self, context: Context) -> Iterator[Caller]:
+    def stream(self, context: CallInfo) -> Iterator[Caller]:
         """Let in a stream while the block runs; yields the caller.
 
         Raises ``UnauthenticatedError``, ``OverloadedError``, or ``UnavailableError`` in a drain.
@@ -146,7 +156,7 @@ class AccessControl:
         """Seconds after which a stream is ended; streams that began together end apart."""
         return self._max_stream_s * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
 
-    def _caller(self, context: Context) -> Caller:
+    def _caller(self, context: CallInfo) -> Caller:
         client = self._address(context)
         trace = None if self._traces is None else self._traces.parent(context)
         if self._tokens is None:
@@ -154,7 +164,7 @@ class AccessControl:
         metadata = dict(context.invocation_metadata() or ())
         return Caller(self._tokens.owner(metadata.get("authorization")), trace)
 
-    def _address(self, context: Context) -> str:
+    def _address(self, context: CallInfo) -> str:
         connection = context.peer()
         self._use(connection)
         return client_of(connection)

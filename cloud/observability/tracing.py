@@ -7,8 +7,8 @@ trace if the call has a W3C ``traceparent``.
 from __future__ import annotations
 
 import time
+from typing import Any
 
-import grpc
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -41,7 +41,7 @@ class Traces:
         """Send the remaining spans and stop."""
         self._provider.shutdown()
 
-    def parent(self, context: grpc.aio.ServicerContext[object, object]) -> Context:
+    def parent(self, context: Any) -> Context:
         """The trace in a call's metadata; a new one if there is none."""
         metadata = dict(context.invocation_metadata() or ())
         return _propagator.extract({HEADER: str(metadata.get(HEADER, ""))})

@@ -20,6 +20,7 @@ from cloud.rpc import health, open_inference, reflection, servicer
 from cloud.rpc.tensor_inference import TensorInference
 from cloud.serving.address import joined, why_not
 from cloud.serving.assembly import Assembly, assembled
+from cloud.serving.http import http_port
 from cloud.settings import ServerSettings
 from shared.errors import UsageError
 
@@ -30,9 +31,10 @@ DRAIN_POLL_S = 0.01
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A process that serves on ``port``."""
+    """A process that serves gRPC on ``port`` and, if asked to, REST on ``http_port``."""
 
     port: int
+    http_port: int | None
     assembly: Assembly
 
     @property
@@ -70,13 +72,18 @@ async def serving(
         await server.start()
         assembly.service.on_catalog = lambda catalog: checks.set_serving(_healthy(catalog))
         assembly.service.on_catalog(assembly.service.catalog)
-        async with asyncio.TaskGroup() as group:
+        async with (
+            http_port(
+                settings, assembly.service, inference, assembly.access, shared_port
+            ) as rest_port,
+            asyncio.TaskGroup() as group,
+        ):
             reloading = group.create_task(_follow_models(settings, assembly), name="models")
             guarding = group.create_task(assembly.access.guard_connections(port), name="guard")
             gc.collect()
             gc.freeze()  # objects made so far stay; the collector need not scan them again
             try:
-                yield ServerProcess(port, assembly)
+                yield ServerProcess(port, rest_port, assembly)
             finally:
                 checks.drain()
                 await _drain(server, assembly.access, settings, port)

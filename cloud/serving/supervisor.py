@@ -211,4 +211,4 @@ async def _announce(
     settings: ServerSettings, port: int, metrics_port: int | None, ready: asyncio.Event
 ) -> None:
     await ready.wait()
-    announce(settings, port, metrics_port)
+    announce(settings, port, metrics_port, settings.http_port)
