@@ -42,6 +42,7 @@ from shared.data.sample import sample_digits
 from shared.images.idx import read_idx
 from shared.model.bundle import Bundle, read_bundle
 from shared.protocol.messages import Request, request_to_message
+from tests.benchmarks import pictures
 from tests.benchmarks.echo import STREAM, UNARY
 from tests.benchmarks.endurance import endure
 from tests.benchmarks.harness import Check, Report, main, table
@@ -69,6 +70,7 @@ def run(full: bool) -> Report:
     report.results["model"] = model
     with start_server("--model", model) as server:
         footprint(report, model, server.address)
+        picture_folders(report, server.address)
         with running_echo() as echo:
             rounds = 4 * ROUNDS if full else ROUNDS
             asyncio.run(latency(report, model, server.address, echo, rounds))
@@ -112,6 +114,22 @@ def footprint(report: Report, model: str, server: str) -> None:
     }
     report.checks.append(Check("first_answer_s", round(first_s, 3), "s", 0.5, "lower"))
     report.checks.append(Check("peak_rss_mb", round(rss_mb, 1), "MB", 64, "lower"))
+
+
+def picture_folders(report: Report, server: str) -> None:
+    """Digits in every format, and a folder of 200 photographs of 12 megapixels."""
+    with tempfile.TemporaryDirectory() as place:
+        cases, photographs = Path(place) / "cases", Path(place) / "photographs"
+        pictures.write_cases(cases)
+        wrong, where = pictures.wrong_answers(DEFAULT_MODEL, server, cases)
+        photographs.mkdir()
+        pictures.write_photographs(photographs)
+        found = start_client(DEFAULT_MODEL, server, photographs)
+    report.results["pictures"] = {"cases": len(pictures.CASES), "wrong": where, **found}
+    report.checks.append(Check("picture_cases_wrong", wrong, "pictures", 0, "lower"))
+    report.checks.append(Check("folder_peak_mb", round(found["rss_mb"], 1), "MB", 120, "lower"))
+    first_s = round(found["first_s"], 3)
+    report.checks.append(Check("folder_first_answer_s", first_s, "s", 1, "lower"))
 
 
 def start_client(model: str, server: str, images: Path) -> dict[str, float]:

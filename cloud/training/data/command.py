@@ -1,7 +1,8 @@
-"""``python -m cloud.training.datasets``: fetch data sets of real images and describe them."""
+"""``python -m cloud.training.datasets``: fetch data sets, import a user's own, describe them."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +15,17 @@ from rich.table import Table
 import shared.data
 from cloud.training.data.datasets import DATA_DIR_VARIABLE, SPLITS, VALIDATION, load
 from cloud.training.data.fetching import fetch, known
+from cloud.training.data.importing import Report, import_pictures
+from cloud.training.data.items import Target, items_of
 from cloud.training.data.known import KNOWN
 from shared.data.sample import SAMPLE_IMAGES, SAMPLE_LABELS
+from shared.errors import UsageError
 from shared.images.idx import write_idx
+from shared.model.architecture import Shape
+from shared.model.preprocessing import RESIZES, Preprocessing
 from shared.typer_app import run_app
 
+TEST = 0.2  # share of the pictures that are kept for the test
 SAMPLE_SEED = 28
 SAMPLE_PER_CLASS = 20
 
@@ -41,6 +48,81 @@ def fetch_command(name: Name, data_dir: DataDir = Path("data")) -> None:
         used = fetch(name, wanted, data_dir, progress)
     source = f"from {' and '.join(used)}" if used else "already there"
     print_line(f"{name}: {len(wanted.digests)} files in {data_dir / name}, {source}")
+
+
+@app.command("import")
+def import_command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of class folders (in train, val, test or not), table of file and label, "
+            ".npy, .npz, folder of IDX files, or MODULE:NAME of a torch Dataset."
+        ),
+    ],
+    size: Annotated[str, typer.Option(help="Pictures become HxW pixels, e.g. 96x96.")],
+    name: Annotated[str, typer.Option(help="Of the data set (default: SOURCE's).")] = "",
+    grey: Annotated[bool, typer.Option("--grey", help="Pictures become grey.")] = False,
+    validation: Annotated[
+        float, typer.Option(min=0.01, max=0.5, help="Share to hold out, if there is no such part.")
+    ] = VALIDATION,
+    test: Annotated[
+        float, typer.Option(min=0.01, max=0.5, help="Share to test with, if there is no such part.")
+    ] = TEST,
+    resize: Annotated[str, typer.Option(help=f"One of {', '.join(RESIZES)}.")] = RESIZES[0],
+    invert: Annotated[bool, typer.Option("--invert", help="Dark and light change places.")] = False,
+    labels: Annotated[Path | None, typer.Option(help="Labels of an array of images.")] = None,
+    data_dir: DataDir = Path("data"),
+) -> None:
+    """Make a data set of your own pictures, and describe how they became its images."""
+    shape = _shape(size, 1 if grey else 3)
+    if resize not in RESIZES:
+        raise UsageError(f"--resize: {resize!r} is unknown; known: {', '.join(RESIZES)}")
+    chosen = name or Path(source).stem or Path(source).resolve().name
+    if not re.fullmatch(r"[\w.-]+", chosen) or chosen.startswith(".") or chosen in KNOWN:
+        raise UsageError(f"--name: {chosen!r} is not allowed; give letters, digits, - and _")
+    target = Target(shape, Preprocessing(colour=not grey, resize=resize, invert=invert))
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"))
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+        task = progress.add_task("pictures", total=None)
+
+        def on_picture(count: int) -> None:
+            progress.update(task, completed=count)
+
+        report = import_pictures(
+            items_of(source, target, labels),
+            target,
+            data_dir / chosen,
+            (validation, test),
+            on_picture,
+        )
+    _print_report(chosen, report)
+
+
+def _shape(size: str, channels: int) -> Shape:
+    found = re.fullmatch(r"(\d{1,4})[xX](\d{1,4})", size)
+    if not found or not min(int(found[1]), int(found[2])) >= 4:
+        raise UsageError(f"--size: {size!r} is not allowed; give HxW, e.g. 96x96, from 4 up")
+    return Shape(int(found[1]), int(found[2]), channels)
+
+
+def _print_report(name: str, report: Report) -> None:
+    classes = sorted({label for count in report.counts.values() for label in count})
+    table = Table("class", *report.counts, title=name)
+    for label in classes:
+        table.add_row(label, *(str(count[label]) for count in report.counts.values()))
+    Console().print(table)
+    lines = (
+        (report.duplicates, "are copies of others"),
+        (report.crossing, "are in validation or test too, and left out of training"),
+        (report.conflicts, "have copies with another label"),
+        (report.broken, "could not be read"),
+    )
+    for count, text in lines:
+        if count:
+            print_line(f"{count} pictures {text}")
+    for example in report.examples:
+        print_line(f"  {example}")
 
 
 @app.command()

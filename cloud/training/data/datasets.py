@@ -1,7 +1,7 @@
 """The data sets of training: images and labels of one split, loaded and checked.
 
 A data set is a folder of four IDX files, ``{train,t10k}-{images-idx3,labels-idx1}-ubyte``
-(``images-idx4`` for colour images); a user's own folder of such files loads the same way.
+(``images-idx4`` for colour images), which a user's own folder may be too, or one that was imported.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import numpy.typing as npt
 from cloud.training.data.digests import sha256
 from cloud.training.data.known import KNOWN
 from cloud.training.data.splits import content_hashes, validation_mask
+from cloud.training.data.stored import is_stored, read_arrays, read_description
 from shared.errors import DatasetError, ImageError, UsageError
 from shared.images.idx import expand, parse_idx, read_content, read_idx
+from shared.model.architecture import Shape
+from shared.model.preprocessing import Preprocessing, default_preprocessing
 
 DATA_DIR_VARIABLE = "TAPER_DATA"
 SPLITS = ("train", "validation", "test")
@@ -29,7 +32,8 @@ class Dataset:
     """One split of a data set: images (N, H, W, C) with C = 1 for grey, labels (N,).
 
     ``digest`` is the SHA-256, in hex, of the uncompressed image file followed by the label file,
-    or, for a part of them, of that digest and the part's name.
+    or, for a part of them, of that digest and the part's name. ``preprocessing`` is how pictures
+    become such images, for the bundle to say.
     """
 
     name: str
@@ -37,16 +41,19 @@ class Dataset:
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     digest: str
+    preprocessing: Preprocessing | None = None
 
 
 def load(name_or_path: str, data_dir: Path, split: str, validation: float = VALIDATION) -> Dataset:
-    """A split, one of ``SPLITS``, of a data set that was fetched or of a user's folder.
+    """A split, one of ``SPLITS``, of a data set that was fetched or imported, or a user's folder.
 
     The share ``validation`` of the training images is held out: "train" is without them. With 0
-    "train" is all. Which images are held out depends on their content alone.
+    "train" is all. Which images are held out depends on their content alone. What was imported has
+    its splits since then, and its images stay on the disk.
 
-    Classes of a user's are "0" to "K-1". ``DatasetError``: not fetched, or not what was fetched;
-    ``ImageError``: a file of the user's is wrong; ``UsageError``: no such name, folder or split.
+    Classes of a user's IDX files are "0" to "K-1". ``DatasetError``: not fetched, or not what was
+    fetched; ``ImageError``: a file of the user's is wrong; ``UsageError``: no such name, folder or
+    split.
     """
     if split not in SPLITS:
         raise UsageError(f"split {split!r} is unknown; known: {', '.join(SPLITS)}")
@@ -54,9 +61,19 @@ def load(name_or_path: str, data_dir: Path, split: str, validation: float = VALI
         raise UsageError(
             f"validation: {validation:g} is not allowed; give a share from 0 to below 1"
         )
+    for folder in (data_dir / name_or_path, Path(name_or_path)):
+        if is_stored(folder):
+            return _stored(name_or_path, folder, split)
     known = name_or_path in KNOWN
     whole = _fetched(name_or_path, data_dir, split) if known else _own(name_or_path, split)
     return whole if split == "test" else _part(whole, split, validation)
+
+
+def _stored(name: str, folder: Path, split: str) -> Dataset:
+    description = read_description(folder)
+    images, labels = read_arrays(folder, split)
+    digest = description.digests.get(split, "")
+    return Dataset(name, images, labels, description.classes, digest, description.steps)
 
 
 def _fetched(name: str, data_dir: Path, split: str) -> Dataset:
@@ -73,7 +90,9 @@ def _fetched(name: str, data_dir: Path, split: str) -> Dataset:
         if sha256(content) != digests[path.name]:
             raise DatasetError(f"{path}: its SHA-256 is wrong; fetch {name} again")
         contents.append(content)
-    return _parse(name, paths, contents, KNOWN[name].classes)
+    data = _parse(name, paths, contents, KNOWN[name].classes)
+    shape = Shape(*data.images.shape[1:])
+    return replace(data, preprocessing=default_preprocessing(shape, name))
 
 
 def _own(name: str, split: str) -> Dataset:
@@ -94,7 +113,7 @@ def _own(name: str, split: str) -> Dataset:
                 f"{paths[0]}: has images of shape {shape}; expected {trained}, as those for "
                 "training"
             )
-    return data
+    return replace(data, preprocessing=_measured(data.images))
 
 
 def _parse(
@@ -111,6 +130,15 @@ def _parse(
         classes,
         sha256(*contents),
     )
+
+
+def _measured(images: npt.NDArray[np.uint8]) -> Preprocessing | None:
+    """What pictures like these are made of, as far as they tell."""
+    if images.shape[3] not in (1, 3):
+        return None
+    means = [float(image.mean()) for image in images]
+    range_ = (float(np.floor(min(means))), float(np.ceil(max(means))))
+    return Preprocessing(colour=images.shape[3] == 3, mean=range_)
 
 
 def _part(whole: Dataset, split: str, validation: float) -> Dataset:

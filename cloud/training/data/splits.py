@@ -39,3 +39,12 @@ def validation_mask(
             held |= hashes == present[0]
             held &= hashes != present[-1]
     return held
+
+
+def test_mask(
+    hashes: Hashes, labels: npt.NDArray[np.integer], share: float
+) -> npt.NDArray[np.bool_]:
+    """True for the images to keep for the test: the other end of the values, so that both sets are
+    told by the content alone; else as ``validation_mask``.
+    """
+    return validation_mask(~hashes, labels, share)

@@ -37,7 +37,14 @@ def export(
     Codec tables come from ``train_set``. What is chosen, the exit head's temperature and threshold,
     comes from ``validation_set``, whose accuracies the bundle has too, for choices of its users.
     """
-    metadata = Metadata(name, net.architecture, train_set.classes, (), dict(training))
+    metadata = Metadata(
+        name,
+        net.architecture,
+        train_set.classes,
+        (),
+        dict(training),
+        preprocessing=train_set.preprocessing,
+    )
     tensors = _network_tensors(net)
     tensors |= codec_tensors(make_bundle(metadata, tensors), train_set.images, codec)
     bundle = make_bundle(metadata, tensors)
