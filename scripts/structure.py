@@ -15,7 +15,7 @@ import io
 import sys
 import tokenize
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 from itertools import pairwise
@@ -151,9 +151,10 @@ class Code:
 
     def functions(self, tops: Sequence[str]) -> Iterator[Function]:
         """The functions below the folders ``tops``, commands of typer aside."""
+        commands = registered_commands(self.trees.values())
         for path, tree in self.trees.items():
             if path.split("/")[0] in tops:
-                yield from find_functions(path, tree)
+                yield from find_functions(path, tree, commands.get(Path(path).stem, set()))
 
     def classes(self, tops: Sequence[str]) -> Iterator[Class]:
         """The classes below the folders ``tops``."""
@@ -250,10 +251,10 @@ def floors(arrows: Arrows) -> int:
     return max(height.values(), default=0)
 
 
-def find_functions(path: str, tree: ast.Module) -> Iterator[Function]:
+def find_functions(path: str, tree: ast.Module, commands: Set[str]) -> Iterator[Function]:
     """Every function and method of a module but commands of typer, whose arguments are flags."""
     for node in ast.walk(tree):
-        if isinstance(node, FunctionNode) and not is_command(node):
+        if isinstance(node, FunctionNode) and not is_command(node, commands):
             given = node.args
             named = [*given.posonlyargs, *given.args, *given.kwonlyargs]
             named += [one for one in (given.vararg, given.kwarg) if one is not None]
@@ -262,12 +263,24 @@ def find_functions(path: str, tree: ast.Module) -> Iterator[Function]:
             yield Function(f"{path}:{node.lineno} {node.name}", lines, count)
 
 
-def is_command(node: FunctionNode) -> bool:
-    """Whether a function is a command of typer."""
+def is_command(node: FunctionNode, registered: Set[str]) -> bool:
+    """Whether a function is a command of typer: decorated, or among those that are registered."""
     words = [ast.unparse(one) for one in node.decorator_list]
-    return any(".command(" in one or ".callback(" in one for one in words) or (
-        "typer.Option" in ast.unparse(node.args)
-    )
+    decorated = any(".command(" in one or ".callback(" in one for one in words)
+    return decorated or node.name in registered
+
+
+def registered_commands(trees: Iterable[ast.Module]) -> dict[str, set[str]]:
+    """Functions that are made commands by a call, ``app.command()(play.run)``, by their module."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for node in (one for tree in trees for one in ast.walk(tree)):
+        match node:
+            case ast.Call(
+                func=ast.Call(func=ast.Attribute(attr="command")),
+                args=[ast.Attribute(value=ast.Name(id=module), attr=name)],
+            ):
+                found[module].add(name)
+    return found
 
 
 def find_classes(path: str, tree: ast.Module) -> Iterator[Class]:
