@@ -102,16 +102,15 @@ bench: $(VENV)/.dev ## print the benchmarks' tables
 	$(BIN)/python -m tests.benchmarks.device
 
 BUNDLES := shared/bundles
-TRAIN = $(BIN)/python -m cloud.training.train --output $(BUNDLES)/$(1).safetensors \
-    --checkpoint checkpoints/$(1).pt
+NETS := checkpoints/nets
 
-train: $(VENV)/.dev ## train the shipped bundles again (hours; resumable)
-	$(BIN)/python -m cloud.training.datasets fetch mnist
-	$(BIN)/python -m cloud.training.datasets fetch cifar10
-	$(call TRAIN,mnist-binary) --network compact --data mnist --epochs 20 --augment affine
-	$(call TRAIN,mnist-binary-paper) --network paper --data mnist --augment none
-	$(call TRAIN,cifar10-binary) --network colour --data cifar10 --epochs 15 --batch 64 \
-	    --widest-weight 6 --augment flip-and-shift --pairs sandwich
+train: $(VENV)/.dev ## train the shipped bundles again: MINUTES (9, on a GPU) for each; resumable
+	for data in mnist fashion-mnist cifar10; do $(BIN)/python -m cloud.training.datasets fetch $$data || exit; done
+	$(BIN)/python -m cloud.training.flagships --output $(NETS) --minutes $(or $(MINUTES),9)
+	for name in mnist-binary fashion-binary cifar10-binary; do $(BIN)/python -m cloud.training.train \
+	    --from $(NETS)/$$name.net.safetensors --output $(BUNDLES)/$$name.safetensors || exit; done
+	$(BIN)/python -m cloud.training.train --network paper --data mnist --augment none --pairs grid \
+	    --output $(BUNDLES)/mnist-binary-paper.safetensors --checkpoint checkpoints/mnist-binary-paper.pt
 
 reproduce: $(VENV)/.dev ## run the paper's experiments again (many hours; resumable)
 	$(BIN)/python -m cloud.training.datasets fetch mnist
