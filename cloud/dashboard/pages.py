@@ -38,7 +38,7 @@ COLUMNS = (
     ("error", "error", "left"),
 )
 NAME_CELL = """
-<q-td :props="props"><a :href="'/device/' + props.value" class="text-primary">
+<q-td :props="props"><a :href="'device/' + props.value" class="text-primary">
 {{ props.value }}</a></q-td>
 """
 STATE_CELL = """

@@ -281,6 +281,7 @@ int vector_bits(const std::string& name) { return kernels_named(name).vector_bit
 }  // namespace
 
 NB_MODULE(_native, module) {
+  nb::set_leak_warnings(false);  // objects that live until the process exits are no leaks
   module.doc() = "Compiled kernels of the packed runtime.";
   module.def("available", &available, "Names of the implementations for this CPU, best first.");
   module.def("vector_bits", &vector_bits, "name"_a, "Width of an implementation's vectors.");

@@ -94,7 +94,7 @@ def test_fraction_that_is_set_is_reported(shown: Shown) -> None:
     assert tab.errors() == []
 
 
-def test_page_of_a_device(shown: Shown) -> None:
+def test_the_page_of_a_device_shows_its_last_values(shown: Shown) -> None:
     tab = shown.browser
     tab.open(shown.url)
     shown.online(DEVICES)

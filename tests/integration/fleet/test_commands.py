@@ -145,7 +145,7 @@ async def test_of_two_with_one_name_the_earlier_says_so_and_ends(
     assert (await second)[0] == 0
 
 
-async def test_the_examples_with_mosquitto_clients(
+async def test_the_documented_examples_with_mosquitto_clients_work(
     loopback: Mosquitto, server: Server, tmp_path: Path
 ) -> None:
     """Those of docs/fleet.md, with the port of this broker."""
@@ -181,7 +181,7 @@ async def test_the_examples_with_mosquitto_clients(
         assert '"ok":true' in await waiting
 
 
-async def test_one_real_device_as_a_program(
+async def test_an_agent_goes_on_with_its_ledger_and_says_goodbye(
     loopback: Mosquitto, server: Server, tmp_path: Path
 ) -> None:
     words = ["--device", "pi", "--group", "north", "--broker", loopback.url]
@@ -225,7 +225,7 @@ async def born(broker: Mosquitto) -> None:
     await heard(broker, "birth")
 
 
-async def test_a_scenario_its_export_and_its_report(
+async def test_a_scenario_is_played_stored_exported_and_reported(
     loopback: Mosquitto, server: Server, tmp_path: Path
 ) -> None:
     scenario = tmp_path / "short.yaml"

@@ -139,7 +139,7 @@ async def test_a_kill_in_mid_run_loses_and_repeats_nothing(
     assert (found.lost, found.duplicate) == (0, 0)
 
 
-async def test_hostile_messages_are_counted_and_harm_nobody(
+async def test_hostile_messages_are_counted_and_do_no_harm(
     broker: Mosquitto, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with process("device.fleet", *flags(broker, server, tmp_path), log=tmp_path / "log"):

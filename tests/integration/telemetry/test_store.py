@@ -135,7 +135,7 @@ async def test_a_writer_drops_nothing_of_another_fleet(url: str) -> None:
         assert [queries.count_rows(connection, name) for name in ("city", "sea")] == [0, 5]
 
 
-async def test_sums_and_slices(url: str) -> None:
+async def test_sums_and_slices_add_up_what_was_stored(url: str) -> None:
     async with Store(url) as store:
         await store.append([*series("a", range(1, 121)), *series("b", range(1, 61))])
     with reading(url) as connection:

@@ -32,7 +32,7 @@ def device(name: str, *messages: Telemetry, gone: bool = False) -> tuple[DeviceS
     return state, tail
 
 
-def test_summary_counts_who_is_here() -> None:
+def test_summary_counts_connected_devices_only() -> None:
     second = replace(MESSAGE, sequence=2, answered_device=8, answered_cloud=0, right=8)
     made = [device("a", MESSAGE, second), device("b", MESSAGE, gone=True), device("c")]
     states = {state.name: state for state, _ in made}
@@ -102,7 +102,7 @@ taper_requests_total{status="RESOURCE_EXHAUSTED"} 10
 """
 
 
-def test_page_of_the_cloud() -> None:
+def test_a_metrics_page_gives_a_point_or_names_what_is_missing() -> None:
     assert parse(PAGE, 1.0) == CloudPoint(1.0, 0.5, 0.75, 3.0, 100.0)
     with pytest.raises(KeyError, match="taper_load"):
         parse("other 1\n", 1.0)

@@ -117,6 +117,6 @@ def test_no_bytes_do_anything_but_parse_or_be_refused(data: bytes) -> None:
     "text", ["", "taper/v1/city/a", "taper/v2/city/a/birth", "taper/v1/city/a/x",
              "taper/v1/ci ty/a/birth", "taper/v1/city//birth", "taper/v1/city/+/birth"],
 )  # fmt: skip
-def test_topics_that_are_not_ours(text: str) -> None:
+def test_topics_of_another_form_are_refused(text: str) -> None:
     with pytest.raises(MessageError):
         parse_topic(text)

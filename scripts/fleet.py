@@ -1,0 +1,88 @@
+"""``make fleet``: a broker, a server, 50 devices, a recorder, a scenario and the dashboard.
+
+All run on this machine until Ctrl-C, or until one of them ends, and are stopped together. Ledger,
+telemetry and logs are kept in the folder that is named first, so that a second start goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DEVICES = 50
+BROKER_PORT, SERVER_PORT, METRICS_PORT, PAGE_PORT = 1883, 50051, 9101, 8080
+STOP_S = 15.0
+
+
+def commands(folder: Path) -> dict[str, list[str]]:
+    """The programs by name, in the order in which they start."""
+    python = [sys.executable, "-m"]
+    broker = ["--broker", f"mqtt://localhost:{BROKER_PORT}"]
+    server = f"localhost:{SERVER_PORT}"
+    store = ["--store", str(folder / "telemetry.sqlite")]
+    day = ["--speed", "60"]
+    mosquitto = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+    return {
+        "broker": [mosquitto, "-c", str(folder / "mosquitto.conf")],
+        "server": [*python, "cloud.server", "--host", "127.0.0.1", "--port", str(SERVER_PORT)],
+        "devices": [*python, "device.fleet", "--devices", str(DEVICES), *broker, "--server", server,
+                    "--scenario", "city-day", *day, "--ledger", str(folder / "ledger.sqlite")],
+        "recorder": [*python, "cloud.fleet", "record", *broker, *store,
+                     "--metrics-port", str(METRICS_PORT)],
+        "scenario": [*python, "cloud.fleet", "play", "city-day", *broker, *day,
+                     "--devices", str(DEVICES)],
+        "dashboard": [*python, "cloud.dashboard", *broker, *store, "--port", str(PAGE_PORT)],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Run the fleet in the folder that is given, or in ``taper-fleet``."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "taper-fleet").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    provision = runpy.run_path(str(ROOT / "deploy/mosquitto/provision.py"))
+    settings = provision["configuration"]("loopback.conf.in", folder, BROKER_PORT)
+    if os.geteuid() == 0:  # else it becomes a user who may not write here
+        settings = f"user root\n{settings}"
+    (folder / "mosquitto.conf").write_text(settings)
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    with ExitStack() as stack:
+        try:
+            for name, words in commands(folder).items():
+                log = stack.enter_context((folder / f"{name}.log").open("ab"))
+                running[name] = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log)
+                time.sleep(1.0)
+            sys.stdout.write(
+                f"{DEVICES} devices on http://localhost:{PAGE_PORT}\n"
+                f"logs are in {folder}; Ctrl-C stops all\n"
+                "python -m cloud.fleet watch      the fleet in a terminal\n"
+                f"python -m cloud.fleet report --store {folder / 'telemetry.sqlite'}\n"
+            )
+            sys.stdout.flush()
+            ended = ""
+            while not ended:
+                time.sleep(0.5)
+                # The scenario has an end; the others have none.
+                ended = next((n for n, one in running.items() if one.poll() not in (None, 0)), "")
+            sys.exit(f"error: {ended} ended; see {folder / (ended + '.log')}")
+        except KeyboardInterrupt:
+            sys.stdout.write("stopping\n")
+        finally:
+            for one in reversed(running.values()):
+                if one.poll() is None:
+                    one.terminate()
+            for one in running.values():
+                try:
+                    one.wait(STOP_S)
+                except subprocess.TimeoutExpired:
+                    one.kill()
+
+
+if __name__ == "__main__":
+    main()
