@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import shared.quiet_grpc  # noqa: F401  # isort: split
-from device.cli.batch import Run, classify_all
+from device.cli.batch import Run, classify_until_signal
 from device.cli.flags import CommandLine, parse
 from device.policy.simple import Decision
 from device.split.client import SplitClient
 from device.split.sample import SampleResult
 from shared.command import run_command, say
+from shared.errors import TaperError
 
 if TYPE_CHECKING:
     from device.split.outbox import LateAnswer
@@ -42,8 +45,12 @@ def classify(line: CommandLine) -> None:
         say,
         line.changes,
     )
-    asyncio.run(classify_all(run))
-    finish(run, line.output, reasons)
+    with writable_output():
+        asyncio.run(classify_until_signal(run))
+        finish(run, line.output, reasons)
+        sys.stdout.flush()
+    if run.signal:
+        sys.exit(128 + run.signal)  # as shells report a signal
 
 
 def finish(run: Run, output: str, reasons: Sequence[str]) -> None:
@@ -57,7 +64,8 @@ def finish(run: Run, output: str, reasons: Sequence[str]) -> None:
         print_table(run.results, names, summary)
     elif output == "json":
         sys.stdout.write(to_json(run.results, names, summary) + "\n")
-    run.say_notes()
+    if hasattr(run, "pictures"):
+        run.say_notes()
     if run.waiting:
         say(f"note: {run.waiting} samples wait in the spool")
     if run.failure is not None:
@@ -65,11 +73,29 @@ def finish(run: Run, output: str, reasons: Sequence[str]) -> None:
         raise type(run.failure)(f"{run.failure}; {answered}")
 
 
+@contextmanager
+def writable_output() -> Iterator[None]:
+    """Turn a failure to write the output, such as a full disk, into one line."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_output()
+        raise TaperError(f"the output cannot be written ({error.strerror})") from None
+
+
+def discard_output() -> None:
+    """Let Python's last flush go nowhere: it would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def print_line(result: SampleResult, name: str) -> None:
     """One result as a line of JSON."""
     from device.cli.report import sample_json
 
     sys.stdout.write(json.dumps(sample_json(result, name)) + "\n")
+    sys.stdout.flush()  # whoever reads the lines acts on them
 
 
 def print_late(answer: LateAnswer) -> None:
@@ -77,6 +103,7 @@ def print_late(answer: LateAnswer) -> None:
     from device.cli.report import late_json
 
     sys.stdout.write(json.dumps(late_json(answer)) + "\n")
+    sys.stdout.flush()
 
 
 class _Notes(logging.Handler):

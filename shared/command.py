@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from shared.errors import TaperError, UsageError
 from shared.version import installed_version
 
 OUR_PACKAGES = ("device", "cloud", "shared", "protos")
 RED = "31"
+Raised = TypeVar("Raised", bound=BaseException)
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -52,7 +53,7 @@ def end_with(error: TaperError) -> NoReturn:
     sys.exit(error.exit_status)
 
 
-def first_of(group: BaseExceptionGroup[TaperError]) -> TaperError:
+def first_of(group: BaseExceptionGroup[Raised]) -> Raised:
     """The first error of a group, however deep it lies."""
     error = group.exceptions[0]
     return first_of(error) if isinstance(error, BaseExceptionGroup) else error

@@ -211,7 +211,7 @@ class Classifier:
         architecture = self._bundle.architecture
         level = level_for(result.fraction, architecture.device_levels)
         work = device_work(architecture, level)
-        if result.confidence is not None:
+        if result.exit_confidence is not None:
             work += exit_work(architecture, level)
         energy_j = self._energy.hardware.sensor_j + self._energy.compute_j(work)
         if result.source != DEVICE:

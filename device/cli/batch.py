@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from shared.model.bundle import Bundle
 from shared.model.preprocessing import Changes
 
 UNCHANGED = Changes()
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Run:
     spooled  samples without an answer that wait in the spool
     late     answers to samples of the spool
     waiting  samples in the spool at the end
+    signal   that ended the run early, 0 for none
     """
 
     client: SplitClient
@@ -46,6 +49,7 @@ class Run:
     spooled: int = 0
     late: int = 0
     waiting: int = 0
+    signal: int = 0
     names: list[str] = field(default_factory=list)
     labels: list[int | None] = field(default_factory=list)
     pictures: Pictures = field(init=False)
@@ -88,6 +92,26 @@ class Run:
             self.say(f"skipped: {line}")
 
 
+async def classify_until_signal(run: Run) -> None:
+    """``classify_all``, ended in order by SIGINT or SIGTERM; a second one ends the process."""
+    loop = asyncio.get_running_loop()
+    work = asyncio.create_task(classify_all(run), name="images")
+
+    def stop(number: int) -> None:
+        run.signal = number
+        work.cancel()
+        for each in STOPPING:
+            loop.remove_signal_handler(each)
+
+    for number in STOPPING:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not run.signal:
+            raise
+
+
 async def classify_all(run: Run) -> None:
     """Classify every picture, at most ``in_flight`` at the same time."""
     client = run.client
@@ -99,10 +123,11 @@ async def classify_all(run: Run) -> None:
             run.open(client.bundle)
         try:
             await _work(run)
-        except* TaperError as group:
-            run.failure = first_of(group)
-        except* BrokenPipeError:
-            raise BrokenPipeError from None  # the reader of the results has gone
+        except BaseExceptionGroup as group:
+            error = first_of(group)
+            if not isinstance(error, TaperError):  # such as an output that cannot be written
+                raise error from None
+            run.failure = error
         if run.failure is None:
             run.waiting = await client.drain(run.drain_s)
         run.late = client.late_answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,8 +15,6 @@ from device.split.sample import SampleResult
 
 if TYPE_CHECKING:
     from device.split.outbox import LateAnswer
-
-LONGEST_LIST = 20  # a table of more samples than this shows only the summary
 
 
 @dataclass(frozen=True)
@@ -79,30 +78,51 @@ def summarise(
 
 
 def print_table(results: Sequence[SampleResult], names: Sequence[str], summary: Summary) -> None:
-    """Print a table of the samples, if they are few, and one of the totals."""
+    """Print a line for every sample, and a table of the totals."""
     # Here, since a device that prints JSON need not load them.
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    if len(results) <= LONGEST_LIST:
-        table = Table("input", "answer", "fraction", "bytes", "latency", "source")
-        for result in results:
-            table.add_row(
-                escape(names[result.index]),
-                escape(result.class_name),
-                f"{result.fraction:g}",
-                str(result.payload_bytes),
-                f"{result.latency_ms:.2f} ms",
-                result.source,
-            )
-        console.print(table)
+    sys.stdout.writelines(f"{line}\n" for line in sample_lines(results, names))
     table = Table(title=f"{summary.answered} of {summary.samples} samples answered")
     for heading in SUMMARY_COLUMNS:
         table.add_column(heading, justify="right")
     table.add_row(*summary_row(summary))
-    console.print(table)
+    Console().print(table)
+
+
+SAMPLE_COLUMNS = ("input", "answer", "confidence", "source", "fraction", "bytes", "latency")
+LEFT_COLUMNS = ("input", "answer", "source", "candidates")
+
+
+def sample_lines(results: Sequence[SampleResult], names: Sequence[str]) -> list[str]:
+    """The samples as lines of aligned columns, headed by their names."""
+    candidates = any(result.candidates for result in results)
+    headings = (*SAMPLE_COLUMNS, "candidates") if candidates else SAMPLE_COLUMNS
+    rows = [headings, *(sample_row(result, names[result.index]) for result in results)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(headings))]
+    lines = []
+    for row in rows:
+        cells = (
+            cell.ljust(width) if heading in LEFT_COLUMNS else cell.rjust(width)
+            for cell, heading, width in zip(row, headings, widths, strict=False)
+        )
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def sample_row(result: SampleResult, name: str) -> tuple[str, ...]:
+    """The cells of one sample: those of ``SAMPLE_COLUMNS``, and its candidates."""
+    return (
+        "".join(letter if letter.isprintable() else "?" for letter in name),
+        result.class_name,
+        "unknown" if result.confidence is None else f"{result.confidence:.1%}",
+        result.source,
+        f"{result.fraction:g}",
+        str(result.payload_bytes),
+        f"{result.latency_ms:.2f} ms",
+        ", ".join(f"{label}: {chance:.1%}" for label, chance in result.candidates),
+    )
 
 
 SUMMARY_COLUMNS = (

@@ -50,7 +50,7 @@ class Coalescer:
 
     def __init__(self, link: Link, top_k: int) -> None:
         self._link = link
-        self._top_k = top_k
+        self._top_k = max(top_k, 1)  # the best candidate has the confidence of the answer
         self._groups: dict[Route, _Group] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 

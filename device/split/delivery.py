@@ -88,7 +88,7 @@ class Delivery:
         except self._absences as error:
             return self._bridge(pipeline, output, number, error)
         self._bridging = False
-        return cloud_result(pipeline, output, answer)
+        return cloud_result(pipeline, output, answer, self._top_k)
 
     def _bridge(
         self, pipeline: Pipeline, output: DeviceOutput, number: int | None, error: TaperError

@@ -46,6 +46,7 @@ class LateAnswer:
 
     number     of the sample in the spool, as in ``SampleResult.number``
     taken_at   when the sample was spooled, in seconds since 1970
+    confidence probability of the label, if the server sent it
     """
 
     number: int
@@ -55,6 +56,7 @@ class LateAnswer:
     label: int
     cloud_level: int
     taken_at: float
+    confidence: float | None = None
 
 
 class Outbox:
@@ -199,7 +201,7 @@ class Outbox:
         frame = Frame(first.level, len(samples), Encoding.RAW, bits)
         identity = ModelIdentity(first.model, first.version)
         try:
-            response = await self._link.infer(frame, 0, identity, stop_when_away=True)
+            response = await self._link.infer(frame, 1, identity, stop_when_away=True)
         except ABSENCES:
             raise
         except (InvalidRequestError, ServerFaultError) as error:
@@ -248,4 +250,5 @@ def _late(sample: Sample, answer: Answer, response: Response) -> LateAnswer:
         label=answer.label,
         cloud_level=response.cloud_level,
         taken_at=sample.taken_at,
+        confidence=answer.candidates[0][1] if answer.candidates else None,
     )

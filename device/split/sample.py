@@ -22,7 +22,8 @@ class SampleResult:
     cloud_fraction  the cloud's level, 0 where it had no part
     payload_bytes   of the request; a share of it where samples travelled together
     candidates      (label, probability), if asked for
-    confidence      of the exit head, where it was asked
+    confidence      probability of the answer, by whoever gave it; None if the server sent none
+    exit_confidence of the exit head, None where it was not asked
     kept            whether the sample waits in the spool for the cloud's own answer, as ``number``
     device_ms, encode_ms, cloud_ms   parts of the latency; the rest is the wire
     """
@@ -40,6 +41,7 @@ class SampleResult:
     confidence: float | None = None
     kept: bool = False
     number: int | None = None
+    exit_confidence: float | None = None
     device_ms: float = 0.0
     encode_ms: float = 0.0
     cloud_ms: float = 0.0
@@ -85,11 +87,14 @@ def device_result(
         confidence=local.confidence,
         kept=number is not None,
         number=number,
+        exit_confidence=local.confidence,
         device_ms=1000 * output.device_s,
     )
 
 
-def cloud_result(pipeline: Pipeline, output: DeviceOutput, cloud: CloudAnswer) -> SampleResult:
+def cloud_result(
+    pipeline: Pipeline, output: DeviceOutput, cloud: CloudAnswer, top_k: int
+) -> SampleResult:
     """The result by the cloud."""
     answer, response = cloud.answer, cloud.response
     architecture = pipeline.architecture
@@ -103,8 +108,9 @@ def cloud_result(pipeline: Pipeline, output: DeviceOutput, cloud: CloudAnswer) -
         channels=pipeline.channels[output.level],
         payload_bytes=cloud.payload_bytes,
         latency_ms=1000 * (time.perf_counter() - output.started_s),
-        candidates=answer.candidates,
-        confidence=output.local.confidence if output.local else None,
+        candidates=answer.candidates[:top_k],
+        confidence=answer.candidates[0][1] if answer.candidates else None,
+        exit_confidence=output.local.confidence if output.local else None,
         device_ms=1000 * output.device_s,
         encode_ms=1000 * cloud.encode_s,
         cloud_ms=(response.queue_us + response.compute_us) / 1000,

@@ -14,6 +14,7 @@ import pytest
 from device.split.spool import Spool
 from shared.model.bundle import write_bundle
 from shared.packed import DeviceHalf
+from shared.protocol.messages import Request, Response
 from tests.support.clouds import Cloud, free_port, images, serve, tiny_bundle, until
 from tests.support.processes import (
     ROOT,
@@ -236,3 +237,92 @@ async def test_an_empty_token_variable_counts_as_unset_and_a_newline_goes(
             assert done.status == 0, done.err
     sent = [metadata.get("authorization") for metadata in cloud.metadata]
     assert sent == [None, None, "Bearer secret"]
+
+
+async def test_the_table_has_a_line_for_every_image(model: str, pictures: str) -> None:
+    async with serve(Cloud(BUNDLE)) as address:
+        flags = ("--server", address, "--model", model, "--input", pictures, "--in-flight", "5")
+        done = await client(*flags, "--exit-threshold", "0", "--top-k", "2")
+    assert done.status == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0].split() == [
+        *("input", "answer", "confidence", "source", "fraction", "bytes", "latency", "candidates")
+    ]
+    assert [line.split()[0] for line in lines[1:21]] == [f"{pictures}[{n}]" for n in range(20)]
+    assert all(line.count("%") == 3 and " device " in line for line in lines[1:21])
+
+
+async def test_confidence_is_in_every_answer(model: str, pictures: str) -> None:
+    with start_server("--model", model) as server:
+        flags = ("--server", server.address, "--model", model, "--input", pictures)
+        for exits in (("--no-exit",), ("--exit-threshold", "0")):
+            done = await client(*flags, *exits, "--output", "json")
+            for sample in done.document["samples"]:
+                assert 0 < sample["confidence"] <= 1
+                assert sample["candidates"] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_prints_what_is_there_and_ends_with_its_status(
+    model: str, pictures: str, number: signal.Signals
+) -> None:
+    async def stop_answering(request: Request) -> Response | None:
+        if len(cloud.seen) > 5:
+            await asyncio.Event().wait()
+        return None
+
+    cloud = Cloud(BUNDLE, stop_answering)
+    async with serve(cloud) as address:
+        flags = ("--server", address, "--model", model, "--input", pictures, "--no-exit")
+        process = await asyncio.create_subprocess_exec(
+            *client_command(*flags, "--output", "json", "--timeout", "60"),
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        await until(lambda: len(cloud.seen) > 5, 60)
+        process.send_signal(number)
+        out, err = await process.communicate()
+    assert process.returncode == 128 + number, err
+    assert json.loads(out)["summary"]["answered"] == 5
+
+
+async def test_lines_arrive_one_by_one(model: str, pictures: str) -> None:
+    async def stop_answering(request: Request) -> Response | None:
+        if len(cloud.seen) > 3:
+            await going_on.wait()
+        return None
+
+    cloud, going_on = Cloud(BUNDLE, stop_answering), asyncio.Event()
+    variables = {name: value for name, value in environment().items() if name != "PYTHONUNBUFFERED"}
+    async with serve(cloud) as address:
+        flags = ("--server", address, "--model", model, "--input", pictures, "--no-exit")
+        process = await asyncio.create_subprocess_exec(
+            *client_command(*flags, "--output", "jsonl", "--timeout", "60"),
+            cwd=ROOT,
+            env=variables,
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            first = [json.loads(await process.stdout.readline()) for _ in range(3)]
+        assert [line["index"] for line in first] == [0, 1, 2]
+        assert len(cloud.seen) <= 4  # the fourth has no answer yet
+        going_on.set()
+        await process.communicate()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("output", ["table", "json", "jsonl"])
+def test_a_full_disk_gives_one_line(model: str, pictures: str, output: str) -> None:
+    command = client_command("--model", model, "--input", pictures, "--output", output)
+    command += ["--start-offline", "--exit-threshold", "0", "--server", "localhost:1"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, cwd=ROOT, env=environment(), text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: the output cannot be written (No space left on device)"
+    ]
