@@ -45,6 +45,7 @@ REFUSALS: dict[int, type[RequestError]] = {
     )
 }
 TRY_AGAIN = (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], grpc.StatusCode.UNAVAILABLE.value[0])
+SOON_S = 2.0
 SMOOTHING = 0.1  # weight of the newest round trip in their mean
 _log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class Link:
     async def _first_stream(self) -> None:
         """Wait until a stream is open; a patient link gives up when every server was tried."""
         settings, connection = self._settings, self._connection
-        said = False
+        said = settings.wait_s <= SOON_S  # the error itself will name the cause soon enough
         try:
             async with asyncio.timeout(settings.wait_s):
                 while connection.state is not LinkState.UP:

@@ -43,7 +43,7 @@ def server() -> Iterator[str]:
 def program(body: str, server: str) -> subprocess.CompletedProcess[str]:
     """Run a Python program with strict warnings, and gRPC's own log lines off."""
     return subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", HEAD + body, server],
+        [sys.executable, "-W", "error", "-c", HEAD + body, server],
         capture_output=True,
         text=True,
         env={**environment(), "GRPC_VERBOSITY": "NONE"},

@@ -177,7 +177,7 @@ async def test_a_host_that_does_not_exist() -> None:
 
 async def test_a_port_where_nothing_listens(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        text = await failure(f"127.0.0.1:{free_port()}", wait_s=1.0)
+        text = await failure(f"127.0.0.1:{free_port()}", wait_s=3.0)
     assert "refuses connections: no server listens there" in text
     # It may come up, so the link waits; but the reason is logged at once, and once.
     assert caplog.text.count("refuses connections") == 1
