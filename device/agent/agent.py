@@ -75,6 +75,7 @@ class Agent:
         self._who = identity
         self._broker = broker
         self._classifier = classifier
+        classifier.on_model = self._report
         self._ledger = ledger
         self._pace = pace
         self._client: BrokerClient | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,13 +18,14 @@ from device.energy.power import Power
 from device.policy.simple import AUTO, make_policy
 from device.split.client import SplitClient
 from device.split.sample import DEVICE, SampleResult
-from shared.errors import LinkError, RequestError, TaperError
+from shared.errors import LinkError, RequestError, TaperError, VersionMismatchError
 from shared.fleet.messages import DeviceSettings, RefusedSetting, Telemetry
 from shared.fractions import level_for
 from shared.model.bundle import Bundle
 
+RENEW_EVERY_S = 5.0
 OpenClient = Callable[[Bundle], SplitClient]  # not entered yet
-FindModel = Callable[[str], Awaitable[Bundle]]
+FindModel = Callable[[str, str], Awaitable[Bundle]]  # name, and a version that is of no use
 DEFAULTS = DeviceSettings(fraction="auto", rate_per_s=1.0, telemetry_s=10.0)
 
 
@@ -81,7 +83,9 @@ class Classifier:
         self._power = power
         self._images = pictures.stream()
         self._pace = pace
-        self._given = settings
+        self._given = self._wanted = settings
+        self._renew_s = 0.0  # no other version is fetched before
+        self.on_model: Callable[[], None] = lambda: None
         self._woken = asyncio.Event()
         self._drawn_s = pace.elapsed_s
         self._period = _Period(self._drawn_s)
@@ -119,6 +123,7 @@ class Classifier:
 
     async def apply(self, wanted: DeviceSettings) -> tuple[RefusedSetting, ...]:
         """Work with ``wanted`` from now on; return the settings that could not be applied."""
+        self._wanted = wanted
         refused = []
         # Unset means the model that the device started with.
         name = wanted.model or self._own.metadata.name
@@ -154,10 +159,14 @@ class Classifier:
     async def _change_model(self, name: str) -> None:
         """Open the client of another model before the old one is closed."""
         own = name == self._own.metadata.name
-        bundle = self._own if own else await self._find_model(name)
+        await self._use(self._own if own else await self._find_model(name, ""))
+
+    async def _use(self, bundle: Bundle) -> None:
         shape = bundle.architecture.input_shape
         if shape != self._bundle.architecture.input_shape:
-            raise RequestError(f"model {name}: takes other images than this device has")
+            raise RequestError(
+                f"model {bundle.metadata.name}: takes other images than this device has"
+            )
         client = await self._open_client(bundle).__aenter__()
         old, self.client, self._bundle = self.client, client, bundle
         await old.__aexit__(None, None, None)
@@ -185,8 +194,28 @@ class Classifier:
         except (LinkError, RequestError) as error:
             self._period.failed += 1
             self._note(error)
+            if isinstance(error, VersionMismatchError):
+                await self._renew_model()
         else:
             self._count(result, label)
+
+    async def _renew_model(self) -> None:
+        """Take the version of the present model that the server has now."""
+        now_s = time.monotonic()
+        if now_s < self._renew_s:
+            return
+        self._renew_s = now_s + RENEW_EVERY_S
+        old = self._bundle.metadata
+        try:
+            bundle = await self._find_model(old.name, old.version)
+            await self._use(bundle)
+        except TaperError as error:
+            self._note(error)
+            return
+        if old.name == self._own.metadata.name:
+            self._own = bundle
+        self._steer(self._wanted)
+        self.on_model()
 
     def _note(self, error: Exception) -> None:
         # Strip characters that the contract forbids; error texts can hold any.

@@ -22,9 +22,14 @@ class FleetModels:
         self._security = security
         self._fetching: dict[str, asyncio.Task[Bundle]] = {}
 
-    async def __call__(self, name: str) -> Bundle:
-        """Return the model ``name``; ``TaperError`` if it cannot be had or does not work here."""
+    async def __call__(self, name: str, stale: str = "") -> Bundle:
+        """Return the model ``name`` in a version other than ``stale``, if the server has one.
+
+        ``TaperError`` if it cannot be had or does not work here.
+        """
         task = self._fetching.get(name)
+        if task is not None and task.done() and task.result().metadata.version == stale:
+            task = None
         if task is None:
             task = asyncio.create_task(self._fetch(name), name=f"model {name}")
             self._fetching[name] = task

@@ -29,7 +29,7 @@ def offline(bundle: Bundle) -> SplitClient:
     return SplitClient(settings, bundle=bundle)
 
 
-async def no_other_model(name: str) -> Bundle:
+async def no_other_model(name: str, stale: str) -> Bundle:
     raise AssertionError(name)
 
 
