@@ -31,7 +31,7 @@ def grey(digit: Digit) -> Image.Image:
 
 def write_numbers(scale: float, dtype: str, digit: Digit, path: Path) -> None:
     """Grey of another depth."""
-    Image.fromarray((digit * scale).astype(dtype)).save(path)
+    Image.fromarray((digit.astype(np.float64) * scale).astype(dtype)).save(path)
 
 
 def write_clear(ink: int, ground: int, mode: str, digit: Digit, path: Path) -> None:
