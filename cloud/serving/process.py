@@ -87,6 +87,7 @@ async def serving(
             finally:
                 checks.drain()
                 await _drain(server, assembly.access, settings, port)
+                gc.unfreeze()  # or cycles among those objects would outlive the interpreter
                 reloading.cancel()
                 guarding.cancel()
 
