@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from device.energy.battery import Charge, FixedBattery, SystemBattery
-from device.energy.clock import Elapsed, boot_s
+from device.energy.clock import boot_s
 from device.energy.recharge import DAY_S, HOUR_S, Mains, NoRecharge, Solar, parse_recharge
 from device.energy.simulated_battery import Cell, SimulatedBattery, accepted
 from shared.errors import UsageError
@@ -24,12 +24,6 @@ def sensor(percent: Any, plugged: bool = False) -> Callable[[], Any]:
 
 def broken() -> Any:
     raise OSError("No such device")
-
-
-def test_elapsed_ignores_jumps() -> None:
-    times = iter([100.0, 101.5, 50.0, 51.0, 1e9, 1e9 + 2])
-    elapsed = Elapsed(lambda: next(times), longest_s=3600)
-    assert [elapsed.step() for _ in range(5)] == [1.5, 0.0, 1.0, 3600.0, 2.0]
 
 
 def test_boot_clock_does_not_go_back() -> None:
