@@ -19,7 +19,7 @@ from PIL import Image
 from shared.errors import ImageError, UsageError
 from shared.images.arrays import UNREADABLE_ARRAY, ImageArray, as_images, read_npy
 from shared.images.decoding import Decoded
-from shared.images.folders import is_array, natural, walk
+from shared.images.folders import is_array, walk
 from shared.images.idx import open_idx
 from shared.images.labels import read_table
 from shared.images.pictures import prepare, prepare_file
@@ -108,7 +108,7 @@ def _from_folders(root: Path, target: Target) -> Iterator[Item]:
     tops = {entry.path.relative_to(root).parts[0] for entry in entries}
     parts = {top: part_of(top) for top in tops if (root / top).is_dir()}
     in_parts = bool(parts) and all(parts.values())
-    for entry in sorted(entries, key=lambda e: [natural(Path(p)) for p in e.path.parts]):
+    for entry in entries:  # in natural order, a folder at a time
         folders = entry.path.relative_to(root).parts[:-1]
         own = folders[1:] if in_parts else folders
         if not own:
