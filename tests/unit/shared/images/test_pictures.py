@@ -271,12 +271,12 @@ def test_strokes_on_a_clear_ground(ink: int, ground: int, mode: str, kind: str) 
 @pytest.mark.parametrize("place", ["middle", "corner"])
 def test_digits_on_a_page(size: tuple[int, int], dark: bool, place: str) -> None:
     side = min(size) if place == "middle" and min(size) < 100 else min(size) * 2 // 5
-    random = np.random.default_rng(1)
+    width, height = size
+    noise = np.random.default_rng(1).normal(0, 4, (height, width))  # the same for all digits
 
     def save(digit: Digit) -> bytes:
-        width, height = size
         x, y = ((width - side) // 2, (height - side) // 2) if place == "middle" else (width // 2, 4)
-        paper = 225 + 20 * np.linspace(-1, 1, width)[None, :] + random.normal(0, 4, (height, width))
+        paper = 225 + 20 * np.linspace(-1, 1, width)[None, :] + noise
         ink = np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC))
         paper[y : y + side, x : x + side] -= ink * (190 / 255)
         page = paper.clip(0, 255).astype(np.uint8)

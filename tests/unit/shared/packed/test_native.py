@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,38 +40,70 @@ if not COMPILED:
     pytest.skip("no compiled kernels here", allow_module_level=True)
 
 
-def assert_equal_halves(bundle: Bundle, images: npt.NDArray[np.uint8], kernel: str) -> None:
-    """Every level of both halves and of the exit head gives the bits that numpy gives."""
+class Expected(NamedTuple):
+    """What numpy gives for images; numpy is slow, so that all kernels are compared with one run."""
+
+    bundle: Bundle
+    images: npt.NDArray[np.uint8]
+    features: list[npt.NDArray[np.uint8]]  # by device level
+    exit_logits: list[npt.NDArray[np.float32]]  # by device level, if there is an exit head
+    logits: dict[tuple[int, int], npt.NDArray[np.float32]]  # by device and cloud level
+
+
+def by_numpy(bundle: Bundle, images: npt.NDArray[np.uint8]) -> Expected:
     architecture = bundle.architecture
-    device, cloud = DeviceHalf(bundle, kernel), CloudHalf(bundle, kernel)
-    reference, reference_cloud = DeviceHalf(bundle, "numpy"), CloudHalf(bundle, "numpy")
-    for level in range(len(architecture.device_levels)):
-        features = reference.run(images, level)
-        np.testing.assert_array_equal(device.run(images, level), features)
-        if architecture.exit_head:
-            expected = reference.exit_logits(features, level)
-            np.testing.assert_array_equal(device.exit_logits(features, level), expected)
-        for cloud_level in range(len(architecture.cloud_levels)):
-            expected = reference_cloud.run(features, level, cloud_level)
-            np.testing.assert_array_equal(cloud.run(features, level, cloud_level), expected)
+    device, cloud = DeviceHalf(bundle, kernels.NUMPY), CloudHalf(bundle, kernels.NUMPY)
+    levels = range(len(architecture.device_levels))
+    features = [device.run(images, level) for level in levels]
+    exit_logits = []
+    if architecture.exit_head:
+        exit_logits = [device.exit_logits(features[level], level) for level in levels]
+    logits = {
+        (level, cloud_level): cloud.run(features[level], level, cloud_level)
+        for level in levels
+        for cloud_level in range(len(architecture.cloud_levels))
+    }
+    return Expected(bundle, images, features, exit_logits, logits)
 
 
-@pytest.mark.parametrize("kernel", COMPILED)
-@pytest.mark.parametrize("name", NETWORKS)
-def test_equals_numpy_at_every_level(name: str, kernel: str) -> None:
-    bundle = random_bundle(NETWORKS[name])
-    assert_equal_halves(bundle, random_images(NETWORKS[name].input_shape, 3), kernel)
+@cache
+def random_network(name: str) -> Expected:
+    return by_numpy(random_bundle(NETWORKS[name]), random_images(NETWORKS[name].input_shape, 3))
 
 
-@pytest.mark.parametrize("kernel", COMPILED)
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_bundles_equal_numpy_on_real_images(path: Path, kernel: str) -> None:
+@cache
+def shipped_network(path: Path) -> Expected:
     bundle = read_bundle(path)
     shape = bundle.architecture.input_shape
     images = random_images(shape, 8)
     if shape == DIGITS:
         images = sample_digits()[0][:50, :, :, None]
-    assert_equal_halves(bundle, images, kernel)
+    return by_numpy(bundle, images)
+
+
+def assert_equal_halves(expected: Expected, kernel: str) -> None:
+    """Every level of both halves and of the exit head gives the bits that numpy gives."""
+    device, cloud = DeviceHalf(expected.bundle, kernel), CloudHalf(expected.bundle, kernel)
+    for level, features in enumerate(expected.features):
+        np.testing.assert_array_equal(device.run(expected.images, level), features)
+    for level, logits in enumerate(expected.exit_logits):
+        features = expected.features[level]
+        np.testing.assert_array_equal(device.exit_logits(features, level), logits)
+    for (level, cloud_level), logits in expected.logits.items():
+        features = expected.features[level]
+        np.testing.assert_array_equal(cloud.run(features, level, cloud_level), logits)
+
+
+@pytest.mark.parametrize("kernel", COMPILED)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_equals_numpy_at_every_level(name: str, kernel: str) -> None:
+    assert_equal_halves(random_network(name), kernel)
+
+
+@pytest.mark.parametrize("kernel", COMPILED)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_bundles_equal_numpy_on_real_images(path: Path, kernel: str) -> None:
+    assert_equal_halves(shipped_network(path), kernel)
 
 
 @pytest.mark.parametrize("kernel", kernels.available())
