@@ -137,6 +137,10 @@ def train(job: Job, name: str, flagship: Flagship, output: Path, seconds: float)
             written = time.monotonic()
 
     job.run(fit, say_and_write)
+    if not fit.done:
+        raise UsageError(
+            f"--minutes: {seconds / 60:g} are too few for an epoch of {name}; give more"
+        )
     _write(fit, job, flagship, output / f"{name}.net.safetensors")
     say(f"done, {fit.done} epochs")
 
