@@ -82,14 +82,15 @@ def flagships(
     threads: Annotated[int, typer.Option(min=0, help="0 means all cores.")] = 0,
 ) -> None:
     """Train each flagship in so many minutes; goes on where it was killed."""
+    for name in names or ():
+        if name not in FLAGSHIPS:
+            raise UsageError(f"--only: {name!r} is unknown; known: {', '.join(FLAGSHIPS)}")
     if threads:
         torch.set_num_threads(threads)
     place = processor(device, graphs=graphs)
     for folder in (output, checkpoints):
         folder.mkdir(parents=True, exist_ok=True)
     for name in names or FLAGSHIPS:
-        if name not in FLAGSHIPS:
-            raise UsageError(f"--only: {name!r} is unknown; known: {', '.join(FLAGSHIPS)}")
         flagship = FLAGSHIPS[name]
         settings = flagship.settings
         settings = replace(
