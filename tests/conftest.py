@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import HealthCheck, settings
 
 from shared.bundles import bundle_path
 from shared.data.sample import sample_digits
@@ -16,6 +17,10 @@ from shared.model.bundle import Bundle, read_bundle
 from tests.support.processes import Server, start_server
 
 PAPER = "mnist-binary-paper"
+
+# Timings never decide a test: no deadline for an example, no complaint about a slow machine.
+settings.register_profile("taper", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("taper")
 
 
 @pytest.fixture(scope="session")
