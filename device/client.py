@@ -69,7 +69,7 @@ def finish(run: Run, output: str, reasons: Sequence[str]) -> None:
     if run.waiting:
         say(f"note: {run.waiting} samples wait in the spool")
     if run.failure is not None:
-        answered = f"{len(run.results)} of {len(names)} samples answered"
+        answered = f"{len(run.results)} of {run.total} samples answered"
         raise type(run.failure)(f"{run.failure}; {answered}")
 
 

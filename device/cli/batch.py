@@ -73,6 +73,12 @@ class Run:
         self._coming = iter(self.pictures)
         self.ahead.extend(itertools.islice(self._coming, 1))
 
+    @property
+    def total(self) -> int:
+        """How many images there are, as far as that is known: those of a stream come one by one."""
+        expected = self.pictures.expected if hasattr(self, "pictures") else 0
+        return max(expected, len(self.names))
+
     def next_picture(self) -> Picture | None:
         """The next image, None after the last."""
         return self.ahead.pop() if self.ahead else next(self._coming, None)

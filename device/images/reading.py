@@ -60,7 +60,8 @@ class Pictures:
     labels   by position or file name; without, class folders label what is in them
 
     Afterwards ``skipped`` has a line for every file that could not be read, and ``scaled`` and
-    ``notes`` count what was done to images that were not as the network knows them.
+    ``notes`` count what was done to images that were not as the network knows them. ``expected``
+    is how many images there are, as far as the sources opened so far say.
     """
 
     sources: Sequence[str]
@@ -73,6 +74,7 @@ class Pictures:
     scaled: int = 0
     count: int = 0
     positions: int = 0
+    expected: int = 0
 
     @property
     def in_memory(self) -> bool:
@@ -84,6 +86,7 @@ class Pictures:
         if not self.sources:
             images, labels = sample_digits()
             self._check_labels(len(images))
+            self.expected += len(images)
             for index, (image, label) in enumerate(zip(images, labels, strict=True)):
                 yield self._made(image[:, :, None], f"sample[{index}]", None, int(label))
         for source in self.sources:
@@ -95,6 +98,7 @@ class Pictures:
             return
         path = Path(source)
         if not _is_folder(path):
+            self.expected += not is_array(path)
             yield from self._from_entry(Entry(path), alone=len(self.sources) == 1)
             return
         entries = list(walk(path))
@@ -102,6 +106,7 @@ class Pictures:
             raise ImageError(f"--input: folder {source} has no image files")
         if not any(is_array(entry.path) for entry in entries):
             self._check_labels(len(entries))
+        self.expected += sum(not is_array(entry.path) for entry in entries)
         before, folders = self.count, self._class_folders(path, entries)
         for entry in entries:
             yield from self._from_entry(entry, folders.get(entry.path))
@@ -156,6 +161,7 @@ class Pictures:
             raise ImageError(text if text.startswith("--input") else f"--input: {text}") from None
         if str(path) in self.sources:
             self._check_labels(len(array))
+        self.expected += len(array)
         self.notes.update(array.notes)
         for index, image in enumerate(array):
             own = label if array.labels is None else int(array.labels[index])

@@ -52,7 +52,7 @@ def test_the_bundle_says_what_it_was_made_of(own: Bundle) -> None:
     assert own.metadata.name == "shapes"
     assert own.architecture.input_shape.height == 24
     assert len(own.metadata.class_names) == CLASSES
-    assert set(own.metadata.extra["exit"]) == {"temperature", "threshold", "curve"}
+    assert set(own.metadata.extra["exit"]) == {"temperature", "threshold", "promise", "curve"}
     # Four classes: a network that learnt nothing is right once in four.
     assert own.metadata.accuracy[-1][-1] >= 0.6
 

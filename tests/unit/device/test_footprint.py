@@ -47,6 +47,7 @@ def test_client_starts_without(runs: list[dict[str, float]], package: str) -> No
     assert loaded == []
 
 
+@pytest.mark.alone
 def test_import_time_budget(runs: list[dict[str, float]]) -> None:
     ours = ("device", "shared", "protos")
 
