@@ -168,12 +168,7 @@ class Architecture:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that ``from_json`` reads back."""
-        value = asdict(self)
-        for stage in (*value["device"], *value["cloud"]):
-            # Written as before there were ternary stages: a bundle's version is made of this.
-            if stage["activation"] is Activation.BINARY:
-                del stage["activation"]
-        return value
+        return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Architecture:

@@ -75,7 +75,11 @@ class Metadata:
     @cached_property
     def version(self) -> str:
         """SHA-256 (hex) over the network's description and the digests of all its tensors."""
-        identity = [self.architecture.to_json(), sorted(self.digests.items()), self.class_names]
+        network = self.architecture.to_json()
+        for stage in (*network["device"], *network["cloud"]):
+            # It shows in the tensors too; releases without ternary stages get the same version.
+            del stage["activation"]
+        identity = [network, sorted(self.digests.items()), self.class_names]
         if self.preprocessing is not None:
             identity.append(self.preprocessing.to_json())
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

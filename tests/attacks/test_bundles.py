@@ -179,8 +179,23 @@ def test_ternary_bundles_read_back_and_refuse_older_readers(path: Path, ternary:
     assert format_of(GOOD) == 1
 
 
-def test_an_older_device_reads_its_part_of_a_ternary_bundle(ternary: Bundle) -> None:
-    assert format_of(serialise(ternary, DEVICE_GROUPS)) == 1
+def test_an_older_device_reads_its_part_of_a_ternary_bundle(path: Path, ternary: Bundle) -> None:
+    part = serialise(ternary, DEVICE_GROUPS)
+    assert format_of(part) == 1
+    # It knows no activations, and yet it must name the version that the server has.
+    size = int.from_bytes(part[:8], "little")
+    document = json.loads(json.loads(part[8 : 8 + size])["__metadata__"]["taper"])
+    for stage in (*document["architecture"]["device"], *document["architecture"]["cloud"]):
+        del stage["activation"]
+    path.write_bytes(save(load(part), {"taper": json.dumps(document)}))
+    assert read_bundle(path).metadata.version == ternary.metadata.version
+
+
+def test_ternary_and_binary_twins_have_different_versions(ternary: Bundle) -> None:
+    network = ternary.architecture
+    binary = [replace(stage, activation=Activation.BINARY) for stage in network.cloud]
+    twin = random_bundle(replace(network, cloud=tuple(binary)))
+    assert twin.metadata.version != ternary.metadata.version
 
 
 @pytest.mark.parametrize(

@@ -20,15 +20,16 @@ def test_json_and_back(name: str) -> None:
     assert Architecture.from_json(json.loads(json.dumps(made.to_json()))) == made
 
 
-def test_binary_stages_are_written_without_an_activation() -> None:
-    # As before there were ternary ones, so that the versions of existing bundles hold.
+def test_descriptions_of_earlier_releases_are_binary() -> None:
     value = colour(COLOUR, 10).to_json()
-    assert not any("activation" in stage for stage in (*value["device"], *value["cloud"]))
+    for stage in (*value["device"], *value["cloud"]):
+        del stage["activation"]
+    assert Architecture.from_json(value) == colour(COLOUR, 10)
 
 
-def test_ternary_stages_say_so() -> None:
+def test_activations_are_written_by_name() -> None:
     cloud = json.loads(json.dumps(wide_colour(COLOUR, 10).to_json()))["cloud"]
-    assert [stage.get("activation") for stage in cloud] == ["ternary"] * 3 + [None]
+    assert [stage["activation"] for stage in cloud] == ["ternary"] * 3 + ["binary"]
 
 
 def test_unknown_activation_is_refused() -> None:
