@@ -41,7 +41,7 @@ class LevelController:
         self._level = count - 1
         self._fit_since_s: float | None = None
         self._changed_s = -SETTLE_S
-        self._raised_s: float | None = None
+        self._raised_s: dict[int, float] = {}  # when each level in use was last widened to
         self._failures: dict[int, _Failure] = {}
 
     @property
@@ -82,20 +82,25 @@ class LevelController:
         self._fit_since_s = None
         if target == self._level:
             return
-        if self._raised_s is not None and now_s - self._raised_s < PROBATION_S:
-            before = self._failures.get(self._level)
-            wait_s = PROBE_S if before is None else min(2 * before.wait_s, LONGEST_WAIT_S)
-            self._failures[self._level] = _Failure(demand[0], now_s + wait_s, wait_s)
-        self._raised_s = None
+        for level in range(target + 1, self._level + 1):
+            # A level that was left for a wider one, and is given up after that, has failed too.
+            raised_s = self._raised_s.pop(level, None)
+            if raised_s is not None and now_s - raised_s < PROBATION_S:
+                before = self._failures.get(level)
+                wait_s = PROBE_S if before is None else min(2 * before.wait_s, LONGEST_WAIT_S)
+                self._failures[level] = _Failure(demand[0], now_s + wait_s, wait_s)
         self._level = target
         self._changed_s = now_s
 
     def _widen(self, now_s: float, delays_s: Sequence[float], demand: Sequence[float]) -> None:
-        if self._raised_s is not None and now_s - self._raised_s >= PROBATION_S:
-            self._failures.pop(self._level, None)
-            self._raised_s = None
+        proven = [level for level, s in self._raised_s.items() if now_s - s >= PROBATION_S]
+        for level in proven:
+            del self._raised_s[level]
+            self._failures.pop(level, None)
         wider = self._level + 1
-        if wider >= self._count or delays_s[wider] > self._limit_s:
+        # A level that falls behind already is no place to widen from.
+        behind = demand[self._level] > 1.0
+        if wider >= self._count or behind or delays_s[wider] > self._limit_s:
             self._fit_since_s = None
             return
         if self._fit_since_s is None:
@@ -104,7 +109,7 @@ class LevelController:
         if now_s - self._fit_since_s < hold_s or self._failed_lately(now_s, wider, demand):
             return
         self._level = wider
-        self._raised_s = now_s
+        self._raised_s[wider] = now_s
         self._changed_s = now_s
         self._fit_since_s = now_s
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cloud.scheduling.admission import QueueLimits, QueueState, RejectReason, reject_reason
@@ -63,6 +63,7 @@ def test_three_times_the_capacity_is_held_by_narrowing_and_left_within_five_seco
 
 @settings(max_examples=25, deadline=None)
 @given(share=st.floats(0.05, 6.0))
+@example(share=2.5078125)  # the second level is just too wide, the third far too wide
 def test_a_steady_load_settles(share: float) -> None:
     simulation = Simulation()
     simulation.run(60, times_capacity(share))
