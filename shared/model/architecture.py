@@ -167,8 +167,12 @@ class Architecture:
         return sum(_macs(*entry) for entry in self.cloud_shapes(level, cloud_level))
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON value that ``from_json`` reads back."""
-        return asdict(self)
+        """A JSON value that ``from_json`` reads back; binary, as all were once, is not said."""
+        value = asdict(self)
+        for stage in (*value["device"], *value["cloud"]):
+            if stage["activation"] is Activation.BINARY:
+                del stage["activation"]
+        return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Architecture:

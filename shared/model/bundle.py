@@ -78,7 +78,7 @@ class Metadata:
         network = self.architecture.to_json()
         for stage in (*network["device"], *network["cloud"]):
             # It shows in the tensors too; releases without ternary stages get the same version.
-            del stage["activation"]
+            stage.pop("activation", None)
         identity = [network, sorted(self.digests.items()), self.class_names]
         if self.preprocessing is not None:
             identity.append(self.preprocessing.to_json())
