@@ -195,7 +195,7 @@ def train_network(job: Job) -> tuple[BinaryNet, dict[str, float]]:
             progress.update(task, completed=done, total=total)
 
         def say(line: str) -> None:
-            progress.console.print(line, highlight=False)
+            progress.console.print(line, highlight=False, soft_wrap=True)
 
         fit, _ = job.prepare(say)
         job.run(fit, say, on_step)
