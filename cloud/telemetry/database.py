@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from cloud.telemetry import tables
 from cloud.telemetry.migrations import STEPS, migrate
+from cloud.telemetry.statements import places_of
 from shared.errors import StoreError, UsageError
 
 ALLOWED = "give a file, sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
@@ -24,6 +26,7 @@ BUSY_S = 30  # how long to wait for another process that writes
 
 def parse_store(text: str) -> URL:
     """Return the database that ``--store`` names; ``UsageError`` states what is allowed."""
+    text = re.sub(r"^postgres://", "postgresql://", text)
     if "://" not in text:
         if not text:
             raise UsageError(f"--store: '' is not allowed; {ALLOWED}")
@@ -98,14 +101,38 @@ def _make(engine: Engine) -> None:
         if engine.dialect.name == "sqlite":
             # One transaction for all tables: one process makes all of them, or none.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        known = set(inspect(connection).get_table_names())
-        if not known:
+            mine = inspect(connection).get_table_names()
+        else:
+            mine = _prepare_schema(connection)
+        if not mine:
             tables.metadata.create_all(connection)
             connection.execute(tables.schema.insert(), {"version": tables.SCHEMA_VERSION})
-        elif tables.schema.name in known:
+        elif tables.schema.name in mine:
             version = connection.execute(select(tables.schema.c.version)).scalar()
             if version in STEPS:
                 migrate(connection, int(version))
+
+
+def _prepare_schema(connection: Connection) -> list[str]:
+    """Make our schema in PostgreSQL, and return its tables.
+
+    The tables of earlier releases move there from the default schema. A process at a time: others
+    wait until the transaction has ended.
+    """
+    own = tables.POSTGRES_SCHEMA
+    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('taper_schema'))")
+    names = inspect(connection).get_schema_names()
+    if own not in names:  # without the right to make one, an administrator's is used
+        connection.exec_driver_sql(f"CREATE SCHEMA {own}")
+    # For this transaction only: behind a pooler the connection is another's afterwards.
+    connection.exec_driver_sql(f"SET LOCAL search_path TO {own}")
+    mine = inspect(connection).get_table_names(own)
+    earlier = set(inspect(connection).get_table_names("public")) if "public" in names else set()
+    if mine or tables.schema.name not in earlier:
+        return mine
+    for name in sorted(earlier & {*tables.metadata.tables, "expired"}):
+        connection.exec_driver_sql(f"ALTER TABLE public.{name} SET SCHEMA {own}")
+    return [tables.schema.name]
 
 
 def _engine(url: URL) -> Engine:
@@ -114,8 +141,12 @@ def _engine(url: URL) -> Engine:
         engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_S})
         event.listen(engine, "connect", _tune)
         return engine
-    # Positional parameters: the writer passes plain tuples.
-    return create_engine(url, paramstyle="format", pool_pre_ping=True)
+    # Positional parameters: the writer passes plain tuples. Nothing is prepared on a connection,
+    # since a pooler in transaction mode gives the next transaction another one.
+    engine = create_engine(
+        url, paramstyle="format", pool_pre_ping=True, connect_args={"prepare_threshold": None}
+    )
+    return engine.execution_options(schema_translate_map=places_of(engine.dialect))
 
 
 def _tune(connection: sqlite3.Connection, record: Any) -> None:  # noqa: ARG001 - SQLAlchemy's
@@ -127,10 +158,13 @@ def _tune(connection: sqlite3.Connection, record: Any) -> None:  # noqa: ARG001 
 
 def _check(engine: Engine) -> None:
     """Raise ``UsageError`` unless the tables are those of this version."""
-    known = set(inspect(engine).get_table_names())
-    if tables.schema.name not in known:
+    own = places_of(engine.dialect).get(None)
+    inspector = inspect(engine)
+    place = own if inspector.has_table(tables.schema.name, own) else None
+    if place is None and not inspector.has_table(tables.schema.name):
         raise UsageError(f"--store: {shown(engine.url)} is no telemetry store of taper")
     with engine.connect() as connection:
+        connection = connection.execution_options(schema_translate_map={None: place})
         version = connection.execute(select(tables.schema.c.version)).scalar()
     if version != tables.SCHEMA_VERSION:
         raise UsageError(

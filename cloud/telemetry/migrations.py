@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, func, insert, inspect, select, text
+from sqlalchemy import Column, Connection, Select, Table, Text, func, insert, inspect, select, text
 
 from cloud.telemetry import rollups, tables
 from cloud.telemetry.ranges import NumberRanges
@@ -60,15 +60,34 @@ def _runs() -> Select[Any]:
 
 
 def _copy(connection: Connection, table: Table, old: str) -> None:
-    """Fill ``table`` from its predecessor, with an empty epoch where that has none."""
+    """Fill ``table`` from its predecessor; columns that are new are empty or 0."""
     known = {column["name"] for column in inspect(connection).get_columns(old)}
     quote = connection.dialect.identifier_preparer.quote
     names = ", ".join(quote(column.name) for column in table.columns)
     values = ", ".join(
-        quote(column.name) if column.name in known else "''" for column in table.columns
+        quote(column.name) if column.name in known else _default(column) for column in table.columns
     )
     connection.execute(text(f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {old}"))  # noqa: S608 - names of our tables
     connection.execute(text(f"DROP TABLE {old}"))
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {1: _add_epochs_and_rollups}
+def _add_audits_and_rollouts(connection: Connection) -> None:
+    """Version 2 had no audited samples, no roll-outs and no changes by people."""
+    for table in (tables.telemetry, tables.rollup):
+        known = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in known:
+                kind = column.type.compile(connection.dialect)
+                added = f"{column.name} {kind} NOT NULL DEFAULT {_default(column)}"
+                connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {added}"))
+    tables.metadata.create_all(connection)
+
+
+def _default(column: Column[Any]) -> str:
+    return "''" if isinstance(column.type, Text) else "0"
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {
+    1: _add_epochs_and_rollups,
+    2: _add_audits_and_rollouts,
+}

@@ -211,19 +211,21 @@ def _sums() -> list[ColumnElement[Any]]:
         *(func.sum(_T[name]) for name in SUMMED),
         func.sum(_T.latency_ms * answered),
         func.max(_T.latency_max_ms),
+        func.sum(_T.exit_confidence * _T.exits_asked),
         func.count(_T.device.distinct()),
     ]
 
 
 def _read_sums(row: Sequence[Any]) -> dict[str, Any]:
     """The fields of ``Sums`` and the number of devices in a row of ``_sums``."""
-    messages, *summed, waited_ms, latency_max_ms, count = row
-    exact = {"energy_j": float, "period_s": float}
+    messages, *summed, waited_ms, latency_max_ms, confidence, count = row
+    exact = {"energy_j": float, "period_s": float, "idle_j": float}
     return {
         "messages": messages,
         **{n: exact.get(n, int)(value) for n, value in zip(SUMMED, summed, strict=True)},
         "waited_ms": float(waited_ms),
         "latency_max_ms": float(latency_max_ms),
+        "confidence": float(confidence),
         "devices": count,
     }
 

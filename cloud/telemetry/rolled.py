@@ -106,13 +106,13 @@ def _slice(row: Sequence[Any], width_s: int) -> Slice:
 
 
 def _sums() -> list[ColumnElement[Any]]:
-    summed = ("messages", *SUMMED, "waited_ms")
+    summed = ("messages", *SUMMED, "waited_ms", "confidence")
     return [*(func.sum(_R[name]) for name in summed), func.max(_R.latency_max_ms)]
 
 
 def _read_sums(row: Sequence[Any]) -> dict[str, Any]:
-    names = ("messages", *SUMMED, "waited_ms", "latency_max_ms")
-    exact = ("energy_j", "period_s", "waited_ms", "latency_max_ms")
+    names = ("messages", *SUMMED, "waited_ms", "confidence", "latency_max_ms")
+    exact = ("energy_j", "period_s", "idle_j", "waited_ms", "confidence", "latency_max_ms")
     return {
         name: (float if name in exact else int)(value or 0)
         for name, value in zip(names, row, strict=True)

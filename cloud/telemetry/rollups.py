@@ -23,7 +23,7 @@ ALL = ""  # the device of sums over a whole fleet
 KEPT_TIMES = {MINUTE_S: 1.0, HOUR_S: 12.0}
 Key = tuple[str, int, str, int]  # fleet, width, device, start
 _VALUES = ("messages", *SUMMED, "waited_ms", "latency_max_ms", "battery", "battery_low",
-           "fraction", "cloud_fraction")  # fmt: skip
+           "fraction", "cloud_fraction", "confidence")  # fmt: skip
 
 
 @dataclass
@@ -44,11 +44,12 @@ class _Row:
         values[place + 3] = min(values[place + 3], one.battery)
         values[place + 4] += one.fraction
         values[place + 5] += one.cloud_fraction * one.answered_cloud
+        values[place + 6] += one.exit_confidence * one.exits_asked
 
 
 def roll_up(messages: Iterable[tuple[str, Telemetry]]) -> list[tuple[object, ...]]:
     """Return the rows of ``tables.rollup`` that (fleet, message) pairs add."""
-    empty = [0] * (len(SUMMED) + 3) + [0.0, 1.0, 0.0, 0.0]
+    empty = [0] * (len(SUMMED) + 3) + [0.0, 1.0, 0.0, 0.0, 0.0]
     rows: dict[Key, _Row] = {}
     for fleet, one in messages:
         keys = [(fleet, width_s, ALL) for width_s in FLEET_WIDTHS_S]
@@ -81,6 +82,7 @@ def _fill(connection: Connection, width_s: int, whole: bool) -> None:
         func.sum(columns.latency_ms * answered), func.max(columns.latency_max_ms),
         func.sum(columns.battery), func.min(columns.battery), func.sum(columns.fraction),
         func.sum(columns.cloud_fraction * columns.answered_cloud),
+        func.sum(columns.exit_confidence * columns.exits_asked),
     ).group_by(columns.fleet, "name", "start_s")  # fmt: skip
     names = ["fleet", "width_s", "device", "start_s", *_VALUES]
     connection.execute(insert(tables.rollup).from_select(names, query))

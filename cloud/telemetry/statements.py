@@ -27,6 +27,11 @@ class Statements:
     rollup: str  # adds to the sums
 
 
+def places_of(dialect: Dialect) -> dict[str | None, str | None]:
+    """Return the database schema of the tables, as SQLAlchemy's ``schema_translate_map``."""
+    return {None: tables.POSTGRES_SCHEMA} if dialect.name == "postgresql" else {}
+
+
 def statements(dialect: Dialect) -> Statements:
     """Return the statements in the SQL of ``dialect``."""
 
@@ -35,8 +40,13 @@ def statements(dialect: Dialect) -> Statements:
             return sqlite.insert(table)
         return postgresql.insert(table)
 
+    places = places_of(dialect)
+
     def text(statement: Insert) -> str:
-        return str(statement.compile(dialect=dialect))
+        made = statement.compile(
+            dialect=dialect, schema_translate_map=places, render_schema_translate=bool(places)
+        )
+        return str(made)
 
     def replacing(table: Table, *columns: str) -> Insert:
         made = insert(table)

@@ -10,7 +10,11 @@ from shared.fleet.messages import Telemetry
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over messages; ``waited_ms`` adds up the latencies of all answered samples."""
+    """Sums over messages.
+
+    ``waited_ms`` adds up the latencies of all answered samples, ``confidence`` that of the exit
+    head in all samples that it looked at.
+    """
 
     messages: int = 0
     answered_device: int = 0
@@ -22,8 +26,13 @@ class Sums:
     energy_j: float = 0.0
     period_s: float = 0.0
     dropped: int = 0
+    audited: int = 0
+    agreed: int = 0
+    exits_asked: int = 0
+    idle_j: float = 0.0
     waited_ms: float = 0.0
     latency_max_ms: float = 0.0
+    confidence: float = 0.0
 
     @property
     def answered(self) -> int:
@@ -66,6 +75,16 @@ class Sums:
         return self.waited_ms / self.answered if self.answered else None
 
     @property
+    def agreement(self) -> float | None:
+        """Share of the exit head's audited answers that the cloud gave too; None without any."""
+        return self.agreed / self.audited if self.audited else None
+
+    @property
+    def exit_confidence(self) -> float | None:
+        """Mean confidence of the exit head; None where it was not asked."""
+        return self.confidence / self.exits_asked if self.exits_asked else None
+
+    @property
     def rate(self) -> float:
         """Answers a second of device time."""
         return self.answered / self.period_s if self.period_s else 0.0
@@ -73,7 +92,7 @@ class Sums:
 
 SUMMED = (
     "answered_device", "answered_cloud", "failed", "labelled", "right", "payload_bytes",
-    "energy_j", "period_s", "dropped",
+    "energy_j", "period_s", "dropped", "audited", "agreed", "exits_asked", "idle_j",
 )  # fmt: skip  # fields that Telemetry and Sums share
 
 
@@ -85,4 +104,8 @@ def add_up(messages: Iterable[Telemetry | Sums]) -> Sums:
         **{name: sum(getattr(one, name) for one in listed) for name in SUMMED},
         waited_ms=sum((one.latency_ms or 0.0) * one.answered for one in listed),
         latency_max_ms=max((one.latency_max_ms for one in listed), default=0.0),
+        confidence=sum(
+            one.exit_confidence * one.exits_asked if isinstance(one, Telemetry) else one.confidence
+            for one in listed
+        ),
     )

@@ -20,7 +20,9 @@ from sqlalchemy import (
 from cloud.telemetry.sums import SUMMED
 from shared.fleet.messages import Telemetry
 
-SCHEMA_VERSION = 2  # one more with every change of a table; cloud.telemetry.migrations
+SCHEMA_VERSION = 3  # one more with every change of a table; cloud.telemetry.migrations
+# In PostgreSQL the tables have a schema of their own, beside whatever else the database holds.
+POSTGRES_SCHEMA = "taper"
 metadata = MetaData()
 
 schema = Table("taper_schema", metadata, Column("version", Integer, nullable=False))
@@ -113,6 +115,54 @@ rollup = Table(
     Column("battery_low", Double, nullable=False),
     Column("fraction", Double, nullable=False),
     Column("cloud_fraction", Double, nullable=False),  # sum over the cloud's answers
+    Column("confidence", Double, nullable=False),  # sum over the samples that the exit head saw
     PrimaryKeyConstraint("fleet", "width_s", "device", "start_s"),
+    sqlite_with_rowid=False,
+)
+
+# A roll-out of a model, as cloud.fleet.rollout.record describes it; ``driver`` is the process that
+# carries it out and ``alive_s`` its last sign of life.
+rollout = Table(
+    "rollout",
+    metadata,
+    Column("fleet", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("rules", Text, nullable=False),  # as JSON
+    Column("progress", Text, nullable=False),  # as JSON
+    Column("wish", Text, nullable=False),  # of an operator: pause, abort or ""
+    Column("who", Text, nullable=False),
+    Column("started_s", Double, nullable=False),
+    Column("changed_s", Double, nullable=False),
+    Column("driver", Text, nullable=False),
+    Column("alive_s", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The devices of a roll-out and what they had before it.
+rollout_device = Table(
+    "rollout_device",
+    metadata,
+    Column("fleet", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("device", Text, primary_key=True),
+    Column("wave", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("desired", Text),  # the model that was desired before; NULL for the device's own
+    Column("model", Text, nullable=False),  # the model that it worked with before
+    Column("version", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What people changed through the dashboard: who, what, when, and the result.
+change = Table(
+    "change",
+    metadata,
+    Column("fleet", Text, primary_key=True),
+    Column("made_s", Double, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("who", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("result", Text, nullable=False),
     sqlite_with_rowid=False,
 )

@@ -61,6 +61,11 @@ class _Period:
     latency_max_ms: float = 0.0
     cloud_fraction: float = 0.0
     error: str = ""
+    audited: int = 0
+    agreed: int = 0
+    exits_asked: int = 0
+    exit_confidence: float = 0.0
+    idle_j: float = 0.0
 
 
 class Classifier:
@@ -149,10 +154,11 @@ class Classifier:
             exit_threshold=threshold,
             rate_per_s=given.rate_per_s if rate is None else rate,
             telemetry_s=given.telemetry_s if telemetry is None else telemetry,
+            audit_rate=wanted.audit_rate,
         )
         levels = self._bundle.architecture.device_levels
         policy = make_policy(self._settings.fraction or AUTO, levels, "fraction")
-        self.client.steer(policy, threshold)
+        self.client.steer(policy, threshold, wanted.audit_rate or 0.0)
         self._woken.set()
         return refused
 
@@ -230,6 +236,12 @@ class Classifier:
         period.payload_bytes += result.payload_bytes
         period.latency_ms += result.latency_ms
         period.latency_max_ms = max(period.latency_max_ms, result.latency_ms)
+        if result.exit_confidence is not None:
+            period.exits_asked += 1
+            period.exit_confidence += result.exit_confidence
+        if result.audited:
+            period.audited += 1
+            period.agreed += result.label == result.exit_label
         if label is not None:
             period.labelled += 1
             period.right += result.label == label
@@ -251,7 +263,9 @@ class Classifier:
         """Draw ``energy_j`` and the idle energy since the last call from the battery."""
         now_s = self._pace.elapsed_s
         seconds, self._drawn_s = now_s - self._drawn_s, now_s
-        energy_j += self._energy.hardware.idle_w * seconds
+        idle_j = self._energy.hardware.idle_w * seconds
+        energy_j += idle_j
+        self._period.idle_j += idle_j
         self._period.energy_j += energy_j
         self._power.draw(energy_j, seconds)
 
@@ -288,4 +302,9 @@ class Classifier:
             model=self._bundle.metadata.name,
             model_version=self._bundle.metadata.version[:16],
             error=period.error,
+            audited=period.audited,
+            agreed=period.agreed,
+            exits_asked=period.exits_asked,
+            exit_confidence=round(period.exit_confidence / max(period.exits_asked, 1), 5),
+            idle_j=round(period.idle_j, 9),
         )

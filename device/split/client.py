@@ -169,12 +169,17 @@ class SplitClient:
         device_s = time.perf_counter() - started_s
         output = DeviceOutput(index, level, features, local, started_s, device_s)
         if local is not None and local.confidence >= threshold:
+            if self._steering.audits():
+                return await self._delivery.audit(pipeline, output, decision)
             return device_result(pipeline, output, self._settings.top_k)
         return await self._delivery.ask(pipeline, output, decision)
 
-    def steer(self, policy: Policy, exit_threshold: float | None) -> None:
-        """Decide by ``policy`` from the next sample on; None leaves the exits to it."""
-        self._steering.steer(policy, exit_threshold)
+    def steer(self, policy: Policy, exit_threshold: float | None, audit_rate: float = 0.0) -> None:
+        """Decide by ``policy`` from the next sample on; None leaves the exits to it.
+
+        ``audit_rate`` is the share of the exit head's answers that the cloud is asked to check.
+        """
+        self._steering.steer(policy, exit_threshold, audit_rate)
 
     async def drain(self, limit_s: float) -> int:
         """Wait until the spool is empty, at most ``limit_s``; how many samples still wait."""

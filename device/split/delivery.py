@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from device.policy.simple import Decision
@@ -73,6 +74,20 @@ class Delivery:
             if not confirmed:
                 outbox.leave(number)
         return result
+
+    async def audit(
+        self, pipeline: Pipeline, output: DeviceOutput, decision: Decision
+    ) -> SampleResult:
+        """The cloud's answer to a sample of which the exit head is sure, or else the exit head's.
+
+        An audit waits in no spool: another sample is as good.
+        """
+        try:
+            result = await self._answer(pipeline, output, decision, None)
+        except TaperError as error:
+            _log.debug("no audit: %s", error)
+            return device_result(pipeline, output, self._top_k)
+        return replace(result, audited=result.source == CLOUD)
 
     async def _answer(
         self, pipeline: Pipeline, output: DeviceOutput, decision: Decision, number: int | None

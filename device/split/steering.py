@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -45,6 +46,7 @@ class Steering:
         self._given = policy
         self._policy = policy
         self._exit_threshold: float | None = None
+        self._audit_rate = 0.0
         self._on_decision = on_decision
         self._clock = clock
         self._rate = SampleRate()
@@ -56,11 +58,16 @@ class Steering:
         self._policy = self._given or client_policy(self._settings, bundle)
         self.decision = None
 
-    def steer(self, policy: Policy, exit_threshold: float | None) -> None:
+    def steer(self, policy: Policy, exit_threshold: float | None, audit_rate: float = 0.0) -> None:
         """Decide by ``policy``; ``exit_threshold`` takes precedence over the policy's own."""
         self._given = self._policy = policy
         self._exit_threshold = exit_threshold
+        self._audit_rate = audit_rate
         self.decision = None
+
+    def audits(self) -> bool:
+        """Whether this sample of the exit head is sent all the same, by chance."""
+        return random.random() < self._audit_rate  # noqa: S311 - a sample of samples
 
     def decide(self, link: Link) -> Decision:
         """The decision for one more sample."""

@@ -130,6 +130,7 @@ class DeviceSettings(Payload, frozen=True):
     rate_per_s: Annotated[float, Meta(ge=0, le=1000)] | None = None
     telemetry_s: Annotated[float, Meta(ge=0.1, le=86_400)] | None = None
     model: NameOrEmpty | None = None
+    audit_rate: Share | None = None
 
 
 class Desired(Payload, frozen=True):
@@ -186,6 +187,11 @@ class Telemetry(Payload, frozen=True):
     dropped: Count = 0
     error: Text = ""
     epoch: Epoch = ""
+    audited: Count = 0
+    agreed: Count = 0
+    exits_asked: Count = 0
+    exit_confidence: Share = 0.0
+    idle_j: Amount = 0.0
 
     @property
     def answered(self) -> int:

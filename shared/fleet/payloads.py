@@ -47,6 +47,7 @@ SETTING_RULES = {
     "rate_per_s": "0 to 1000",
     "telemetry_s": "0.1 to 86400",
     "model": "the name of a model",
+    "audit_rate": "0 to 1",
 }
 P = TypeVar("P", bound=Payload)
 

@@ -43,6 +43,7 @@ class SettingValues(Strict):
     rate_per_s: float | None = None
     telemetry_s: float | None = None
     model: str | None = None
+    audit_rate: float | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -71,6 +71,7 @@ class Postgres:
         """Drop all tables."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("DROP SCHEMA IF EXISTS taper CASCADE")
             connection.execute("CREATE SCHEMA public")
 
 

@@ -133,6 +133,7 @@ class Settings(message.Message):
     RATE_PER_S_FIELD_NUMBER: builtins.int
     TELEMETRY_S_FIELD_NUMBER: builtins.int
     MODEL_FIELD_NUMBER: builtins.int
+    AUDIT_RATE_FIELD_NUMBER: builtins.int
     fraction: builtins.str
     """A number above 0 and up to 1 as text, or the name of a policy: auto, linear, step."""
     exit_threshold: builtins.float
@@ -143,6 +144,8 @@ class Settings(message.Message):
     """Seconds between two messages of telemetry, 0.1 to 86400."""
     model: builtins.str
     """Name of the model to work with."""
+    audit_rate: builtins.float
+    """Share from 0 to 1 of the samples that the exit head answers which are sent all the same."""
     def __init__(
         self,
         *,
@@ -151,11 +154,14 @@ class Settings(message.Message):
         rate_per_s: builtins.float | None = ...,
         telemetry_s: builtins.float | None = ...,
         model: builtins.str | None = ...,
+        audit_rate: builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_exit_threshold", b"_exit_threshold", "_fraction", b"_fraction", "_model", b"_model", "_rate_per_s", b"_rate_per_s", "_telemetry_s", b"_telemetry_s", "exit_threshold", b"exit_threshold", "fraction", b"fraction", "model", b"model", "rate_per_s", b"rate_per_s", "telemetry_s", b"telemetry_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_audit_rate", b"_audit_rate", "_exit_threshold", b"_exit_threshold", "_fraction", b"_fraction", "_model", b"_model", "_rate_per_s", b"_rate_per_s", "_telemetry_s", b"_telemetry_s", "audit_rate", b"audit_rate", "exit_threshold", b"exit_threshold", "fraction", b"fraction", "model", b"model", "rate_per_s", b"rate_per_s", "telemetry_s", b"telemetry_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_exit_threshold", b"_exit_threshold", "_fraction", b"_fraction", "_model", b"_model", "_rate_per_s", b"_rate_per_s", "_telemetry_s", b"_telemetry_s", "exit_threshold", b"exit_threshold", "fraction", b"fraction", "model", b"model", "rate_per_s", b"rate_per_s", "telemetry_s", b"telemetry_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_audit_rate", b"_audit_rate", "_exit_threshold", b"_exit_threshold", "_fraction", b"_fraction", "_model", b"_model", "_rate_per_s", b"_rate_per_s", "_telemetry_s", b"_telemetry_s", "audit_rate", b"audit_rate", "exit_threshold", b"exit_threshold", "fraction", b"fraction", "model", b"model", "rate_per_s", b"rate_per_s", "telemetry_s", b"telemetry_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__audit_rate: _TypeAlias = typing.Literal["audit_rate"]  # noqa: Y015
+    _WhichOneofArgType__audit_rate: _TypeAlias = typing.Literal["_audit_rate", b"_audit_rate"]  # noqa: Y015
     _WhichOneofReturnType__exit_threshold: _TypeAlias = typing.Literal["exit_threshold"]  # noqa: Y015
     _WhichOneofArgType__exit_threshold: _TypeAlias = typing.Literal["_exit_threshold", b"_exit_threshold"]  # noqa: Y015
     _WhichOneofReturnType__fraction: _TypeAlias = typing.Literal["fraction"]  # noqa: Y015
@@ -166,6 +172,8 @@ class Settings(message.Message):
     _WhichOneofArgType__rate_per_s: _TypeAlias = typing.Literal["_rate_per_s", b"_rate_per_s"]  # noqa: Y015
     _WhichOneofReturnType__telemetry_s: _TypeAlias = typing.Literal["telemetry_s"]  # noqa: Y015
     _WhichOneofArgType__telemetry_s: _TypeAlias = typing.Literal["_telemetry_s", b"_telemetry_s"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__audit_rate) -> _WhichOneofReturnType__audit_rate | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_threshold) -> _WhichOneofReturnType__exit_threshold | None: ...
     @typing.overload
@@ -293,6 +301,11 @@ class Telemetry(message.Message):
     DROPPED_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
+    AUDITED_FIELD_NUMBER: builtins.int
+    AGREED_FIELD_NUMBER: builtins.int
+    EXITS_ASKED_FIELD_NUMBER: builtins.int
+    EXIT_CONFIDENCE_FIELD_NUMBER: builtins.int
+    IDLE_J_FIELD_NUMBER: builtins.int
     device: builtins.str
     session: builtins.int
     sequence: builtins.int
@@ -329,6 +342,14 @@ class Telemetry(message.Message):
     error: builtins.str
     """The last error of the period, one line."""
     epoch: builtins.str
+    audited: builtins.int
+    """Samples of the exit head that the cloud answered too (audit_rate), and how many answers agreed."""
+    agreed: builtins.int
+    exits_asked: builtins.int
+    """Samples that the exit head looked at, and its mean confidence in them."""
+    exit_confidence: builtins.float
+    idle_j: builtins.float
+    """Of energy_j: idling between the samples."""
     def __init__(
         self,
         *,
@@ -356,8 +377,13 @@ class Telemetry(message.Message):
         dropped: builtins.int = ...,
         error: builtins.str = ...,
         epoch: builtins.str = ...,
+        audited: builtins.int = ...,
+        agreed: builtins.int = ...,
+        exits_asked: builtins.int = ...,
+        exit_confidence: builtins.float = ...,
+        idle_j: builtins.float = ...,
     ) -> None: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["answered_cloud", b"answered_cloud", "answered_device", b"answered_device", "battery", b"battery", "cloud_fraction", b"cloud_fraction", "device", b"device", "dropped", b"dropped", "energy_j", b"energy_j", "epoch", b"epoch", "error", b"error", "failed", b"failed", "fraction", b"fraction", "labelled", b"labelled", "latency_max_ms", b"latency_max_ms", "latency_ms", b"latency_ms", "model", b"model", "model_version", b"model_version", "payload_bytes", b"payload_bytes", "period_s", b"period_s", "plugged", b"plugged", "reported_version", b"reported_version", "right", b"right", "sequence", b"sequence", "session", b"session", "unix_s", b"unix_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["agreed", b"agreed", "answered_cloud", b"answered_cloud", "answered_device", b"answered_device", "audited", b"audited", "battery", b"battery", "cloud_fraction", b"cloud_fraction", "device", b"device", "dropped", b"dropped", "energy_j", b"energy_j", "epoch", b"epoch", "error", b"error", "exit_confidence", b"exit_confidence", "exits_asked", b"exits_asked", "failed", b"failed", "fraction", b"fraction", "idle_j", b"idle_j", "labelled", b"labelled", "latency_max_ms", b"latency_max_ms", "latency_ms", b"latency_ms", "model", b"model", "model_version", b"model_version", "payload_bytes", b"payload_bytes", "period_s", b"period_s", "plugged", b"plugged", "reported_version", b"reported_version", "right", b"right", "sequence", b"sequence", "session", b"session", "unix_s", b"unix_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @typing.final

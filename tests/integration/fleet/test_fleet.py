@@ -76,12 +76,21 @@ async def test_devices_do_what_is_desired_and_say_so(
             await all_online(recorder)
             devices = recorder.state.select("devices")
             futures = recorder.client.desire(
-                devices, lambda _: DeviceSettings(fraction="0.3", rate_per_s=20)
+                devices, lambda _: DeviceSettings("0.3", 0.5, rate_per_s=20, audit_rate=1.0)
             )
             reports = await asyncio.wait_for(asyncio.gather(*futures.values()), 30)
             assert {report.settings.fraction for report in reports} == {"0.3"}
             one = recorder.state.device("device-00001")
             await until(lambda: bool(one.telemetry and one.telemetry.fraction == 0.3), 30)
+
+            # Every answer of the exit head is sent too, and the cloud's counts.
+            await until(lambda: bool(one.telemetry and one.telemetry.audited), 30)
+            last = one.telemetry
+            assert last is not None
+            assert last.agreed <= last.audited <= last.answered_cloud
+            assert (last.answered_device, last.exits_asked) == (0, last.answered)
+            assert 0.3 < last.exit_confidence <= 1
+            assert 0 < last.idle_j < last.energy_j
 
             result = await recorder.client.command("device-00001", "battery", {"level": "0.25"})
             assert result.ok

@@ -1,4 +1,4 @@
-"""A store of the release before epochs and roll-ups, written by that release."""
+"""Stores of earlier releases, written by those releases."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pytest
 from cloud.telemetry import queries
 from cloud.telemetry.database import open_reading, reading
 from cloud.telemetry.records import Appended
+from cloud.telemetry.rolled import rolled_totals
 from cloud.telemetry.store import Store
 from shared.errors import UsageError
+from tests.support.postgres import Postgres
 from tests.support.telemetry import BEGAN_S, series
 
 HERE = Path(__file__).parent
@@ -22,17 +24,27 @@ HERE = Path(__file__).parent
 @pytest.fixture
 def old(url: str) -> str:
     """The URL of a store of version 1."""
+    return write(url, 1)
+
+
+@pytest.fixture
+def last(url: str) -> str:
+    """The URL of a store of version 2."""
+    return write(url, 2)
+
+
+def write(url: str, version: int) -> str:
     if url.startswith("postgresql"):
         with psycopg.connect(url) as connection:
-            connection.execute((HERE / "version-1.postgresql.sql").read_bytes())
+            connection.execute((HERE / f"version-{version}.postgresql.sql").read_bytes())
     else:
         with closing(sqlite3.connect(url)) as database:
-            database.executescript((HERE / "version-1.sqlite.sql").read_text())
+            database.executescript((HERE / f"version-{version}.sqlite.sql").read_text())
     return url
 
 
 async def test_a_store_of_the_last_release_goes_on(old: str) -> None:
-    with pytest.raises(UsageError, match="schema version 1, this taper uses 2; a recorder"):
+    with pytest.raises(UsageError, match="schema version 1, this taper uses 3; a recorder"):
         open_reading(old)
     async with Store(old) as store:
         held = {("a", ""): ((1, 7), (9, 9), (12, 30)), ("b", ""): ((3, 3), (25, 25))}
@@ -55,3 +67,30 @@ async def test_a_store_of_the_last_release_goes_on(old: str) -> None:
         whole = queries.totals(connection, "city")
         assert whole is not None
         assert (whole.messages, whole.first_s) == (21, BEGAN_S + 60 * 12)
+
+
+async def test_a_store_without_audits_and_rollouts_goes_on(last: str) -> None:
+    with pytest.raises(UsageError, match="schema version 2, this taper uses 3; a recorder"):
+        open_reading(last)
+    async with Store(last) as store:
+        assert await store.append(series("a", [30, 31])) == Appended(1, 1)
+    with reading(last) as connection:
+        whole = queries.totals(connection, "city")
+        assert whole is not None
+        assert (whole.messages, whole.audited, whole.exit_confidence) == (22, 0, None)
+        rolled = rolled_totals(connection, "city")
+        assert rolled is not None
+        assert (rolled.messages, rolled.agreed) == (22, 0)
+
+
+async def test_tables_of_somebody_else_in_a_database_do_no_harm(postgres_server: Postgres) -> None:
+    postgres_server.clear()
+    url = postgres_server.url.replace("postgresql://", "postgres://")
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE public.telemetry (reading text)")
+        connection.execute("INSERT INTO public.telemetry VALUES ('warm')")
+    async with Store(url) as store:
+        assert await store.append(series("a", [1, 2])) == Appended(2, 0)
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT * FROM public.telemetry").fetchall() == [("warm",)]
+        assert connection.execute("SELECT count(*) FROM taper.telemetry").fetchone() == (2,)

@@ -32,11 +32,24 @@ EXAMPLES: dict[MessageKind, Message] = {
     MessageKind.BIRTH: Birth(
         "a", 1, 5, 1.7e9, PROTOCOL, groups=("north",), levels=(0.5, 1.0), exit_head=True
     ),
-    MessageKind.DESIRED: Desired(3, DeviceSettings(fraction="0.5", rate_per_s=0.0)),
+    MessageKind.DESIRED: Desired(3, DeviceSettings(fraction="0.5", rate_per_s=0.0, audit_rate=0.1)),
     MessageKind.REPORTED: Reported(
         "a", 1, 3, DeviceSettings("auto"), (RefusedSetting("model", "none such"),)
     ),
-    MessageKind.TELEMETRY: Telemetry("a", 1, 7, 1.7e9, battery=0.5, answered_cloud=3, plugged=True),
+    MessageKind.TELEMETRY: Telemetry(
+        "a",
+        1,
+        7,
+        1.7e9,
+        battery=0.5,
+        answered_cloud=3,
+        plugged=True,
+        audited=2,
+        agreed=1,
+        exits_asked=3,
+        exit_confidence=0.75,
+        idle_j=0.5,
+    ),
     MessageKind.COMMAND: Command("c-1", "battery", {"level": "0.5"}, 5.0),
     MessageKind.RESULT: Result("a", "c-1", ok=False, error="no"),
 }
