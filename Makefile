@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 check unit test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fleet check unit test lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 ray aarch64 boards bench train reproduce screenshots lock audit licences protos clean
+.PHONY: help demo fleet check unit test lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 ray aarch64 boards web web-check bench train reproduce screenshots lock audit licences protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -95,6 +95,18 @@ boards: $(VENV)/.dev ## the C engine on five emulated boards, 1,000 test images 
 	scripts/system-deps boards
 	$(BIN)/python -m cloud.training.datasets fetch mnist
 	$(BIN)/python -m tests.benchmarks.micro --full --json
+
+# Files of cloud/playground that are made, not kept.
+PAGE := cloud/playground/static/device
+
+web: $(VENV)/.runtime ## build the playground's WebAssembly module and model
+	scripts/system-deps web
+	$(BIN)/python -m device.web --output $(PAGE)
+
+web-check: $(VENV)/.dev ## the module against the packed runtime, 1,000 test images
+	scripts/system-deps web
+	$(BIN)/python -m cloud.training.datasets fetch mnist
+	$(BIN)/python -m tests.benchmarks.web --full --json
 
 soak: $(VENV)/.dev ## ten minutes of load, memory watched, then rolling restarts
 	$(BIN)/python -m tests.benchmarks.soak --seconds 600 --json

@@ -1,0 +1,1 @@
+"""The device half for browsers: the C engine as WebAssembly, its JavaScript, and their build."""
