@@ -13,7 +13,7 @@ ROUNDING_SLACK = 1e-9
 
 def check_fraction(value: float, name: str = "fraction") -> float:
     """Return ``value`` if it lies in (0, 1], else raise ``FractionError`` naming ``name``."""
-    if math.isnan(value) or not 0.0 < value <= 1.0:
+    if not 0.0 < value <= 1.0:  # NaN is not, either
         raise FractionError(f"{name}: {value:g} is not allowed; give a number above 0, up to 1")
     return value
 

@@ -1,0 +1,76 @@
+"""``torch.compile(fullgraph=True)`` takes layers and networks at any fraction.
+
+What is captured is compared; generating C++ from it is torch's part, and takes a minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from cloud.training.paper.recipes import build
+from shared.layers import (
+    IncompleteBinaryConv2d,
+    IncompleteBinaryLinear,
+    IncompleteConv2d,
+    IncompleteDepthwiseSeparableConv2d,
+    IncompleteLinear,
+)
+from shared.model.architecture import Shape
+from shared.networks import single
+
+# torch instantiates an autograd function itself while it captures one.
+pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+
+captured = partial(torch.compile, backend="aot_eager", fullgraph=True)
+
+
+@pytest.fixture(autouse=True)
+def forget_other_graphs() -> Iterator[None]:
+    """A method is captured for a few networks only, before torch gives up."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [
+        (IncompleteLinear(16, 8), ()),
+        (IncompleteBinaryLinear(16, 8), ()),
+        (IncompleteConv2d(16, 8, 3, padding=1), (5, 5)),
+        (IncompleteConv2d(16, 8, 3, groups=4), (5, 5)),
+        (IncompleteBinaryConv2d(16, 8, 3, padding=1), (5, 5)),
+        (IncompleteDepthwiseSeparableConv2d(16, 8, 3), (5, 5)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_layers(layer: nn.Module, size: tuple[int, ...], dynamic: bool | None) -> None:
+    compiled = captured(layer, dynamic=dynamic)
+    for n, m in ((16, 8), (8, 4), (12, 2)):
+        x = torch.randn(4, n, *size)
+        torch.testing.assert_close(compiled(x, m), layer(x, m))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("mlp", (1, 28, 28)),
+        ("vgg16", (3, 32, 32)),
+        ("mobilenet", (3, 32, 32)),
+        ("binarynet", (1, 28, 28)),
+    ],
+)
+@torch.no_grad()
+def test_networks(name: str, shape: tuple[int, int, int]) -> None:
+    colours, height, width = shape
+    network = build(name, Shape(height, width, colours), 10, single("linear")).eval()
+    compiled = captured(network)
+    for fraction in (1.0, 0.5):
+        x = torch.rand(2, *shape) * 255
+        torch.testing.assert_close(compiled(x, fraction), network(x, fraction))
