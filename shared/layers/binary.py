@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.layers.conv import Size
-from shared.layers.leading import ProfileLike, leading, resolve
+from shared.layers.leading import ProfileLike, leading, leading_block, resolve
 from shared.layers.sign import sign
 from shared.profiles import quantise
 
@@ -33,8 +33,7 @@ def incomplete_binary_linear(
     """Shapes: x (..., n), weight (M, N) latent, coefficients (N,) -> (..., m); n <= N, m <= M."""
     n = x.shape[-1]
     m = leading(n, weight.shape[1], out_features, weight.shape[0])
-    binary = sign(weight[:m, :n]) * coefficients[:n]
-    return F.linear(x, binary)
+    return F.linear(x, _signed(leading_block(weight, m, n), coefficients))
 
 
 def incomplete_binary_conv2d(
@@ -53,11 +52,12 @@ def incomplete_binary_conv2d(
     """
     n = x.shape[1]
     m = leading(n, weight.shape[1], out_channels, weight.shape[0])
-    binary = sign(weight[:m, :n]) * coefficients[:n].view(1, -1, 1, 1)
+    binary = _signed(leading_block(weight, m, n), coefficients)
     rows, columns = (padding, padding) if isinstance(padding, int) else padding
-    if rows or columns:
+    if padding_value and (rows or columns):
         x = F.pad(x, (columns, columns, rows, rows), value=padding_value)
-    return F.conv2d(x, binary, stride=stride, dilation=dilation)
+        padding = 0
+    return F.conv2d(x, binary, None, stride, padding, dilation)
 
 
 class IncompleteBinaryLinear(nn.Module):
@@ -153,3 +153,8 @@ class IncompleteBinaryConv2d(nn.Module):
     def macs(self, x: Sequence[int], y: Sequence[int]) -> int:
         """See ``Counted``."""
         return math.prod(y) * x[1] * math.prod(self.weight.shape[2:])
+
+
+def _signed(weight: Tensor, coefficients: Tensor) -> Tensor:
+    """``sign(weight)`` times the coefficient of its input channel: (m, n, ...) -> same shape."""
+    return sign(weight) * coefficients[: weight.shape[1]].view(1, -1, *[1] * (weight.dim() - 2))

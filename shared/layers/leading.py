@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.profiles import Coefficients, check_profile, coefficients
@@ -37,6 +38,20 @@ def leading(inputs: int, of_inputs: int, outputs: int | None, of_outputs: int) -
     if not 1 <= asked <= of_outputs:
         raise ValueError(f"outputs: {asked} are asked for; the layer has 1 to {of_outputs}")
     return asked
+
+
+def leading_block(x: Tensor, *sizes: int) -> Tensor:
+    """``x[: sizes[0], : sizes[1], ...]`` as a copy without gaps; x itself if that is all of it.
+
+    The gradient is padded once and keeps the memory format of x. That of slices is a buffer of
+    zeros for each dimension, never channels-last, which slows down all that comes after.
+    """
+    if x.shape[: len(sizes)] == sizes:
+        return x
+    padding = [0, 0] * (x.dim() - len(sizes))
+    for size, of in zip(reversed(sizes), reversed(x.shape[: len(sizes)]), strict=True):
+        padding += [0, size - of]
+    return F.pad(x, padding)
 
 
 def resolve(profile: ProfileLike, count: int) -> Coefficients:

@@ -7,18 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# The gradient of hardtanh excludes its bounds, and weights are clipped to exactly 1: they must
+# find back. The next number of float32, in which narrower types are compared too.
+JUST_ABOVE_ONE = 1 + 2.0**-23
+
 
 class _Sign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+        return plain_sign(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        inside: Tensor = grad * (x.abs() <= 1)
-        return inside
+        return straight_through(grad, x)
 
 
 def sign(x: Tensor) -> Tensor:
@@ -28,4 +31,15 @@ def sign(x: Tensor) -> Tensor:
     Courbariaux et al., "Binarized Neural Networks", arXiv 1602.02830).
     """
     result: Tensor = _Sign.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
+def plain_sign(x: Tensor) -> Tensor:
+    """``sign`` without its gradient; -0.0 counts as 0. Several times faster than a comparison."""
+    return torch.copysign(x.new_ones(()), x + 0.0)  # -0.0 + 0.0 is +0.0
+
+
+def straight_through(grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient of ``sign`` at x, which is that of hardtanh with its bounds included."""
+    result: Tensor = torch.ops.aten.hardtanh_backward(grad, x, -JUST_ABOVE_ONE, JUST_ABOVE_ONE)
     return result

@@ -7,20 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shared.layers.sign import plain_sign, straight_through
+
 
 class _TernarySign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, delta: Tensor) -> Tensor:
         ctx.save_for_backward(x, delta)
         d = _against(delta, x)
-        return (torch.where(x >= d, 1.0, -1.0) + torch.where(x >= -d, 1.0, -1.0)).to(x.dtype)
+        return plain_sign(x - d) + plain_sign(x + d)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, delta = ctx.saved_tensors
         d = _against(delta, x)
-        upper = grad * ((x - d).abs() <= 1)
-        lower = grad * ((x + d).abs() <= 1)
+        upper = straight_through(grad, x - d)
+        lower = straight_through(grad, x + d)
         dims = [0, *range(2, x.dim())]
         return upper + lower, (lower - upper).sum(dims).to(delta.dtype)
 
@@ -37,4 +39,4 @@ def ternary_sign(x: Tensor, delta: Tensor) -> Tensor:
 
 def _against(delta: Tensor, x: Tensor) -> Tensor:
     # (n,) -> (n, 1, ...) to stand against the channels of x
-    return delta.view(-1, *(1,) * (x.dim() - 2))
+    return delta.to(x.dtype).view(-1, *(1,) * (x.dim() - 2))

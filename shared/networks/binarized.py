@@ -16,7 +16,8 @@ from shared.fractions import channels
 from shared.layers.sign import sign
 from shared.layers.slimmable import SlimmableBatchNorm
 from shared.model.architecture import Architecture, Stage
-from shared.networks.binarynet import BinaryNet, BinaryStage
+from shared.networks.binary_stage import BinaryStage
+from shared.networks.binarynet import BinaryNet
 from shared.networks.incomplete import IncompleteNetwork, Scheme, Width
 
 

@@ -8,89 +8,25 @@ for bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.layers.binary import IncompleteBinaryConv2d
-from shared.layers.norm import SwitchableBatchNorm
-from shared.layers.sign import sign
-from shared.layers.ternary import ternary_sign
-from shared.model.architecture import (
-    Activation,
-    Architecture,
-    Kind,
-    Shape,
-    Stage,
-    kernel_size,
-    output_shape,
-)
+from shared.layers.leading import leading_block
+from shared.model.architecture import Architecture, Kind, Shape, Stage, output_shape
+from shared.networks.binary_stage import BinaryStage, Step
+from shared.networks.calibration import SentBits, measure, run
 
-INITIAL_DELTA = 0.5  # of a normalised sum's deviation: some 4 of 10 values start as 0
-
-
-class BinaryStage(nn.Module):
-    """Convolution, max pooling, switchable batch norm: everything of a stage but its activation.
-
-    ``forward(x, out_channels, level)``: x (B, n, H, W) -> (B, out_channels, H', W'). ``before`` is
-    the activation of the stage that made x.
-    """
-
-    def __init__(
-        self,
-        stage: Stage,
-        shape: Shape,
-        affine_of: Sequence[int | Sequence[int]],
-        before: Activation = Activation.BINARY,
-    ) -> None:
-        super().__init__()
-        self.stage = stage
-        image = stage.kind is Kind.IMAGE_CONV
-        self.conv = IncompleteBinaryConv2d(
-            stage.in_channels,
-            stage.out_channels,
-            kernel_size(stage, shape),
-            padding=0 if image or stage.kind is Kind.BINARY_LINEAR else 1,
-            profile="all-one" if image else stage.profile,
-            padding_value=-before.largest,
-        )
-        self.norm = SwitchableBatchNorm(stage.out_channels, affine_of)
-        ternary = stage.activation is Activation.TERNARY
-        # Half the width of the band of normalised sums that becomes 0, for each channel.
-        self.delta = (
-            nn.Parameter(torch.full((stage.out_channels,), INITIAL_DELTA)) if ternary else None
-        )
-
-    def sums(self, x: Tensor, out_channels: int) -> Tensor:
-        """Pooled integer sums before the batch norm. (B, n, H, W) -> (B, out_channels, H', W')."""
-        if self.stage.kind is Kind.IMAGE_CONV:
-            x = F.pad(x, (1, 1, 1, 1))  # pixels are padded with 0
-        x = self.conv(x, out_channels)
-        return F.max_pool2d(x, self.stage.pool) if self.stage.pool > 1 else x
-
-    def forward(self, x: Tensor, out_channels: int, level: int) -> Tensor:
-        """Normalised sums, from which ``activate`` makes the next stage's input."""
-        return self.normalise(self.sums(x, out_channels), level)
-
-    def normalise(self, sums: Tensor, level: int) -> Tensor:
-        """Batch norm of pooled sums with the statistics of ``level``."""
-        y: Tensor = self.norm(sums, level)
-        return y
-
-    def activate(self, y: Tensor) -> Tensor:
-        """Normalised sums (B, n, ...) -> -1/+1, or -2/0/+2 if the stage is ternary."""
-        if self.delta is None:
-            return sign(y).float()
-        return ternary_sign(y, self.delta[: y.shape[1]]).float()
+MAP_VALUES = 2**24  # of the largest map of the images that are calibrated together
 
 
 class BinaryNet(nn.Module):
     """The split network in torch.
 
-    Levels are indices into ``architecture.device_levels`` and ``architecture.cloud_levels``.
+    Levels are indices into ``architecture.device_levels`` and ``architecture.cloud_levels``. Maps
+    are channels-last inside, which is several times faster on CPUs and GPUs alike.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -112,14 +48,16 @@ class BinaryNet(nn.Module):
         for stage, before in zip(architecture.cloud, architecture.cloud_inputs, strict=True):
             self.cloud.append(BinaryStage(stage, shape, per_pair, before))
             shape = output_shape(stage, shape)
-
-    @property
-    def _first(self) -> BinaryStage:
-        return self._stages(self.device)[0]
-
-    @staticmethod
-    def _stages(half: nn.ModuleList) -> list[BinaryStage]:
-        return cast("list[BinaryStage]", list(half))
+        self._device_steps = [
+            _steps(self.device, architecture.device_shapes(level), level) for level in per_device
+        ]
+        self._cloud_steps = [
+            [
+                _steps(self.cloud, architecture.cloud_shapes(level, c), self.pair(level, c))
+                for c in range(cloud_count)
+            ]
+            for level in per_device
+        ]
 
     def pair(self, level: int, cloud_level: int) -> int:
         """Index of the statistics of a device level and a cloud level together."""
@@ -130,15 +68,16 @@ class BinaryNet(nn.Module):
 
         The image is never truncated, so every level's sums are the leading channels of these.
         """
-        return self._first.sums(images, self._first.stage.out_channels)
+        first = self._device_steps[-1][0]
+        return _channels_last(first.sums(_channels_last(images)))  # of a grey image they are not
 
     def device_trace(self, image_sums: Tensor, level: int) -> list[Tensor]:
         """Bits (-1/+1) after every device stage, from the sums of ``image_sums``."""
-        shapes = [after for _, _, after in self.architecture.device_shapes(level)]
-        first = self._first.normalise(image_sums[:, : shapes[0].channels], level)
-        trace = [self._first.activate(first)]
-        for stage, after in zip(self._stages(self.device)[1:], shapes[1:], strict=True):
-            trace.append(stage.activate(stage(trace[-1], after.channels, level)))
+        first, *steps = self._device_steps[level]
+        sums = leading_block(image_sums, len(image_sums), first.outputs)
+        trace = [first.stage.activate(first.stage.normalise(sums, level))]
+        for step in steps:
+            trace.append(step.run(trace[-1]))
         return trace
 
     def forward_device(self, images: Tensor, level: int) -> Tensor:
@@ -147,16 +86,14 @@ class BinaryNet(nn.Module):
 
     def cloud_trace(self, bits: Tensor, level: int, cloud_level: int) -> list[Tensor]:
         """What every cloud stage but the last gives, then the logits (B, classes)."""
+        *inner, last = self._cloud_steps[level][cloud_level]
         trace = []
         x = bits
-        shapes = list(self.architecture.cloud_shapes(level, cloud_level))
-        pair = self.pair(level, cloud_level)
-        *inner, last = self._stages(self.cloud)
-        for stage, (_, _, after) in zip(inner, shapes[:-1], strict=True):
-            x = stage.activate(stage(x, after.channels, pair))
+        for step in inner:
+            x = step.run(x)
             trace.append(x)
         # (B, classes, 1, 1) -> (B, classes)
-        trace.append(last(x, self.architecture.classes, pair).flatten(1))
+        trace.append(last.normalised(x).flatten(1))
         return trace
 
     def forward_cloud(self, bits: Tensor, level: int, cloud_level: int) -> Tensor:
@@ -176,27 +113,37 @@ class BinaryNet(nn.Module):
         return self.forward_cloud(self.forward_device(images, level), level, cloud_level)
 
     @torch.no_grad()
-    def calibrate(self, images: Tensor) -> None:
+    def calibrate(self, images: Tensor, on_step: Callable[[int, int], None] | None = None) -> None:
         """Set the statistics of every level and pair of levels from ``images``.
 
-        A layer is measured with the layers before it already at their new statistics, in the same
-        pass: each one normalises by what it has just measured.
+        images (N, C, H, W) in 0..255, uint8 or float, on any device. A layer is measured with the
+        layers before it already at their new statistics. Memory does not grow with N but for the
+        bits that are sent. ``on_step(done, of)`` hears of every level and pair.
         """
-        for module in self.modules():
-            if isinstance(module, SwitchableBatchNorm):
-                module.calibrating = True
+        if not len(images):
+            raise ValueError("images: there are none; calibration needs some")
+        training = self.training
+        done, of = 0, len(self._device_steps) * (1 + len(self.architecture.cloud_levels))
+
+        def count() -> None:
+            nonlocal done
+            done += 1
+            if on_step:
+                on_step(done, of)
+
+        self.eval()
         try:
-            sums = self.image_sums(images)
-            for level in range(len(self.architecture.device_levels)):
-                bits = self.device_trace(sums, level)[-1]
+            for level, steps in enumerate(self._device_steps):
+                measure(steps, lambda: self._parts(images))
+                sent = SentBits(run(steps, x) for x in self._parts(images))
                 if self.exit is not None:
-                    self.forward_exit(bits, level)
-                for cloud_level in range(len(self.architecture.cloud_levels)):
-                    self.forward_cloud(bits, level, cloud_level)
+                    measure([Step(self.exit, self.architecture.classes, level)], sent)
+                count()
+                for cloud_steps in self._cloud_steps[level]:
+                    measure(cloud_steps, sent)
+                    count()
         finally:
-            for module in self.modules():
-                if isinstance(module, SwitchableBatchNorm):
-                    module.calibrating = False
+            self.train(training)
 
     @torch.no_grad()
     def clip_latent_weights(self) -> None:
@@ -209,3 +156,33 @@ class BinaryNet(nn.Module):
                 stage.conv.weight.clamp_(-1, 1)
                 if stage.delta is not None:
                     stage.delta.clamp_(min=0)
+
+    def _parts(self, images: Tensor) -> Iterator[Tensor]:
+        """Images in parts whose maps fit memory, on the network's device."""
+        weight = self._device_steps[0][0].stage.conv.weight
+        architecture = self.architecture
+        top = len(architecture.cloud_levels) - 1
+        full = len(architecture.device_levels) - 1
+        shapes = (*architecture.device_shapes(full), *architecture.cloud_shapes(full, top))
+        largest = max(
+            before.height * before.width * after.channels
+            for stage, before, after in shapes
+            if stage.kind is not Kind.BINARY_LINEAR
+        )
+        size = max(1, MAP_VALUES // largest)
+        for start in range(0, len(images), size):
+            yield _channels_last(images[start : start + size].to(weight.device, weight.dtype))
+
+
+def _steps(
+    half: nn.ModuleList, shapes: Iterable[tuple[Stage, Shape, Shape]], table: int
+) -> list[Step]:
+    stages = cast("list[BinaryStage]", list(half))
+    return [
+        Step(stage, after.channels, table)
+        for stage, (_, _, after) in zip(stages, shapes, strict=True)
+    ]
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -10,13 +12,19 @@ from cloud.training.split.settings import Settings
 from shared.networks.binarynet import BinaryNet
 
 
-def calibrate(net: BinaryNet, data: Dataset, settings: Settings) -> None:
+def calibrate(
+    net: BinaryNet,
+    data: Dataset,
+    settings: Settings,
+    on_step: Callable[[int, int], None] | None = None,
+) -> None:
     """Measure what ``net`` needs for every pair of levels, on the CPU, and leave it there.
 
-    The images are ``settings.calibration_images`` of ``data``, chosen by the seed.
+    The images are ``settings.calibration_images`` of ``data``, chosen by the seed. ``on_step`` is
+    told (steps done, steps in all).
     """
     order = np.random.default_rng(settings.seed).permutation(len(data.images))
     chosen = data.images[np.sort(order[: settings.calibration_images])]
     net.to("cpu").eval()
     # (N, H, W, C) -> (N, C, H, W)
-    net.calibrate(torch.from_numpy(chosen).permute(0, 3, 1, 2).float())
+    net.calibrate(torch.from_numpy(chosen).permute(0, 3, 1, 2), on_step)

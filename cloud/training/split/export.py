@@ -89,7 +89,7 @@ def _stage_tensors(module: Any, levels: Sequence[int], logits: bool) -> StageTen
     }
     norm, count = module.norm, stage.out_channels
     if logits:
-        tables = [norm.affine(level, count) for level in levels]
+        tables = [norm.scale_and_bias(level, count) for level in levels]
         numbers["scale"], numbers["bias"] = map(np.stack, zip(*tables, strict=True))
         return StageTensors(**numbers)
     # The upper bit of a ternary stage stands for y >= delta, the lower one for y >= -delta.

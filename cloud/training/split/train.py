@@ -187,8 +187,7 @@ def train_network(job: Job) -> tuple[BinaryNet, dict[str, float]]:
 
     Shows a bar and a line for every epoch.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with progress_bar() as progress:
         task = progress.add_task(f"training {job.architecture.name}", total=None)
 
         def on_step(done: int, total: int | None) -> None:
@@ -202,16 +201,28 @@ def train_network(job: Job) -> tuple[BinaryNet, dict[str, float]]:
     return fit.net, fit.validate()
 
 
+def progress_bar() -> Progress:
+    """A live line with what is done and the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console)
+
+
 def export_network(net: BinaryNet, trained: Trained, data_dir: Path, output: Path) -> Bundle:
     """Calibrate ``net``, measure it on the test set and write its bundle.
 
     ``UsageError``: the data at hand are not those that it was trained on.
     """
-    console.print("calibrating, and measuring on the test set ...")
     train_set, validation_set, test_set = (load(trained.data, data_dir, part) for part in SPLITS)
     if train_set.digest != trained.data_digest:
         raise UsageError(f"--data: {trained.data} is not what the network was trained on")
-    calibrate(net, train_set, trained.settings)
+    with progress_bar() as progress:
+        task = progress.add_task("calibrating", total=None)
+
+        def on_step(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        calibrate(net, train_set, trained.settings, on_step)
+    console.print("training the codec, and measuring on the test set ...")
     training = {
         "command": "; ".join((*trained.history, command_line(trained, output.name))),
         "settings": asdict(trained.settings),

@@ -21,7 +21,8 @@ from torch import Tensor
 from shared.layers.norm import SwitchableBatchNorm
 from shared.layers.sign import sign
 from shared.model.architecture import Kind
-from shared.networks.binarynet import BinaryNet, BinaryStage
+from shared.networks.binary_stage import BinaryStage
+from shared.networks.binarynet import BinaryNet
 
 ALIGNED_CHANNELS = 8  # what tensor cores take; images are filled up with channels of 0
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.layers import IncompleteBinaryConv2d, IncompleteBinaryLinear
+from shared.layers import IncompleteBinaryConv2d, IncompleteBinaryLinear, sign
 from shared.layers.binary import incomplete_binary_conv2d
+from shared.layers.leading import leading_block
 
 
 def signs(*shape: int) -> Tensor:
@@ -96,3 +97,31 @@ def test_impossible_counts_are_refused() -> None:
         IncompleteBinaryLinear(4, 4)(torch.ones(1, 4), 5)
     with pytest.raises(ValueError, match="input"):
         IncompleteBinaryConv2d(4, 4, 1)(torch.ones(1, 5, 1, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_sign_is_never_zero_and_its_gradient_includes_the_bounds(dtype: torch.dtype) -> None:
+    # As many values as a vector holds and more, so that all paths of torch's kernels are taken.
+    values = [-2, -1.0625, -1, -0.5, -0.0, 0.0, 0.5, 1, 1.0625, 2]
+    x = torch.tensor(values, dtype=dtype).repeat(13).requires_grad_()
+    y = sign(x)
+    y.sum().backward()  # type: ignore[no-untyped-call]
+    assert y.dtype == dtype
+    assert y.tolist() == [-1, -1, -1, -1, 1, 1, 1, 1, 1, 1] * 13
+    assert x.grad is not None
+    assert x.grad.tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 0, 0] * 13
+
+
+@pytest.mark.parametrize(("m", "n"), [(6, 8), (6, 3), (4, 8), (1, 2)])
+def test_leading_blocks_are_slices_with_their_gradient(m: int, n: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(6, 8, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
+    pull = torch.randn(m, n, 3, 3).to(memory_format=torch.channels_last)
+    gradients = []
+    for block in (x[:m, :n], leading_block(x, m, n)):
+        (gradient,) = torch.autograd.grad((block * pull).sum(), x)
+        gradients.append(gradient)
+    assert torch.equal(x[:m, :n], block)
+    assert block.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(*gradients)
+    assert gradients[1].is_contiguous(memory_format=torch.channels_last)

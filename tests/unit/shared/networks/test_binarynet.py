@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from functools import partial
 from typing import cast
 
+import pytest
 import torch
 
 from shared.model.architecture import Activation, Architecture, Kind, Shape, Stage
-from shared.networks.binarynet import BinaryNet, BinaryStage
+from shared.networks.binary_stage import BinaryStage, Step
+from shared.networks.binarynet import BinaryNet
 
 
 def small() -> Architecture:
@@ -81,3 +85,114 @@ def test_a_step_trains_delta_and_keeps_it_positive() -> None:
     net.clip_latent_weights()
     assert all((delta == 0).all() for delta in deltas if delta is not None)
     assert cast(BinaryStage, net.cloud[2]).delta is None
+
+
+def statistics(net: BinaryNet) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in net.named_buffers() if name.endswith(("mean", "var"))}
+
+
+@torch.no_grad()
+def at_once(net: BinaryNet, images: torch.Tensor) -> None:
+    """All images in one pass, each layer measured right before it is used."""
+    net.eval()
+
+    def through(step: Step, x: torch.Tensor) -> torch.Tensor:
+        step.stage.norm.measure(step.sums(x), step.table, first=True)
+        return step.run(x)
+
+    shapes = net.architecture
+    for level in range(len(shapes.device_levels)):
+        bits = images
+        for module, (_, _, after) in zip(net.device, shapes.device_shapes(level), strict=True):
+            bits = through(Step(cast(BinaryStage, module), after.channels, level), bits)
+        through(Step(cast(BinaryStage, net.exit), shapes.classes, level), bits)
+        for cloud_level in range(len(shapes.cloud_levels)):
+            x, pair = bits, net.pair(level, cloud_level)
+            kept = shapes.cloud_shapes(level, cloud_level)
+            for module, (_, _, after) in zip(net.cloud, kept, strict=True):
+                x = through(Step(cast(BinaryStage, module), after.channels, pair), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_calibration_in_parts_is_that_of_all_images_at_once(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, images = made()
+    whole = copy.deepcopy(net)
+    at_once(whole, images)
+    monkeypatch.setattr("shared.networks.binarynet.MAP_VALUES", 8 * 8 * 8 * 10)
+    heard: list[tuple[int, int]] = []
+    net.train()
+    net.calibrate(images.to(dtype), lambda done, of: heard.append((done, of)))
+    assert net.training
+    assert heard == [(done, 6) for done in range(1, 7)]
+    expected = statistics(whole)
+    for name, value in statistics(net).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-9)
+
+
+def test_calibration_needs_images() -> None:
+    net, images = made()
+    with pytest.raises(ValueError, match="images: there are none"):
+        net.calibrate(images[:0])
+
+
+def test_evaluation_needs_calibration() -> None:
+    net, images = made()
+    with pytest.raises(RuntimeError, match=r"call BinaryNet\.calibrate"):
+        net.eval()(images, 1, 1)
+
+
+@torch.no_grad()
+def test_evaluation_is_exact_under_autocast_and_refused_in_half_precision() -> None:
+    net, images = made()
+    net.eval()
+    net.calibrate(images)
+    expected = net(images, 1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(net(images, 1, 1), expected)
+    with pytest.raises(TypeError, match="is not exact"):
+        net.half()(images.half(), 1, 1)
+
+
+def test_maps_stay_channels_last_and_in_the_type_of_autocast() -> None:
+    net, images = made()
+    net.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = net.device_trace(net.image_sums(images), 0)
+        maps += net.cloud_trace(maps[-1], 0, 0)[:-1]
+    for values in maps:
+        assert values.dtype == torch.bfloat16
+        assert values.is_contiguous(memory_format=torch.channels_last)
+
+
+def grid_loss(net: BinaryNet, images: torch.Tensor) -> torch.Tensor:
+    """Something that depends on a level of both halves, and on the exit head."""
+    total = torch.zeros(())
+    bits = net.device_trace(net.image_sums(images), 0)[-1]
+    for y in (net.forward_exit(bits, 0), net.forward_cloud(bits, 0, 1)):
+        total = total + y.square().mean() + y[:, 0].mean() * 0.1
+    return total
+
+
+# torch instantiates an autograd function itself while it captures one.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_training_and_evaluation_compile_in_one_graph() -> None:
+    net, images = made()
+    net.train()
+    found = []
+    # What is captured is compared; generating C++ from it is torch's part, and takes a minute.
+    captured = partial(torch.compile, backend="aot_eager", fullgraph=True)
+    for run in (grid_loss, captured(grid_loss)):
+        net.zero_grad()
+        loss = run(net, images)
+        loss.backward()
+        gradients = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
+        found.append({**gradients, "loss": loss.detach()})
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-3, atol=1e-4, msg=name)
+    net.calibrate(images)
+    net.eval()
+    with torch.no_grad():
+        assert torch.equal(captured(net.forward)(images, 1, 1), net(images, 1, 1))
