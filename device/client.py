@@ -6,8 +6,10 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,49 +19,53 @@ from device.cli.flags import CommandLine, parse
 from device.policy.simple import Decision
 from device.split.client import SplitClient
 from device.split.sample import SampleResult
-from shared.command import run_command, say
+from shared.command import RED, run_command, say
 from shared.errors import TaperError
 
 if TYPE_CHECKING:
     from device.split.outbox import LateAnswer
 
+MOST_REASONS = 1000  # the latest decisions of a long run
+
 
 def classify(line: CommandLine) -> None:
-    """Classify the images that ``line`` name and print the answers."""
-    lines = line.output == "jsonl"
-    reasons: list[str] = []
+    """Classify the images that ``line`` names and print the answers."""
+    reasons: deque[str] = deque(maxlen=MOST_REASONS)
 
     def on_decision(decision: Decision) -> None:
         reasons.append(decision.reason)
         if line.explain:
             say(decision.reason)
 
-    settings = line.settings
-    run = Run(
-        SplitClient(settings, on_late=print_late if lines else None, on_decision=on_decision),
-        line.sources,
-        line.labels,
-        line.in_flight,
-        settings.wait_s,
-        print_line if lines else None,
-        say,
-        line.changes,
-    )
+    on_late = print_late if line.output == "jsonl" else None
+    client = SplitClient(line.settings, on_late=on_late, on_decision=on_decision)
+    publisher = None
+    receivers = [print_line] if line.output == "jsonl" else []
+    if line.output == "table" and line.endless:
+        from device.cli.report import print_live
+
+        receivers.append(print_live)
+    if line.publish is not None:
+        from device.cli.publishing import Publisher
+
+        publisher = Publisher(line.publish, line.settings)
+        receivers.append(publisher.send)
+    run = Run(client, line, receivers, publisher)
     with writable_output():
         asyncio.run(classify_until_signal(run))
-        finish(run, line.output, reasons)
+        finish(run, reasons)
         sys.stdout.flush()
     if run.signal:
         sys.exit(128 + run.signal)  # as shells report a signal
 
 
-def finish(run: Run, output: str, reasons: Sequence[str]) -> None:
+def finish(run: Run, reasons: Iterable[str]) -> None:
     """Print the results, then raise the failure that ended the run, if there was one."""
-    from device.cli.report import print_table, summarise, to_json
+    from device.cli.report import print_table, to_json
 
     run.results.sort(key=lambda result: result.index)
-    names = run.names
-    summary = summarise(run.results, len(names), run.labels, run.spooled, run.late, reasons)
+    names, output = run.names, run.line.output
+    summary = run.summary(tuple(reasons))
     if output == "table":
         print_table(run.results, names, summary)
     elif output == "json":
@@ -69,17 +75,19 @@ def finish(run: Run, output: str, reasons: Sequence[str]) -> None:
     if run.waiting:
         say(f"note: {run.waiting} samples wait in the spool")
     if run.failure is not None:
-        answered = f"{len(run.results)} of {run.total} samples answered"
-        raise type(run.failure)(f"{run.failure}; {answered}")
+        answered = f"; {run.tally.answered} of {run.total} samples answered" if run.total else ""
+        raise type(run.failure)(f"{run.failure}{answered}")
 
 
 @contextmanager
 def writable_output() -> Iterator[None]:
-    """Turn a failure to write the output, such as a full disk, into one line."""
+    """Turn a failure to write the output, such as a full disk or a closed pipe, into one line."""
     try:
         yield
     except BrokenPipeError:
-        raise
+        discard_output()
+        say("error: the output was closed by its reader", RED)
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         discard_output()
         raise TaperError(f"the output cannot be written ({error.strerror})") from None

@@ -6,18 +6,22 @@ import asyncio
 import itertools
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from device.cli.flags import CommandLine
+from device.cli.tally import Summary, Tally
 from device.images.reading import Picture, Pictures
 from device.split.client import SplitClient
 from device.split.sample import SampleResult
-from shared.command import first_of
+from shared.command import first_of, say
 from shared.errors import SpooledError, TaperError
 from shared.model.bundle import Bundle
-from shared.model.preprocessing import Changes
 
-UNCHANGED = Changes()
+if TYPE_CHECKING:
+    from device.cli.publishing import Publisher
+
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -25,10 +29,12 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 class Run:
     """The input of a run and, afterwards, its results.
 
-    sources  files and folders, none for the shipped sample; ``changes`` of the model's own
-             preprocessing
-    names    of the images that were read, ``labels`` their true classes where known
-    results  in the order in which they arrived
+    line      what the user asked for
+    on_result receives every answer, and the name of its image
+    results   in the order in which they arrived, and the ``names`` of all images that were read;
+              both are only kept ``for_the_end``
+    tally     of all answers
+    unlabelled   images of a run with ``--labels`` that have none
     failure  the error that ended the run
     spooled  samples without an answer that wait in the spool
     late     answers to samples of the spool
@@ -37,51 +43,85 @@ class Run:
     """
 
     client: SplitClient
-    sources: Sequence[str]
-    labels_path: Path | None
-    in_flight: int
-    drain_s: float
-    on_result: Callable[[SampleResult, str], None] | None
-    say: Callable[[str], None]
-    changes: Changes = UNCHANGED
+    line: CommandLine
+    on_result: Sequence[Callable[[SampleResult, str], None]] = ()
+    publisher: Publisher | None = None
     results: list[SampleResult] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    read: int = 0
+    unlabelled: int = 0
     failure: TaperError | None = None
     spooled: int = 0
     late: int = 0
     waiting: int = 0
     signal: int = 0
-    names: list[str] = field(default_factory=list)
-    labels: list[int | None] = field(default_factory=list)
     pictures: Pictures = field(init=False)
     ahead: list[Picture] = field(default_factory=list)
     _coming: Iterator[Picture] = field(init=False)
 
-    def open(self, bundle: Bundle) -> None:
-        """Check the input and read its first image, before a server is waited for.
+    @property
+    def for_the_end(self) -> bool:
+        """Whether the output prints the results when the run has ended."""
+        return self.line.output != "jsonl" and not self.line.endless
 
-        ``ImageError`` if there is none.
+    def open(self, bundle: Bundle) -> None:
+        """Check the input, and read its first image before a server is waited for.
+
+        ``ImageError`` if there is none. Live input is not waited for.
         """
-        meta, path = bundle.metadata, self.labels_path
+        meta, line = bundle.metadata, self.line
+        path = line.labels
         labels = None
         if path is not None:
             from shared.images.labels import read_labels
 
             labels = read_labels(path, f"--labels: {path}")
-        steps = self.changes.apply(meta.steps)
+        steps = line.changes.apply(meta.steps)
         shape = meta.architecture.input_shape
-        self.pictures = Pictures(self.sources, shape, steps, meta.class_names, labels)
+        self.pictures = Pictures(line.sources, shape, steps, meta.class_names, labels, line.live)
         self._coming = iter(self.pictures)
-        self.ahead.extend(itertools.islice(self._coming, 1))
+        if not line.endless:
+            self.ahead.extend(itertools.islice(self._coming, 1))
 
     @property
     def total(self) -> int:
         """How many images there are, as far as that is known: those of a stream come one by one."""
         expected = self.pictures.expected if hasattr(self, "pictures") else 0
-        return max(expected, len(self.names))
+        return max(expected, self.read)
 
     def next_picture(self) -> Picture | None:
         """The next image, None after the last."""
         return self.ahead.pop() if self.ahead else next(self._coming, None)
+
+    def count(self, picture: Picture) -> int:
+        """Note an image that was read; its number."""
+        self.read += 1
+        if self.line.labels is not None and picture.label is None:
+            self.unlabelled += 1
+        if self.for_the_end:
+            self.names.append(picture.name)
+        return self.read - 1
+
+    def add(self, picture: Picture, result: SampleResult) -> None:
+        """Note an answer and hand it on."""
+        self.tally.add(result, picture.label)
+        if self.for_the_end:
+            self.results.append(result)
+        for receive in self.on_result:
+            receive(result, picture.name)
+
+    def summary(self, decisions: Sequence[str]) -> Summary:
+        """The totals; ``decisions`` are the policy's."""
+        passed = (0, 0)
+        if hasattr(self, "pictures"):
+            passed = (self.pictures.dropped, self.pictures.unchanged)
+        return self.tally.summary(self.read, self.spooled, self.late, decisions, passed)
+
+    def close(self) -> None:
+        """Wait for no more pictures."""
+        if hasattr(self, "pictures"):
+            self.pictures.close()
 
     def say_notes(self) -> None:
         """Say once, at the end, what was done to the images, and which could not be read."""
@@ -89,13 +129,17 @@ class Run:
         if pictures.scaled:
             shape = pictures.shape
             size = f"{shape.width}x{shape.height}"
-            self.say(f"note: {pictures.scaled} of {count} images scaled to {size}")
+            say(f"note: {pictures.scaled} of {count} images scaled to {size}")
         for note, times in pictures.notes.items():
-            self.say(f"note: {times} of {count} images: {note}")
-        if self.labels_path is not None and None in self.labels:
-            self.say(f"note: {self.labels.count(None)} of {count} images have no label")
-        for line in pictures.skipped:
-            self.say(f"skipped: {line}")
+            say(f"note: {times} of {count} images: {note}")
+        if self.unlabelled:
+            say(f"note: {self.unlabelled} of {count} images have no label")
+        if pictures.unchanged:
+            say(f"note: {pictures.unchanged} pictures passed over: they had hardly changed")
+        if pictures.dropped:
+            say(f"note: {pictures.dropped} pictures dropped: newer ones came before they were used")
+        for skipped in pictures.skipped:
+            say(f"skipped: {skipped}")
 
 
 async def classify_until_signal(run: Run) -> None:
@@ -105,6 +149,7 @@ async def classify_until_signal(run: Run) -> None:
 
     def stop(number: int) -> None:
         run.signal = number
+        run.close()
         work.cancel()
         for each in STOPPING:
             loop.remove_signal_handler(each)
@@ -124,7 +169,10 @@ async def classify_all(run: Run) -> None:
     if client.has_model:
         # Mistakes in the input are reported before a server is waited for.
         run.open(client.bundle)
-    async with client:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(client)
+        if run.publisher is not None:
+            await stack.enter_async_context(run.publisher)
         if not hasattr(run, "pictures"):
             run.open(client.bundle)
         try:
@@ -135,7 +183,7 @@ async def classify_all(run: Run) -> None:
                 raise error from None
             run.failure = error
         if run.failure is None:
-            run.waiting = await client.drain(run.drain_s)
+            run.waiting = await client.drain(run.line.settings.wait_s)
         run.late = client.late_answers
         if run.failure is None:
             run.failure = await client.link.refused_token()
@@ -155,9 +203,7 @@ async def _work(run: Run) -> None:
             picture = await asyncio.to_thread(run.next_picture) if slow else run.next_picture()
             if picture is None:
                 return None
-            run.names.append(picture.name)
-            run.labels.append(picture.label)
-            return len(run.names) - 1, picture
+            return run.count(picture), picture
 
     async def work() -> None:
         while taken := await take():
@@ -167,12 +213,10 @@ async def _work(run: Run) -> None:
             except SpooledError:
                 run.spooled += 1
                 continue
-            run.results.append(result)
-            if run.on_result:
-                run.on_result(result, picture.name)
+            run.add(picture, result)
         # The last samples need not wait for others.
         run.client.flush()
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(run.in_flight):
+        for _ in range(run.line.in_flight):
             group.create_task(work())

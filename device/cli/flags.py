@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from device.live.sources import LiveSettings, is_endless, is_live
 from device.policy.simple import AUTO
 from device.split.settings import ClientSettings, ModelSettings, SpoolSettings
 from device.transport.channel import Security
@@ -44,7 +45,8 @@ flag or an input is wrong; 3 the server could not be reached or went away.
 class CommandLine:
     """The values of the command line: settings of the client, and its input and output.
 
-    images   as for ``--input``; None: the shipped sample
+    sources   as for ``--input``; none: the shipped sample
+    publish   address of a broker and a topic for the answers
     """
 
     settings: ClientSettings
@@ -54,6 +56,13 @@ class CommandLine:
     in_flight: int
     explain: bool
     changes: Changes
+    live: LiveSettings
+    publish: str | None
+
+    @property
+    def endless(self) -> bool:
+        """Whether pictures come until the run is stopped."""
+        return bool(self.live.watch) or any(is_endless(source) for source in self.sources)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -96,7 +105,7 @@ def parse(arguments: Sequence[str] | None = None) -> CommandLine:
         ),
         spool=None if given.spool is None else SpoolSettings(given.spool, given.spool_max),
     )
-    return CommandLine(
+    line = CommandLine(
         settings,
         tuple(given.input or ()),
         given.labels,
@@ -104,7 +113,25 @@ def parse(arguments: Sequence[str] | None = None) -> CommandLine:
         given.in_flight,
         given.explain,
         Changes(given.invert, given.crop, given.resize),
+        _live(given),
+        given.publish,
     )
+    if line.endless and line.output == "json":
+        raise UsageError("--output json: prints once, at the end; take jsonl for endless input")
+    return line
+
+
+def _live(given: argparse.Namespace) -> LiveSettings:
+    """Settings of live inputs; ``UsageError`` if there is none that they could be for."""
+    every_s = None if given.every is None else parse_duration(given.every, "--every")
+    watch = tuple(given.watch or ())
+    if not watch and not any(is_live(source) for source in given.input or ()):
+        for flag, value in (("--every", every_s), ("--on-change", given.on_change)):
+            if value:
+                raise UsageError(
+                    f"{flag}: needs --watch, or --input with a camera, a video, an address or -"
+                )
+    return LiveSettings(watch, every_s, given.on_change)
 
 
 def variable(name: str) -> str | None:
@@ -139,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     _add_input(parser.add_argument_group("what to classify"))
+    _add_live(parser.add_argument_group("live input"))
     _add_model(parser.add_argument_group("model and exits"))
     _add_battery(parser.add_argument_group("battery"))
     _add_cloud(parser.add_argument_group("the cloud"))
@@ -150,10 +178,10 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--input",
         action="append",
-        metavar="PATH",
+        metavar="SOURCE",
         help="may be repeated: image file, folder with its subfolders, IDX file (.gz too), .npy, "
-        ".npz, or - for images on standard input (default: the shipped sample of 200 MNIST test "
-        "digits)",
+        ".npz, or - for images on standard input; live: camera or camera:N, a video file, the "
+        "address of an MJPEG or RTSP stream (default: the shipped sample of 200 MNIST test digits)",
     )
     group.add_argument(
         "--invert", action="store_true", help="dark and light change places in every picture"
@@ -177,6 +205,11 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--output", choices=OUTPUTS, default=OUTPUTS[0], help="what to print")
     group.add_argument(
+        "--publish",
+        metavar="ADDRESS",
+        help="send every answer to mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC (or mqtts://) too",
+    )
+    group.add_argument(
         "--top-k",
         type=number(0, 100, int),
         default=0,
@@ -189,6 +222,23 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         default=1,
         metavar="N",
         help="samples on their way at the same time",
+    )
+
+
+def _add_live(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--watch",
+        action="append",
+        metavar="FOLDER",
+        help="may be repeated: every picture that is written or moved there, from now on",
+    )
+    group.add_argument(
+        "--every", metavar="TIME", help="of live input, answer one picture in this time, e.g. 2s"
+    )
+    group.add_argument(
+        "--on-change",
+        action="store_true",
+        help="of live input, answer only pictures that differ from the last one answered",
     )
 
 

@@ -4,86 +4,30 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from device.cli.tally import Summary
 from device.split.sample import SampleResult
 
 if TYPE_CHECKING:
     from device.split.outbox import LateAnswer
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Totals of one run.
-
-    accuracy      share of right answers; None without labels or answers
-    latencies     None without answers
-    kept          answered here, and waiting in the spool for the cloud's answer too
-    spooled       waiting in the spool without an answer
-    late_answers  to samples of the spool, those of earlier runs included
-    decisions     of the policy, one line each
-    """
-
-    samples: int
-    answered: int
-    fractions: tuple[float, ...]
-    channels: tuple[int, ...]
-    cloud_fractions: tuple[float, ...]
-    mean_payload_bytes: float
-    accuracy: float | None
-    median_latency_ms: float | None
-    p99_latency_ms: float | None
-    sources: dict[str, int]
-    kept: int = 0
-    spooled: int = 0
-    late_answers: int = 0
-    decisions: tuple[str, ...] = ()
-
-
-def summarise(
-    results: Sequence[SampleResult],
-    samples: int,
-    labels: Sequence[int | None],
-    spooled: int = 0,
-    late_answers: int = 0,
-    decisions: Sequence[str] = (),
-) -> Summary:
-    """Totals of ``results``, the answers to some or all of ``samples`` images."""
-    latencies = [result.latency_ms for result in results]
-    known = [result for result in results if labels[result.index] is not None]
-    accuracy = None
-    if known:
-        accuracy = float(np.mean([result.label == labels[result.index] for result in known]))
-    return Summary(
-        samples=samples,
-        answered=len(results),
-        fractions=tuple(sorted({result.fraction for result in results})),
-        channels=tuple(sorted({result.channels for result in results})),
-        cloud_fractions=tuple(sorted({result.cloud_fraction for result in results})),
-        mean_payload_bytes=float(np.mean([r.payload_bytes for r in results] or [0])),
-        accuracy=accuracy,
-        median_latency_ms=float(np.median(latencies)) if latencies else None,
-        p99_latency_ms=float(np.percentile(latencies, 99)) if latencies else None,
-        sources=dict(Counter(result.source for result in results)),
-        kept=sum(result.kept for result in results),
-        spooled=spooled,
-        late_answers=late_answers,
-        decisions=tuple(decisions),
-    )
-
-
 def print_table(results: Sequence[SampleResult], names: Sequence[str], summary: Summary) -> None:
     """Print a line for every sample, and a table of the totals."""
+    if results:
+        sys.stdout.writelines(f"{line}\n" for line in sample_lines(results, names))
+    print_totals(summary)
+
+
+def print_totals(summary: Summary) -> None:
+    """Print a table of the totals."""
     # Here, since a device that prints JSON need not load them.
     from rich.console import Console
     from rich.table import Table
 
-    sys.stdout.writelines(f"{line}\n" for line in sample_lines(results, names))
     table = Table(title=f"{summary.answered} of {summary.samples} samples answered")
     for heading in SUMMARY_COLUMNS:
         table.add_column(heading, justify="right")
@@ -109,6 +53,28 @@ def sample_lines(results: Sequence[SampleResult], names: Sequence[str]) -> list[
         )
         lines.append("  ".join(cells).rstrip())
     return lines
+
+
+LIVE_WIDTHS = (28, 10, 10, 7, 8, 6, 10)
+
+
+def print_live(result: SampleResult, name: str) -> None:
+    """Print the line of one sample at once, in columns of a fixed width."""
+    if result.index == 0:
+        print_cells((*SAMPLE_COLUMNS, ""))
+    print_cells(sample_row(result, name))
+
+
+def print_cells(cells: Sequence[str]) -> None:
+    """Print a line of columns that are as wide as most cells, and one that may be longer."""
+    *fixed, last = cells
+    columns = zip(fixed, SAMPLE_COLUMNS, LIVE_WIDTHS, strict=True)
+    words = [
+        cell.ljust(width) if heading in LEFT_COLUMNS else cell.rjust(width)
+        for cell, heading, width in columns
+    ]
+    sys.stdout.write("  ".join((*words, last)).rstrip() + "\n")
+    sys.stdout.flush()
 
 
 def sample_row(result: SampleResult, name: str) -> tuple[str, ...]:

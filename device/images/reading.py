@@ -6,8 +6,6 @@ be read is skipped, and its name and the reason are kept.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from device.live.sources import STDIN, LiveSettings, is_live
 from shared.data.sample import sample_digits
 from shared.errors import ImageError
 from shared.images.folders import Entry, class_number, is_array, walk
@@ -27,10 +26,12 @@ from shared.model.preprocessing import Preprocessing, default_preprocessing
 # What decodes pictures, arrays and tables is imported where it is needed: a device that classifies
 # arrays of the right size has no time and no memory for it.
 if TYPE_CHECKING:
+    from device.live.frames import LiveFrames, LivePicture
     from shared.images.labels import Labels
     from shared.images.values import Bytes
 
-STDIN = "-"
+NOT_LIVE = LiveSettings()
+MOST_SKIPPED = 1000  # lines that are kept of a run without end
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,16 @@ class ImageSet:
 class Pictures:
     """The images of all sources in order, decoded when they are asked for.
 
-    sources  paths of files and folders, or ``-``; none: the shipped sample of digits
+    sources  paths of files and folders, ``-``, cameras, addresses, videos; none: the shipped
+             sample of digits; live ones come after the others
+    live     which pictures of live sources are answered, and folders to watch
     classes  of the model, by whose names class folders and label files are understood
     labels   by position or file name; without, class folders label what is in them
 
     Afterwards ``skipped`` has a line for every file that could not be read, and ``scaled`` and
     ``notes`` count what was done to images that were not as the network knows them. ``expected``
-    is how many images there are, as far as the sources opened so far say.
+    is how many images there are, as far as the sources opened so far say. ``unchanged`` and
+    ``dropped`` count pictures of live sources that were passed over, and not taken in time.
     """
 
     sources: Sequence[str]
@@ -69,33 +73,53 @@ class Pictures:
     steps: Preprocessing
     classes: Sequence[str] = ()
     labels: Labels | None = None
+    live: LiveSettings = NOT_LIVE
     skipped: list[str] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     scaled: int = 0
     count: int = 0
     positions: int = 0
     expected: int = 0
+    unchanged: int = 0
+    _frames: LiveFrames | None = None
 
     @property
     def in_memory(self) -> bool:
         """Whether the next image takes no time to read."""
-        return not self.sources
+        return not self.sources and not self.live.watch
+
+    @property
+    def dropped(self) -> int:
+        """How many pictures of live sources were not taken in time."""
+        return 0 if self._frames is None else self._frames.dropped
+
+    def close(self) -> None:
+        """Take no more pictures of live sources: whoever waits for one gets none."""
+        if self._frames is not None:
+            self._frames.close()
 
     def __iter__(self) -> Iterator[Picture]:
         """Every image; ``ImageError`` if a source is not there or the only file is broken."""
-        if not self.sources:
+        if self.in_memory:
             images, labels = sample_digits()
             self._check_labels(len(images))
             self.expected += len(images)
             for index, (image, label) in enumerate(zip(images, labels, strict=True)):
                 yield self._made(image[:, :, None], f"sample[{index}]", None, int(label))
-        for source in self.sources:
-            yield from self._from_source(source)
+        live = [source for source in self.sources if is_live(source)]
+        others = [source for source in self.sources if source not in live]
+        if not live and not self.live.watch:
+            for source in others:
+                yield from self._from_source(source)
+            return
+        from device.live.frames import LiveFrames
+
+        with LiveFrames(live, self.steps.colour, self.live) as self._frames:
+            for source in others:
+                yield from self._from_source(source)
+            yield from self._from_live(self._frames)
 
     def _from_source(self, source: str) -> Iterator[Picture]:
-        if source == STDIN:
-            yield from self._from_stdin()
-            return
         path = Path(source)
         if not _is_folder(path):
             self.expected += not is_array(path)
@@ -167,21 +191,26 @@ class Pictures:
             own = label if array.labels is None else int(array.labels[index])
             yield self._made(image, f"{path}[{index}]", None, own)
 
-    def _from_stdin(self) -> Iterator[Picture]:
-        from shared.images.streams import pictures_in
+    def _from_live(self, frames: LiveFrames) -> Iterator[Picture]:
+        from device.images.live_reading import LiveInputs
 
-        number = 0
-        for number, data in enumerate(pictures_in(_read_stdin), 1):
-            name = STDIN if number == 1 else f"{STDIN}[{number}]"
-            try:
-                yield self._prepared(_prepare_bytes(data, "standard input", self), name)
-            except ImageError as error:
-                if number == 1:
-                    raise
-                self.skipped.append(f"picture {number} of {str(error).removeprefix('--input: ')}")
-                self.positions += 1
-        if not number:
-            raise ImageError("--input: standard input is empty")
+        inputs = LiveInputs(frames, self.shape, self.steps, self.live.on_change)
+        for picture, made in inputs:
+            self.unchanged = inputs.unchanged
+            if isinstance(made, ImageError):
+                self._skip_live(picture, made)
+            else:
+                path = picture.content if isinstance(picture.content, Path) else None
+                yield self._prepared(made, picture.name, path)
+        self.unchanged = inputs.unchanged
+
+    def _skip_live(self, picture: LivePicture, error: ImageError) -> None:
+        if picture.name == STDIN:  # the first picture, perhaps the only one
+            raise error
+        if len(self.skipped) < MOST_SKIPPED:
+            named = "" if isinstance(picture.content, Path) else f"{picture.name}: "
+            self.skipped.append(named + str(error).removeprefix("--input: "))
+        self.positions += 1
 
     def _made(self, image: Bytes, name: str, path: Path | None, label: int | None) -> Picture:
         """An image of an array."""
@@ -239,11 +268,6 @@ def _all(pictures: Pictures) -> ImageSet:
     )
 
 
-def _read_stdin(size: int) -> bytes:
-    """What has come on standard input, at most ``size`` bytes; waits for the first of them."""
-    return os.read(sys.stdin.fileno(), size)
-
-
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
@@ -266,12 +290,6 @@ def _prepare_file(path: Path, name: str, pictures: Pictures) -> Prepared:
     from shared.images.pictures import prepare_file
 
     return prepare_file(path, f"--input: {name}", pictures.shape, pictures.steps)
-
-
-def _prepare_bytes(data: bytes, name: str, pictures: Pictures) -> Prepared:
-    from shared.images.pictures import prepare_file
-
-    return prepare_file(data, f"--input: {name}", pictures.shape, pictures.steps)
 
 
 def _prepare_array(image: Bytes, name: str, pictures: Pictures) -> Prepared:

@@ -99,15 +99,15 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Entry]:
         try:
             mode = path.stat().st_mode
         except OSError as error:  # a link that leads nowhere, or round in a circle
-            if _is_named(path):
+            if is_named_picture(path):
                 yield Entry(path, f"cannot be read ({error.strerror})")
             continue
         if stat.S_ISDIR(mode):
-            if _is_named(path):
+            if is_named_picture(path):
                 yield Entry(path, "is a folder with an image's name")
             else:
                 folders.append(path)
-        elif _is_named(path):
+        elif is_named_picture(path):
             yield Entry(path, "" if stat.S_ISREG(mode) else "is not a file")
         elif stat.S_ISREG(mode) and not path.suffix and _looks_like_one(path):
             yield Entry(path)
@@ -115,7 +115,8 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Entry]:
         yield from _walk(path, seen)
 
 
-def _is_named(path: Path) -> bool:
+def is_named_picture(path: Path) -> bool:
+    """Whether the name is that of a picture or of an array of them."""
     if LABELS_MARK in path.name:
         return False
     return path.suffix.lower() in PICTURE_SUFFIXES or is_array(path)

@@ -27,11 +27,16 @@ COLOURFUL = 40.0  # mean distance between the channels of a picture that lives b
 
 def prepare_file(source: bytes | Path, name: str, shape: Shape, steps: Preprocessing) -> Prepared:
     """A picture file as an input; errors (``ImageError``) start with ``name``."""
+    return prepare(decode_for(source, name, shape, steps), name, shape, steps)
+
+
+def decode_for(source: bytes | Path, name: str, shape: Shape, steps: Preprocessing) -> Decoded:
+    """A picture file in as many pixels as an input of ``shape`` needs, for ``prepare``."""
 
     def needed(size: tuple[int, int]) -> tuple[int, int]:
         return _needed(size, shape, steps)
 
-    return prepare(decode(source, name, needed), name, shape, steps)
+    return decode(source, name, needed)
 
 
 def prepare(picture: Decoded, name: str, shape: Shape, steps: Preprocessing) -> Prepared:

@@ -1,0 +1,153 @@
+"""Answers of a run published over MQTT, beside the output."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from collections import deque
+from functools import partial
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from device.cli.report import sample_json
+from device.split.sample import SampleResult
+from device.split.settings import ClientSettings
+from device.transport.backoff import Backoff
+from shared.errors import BrokerError, UsageError
+from shared.fleet.broker import Broker, BrokerClient, parse_broker
+
+KEPT = 10_000  # answers that wait for the broker; the oldest make room
+_log = logging.getLogger(__name__)
+
+
+def parse_address(text: str, settings: ClientSettings) -> tuple[Broker, str]:
+    """Broker and topic of ``mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC``; ``UsageError``.
+
+    A broker with TLS gets the certificates of the settings' security.
+    """
+    try:
+        parts = urlsplit(text)
+        topic = parts.path.removeprefix("/")
+        bad = bool(parts.query or parts.fragment) or any(mark in text for mark in "#+\0")
+    except ValueError:
+        parts, topic, bad = urlsplit(""), "", True
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not topic or bad:
+        raise UsageError(
+            "--publish: give mqtt://HOST:PORT/TOPIC or mqtts://HOST:PORT/TOPIC, the topic "
+            "without # and +"
+        )
+    security = settings.security
+    files = (security.ca, security.certificate, security.key)
+    try:
+        broker = parse_broker(
+            f"{parts.scheme}://{parts.netloc}",
+            None,
+            None,
+            *(files if parts.scheme == "mqtts" else ()),
+        )
+    except UsageError as error:
+        raise UsageError(str(error).replace("--broker", "--publish")) from None
+    return broker, topic
+
+
+class Publisher:
+    """Sends answers to a topic at QoS 1, as the JSON of a line of ``--output jsonl``.
+
+    While the broker is away the latest answers wait; the client goes on meanwhile. Use as
+    ``async with``: leaving it waits for the broker for as long as the settings wait for a server.
+    ``BrokerError`` at the start if there is no broker, and at the end if answers are left.
+    """
+
+    def __init__(self, address: str, settings: ClientSettings) -> None:
+        self._broker, self._topic = parse_address(address, settings)
+        self._wait_s = settings.wait_s
+        self._patient = settings.link.patient
+        self._waiting: deque[bytes] = deque()
+        self._changed = asyncio.Event()
+        self._client: BrokerClient | None = None
+        self._unconfirmed: set[asyncio.Future[None]] = set()
+        self._dropped = 0
+        self._failure = ""
+
+    async def __aenter__(self) -> Self:
+        self._ready = asyncio.Event()
+        self._task = asyncio.create_task(self._stay_connected(), name="publisher")
+        if not self._patient:
+            try:
+                async with asyncio.timeout(self._wait_s):
+                    await self._ready.wait()
+            except TimeoutError:
+                self._task.cancel()
+                await asyncio.gather(self._task, return_exceptions=True)
+                raise BrokerError(self._reason()) from None
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            async with asyncio.timeout(self._wait_s):
+                while self._waiting or self._unconfirmed:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        lost = len(self._waiting) + len(self._unconfirmed) + self._dropped
+        if lost and error is None:
+            raise BrokerError(f"{self._reason()}; {lost} answers were not published")
+
+    def send(self, result: SampleResult, name: str) -> None:
+        """Publish one answer, now or when the broker is there."""
+        if len(self._waiting) == KEPT:
+            self._waiting.popleft()
+            self._dropped += 1
+        self._waiting.append(json.dumps(sample_json(result, name)).encode())
+        self._post()
+
+    def _reason(self) -> str:
+        text = self._failure or f"{self._broker}: does not answer within {self._wait_s:g} s"
+        return f"--publish: {text.removeprefix('--broker: ')}"
+
+    def _post(self) -> None:
+        """Hand what waits to the connection, if there is one."""
+        while self._client is not None and self._waiting:
+            payload = self._waiting.popleft()
+            future = self._client.post(self._topic, payload)
+            self._unconfirmed.add(future)
+            future.add_done_callback(partial(self._confirmed, payload))
+
+    def _confirmed(self, payload: bytes, done: asyncio.Future[None]) -> None:
+        self._unconfirmed.discard(done)
+        if done.cancelled() or done.exception() is not None:
+            self._waiting.appendleft(payload)  # once more, on the next connection
+        self._changed.set()
+
+    async def _stay_connected(self) -> None:
+        backoff = Backoff(0.2, 5.0)
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        while True:
+            try:
+                async with BrokerClient(
+                    self._broker, name, lambda *_: None, session_s=0
+                ) as self._client:
+                    backoff.reset()
+                    self._failure = ""
+                    self._ready.set()
+                    self._post()
+                    await self._client.lost()
+            except BrokerError as error:
+                if str(error) != self._failure and self._ready.is_set():
+                    _log.warning("%s", str(error).replace("--broker", "--publish"))
+                self._failure = str(error)
+            finally:
+                self._client = None
+            await asyncio.sleep(backoff.next_s())

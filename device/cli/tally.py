@@ -1,0 +1,107 @@
+"""Totals of a run, counted answer by answer, in memory that does not grow with them."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from device.split.sample import SampleResult
+
+LATENCIES = 100_000  # the latest, of which median and percentile are taken
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Totals of one run.
+
+    accuracy      share of right answers; None without labels or answers
+    latencies     None without answers
+    kept          answered here, and waiting in the spool for the cloud's answer too
+    spooled       waiting in the spool without an answer
+    late_answers  to samples of the spool, those of earlier runs included
+    decisions     of the policy, one line each
+    dropped       pictures of live inputs that came faster than they were answered
+    unchanged     pictures of live inputs that were passed over since they hardly differed
+    """
+
+    samples: int
+    answered: int
+    fractions: tuple[float, ...]
+    channels: tuple[int, ...]
+    cloud_fractions: tuple[float, ...]
+    mean_payload_bytes: float
+    accuracy: float | None
+    median_latency_ms: float | None
+    p99_latency_ms: float | None
+    sources: dict[str, int]
+    kept: int = 0
+    spooled: int = 0
+    late_answers: int = 0
+    decisions: tuple[str, ...] = ()
+    dropped: int = 0
+    unchanged: int = 0
+
+
+class Tally:
+    """Counts answers."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self._fractions: set[float] = set()
+        self._channels: set[int] = set()
+        self._cloud_fractions: set[float] = set()
+        self._payload_bytes = 0
+        self._labelled = 0
+        self._right = 0
+        self._kept = 0
+        self._sources: Counter[str] = Counter()
+        self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
+
+    def add(self, result: SampleResult, label: int | None) -> None:
+        """Count one answer; ``label`` is the true class, if it is known."""
+        self.answered += 1
+        self._fractions.add(result.fraction)
+        self._channels.add(result.channels)
+        self._cloud_fractions.add(result.cloud_fraction)
+        self._payload_bytes += result.payload_bytes
+        self._kept += result.kept
+        self._sources[result.source] += 1
+        self._latencies_ms.append(result.latency_ms)
+        if label is not None:
+            self._labelled += 1
+            self._right += result.label == label
+
+    def summary(
+        self,
+        samples: int,
+        spooled: int = 0,
+        late_answers: int = 0,
+        decisions: Sequence[str] = (),
+        passed_over: tuple[int, int] = (0, 0),
+    ) -> Summary:
+        """Totals of the answers to some or all of ``samples`` images.
+
+        ``passed_over`` counts pictures that were dropped, and that had hardly changed.
+        """
+        latencies_ms = self._latencies_ms
+        return Summary(
+            samples=samples,
+            answered=self.answered,
+            fractions=tuple(sorted(self._fractions)),
+            channels=tuple(sorted(self._channels)),
+            cloud_fractions=tuple(sorted(self._cloud_fractions)),
+            mean_payload_bytes=self._payload_bytes / max(self.answered, 1),
+            accuracy=self._right / self._labelled if self._labelled else None,
+            median_latency_ms=float(np.median(latencies_ms)) if latencies_ms else None,
+            p99_latency_ms=float(np.percentile(latencies_ms, 99)) if latencies_ms else None,
+            sources=dict(self._sources),
+            kept=self._kept,
+            spooled=spooled,
+            late_answers=late_answers,
+            decisions=tuple(decisions),
+            dropped=passed_over[0],
+            unchanged=passed_over[1],
+        )

@@ -1,0 +1,1 @@
+"""Pictures that arrive over time: cameras, videos, streams and watched folders."""
