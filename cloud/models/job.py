@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import RequestError
-from shared.protocol.codec import Encoding, Frame
+from shared.protocol.codec import Encoding, Frame, FrameReader
 from shared.protocol.messages import Hints
 
 Features = npt.NDArray[np.uint8]  # (N, packed bytes of the level)
@@ -21,9 +21,9 @@ IMAGES = 0  # stands for an encoding in costs: the server runs the device half
 class Job:
     """Samples of one device level to classify; ``cloud_level`` is a level that the caller pinned.
 
-    The samples come as the payload of ``frame``, or as ``images`` (N, H, W, C) of uint8, or as
-    ``features`` that were checked already. ``logits`` or ``error`` is set in the end. ``compute_s``
-    adds up the decoding and the batches that the job was in.
+    The samples come as the payload of ``frame``, which ``reader`` decodes, or as ``images`` (N, H,
+    W, C) of uint8, or as ``features`` that were checked already. ``logits`` or ``error`` is set in
+    the end. ``compute_s`` adds up the decoding and the batches that the job was in.
     """
 
     level: int
@@ -32,6 +32,7 @@ class Job:
     frame: Frame | None = None
     images: npt.NDArray[np.uint8] | None = None
     features: Features | None = None
+    reader: FrameReader | None = None
     logits: Logits | None = None
     error: RequestError | None = None
     compute_s: float = 0.0
@@ -42,6 +43,11 @@ class Job:
         if self.images is not None:
             return IMAGES
         return Encoding.RAW if self.frame is None else self.frame.encoding
+
+    @property
+    def made_in_slices(self) -> bool:
+        """Whether each slice makes its own features, so that no batch waits for all of them."""
+        return self.encoding in (IMAGES, Encoding.CONTEXT)
 
     def keep(self, start: int, stop: int, logits: npt.NDArray[Any]) -> None:
         """Store the logits of the samples ``start`` to ``stop``."""

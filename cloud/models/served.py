@@ -10,16 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from cloud.models.costs import CostModel
-from cloud.models.job import IMAGES, Features, Job, Logits
+from cloud.models.job import Features, Job, Logits
 from shared.errors import BundleError, InvalidRequestError
 from shared.model.bundle import DEVICE_GROUPS, Bundle, serialise
 from shared.packed import CloudHalf, DeviceHalf
-from shared.protocol.codec import LARGEST_BATCH, Encoding, FeatureCodec
+from shared.protocol.codec import LARGEST_BATCH, PAYLOAD_SLACK_BYTES, Encoding, FeatureCodec
 from shared.protocol.engine import engine_of
 from shared.protocol.messages import Hints
 
-# A coded payload may exceed the raw bits by this much; a larger one is refused unread.
-PAYLOAD_SLACK_BYTES = 64
 # Until it is decoded, a payload is not expected to be compressed by more than this factor.
 LIKELY_COMPRESSION = 8
 LARGEST_MAP = 2**22  # values of a sample between two stages: bounds the memory of a run
@@ -44,9 +42,11 @@ class EngineAnswer(NamedTuple):
 
 @dataclass
 class Statistics:
-    """What a model has answered since it was loaded."""
+    """What a model has answered and refused since it was loaded."""
 
     requests: int = 0
+    failures: int = 0
+    failure_s: float = 0.0
     samples: int = 0
     batches: int = 0
     queue_s: float = 0.0
@@ -59,6 +59,11 @@ class Statistics:
         self.queue_s += queue_s
         self.compute_s += compute_s
         self.last_unix_s = time.time()
+
+    def failed(self, seconds: float) -> None:
+        """Count a request that was refused after ``seconds``."""
+        self.failures += 1
+        self.failure_s += seconds
 
     def batch(self, samples: int) -> None:
         """Count a batch that was computed."""
@@ -188,31 +193,37 @@ class ServedModel:
     def features(self, job: Job, start: int, stop: int) -> Features:
         """The packed features of samples ``start`` to ``stop``; ``RequestError``.
 
-        Decodes the whole payload at the first call.
+        Slices must be asked for in order. A payload that cannot be decoded in slices is decoded as
+        a whole at the first call.
         """
-        if job.features is None:
-            began_s = time.perf_counter()
-            if job.images is not None:
-                made = self._device_half.run(job.images[start:stop], job.level)
-                self._learn_decode(job, IMAGES, stop - start, began_s)
-                return made
-            if job.frame is None:
-                raise ValueError("a job has a frame, images or features")
-            try:
-                job.features = self._codec.decode(job.frame)
-            finally:
-                job.compute_s += time.perf_counter() - began_s
-            self.costs.learn_decode(job.encoding, job.level, job.samples, job.compute_s)
-        return job.features[start:stop]
+        if job.features is not None:
+            return job.features[start:stop]
+        samples = stop - start if job.made_in_slices else job.samples
+        began_s = time.perf_counter()
+        try:
+            made = self._make(job, start, start + samples)
+        finally:
+            seconds = time.perf_counter() - began_s
+            job.compute_s += seconds
+        self.costs.learn_decode(job.encoding, job.level, samples, seconds)
+        if job.made_in_slices:
+            return made
+        job.features = made
+        return made[start:stop]
 
     def run(self, features: Features, level: int, cloud_level: int) -> Logits:
         """The logits of packed features (N, bytes)."""
         return self._half.run(features, level, cloud_level)
 
-    def _learn_decode(self, job: Job, encoding: int, samples: int, began_s: float) -> None:
-        seconds = time.perf_counter() - began_s
-        job.compute_s += seconds
-        self.costs.learn_decode(encoding, job.level, samples, seconds)
+    def _make(self, job: Job, start: int, stop: int) -> Features:
+        """Run the device half on images, or decode the next samples of a frame."""
+        if job.images is not None:
+            return self._device_half.run(job.images[start:stop], job.level)
+        if job.reader is None:
+            if job.frame is None:
+                raise ValueError("a job has a frame, images or features")
+            job.reader = self._codec.reader(job.frame)
+        return job.reader.next(stop - start)
 
     def _check_size(self, level: int, samples: int, encoding: int, size: int) -> None:
         raw = samples * self._sizes[level]

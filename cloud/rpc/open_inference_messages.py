@@ -168,7 +168,7 @@ def config_to_message(model: ServedModel) -> pb.ModelConfigResponse:
 
 
 def statistics_to_message(models: Sequence[ServedModel]) -> pb.ModelStatisticsResponse:
-    """What models have answered, and how long it took. Refused requests are in the metrics."""
+    """What models have answered, and how long it took. Reasons of refusals are in the metrics."""
     response = pb.ModelStatisticsResponse()
     for model in models:
         counts = model.statistics
@@ -182,6 +182,7 @@ def statistics_to_message(models: Sequence[ServedModel]) -> pb.ModelStatisticsRe
             execution_count=counts.batches,
             inference_stats=pb.InferStatistics(
                 success=duration(count=counts.requests, ns=queue_ns + compute_ns),
+                fail=duration(count=counts.failures, ns=int(counts.failure_s * 1e9)),
                 queue=duration(count=counts.requests, ns=queue_ns),
                 compute_infer=duration(count=counts.requests, ns=compute_ns),
             ),

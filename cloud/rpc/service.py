@@ -19,7 +19,8 @@ from cloud.models.catalog import Catalog
 from cloud.models.job import Job, Prediction
 from cloud.models.served import ServedModel
 from cloud.observability.metrics import Metrics
-from cloud.scheduling.scheduler import OnDone, QueuedRequest, Scheduler
+from cloud.scheduling.batch import OnDone, QueuedRequest
+from cloud.scheduling.scheduler import Scheduler
 from shared.errors import OverloadedError, RequestError
 from shared.protocol.messages import (
     Failure,
@@ -94,7 +95,7 @@ class InferenceService:
         Raises ``RequestError`` for a refusal. The caller counts the outcome, as the answer may
         still fail to reach the client. Cancelling withdraws the request from the queue.
         """
-        response = self._answer_at_once(data, StreamModel())
+        response = self._answer_at_once(data, StreamModel(), caller)
         if response is not None:
             return response
         request = parse_request(data)
@@ -115,7 +116,7 @@ class InferenceService:
         Returns the response if there is one at once. Otherwise returns the queued request, and
         ``on_done`` receives the response later, in the event loop.
         """
-        response = self._answer_at_once(data, named)
+        response = self._answer_at_once(data, named, caller)
         if response is not None:
             self.count_answer(len(data), len(response))
             return response
@@ -184,7 +185,7 @@ class InferenceService:
             why=str(error),
         )
 
-    def _answer_at_once(self, data: bytes, named: StreamModel) -> bytes | None:
+    def _answer_at_once(self, data: bytes, named: StreamModel, caller: Caller) -> bytes | None:
         """The response in one native call, if the request is for ``named`` and nothing special."""
         if self._traces is not None:
             return None
@@ -192,7 +193,7 @@ class InferenceService:
             model = self.catalog.find(named.model, named.version)
         except RequestError:
             return None
-        found = self._scheduler.answer_at_once(model, data)
+        found = self._scheduler.answer_at_once(model, data, caller.name)
         if found is None:
             return None
         if found.names_model or found.names_version:

@@ -9,7 +9,7 @@ import grpc
 
 from cloud.access.control import DRAINING, STREAM_TOO_OLD, AccessControl, Caller, Context
 from cloud.rpc.service import InferenceService, StreamModel
-from cloud.scheduling.scheduler import QueuedRequest
+from cloud.scheduling.batch import QueuedRequest
 from shared.errors import UnavailableError
 
 IN_FLIGHT = 64  # unanswered requests of one stream at which reading pauses

@@ -2,8 +2,9 @@
 
 All waiting clients earn the same credit of seconds and spend it on their requests (Shreedhar and
 Varghese, "Efficient Fair Queueing Using Deficit Round Robin", 1995); what a batch took beyond its
-prediction is charged afterwards. A request that is larger than a batch runs in slices, so nobody
-waits for more than one batch of others. Nothing waits for a batch to fill.
+prediction is charged afterwards. A request that is larger than a batch runs in slices, in batches
+of their own and only after the smaller requests that can afford to go: so a request alone in flight
+waits for no more than one batch of others. Nothing waits for a batch to fill.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 Work = TypeVar("Work")
 
-TURN_SAMPLES = 8  # one round earns each client the seconds of this many samples
+TURN_SAMPLES = 8  # one round earns each client the seconds of this many samples; so does coming
 
 
 @dataclass(slots=True, eq=False)
@@ -112,6 +113,10 @@ class FairQueue(Generic[Key, Work]):
         """Number of samples of ``client`` that wait."""
         return self._client_samples.get(client, 0)
 
+    def waits(self, client: str) -> bool:
+        """Whether a request of ``client`` waits."""
+        return client in self._client_requests
+
     def by_key(self) -> Iterator[tuple[Key, int]]:
         """The keys of waiting items, with their numbers of samples."""
         return ((key, group.samples) for key, group in self._groups.items())
@@ -123,6 +128,8 @@ class FairQueue(Generic[Key, Work]):
             group = self._groups[item.key] = _Group()
         group.arrivals.append(item)
         group.clients.setdefault(item.client, deque()).append(item)
+        if item.client not in self._client_requests:  # goes next, unless it is in debt
+            self._credit_s.setdefault(item.client, TURN_SAMPLES * item.sample_s + item.once_s)
         self.requests += 1
         self.once_s += item.once_s
         self._client_requests[item.client] = self._client_requests.get(item.client, 0) + 1
@@ -135,33 +142,20 @@ class FairQueue(Generic[Key, Work]):
         """
         if not self._groups:
             return []
+        if self.clients == 1:
+            self._credit_s.clear()  # alone, it owes nobody
         key = self._next_key(now_s)
         group = self._groups[key]
         self._groups.move_to_end(key)
-        batch: dict[int, Slice[Key, Work]] = {}
-        room = self._max_batch
-        skipped = 0  # clients in a row that cannot afford their next slice
-        while group.clients and room > 0:
-            client, items = next(iter(group.clients.items()))
-            item = items[0]
-            if self._whole(item) and item.samples > room:
-                break
-            samples = self._affordable(item, room, alone=len(group.clients) == 1)
-            group.clients.move_to_end(client)
-            if not samples:
-                skipped += 1
-                if skipped >= len(group.clients):
-                    self._earn(group)
-                    skipped = 0
-                continue
-            skipped = 0
-            room -= samples
-            self._extend(batch, item, samples)
+        batch = self._fill(group, whole=True) or self._fill(group, whole=False)
+        while not batch:
+            self._earn(group)
+            batch = self._fill(group, whole=True) or self._fill(group, whole=False)
         if not group.clients:
             del self._groups[key]
         if not self._groups:
             self._credit_s.clear()
-        return list(batch.values())
+        return batch
 
     def drop(self, item: Item[Key, Work]) -> bool:
         """Remove an item that nobody waits for; False if it has left already."""
@@ -183,6 +177,38 @@ class FairQueue(Generic[Key, Work]):
         """Take credit from ``client``, or give it some back, after a batch was measured."""
         if self._groups:
             self._credit_s[client] = self._credit_s.get(client, 0.0) - seconds
+
+    def _fill(self, group: _Group[Key, Work], whole: bool) -> list[Slice[Key, Work]]:
+        """A batch of requests that run as a whole, or of slices; empty if none can afford to go.
+
+        If all that waits is of one kind, the batch is filled on new credit.
+        """
+        batch: dict[int, Slice[Key, Work]] = {}
+        room = self._max_batch
+        mixed = False
+        skipped = 0  # clients in a row that do not go
+        while group.clients and room > 0:
+            client, items = next(iter(group.clients.items()))
+            item = items[0]
+            other = self._whole(item) != whole
+            if not other and whole and item.samples > room:
+                break
+            alone = len(group.clients) == 1 and not mixed
+            samples = 0 if other else self._affordable(item, room, alone)
+            group.clients.move_to_end(client)
+            if samples:
+                skipped = 0
+                room -= samples
+                self._extend(batch, item, samples)
+                continue
+            mixed |= other
+            skipped += 1
+            if skipped >= len(group.clients):
+                if mixed or not batch:
+                    break
+                self._earn(group)
+                skipped = 0
+        return list(batch.values())
 
     def _whole(self, item: Item[Key, Work]) -> bool:
         """Whether the item fits into a batch, and so is never sliced."""

@@ -1,8 +1,10 @@
 """From a job to its logits: admission, fair batches, the level, the compute thread.
 
 A job that is cheap and finds nothing waiting runs at once in the event loop, as the hop to another
-thread would cost more than its kernel. All others wait until the compute thread is free. Work is
-charged by what it took, once its payload has been verified. All methods belong to one event loop.
+thread would cost more than its kernel. So does a cheap request beside a batch of other clients, up
+to as much work as each of those has in the batch. All others wait until the compute thread is free.
+Work is charged by what it took, once its payload has been verified. All methods belong to one event
+loop.
 """
 
 from __future__ import annotations
@@ -10,11 +12,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
-
-import numpy as np
 
 from cloud.models.catalog import Catalog
 from cloud.models.job import Job, Prediction
@@ -26,6 +25,7 @@ from cloud.scheduling.admission import (
     pushback_ms,
     reject_reason,
 )
+from cloud.scheduling.batch import Batch, OnDone, QueuedRequest, Waiting
 from cloud.scheduling.compute import ComputeThread
 from cloud.scheduling.fair_queue import FairQueue, Item, Slice
 from cloud.scheduling.load import Key, LoadMonitor
@@ -37,19 +37,6 @@ ACCOUNTED_AT = 64  # jobs that ran at once are counted in groups of this size
 NEVER_S = float("inf")
 
 
-OnDone = Callable[[Prediction | RequestError], object]
-
-
-class _Waiting(NamedTuple):
-    """A job in the queue, and who receives its outcome."""
-
-    job: Job
-    on_done: OnDone
-
-
-QueuedRequest = Item[Key, _Waiting]
-
-
 class _RanAtOnce(NamedTuple):
     """What is counted later of a job that ran in the event loop."""
 
@@ -59,20 +46,6 @@ class _RanAtOnce(NamedTuple):
     cloud_level: int
     decode_s: float
     run_s: float
-
-
-@dataclass(eq=False)
-class _Batch:
-    """Slices on their way through the compute thread."""
-
-    key: Key
-    slices: list[Slice[Key, _Waiting]]
-    cloud_level: int
-    ends_s: float  # predicted
-    computed: int = 0  # samples
-    run_s: float = 0.0
-    seconds: list[float] = field(default_factory=list)  # for each slice, measured
-    error: BaseException | None = None
 
 
 class Scheduler:
@@ -88,10 +61,10 @@ class Scheduler:
         self._thread = thread
         self._observer = observer
         self._now = now
-        self._queue: FairQueue[Key, _Waiting] = FairQueue(settings.max_batch, settings.max_delay_s)
+        self._queue: FairQueue[Key, Waiting] = FairQueue(settings.max_batch, settings.max_delay_s)
         self._limits = QueueLimits(settings.max_queue, settings.objective_s)
         self._load = LoadMonitor(settings.objective_s, settings.fraction)
-        self._running: _Batch | None = None
+        self._running: Batch | None = None
         self._at_once: list[_RanAtOnce] = []
 
     def serve(self, catalog: Catalog) -> None:
@@ -131,7 +104,7 @@ class Scheduler:
         try:
             model.check(job)
         except RequestError:
-            self._observer.refused("invalid")
+            self._count_refusal(model, "invalid")
             raise
         key = Key(model, job.level, job.cloud_level)
         expected = model.expected_samples(job)
@@ -149,17 +122,20 @@ class Scheduler:
             self._start()
         return item
 
-    def answer_at_once(self, model: ServedModel, data: bytes) -> EngineAnswer | None:
-        """The serialised response to a request that is cheap, right and finds nothing waiting.
+    def answer_at_once(self, model: ServedModel, data: bytes, client: str) -> EngineAnswer | None:
+        """The serialised response to a request that is cheap, right and need not wait.
 
         None for all others; they go to ``submit``.
         """
-        if self._running is not None or self._queue.requests:
+        batch = self._running
+        if batch is not None and (self._queue.waits(client) or not batch.may_pass(client)):
             return None
         level = self._load.cloud_level(Key(model, 0, None))
         found = model.answer_at_once(data, level, self._load.hints, self._load.crowded)
         if found is None:
             return None
+        if batch is not None:
+            batch.passed(client, found.decode_s + found.run_s)
         key = Key(model, found.level, None)
         self._count_at_once(
             _RanAtOnce(key, found.encoding, found.samples, level, found.decode_s, found.run_s)
@@ -202,7 +178,7 @@ class Scheduler:
         try:
             features = key.model.features(job, 0, job.samples)
         except RequestError:
-            self._observer.refused("invalid")
+            self._count_refusal(key.model, "invalid", job.compute_s)
             raise
         began_s = self._now()
         logits = key.model.run(features, job.level, level)
@@ -224,7 +200,7 @@ class Scheduler:
         costs, level = key.model.costs, self._load.cloud_level(key)
         decode_s = costs.decode_s(job.encoding, job.level, expected)
         sample_s = costs.sample_s(job.level, level)
-        if job.images is not None:  # the device half runs slice by slice
+        if job.made_in_slices:
             decode_s, sample_s = 0.0, sample_s + decode_s / expected
         return Item(
             key,
@@ -232,7 +208,7 @@ class Scheduler:
             job.samples,
             now_s,
             NEVER_S if remaining_s is None else now_s + remaining_s,
-            _Waiting(job, on_done),
+            Waiting(job, on_done),
             once_s=decode_s,
             sample_s=max(sample_s, 1e-9),
             expected=expected,
@@ -254,7 +230,7 @@ class Scheduler:
         reason = reject_reason(state, self._limits, samples, work_s, remaining_s)
         if reason is None:
             return
-        self._observer.refused(reason.value)
+        self._count_refusal(key.model, reason.value)
         self._load.offer(key, samples, 0.0)
         self._observe()
         if reason is RejectReason.LATE:
@@ -288,46 +264,12 @@ class Scheduler:
                 self._refuse(one.item, error, RejectReason.LATE.value)
             if len(late) < len(slices):
                 in_time = [one for one in slices if ends_s <= one.item.deadline_s]
-                batch = _Batch(key, in_time, level, ends_s)
+                batch = Batch(key, in_time, level, ends_s)
                 self._running = batch
-                self._thread.run(partial(self._compute, batch), partial(self._finish, batch))
+                self._thread.run(batch.compute, partial(self._finish, batch))
                 return
 
-    def _compute(self, batch: _Batch) -> None:
-        """Decode and run a batch, in the compute thread. Sets ``batch.error``, never raises."""
-        try:
-            self._run(batch)
-        except Exception as error:  # noqa: BLE001 - whoever waits has to hear of it
-            batch.error = error
-
-    def _run(self, batch: _Batch) -> None:
-        model = batch.key.model
-        parts = []
-        for one in batch.slices:
-            job = one.item.work.job
-            before_s = job.compute_s
-            try:
-                parts.append(model.features(job, one.start, one.stop))
-            except RequestError as error:
-                job.error = error
-            batch.seconds.append(job.compute_s - before_s)
-        if not parts:
-            return
-        features = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        began_s = self._now()
-        logits = model.run(features, batch.key.level, batch.cloud_level)
-        batch.run_s = self._now() - began_s
-        batch.computed = len(features)
-        at = 0
-        for place, one in enumerate(batch.slices):
-            job = one.item.work.job
-            if job.error is None:
-                job.keep(one.start, one.stop, logits[at : at + one.samples])
-                at += one.samples
-                batch.seconds[place] += batch.run_s * one.samples / batch.computed
-                job.compute_s += batch.run_s
-
-    def _finish(self, batch: _Batch) -> None:
+    def _finish(self, batch: Batch) -> None:
         """Charge and answer a batch, back in the event loop."""
         self._running = None
         for one in batch.slices:
@@ -343,14 +285,16 @@ class Scheduler:
         for one in batch.slices:
             self._answer(one, batch.cloud_level)
 
-    def _charge(self, batch: _Batch) -> None:
+    def _charge(self, batch: Batch) -> None:
         """Charge measured time to the clients, and count verified work as asked for."""
         key, level = batch.key, batch.cloud_level
         decode_s = 0.0
         for one, seconds in zip(batch.slices, batch.seconds, strict=True):
             self._queue.charge(one.item.client, seconds - one.predicted_s)
-            if one.item.work.job.error is None:
-                self._queue.decoded(one.item)
+            job = one.item.work.job
+            if job.error is None:
+                if job.features is not None:
+                    self._queue.decoded(one.item)
                 decode_s += seconds
         decode_s = max(decode_s - batch.run_s, 0.0)
         if batch.computed:
@@ -359,16 +303,17 @@ class Scheduler:
         self._observer.batch(key.model, level, batch.computed, decode_s + batch.run_s)
         key.model.statistics.batch(batch.computed)
 
-    def _fail(self, batch: _Batch, error: BaseException) -> None:
+    def _fail(self, batch: Batch, error: BaseException) -> None:
         """Answer all jobs of a batch whose computation failed."""
         asyncio.get_running_loop().call_exception_handler(
             {"message": "a batch failed", "exception": error}
         )
         failed = ServerFaultError(f"server: could not compute ({type(error).__name__})")
         for one in batch.slices:
+            batch.key.model.statistics.failed(one.item.work.job.compute_s)
             one.item.work.on_done(failed)
 
-    def _answer(self, one: Slice[Key, _Waiting], level: int) -> None:
+    def _answer(self, one: Slice[Key, Waiting], level: int) -> None:
         """Pass on the outcome of a job if this was its last slice."""
         job, on_done = one.item.work
         if job.error is not None:
@@ -384,7 +329,11 @@ class Scheduler:
             queue_us, compute_us = int(queue_s * 1e6), int(job.compute_s * 1e6)
             on_done(Prediction(job.logits, level, queue_us, compute_us, hints))
 
+    def _count_refusal(self, model: ServedModel, reason: str, seconds: float = 0.0) -> None:
+        self._observer.refused(reason)
+        model.statistics.failed(seconds)
+
     def _refuse(self, item: QueuedRequest, error: RequestError, reason: str) -> None:
         self._queue.drop(item)
-        self._observer.refused(reason)
+        self._count_refusal(item.key.model, reason, self._now() - item.arrived_s)
         item.work.on_done(error)

@@ -19,7 +19,12 @@ from shared.errors import BundleError, InvalidRequestError
 from shared.model.architecture import Architecture
 from shared.model.bits import unused_bits_are_zero
 from shared.model.bundle import Bundle
-from shared.protocol.context_coder import ContextCoder, ReferenceCoder, context_coder
+from shared.protocol.context_coder import (
+    ContextCoder,
+    ContextDecoder,
+    ReferenceCoder,
+    context_coder,
+)
 from shared.protocol.context_model import LEAST_BITS, TAIL_BYTES, context_model
 
 DICTIONARY = "zstd"  # name of the dictionary's tensor in a bundle
@@ -31,6 +36,8 @@ PLAIN_FRAME = b"\0"
 LARGEST_WINDOW_BYTES = 2**20  # memory that decoding may use besides its output
 # The most samples in one frame: bounds the memory that one request can make a receiver allocate.
 LARGEST_BATCH = 1024
+# A coded payload may exceed the raw bits by this much; a larger one is refused unread.
+PAYLOAD_SLACK_BYTES = 64
 # The context model's smallest probability costs less than 12 bits for each bit.
 LARGEST_EXPANSION = 16
 
@@ -116,6 +123,10 @@ class FeatureCodec:
 
     def decode(self, frame: Frame) -> Features:
         """Packed samples (B, packed bytes of the level), or ``InvalidRequestError``."""
+        return self.reader(frame).next(frame.samples)
+
+    def reader(self, frame: Frame) -> FrameReader:
+        """What gives the samples of ``frame`` a few at a time; ``InvalidRequestError``."""
         if not 0 <= frame.level < len(self._levels):
             fractions = self._architecture.device_levels
             levels = ", ".join(f"{i} ({f:g})" for i, f in enumerate(fractions))
@@ -126,13 +137,49 @@ class FeatureCodec:
             )
         at = self._levels[frame.level]
         if frame.encoding == Encoding.CONTEXT:
-            return at.from_context(frame)
+            return FrameReader(frame, at.size, at.from_context(frame))
         if frame.encoding == Encoding.ZSTD_DICT:
-            return at.from_raw(frame, at.from_zstd(frame))
+            return FrameReader(frame, at.size, at.from_raw(frame, at.from_zstd(frame)))
         if frame.encoding == Encoding.RAW:
-            return at.from_raw(frame, frame.payload)
+            return FrameReader(frame, at.size, at.from_raw(frame, frame.payload))
         known = ", ".join(f"{e.value} ({e.name})" for e in Encoding)
         raise InvalidRequestError(f"encoding: {frame.encoding} is not allowed; known are {known}")
+
+
+class FrameReader:
+    """The samples of one frame in order, a few at a time.
+
+    Those of the context coder are decoded as they are asked for, and only with the last of them it
+    is certain that the payload is what its encoder gives; all others are in ``source`` from the
+    beginning. For one thread at a time.
+    """
+
+    def __init__(
+        self,
+        frame: Frame,
+        size: int,
+        source: Features | ContextDecoder,
+    ) -> None:
+        self._frame = frame
+        self._size = size
+        self._source = source
+        self._read = 0
+
+    def next(self, count: int) -> Features:
+        """The next ``count`` samples (count, packed bytes), or ``InvalidRequestError``."""
+        start, self._read = self._read, self._read + count
+        if isinstance(self._source, np.ndarray):
+            return self._source[start : self._read]
+        output = np.empty((count, self._size), np.uint8)
+        known = self._source.next(output)
+        if known and self._read >= self._frame.samples:
+            known = self._source.finished()
+        if not known:
+            raise InvalidRequestError(
+                f"payload: is not what the context coder gives for {self._frame.samples} samples "
+                f"of level {self._frame.level}"
+            )
+        return output
 
 
 class _Zstd:
@@ -218,17 +265,11 @@ class _Level:
                 f"payload: is no zstd frame of {size} bytes with the level's dictionary"
             ) from None
 
-    def from_context(self, frame: Frame) -> Features:
-        """The samples in a payload of the context coder."""
+    def from_context(self, frame: Frame) -> ContextDecoder:
+        """The decoder of a payload of the context coder."""
         if self.context is None:
             raise InvalidRequestError("encoding: this model has no context model; send RAW")
-        features = np.empty((frame.samples, self.size), np.uint8)
-        if not self.context.decode(frame.payload, features):
-            raise InvalidRequestError(
-                f"payload: is not what the context coder gives for {frame.samples} samples of "
-                f"level {frame.level}"
-            )
-        return features
+        return self.context.decoder(frame.payload)
 
 
 def train_dictionary(samples: npt.NDArray[np.uint8], size_bytes: int) -> npt.NDArray[np.uint8]:

@@ -6,7 +6,7 @@ Both write the same bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,18 @@ if kernels.missing_reason() == "":
 Features = npt.NDArray[np.uint8]  # (B, sample_bytes)
 
 
+class ContextDecoder(Protocol):
+    """Decodes a payload some samples at a time; for one thread at a time."""
+
+    def next(self, output: Features) -> bool:
+        """Fill ``output`` with the next samples (B, sample_bytes); False if bytes are missing."""
+        ...
+
+    def finished(self) -> bool:
+        """Whether the payload is exactly what gives the samples that were read."""
+        ...
+
+
 class ContextCoder(Protocol):
     """Packed samples of one level <-> a payload; all samples share one number."""
 
@@ -38,6 +50,10 @@ class ContextCoder(Protocol):
 
     def decode(self, payload: bytes, output: Features) -> bool:
         """Fill ``output`` (B, sample_bytes); False if ``payload`` is not what B samples give."""
+        ...
+
+    def decoder(self, payload: bytes) -> ContextDecoder:
+        """What decodes ``payload`` some samples at a time."""
         ...
 
 
@@ -82,20 +98,20 @@ class ReferenceCoder:
                 encoder.put(bit, probability)
                 return bit
 
-            self._walk(code)
+            self.walk(code)
         payload = encoder.finish()
         return payload if len(payload) < limit else None
 
     def decode(self, payload: bytes, output: Features) -> bool:
         """See ``ContextCoder``."""
-        decoder = RangeDecoder(payload)
-        for row in output:
-            row[:] = pack(self._walk(decoder.get).reshape(-1))
-            if decoder.too_short:
-                return False
-        return decoder.finished()
+        decoder = self.decoder(payload)
+        return decoder.next(output) and decoder.finished()
 
-    def _walk(self, code: Callable[[int], bool]) -> npt.NDArray[np.bool_]:
+    def decoder(self, payload: bytes) -> ReferenceDecoder:
+        """See ``ContextCoder``."""
+        return ReferenceDecoder(self.walk, payload)
+
+    def walk(self, code: Callable[[int], bool]) -> npt.NDArray[np.bool_]:
         """Code every bit of one sample in order: the bits (H, W, channels) that ``code`` gave."""
         tables = self._tables
         # A border of zeros: one row above, one column on either side.
@@ -114,3 +130,23 @@ class ReferenceCoder:
                     bits[y + 1, x + 1, channel] = True
                     hidden += tables.channel[channel]
         return bits[1:, 1:-1]
+
+
+class ReferenceDecoder:
+    """Decodes with ``walk`` of a ``ReferenceCoder``."""
+
+    def __init__(self, walk: Callable[[Callable[[int], bool]], Any], payload: bytes) -> None:
+        self._walk = walk
+        self._decoder = RangeDecoder(payload)
+
+    def next(self, output: Features) -> bool:
+        """See ``ContextDecoder``."""
+        for row in output:
+            row[:] = pack(self._walk(self._decoder.get).reshape(-1))
+            if self._decoder.too_short:
+                return False
+        return True
+
+    def finished(self) -> bool:
+        """See ``ContextDecoder``."""
+        return self._decoder.finished()

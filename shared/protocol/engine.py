@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.model.bundle import Bundle
 from shared.packed import CloudHalf, kernels
-from shared.protocol.codec import FeatureCodec
+from shared.protocol.codec import PAYLOAD_SLACK_BYTES, FeatureCodec
 
 if kernels.missing_reason() == "":
     from shared.packed import _native
@@ -32,4 +32,5 @@ def engine_of(half: CloudHalf, codec: FeatureCodec, bundle: Bundle) -> Engine | 
         [architecture.sent_shape(level).size for level in levels],
         len(architecture.cloud_levels),
         architecture.classes,
+        PAYLOAD_SLACK_BYTES,
     )

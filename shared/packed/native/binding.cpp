@@ -22,6 +22,7 @@ namespace {
 
 using taper::CoderSpec;
 using taper::ContextCoder;
+using taper::ContextDecoder;
 using taper::Half;
 using taper::HalfSpec;
 using taper::Kernels;
@@ -276,6 +277,30 @@ bool decode(const ContextCoder& coder, nb::bytes payload, nb::handle output) {
   return coder.decode(from, payload.size(), to.rows(), to.data());
 }
 
+// A decoder together with the Python objects that own what it reads.
+class OwningDecoder {
+ public:
+  OwningDecoder(nb::object coder, nb::bytes payload)
+      : coder_(std::move(coder)),
+        payload_(std::move(payload)),
+        decoder_(*nb::cast<ContextCoder*>(coder_),
+                 static_cast<const std::uint8_t*>(payload_.data()), payload_.size()) {}
+
+  bool next(nb::handle output) {
+    const Buffer<std::uint8_t> to("output", output, 2, true);
+    check_size("output", to.size(), to.rows(), nb::cast<ContextCoder*>(coder_)->sample_bytes());
+    nb::gil_scoped_release release;
+    return decoder_.next(to.rows(), to.data());
+  }
+
+  bool finished() const { return decoder_.finished(); }
+
+ private:
+  nb::object coder_;
+  nb::bytes payload_;
+  ContextDecoder decoder_;
+};
+
 int vector_bits(const std::string& name) { return kernels_named(name).vector_bits; }
 
 }  // namespace
@@ -293,7 +318,15 @@ NB_MODULE(_native, module) {
            "input uint8 (batch, sample_bytes) -> fewer than `limit` bytes, or None.")
       .def("decode", &decode, "payload"_a, "output"_a.none(),
            "Fills output uint8 (batch, sample_bytes); False if the payload is not what was coded.")
+      .def("decoder", [](nb::object coder, nb::bytes payload) {
+        return new OwningDecoder(std::move(coder), std::move(payload));
+      }, "payload"_a, "What decodes some samples at a time; for one thread at a time.")
       .def_prop_ro("sample_bytes", &ContextCoder::sample_bytes);
+  nb::class_<OwningDecoder>(module, "ContextDecoder", "Decodes a payload some samples at a time.")
+      .def("next", &OwningDecoder::next, "output"_a.none(),
+           "Fills output uint8 (batch, sample_bytes); False once bytes are missing.")
+      .def("finished", &OwningDecoder::finished,
+           "Whether the payload is exactly what gives the samples that were read.");
   taper::bind_engine(module);
   nb::class_<Half>(module, "Half", "Stages that run in one call.")
       .def("__init__", &make_half, "kernels"_a, "shape"_a, "stages"_a, "plans"_a)

@@ -25,7 +25,7 @@ class OwningEngine {
  public:
   OwningEngine(nb::object half, const std::string& model, const std::string& version,
                nb::list coders, const std::vector<std::size_t>& sample_bits,
-               std::size_t cloud_levels, std::size_t classes)
+               std::size_t cloud_levels, std::size_t classes, std::size_t payload_slack)
       : half_(std::move(half)), coders_(std::move(coders)) {
     if (coders_.size() != sample_bits.size()) {
       throw nb::value_error("coders: must be as many as sample_bits");
@@ -37,7 +37,7 @@ class OwningEngine {
           {coder.is_none() ? nullptr : nb::cast<ContextCoder*>(coder), sample_bits[level], 0});
     }
     engine_ = std::make_unique<Engine>(*nb::cast<Half*>(half_), model, version, std::move(levels),
-                                       cloud_levels, classes);
+                                       cloud_levels, classes, payload_slack);
   }
 
   Engine& engine() { return *engine_; }
@@ -95,9 +95,9 @@ nb::bytes respond(nb::handle logits, std::uint64_t id, std::size_t top_k,
 void bind_engine(nb::module_& module) {
   nb::class_<OwningEngine>(module, "Engine", "A cloud half that answers from bytes to bytes.")
       .def(nb::init<nb::object, const std::string&, const std::string&, nb::list,
-                    const std::vector<std::size_t>&, std::size_t, std::size_t>(),
+                    const std::vector<std::size_t>&, std::size_t, std::size_t, std::size_t>(),
            "half"_a, "model"_a, "version"_a, "coders"_a, "sample_bits"_a, "cloud_levels"_a,
-           "classes"_a)
+           "classes"_a, "payload_slack"_a)
       .def("set_most_samples", [](OwningEngine& owner, const std::vector<std::uint32_t>& most) {
         owner.engine().set_most_samples(most);
       }, "most"_a)

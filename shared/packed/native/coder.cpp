@@ -306,21 +306,38 @@ std::optional<std::vector<std::uint8_t>> ContextCoder::encode(const std::uint8_t
 
 bool ContextCoder::decode(const std::uint8_t* payload, std::size_t size, std::size_t samples,
                           std::uint8_t* packed) const {
-  Map map(spec_);
-  Decoder decoder(payload, size);
-  std::memset(packed, 0, samples * sample_bytes_);
-  for (std::size_t s = 0; s < samples; ++s) {
-    std::uint8_t* sample = packed + s * sample_bytes_;
+  ContextDecoder decoder(*this, payload, size);
+  return decoder.next(samples, packed) && decoder.finished();
+}
+
+struct ContextDecoder::State {
+  Map map;
+  Decoder decoder;
+};
+
+ContextDecoder::ContextDecoder(const ContextCoder& coder, const std::uint8_t* payload,
+                               std::size_t size)
+    : coder_(coder), state_(new State{Map(coder.spec()), Decoder(payload, size)}) {}
+
+ContextDecoder::~ContextDecoder() = default;
+
+bool ContextDecoder::next(std::size_t samples, std::uint8_t* packed) {
+  const std::size_t sample_bytes = coder_.sample_bytes();
+  Decoder& decoder = state_->decoder;
+  std::memset(packed, 0, samples * sample_bytes);
+  for (std::size_t s = 0; s < samples && !decoder.too_short(); ++s) {
+    std::uint8_t* sample = packed + s * sample_bytes;
     std::size_t at = 0;
-    walk_any<true>(spec_, map, [&](std::uint32_t probability) {
+    walk_any<true>(coder_.spec(), state_->map, [&](std::uint32_t probability) {
       const bool bit = decoder.get(probability);
       sample[at / 8] = static_cast<std::uint8_t>(sample[at / 8] | int(bit) << (at % 8));
       ++at;
       return bit;
     });
-    if (decoder.too_short()) return false;
   }
-  return decoder.finished();
+  return !decoder.too_short();
 }
+
+bool ContextDecoder::finished() const { return state_->decoder.finished(); }
 
 }  // namespace taper

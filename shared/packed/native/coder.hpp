@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -50,9 +51,30 @@ class ContextCoder {
 
   std::size_t sample_bytes() const { return sample_bytes_; }
 
+  const CoderSpec& spec() const { return spec_; }
+
  private:
   CoderSpec spec_;
   std::size_t sample_bytes_;
+};
+
+// Undoes `encode` some samples at a time. The coder and the payload must outlive it; for one thread
+// at a time.
+class ContextDecoder {
+ public:
+  ContextDecoder(const ContextCoder& coder, const std::uint8_t* payload, std::size_t size);
+  ~ContextDecoder();
+
+  // Fills `packed` with the next `samples`. False once bytes are missing that no encoder leaves out.
+  bool next(std::size_t samples, std::uint8_t* packed);
+
+  // Whether the payload is exactly what `encode` gives for the samples that were read.
+  bool finished() const;
+
+ private:
+  struct State;
+  const ContextCoder& coder_;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace taper

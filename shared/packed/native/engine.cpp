@@ -32,13 +32,15 @@ bool unused_bits_are_zero(const std::uint8_t* packed, std::size_t samples, std::
 }  // namespace
 
 Engine::Engine(const Half& half, std::string model, std::string version,
-               std::vector<EngineLevel> levels, std::size_t cloud_levels, std::size_t classes)
+               std::vector<EngineLevel> levels, std::size_t cloud_levels, std::size_t classes,
+               std::size_t payload_slack)
     : half_(half),
       model_(std::move(model)),
       version_(std::move(version)),
       levels_(std::move(levels)),
       cloud_levels_(cloud_levels),
-      classes_(classes) {
+      classes_(classes),
+      payload_slack_(payload_slack) {
   if (!half_.gives_logits() || levels_.empty() || cloud_levels_ == 0 ||
       half_.plan_count() != levels_.size() * cloud_levels_ || classes_ == 0 ||
       half_.output_bytes(0) != classes_ * sizeof(float)) {
@@ -74,6 +76,7 @@ bool Engine::is_ours(const InferRequest& request) const {
 
 bool Engine::decode(const InferRequest& request, const EngineLevel& level, std::size_t samples,
                     std::size_t size) {
+  if (request.payload.size() > samples * size + payload_slack_) return false;
   features_.resize(samples * size);
   const auto* payload = reinterpret_cast<const std::uint8_t*>(request.payload.data());
   if (request.encoding == kContext && level.coder != nullptr) {

@@ -37,7 +37,7 @@ struct EngineAnswer {
 class Engine {
  public:
   Engine(const Half& half, std::string model, std::string version, std::vector<EngineLevel> levels,
-         std::size_t cloud_levels, std::size_t classes);
+         std::size_t cloud_levels, std::size_t classes, std::size_t payload_slack);
 
   void set_most_samples(const std::vector<std::uint32_t>& most);
 
@@ -57,6 +57,7 @@ class Engine {
   std::vector<EngineLevel> levels_;
   std::size_t cloud_levels_;
   std::size_t classes_;
+  std::size_t payload_slack_;  // bytes that a coded payload may have beyond the raw bits
   std::vector<std::uint8_t> features_;
   std::vector<float> logits_;
 };

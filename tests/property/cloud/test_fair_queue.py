@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cloud.scheduling.fair_queue import FairQueue, Item
 
+LESS_WORK = st.floats(0.1, 8.0)  # than a client earns in a turn of 8 samples of 1 s
 Requests = st.lists(
     st.tuples(st.sampled_from("ab"), st.sampled_from(["x", "y", "z"]), st.integers(1, 9)),
     max_size=60,
@@ -96,6 +97,27 @@ def test_a_request_in_flight_waits_for_one_batch_of_others() -> None:
         queue.take(0.0)  # a batch that runs as the small one comes
         queue.put(Item("a", "small", 1, 0.0, float("inf"), "small"))
         assert "small" in {one.item.work for one in queue.take(0.0)}
+
+
+@given(
+    running=st.integers(0, 40), large=st.integers(33, 1024), others=st.integers(1, 3), own=LESS_WORK
+)
+def test_a_request_in_flight_waits_for_no_more_samples_than_a_batch_has(
+    running: int, large: int, others: int, own: float
+) -> None:
+    queue: FairQueue[str, str] = FairQueue(32, 1.0)
+    for number in range(2 * others):
+        queue.put(Item("a", f"large {number % others}", large, 0.0, float("inf"), "large"))
+    batch = queue.take(0.0)
+    for _ in range(running):
+        batch = queue.take(0.0) or batch
+    if not queue.requests:
+        return
+    waited = sum(one.samples for one in batch)  # runs as the small one comes
+    queue.put(Item("a", "small", 1, 0.0, float("inf"), "small", sample_s=own))
+    batch = queue.take(0.0)
+    assert [one.item.work for one in batch] == ["small"]
+    assert waited <= 32
 
 
 def test_work_that_took_longer_than_predicted_is_charged_to_its_client() -> None:

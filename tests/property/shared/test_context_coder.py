@@ -84,6 +84,29 @@ def test_compiled_and_reference_write_the_same(
 
 
 @needs_native
+@settings(deadline=None, max_examples=20)
+@given(level=LEVELS, parts=st.lists(st.integers(0, 5), min_size=1, max_size=5), seed=SEEDS)
+def test_decoding_in_parts_gives_the_same_samples(level: int, parts: list[int], seed: int) -> None:
+    tables = random_context_model(ARCHITECTURE, seed).tables(level)
+    features = some(tables, sum(parts), seed)
+    for coder in (context_coder(tables), ReferenceCoder(tables)):
+        payload = coder.encode(features, ENOUGH)
+        assert payload is not None
+        for sent in (payload, payload + b"\x80\x01", payload[:-3]):
+            whole = np.full_like(features, 255)
+            accepted = coder.decode(sent, whole)
+            decoder = coder.decoder(sent)
+            outputs = [np.full((count, tables.sample_bytes), 255, np.uint8) for count in parts]
+            complete = [decoder.next(output) for output in outputs]
+            assert (all(complete) and decoder.finished()) == accepted
+            if accepted:
+                assert np.array_equal(np.concatenate(outputs), whole)
+            if sent == payload:
+                assert accepted
+                assert np.array_equal(whole, features)
+
+
+@needs_native
 @settings(deadline=None, max_examples=300)
 @given(level=LEVELS, count=st.integers(1, 3), seed=SEEDS, payload=st.binary(max_size=60))
 def test_any_payload_is_one_of_the_encoder_or_refused(

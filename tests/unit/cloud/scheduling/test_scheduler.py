@@ -14,9 +14,12 @@ from cloud.observability.metrics import Metrics
 from cloud.scheduling.compute import ComputeThread
 from cloud.scheduling.scheduler import Scheduler
 from cloud.scheduling.settings import SchedulerSettings
+from shared.bundles import bundle_path
 from shared.errors import InvalidRequestError, LateError, RequestError
-from shared.packed import CloudHalf, DeviceHalf
-from shared.protocol.codec import Encoding, Frame
+from shared.model.bundle import read_bundle
+from shared.packed import CloudHalf, DeviceHalf, kernels
+from shared.protocol.codec import Encoding, FeatureCodec, Frame
+from shared.protocol.messages import Request, request_to_message
 from tests.support.clouds import images, tiny_bundle
 
 Outcome = Prediction | RequestError
@@ -84,6 +87,58 @@ def test_a_large_job_runs_in_slices_and_gets_the_logits_of_one_run(
     assert isinstance(prediction, Prediction)
     expected = CloudHalf(BUNDLE).run(features(100), LEVEL, WIDEST)
     np.testing.assert_array_equal(prediction.logits, expected)
+
+
+def test_a_coded_job_is_decoded_and_run_in_slices(thread: Postponed) -> None:
+    bundle = read_bundle(bundle_path("mnist-binary"))
+    model, codec = ServedModel(bundle), FeatureCodec(bundle)
+    scheduler = Scheduler(SchedulerSettings(max_batch=8, objective_s=60.0), thread, Metrics())
+    scheduler.serve(Catalog.of([model]))
+    digits = np.random.default_rng(1).integers(0, 256, (100, 28, 28, 1), np.uint8)
+    sent = DeviceHalf(bundle).run(digits, LEVEL)
+    frame = codec.encode_as(sent, LEVEL, Encoding.CONTEXT)
+    got: list[Outcome] = []
+    jobs = [
+        Job(LEVEL, 100, WIDEST, frame._replace(payload=frame.payload + more))
+        for more in (b"", b"\x80\x01")
+    ]
+    for job in jobs:
+        scheduler.submit(model, job, "a", None, got.append)
+        assert thread.finish() == 13
+    prediction, refusal = got
+    assert isinstance(prediction, Prediction)
+    np.testing.assert_array_equal(prediction.logits, CloudHalf(bundle).run(sent, LEVEL, WIDEST))
+    assert isinstance(refusal, InvalidRequestError)  # known with the last slice
+    assert (model.statistics.requests, model.statistics.failures) == (1, 1)
+
+
+@pytest.mark.skipif(bool(kernels.missing_reason()), reason="the compiled kernels are not built")
+def test_a_cheap_request_passes_a_batch_of_others_until_it_has_its_share(
+    thread: Postponed,
+) -> None:
+    model = ServedModel(BUNDLE)
+    model.warm_up()
+    scheduler = Scheduler(SchedulerSettings(max_batch=32, objective_s=60.0), thread, Metrics())
+    scheduler.serve(Catalog.of([model]))
+    payload = features(1).tobytes()
+    frame = Frame(LEVEL, 1, Encoding.RAW, payload)
+    asked = request_to_message(Request(7, "", "", frame)).SerializeToString()
+    got: list[Outcome] = []
+    scheduler.submit(model, raw(1024), "large", None, got.append)
+    assert scheduler.answer_at_once(model, asked, "large") is None  # its own batch runs
+    passed = 0
+    while scheduler.answer_at_once(model, asked, "small") is not None:
+        passed += 1
+        assert passed < 100_000
+    assert passed > 0
+    assert scheduler.answer_at_once(model, asked, "another") is not None
+    scheduler.submit(model, raw(1), "small", None, got.append)
+    job, on_done = thread.given.pop(0)
+    job()
+    on_done()
+    assert scheduler.answer_at_once(model, asked, "small") is None  # one of its requests waits
+    thread.finish()
+    assert len(got) == 2
 
 
 def test_images_get_the_logits_of_both_halves(

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from protos.split.v1 import split_pb2 as pb
 from shared.bundles import bundle_path
+from shared.model.bits import pack
 from shared.model.bundle import Bundle, read_bundle
 from shared.packed import CloudHalf, DeviceHalf, kernels
-from shared.protocol.codec import FeatureCodec, Frame
+from shared.protocol.codec import PAYLOAD_SLACK_BYTES, Encoding, FeatureCodec, Frame
 from shared.protocol.messages import Hints, Request, request_to_message, serialise_response
 from shared.protocol.responses import respond, to_response
 
@@ -106,6 +107,20 @@ def test_an_answer_is_that_of_the_network(
     assert [one.label for one in answer.results] == logits.argmax(axis=1).tolist()
     assert all(len(one.candidates) == top_k for one in answer.results)
     assert not answer.HasField("hints")
+
+
+def test_a_coded_payload_that_is_longer_than_allowed_is_left_to_the_caller(
+    engine: Any, bundle: Bundle
+) -> None:
+    codec = FeatureCodec(bundle)
+    sent = bundle.architecture.sent_shape(LEVEL)
+    noise = pack(np.random.default_rng(1).random((16, sent.size)) < 0.5)  # no model foresees it
+    for count in range(1, 17):
+        frame = codec.encode_as(noise[:count], LEVEL, Encoding.CONTEXT)
+        asked = request_to_message(Request(7, "", "", frame)).SerializeToString()
+        allowed = len(frame.payload) <= count * sent.packed_bytes + PAYLOAD_SLACK_BYTES
+        assert (engine.answer(asked, CLOUD_LEVEL, None, False) is not None) == allowed
+    assert not allowed  # both cases came
 
 
 def test_hints_hold_the_load_and_a_lower_level(engine: Any, bundle: Bundle) -> None:
