@@ -17,31 +17,12 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import grpc
-
-from device.transport.channel import Security, open_channel
-from device.transport.connect import connect
-from device.transport.stream import REFUSED_TOKEN
-from protos.split.v1 import split_pb2_grpc
-from shared.errors import (
-    BundleError,
-    LinkError,
-    RequestError,
-    UnauthenticatedError,
-    UnknownModelError,
-    UsageError,
-)
+from device.transport.channel import Security
+from device.transport.model_source import model_source
+from shared.errors import BundleError, InvalidRequestError, LinkError, UsageError
 from shared.model.bundle import DEVICE_GROUPS, LARGEST_FILE_BYTES, Bundle, read_bundle
-from shared.protocol.messages import (
-    ModelInfo,
-    model_from_message,
-    model_request,
-    part_from_message,
-    part_request,
-)
+from shared.protocol.messages import ModelInfo
 
-CONNECT_S = 5.0
-CALL_S = 30.0
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _log = logging.getLogger(__name__)
 
@@ -114,7 +95,8 @@ class ModelStore:
         failure: LinkError | None = None
         for address in self._servers:
             try:
-                info = await self._describe_at(address)
+                async with model_source(address, self._security) as source:
+                    info = await source.describe(self._name)
             except LinkError as error:
                 failure = error
                 continue
@@ -126,52 +108,28 @@ class ModelStore:
             return info, address
         raise failure or LinkError("no server can be reached")
 
-    async def _describe_at(self, address: str) -> ModelInfo:
-        channel = open_channel(address, self._security)
-        try:
-            await connect(channel, address, self._security, CONNECT_S)
-            stub = split_pb2_grpc.SplitInferenceStub(channel)
-            message = await stub.GetModel(
-                model_request(self._name), timeout=CALL_S, metadata=self._security.metadata or None
-            )
-        except grpc.aio.AioRpcError as error:
-            raise _translated(error, address) from None
-        else:
-            return model_from_message(message)
-        finally:
-            await channel.close()
-
     async def _fetch(self, info: ModelInfo, address: str) -> bytes:
         """The whole file, resumed where an earlier attempt ended; verified by its SHA-256."""
         part = self._path(f".{info.version[:16]}.part")
         have = part.read_bytes() if part.exists() else b""
-        channel = open_channel(address, self._security)
         sha256, total = "", 0
         try:
-            await connect(channel, address, self._security, CONNECT_S)
-            stub = split_pb2_grpc.SplitInferenceStub(channel)
-            call = stub.GetDevicePart(
-                part_request(info.name, info.version, len(have)),
-                timeout=CALL_S,
-                metadata=self._security.metadata or None,
-            )
-            with part.open("ab") as file:
-                async for message in call:
-                    piece = part_from_message(message)
-                    sha256, total = piece.sha256 or sha256, piece.total_bytes or total
-                    if total > LARGEST_FILE_BYTES or len(have) + len(piece.chunk) > total:
-                        raise BundleError(f"model {info.name}: is larger than it says or may be")
-                    file.write(piece.chunk)
-                    have += piece.chunk
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                part.unlink(missing_ok=True)  # the partial file is longer than the server's
-            raise _translated(error, address) from None
+            async with model_source(address, self._security) as source:
+                with part.open("ab") as file:
+                    async for piece in source.part(info.name, info.version, len(have)):
+                        sha256, total = piece.sha256 or sha256, piece.total_bytes or total
+                        if total > LARGEST_FILE_BYTES or len(have) + len(piece.chunk) > total:
+                            raise BundleError(
+                                f"model {info.name}: is larger than it says or may be"
+                            )
+                        file.write(piece.chunk)
+                        have += piece.chunk
+        except InvalidRequestError as error:
+            part.unlink(missing_ok=True)  # the partial file is longer than the server's
+            raise LinkError(str(error)) from None
         except BundleError:
             part.unlink(missing_ok=True)
             raise
-        finally:
-            await channel.close()
         if len(have) < total:
             raise LinkError(f"server {address}: broke off after {len(have)} of {total} bytes")
         part.unlink(missing_ok=True)
@@ -230,12 +188,3 @@ class ModelStore:
         if not SAFE_NAME.fullmatch(self._name):
             raise UsageError(f"--model: {self._name!r} is no name of a model")
         return self._folder / f"{self._name}{suffix}"
-
-
-def _translated(error: grpc.aio.AioRpcError, address: str) -> LinkError | RequestError:
-    text = f"server {address}: {error.details() or error.code().name}"
-    if error.code() is grpc.StatusCode.NOT_FOUND:
-        return UnknownModelError(text)
-    if error.code() in REFUSED_TOKEN:
-        return UnauthenticatedError(text)
-    return LinkError(text)
