@@ -24,8 +24,8 @@ from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.model.bundle import read_bundle
 from shared.protocol.codec import Encoding
 from tests.benchmarks.harness import Check, Report, main, ratio, table
-from tests.benchmarks.load import Caller
-from tests.benchmarks.serving import INFER_STREAM, bodies, cpus, started
+from tests.benchmarks.load import INFER_STREAM, Caller
+from tests.benchmarks.serving import bodies, cpus, started
 from tests.support.http2 import Http2
 
 TOKENS = "polite polite-token-0123456789\nrude rude-token-0123456789\n"

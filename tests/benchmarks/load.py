@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from tests.support.http2 import DATA, Http2, frame
 
+INFER = "/taper.split.v1.SplitInference/Infer"
+INFER_STREAM = "/taper.split.v1.SplitInference/InferStream"
 PREFIX = 5  # bytes before a gRPC message
 
 
@@ -25,7 +27,7 @@ class Load:
 
 
 class Caller:
-    """Sends ``bodies`` over and over to ``path`` at ``address``."""
+    """Sends ``bodies`` over and over to ``path`` at ``address``, from the address ``source``."""
 
     def __init__(
         self,
@@ -33,9 +35,11 @@ class Caller:
         path: str,
         bodies: Sequence[bytes],
         metadata: dict[str, str] | None = None,
+        source: str = "",
     ) -> None:
         self._bodies = bodies
-        self._connection = Http2(address, path, {"user-agent": "taper-load", **(metadata or {})})
+        headers = {"user-agent": "taper-load", **(metadata or {})}
+        self._connection = Http2(address, path, headers, source=source)
         self._stream = 0
         self._next = 0
         self._partial = b""

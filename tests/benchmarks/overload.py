@@ -19,8 +19,8 @@ from shared.model.bundle import read_bundle
 from shared.protocol.codec import Encoding
 from tests.benchmarks.flood import TOKENS, Flood, Outcome, token_file
 from tests.benchmarks.harness import Check, Report, main, table
-from tests.benchmarks.load import Caller
-from tests.benchmarks.serving import INFER_STREAM, bodies, cpus, started
+from tests.benchmarks.load import INFER_STREAM, Caller
+from tests.benchmarks.serving import bodies, cpus, started
 
 SAMPLES = 64
 TIMES = 3.0

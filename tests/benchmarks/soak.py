@@ -23,8 +23,8 @@ from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.model.bundle import read_bundle
 from shared.protocol.codec import Encoding
 from tests.benchmarks.harness import Check, Report, show, table
-from tests.benchmarks.load import Caller
-from tests.benchmarks.serving import INFER, INFER_STREAM, bodies, started
+from tests.benchmarks.load import INFER, INFER_STREAM, Caller
+from tests.benchmarks.serving import bodies, started
 from tests.support.clouds import free_port
 from tests.support.devices import SERVED, load, progress
 from tests.support.processes import start_server
