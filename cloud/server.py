@@ -13,6 +13,7 @@ import typer
 import uvloop
 from rich.console import Console
 
+import cloud.serving.grpc_polling  # noqa: F401
 import shared.quiet_grpc  # noqa: F401  # isort: split
 from cloud.observability import logs
 from cloud.observability.exposition import exposed

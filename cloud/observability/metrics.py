@@ -7,7 +7,7 @@ scrape.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -40,10 +40,10 @@ class Histogram:
     def __post_init__(self) -> None:
         self.counts = self.counts or [0] * (len(self.bounds) + 1)
 
-    def add(self, value: float) -> None:
-        """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def add(self, value: float, times: int = 1) -> None:
+        """Count one value, ``times`` over."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times
 
 
 @dataclass
@@ -93,6 +93,19 @@ class Metrics:
         """Count an answered request and its latency."""
         self._queue_s.add(queue_s)
         self._latency_s.add(queue_s + compute_s)
+
+    def ran_at_once(
+        self, model: ServedModel, cloud_level: int, samples: int, seconds: Sequence[float]
+    ) -> None:
+        """Count requests of ``samples`` each that never waited, by their ``seconds``."""
+        jobs = len(seconds)
+        self._batch.add(samples, jobs)
+        self._queue_s.add(0.0, jobs)
+        for one in seconds:
+            self._compute_s.add(one)
+            self._latency_s.add(one)
+        place = (model.name, model.cloud_levels[cloud_level])
+        self._samples[place] = self._samples.get(place, 0) + jobs * samples
 
     def models_loaded(self, loads: int, failures: int) -> None:
         """Count bundles that were loaded and refused."""

@@ -12,7 +12,14 @@ from cloud.models.job import Job
 from cloud.models.repository import Repository
 from cloud.models.served import ServedModel
 from cloud.rpc.service import Call, InferenceService
-from cloud.rpc.tensors import PROBABILITIES, TensorAnswer, TensorRequest, outputs_of, samples_of
+from cloud.rpc.tensors import (
+    PROBABILITIES,
+    Bytes,
+    TensorAnswer,
+    TensorRequest,
+    outputs_of,
+    samples_of,
+)
 from shared.errors import InvalidRequestError, RequestError, VersionMismatchError
 from shared.protocol.codec import LARGEST_BATCH
 from shared.protocol.responses import probabilities
@@ -99,12 +106,12 @@ class TensorInference:
     async def infer(self, request: TensorRequest, call: Call) -> TensorAnswer:
         """Answer one request; raises ``RequestError``."""
         model = self.find(request.model, request.version)
-        level = _device_level(model, request)
-        values = request.tensor.values
-        if isinstance(values, list) or values.size > PIXELS_AT_ONCE:
-            samples, images = await asyncio.to_thread(samples_of, model, request, level)
-        else:
-            samples, images = samples_of(model, request, level)
+        try:
+            level = _device_level(model, request)
+            samples, images = await _samples(model, request, level)
+        except RequestError:
+            model.statistics.failed(0.0)
+            raise
         found = []
         for start in range(0, len(samples), LARGEST_BATCH):
             part = samples[start : start + LARGEST_BATCH]
@@ -125,6 +132,14 @@ class TensorInference:
 
     def _publish(self, catalog: Catalog) -> None:
         self._service.replace_catalog(catalog)
+
+
+async def _samples(model: ServedModel, request: TensorRequest, level: int) -> tuple[Bytes, bool]:
+    """The samples, and whether they are images; what takes long is done in a thread."""
+    values = request.tensor.values
+    if isinstance(values, list) or values.size > PIXELS_AT_ONCE:
+        return await asyncio.to_thread(samples_of, model, request, level)
+    return samples_of(model, request, level)
 
 
 def _device_level(model: ServedModel, request: TensorRequest) -> int:

@@ -164,11 +164,11 @@ class SojournTimes:
         self._now = [0, 0]  # late ones, all
         self._before = [0, 0]
 
-    def add(self, now_s: float, late: bool) -> None:
-        """Count one request."""
+    def add(self, now_s: float, late: int, total: int = 1) -> None:
+        """Count ``total`` requests, of which ``late`` were."""
         self._turn(now_s)
         self._now[0] += late
-        self._now[1] += 1
+        self._now[1] += total
 
     def late(self, now_s: float) -> bool:
         """Whether more than one in a hundred was late, and more than one at all."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -94,22 +94,26 @@ class LoadMonitor:
 
     def cloud_level(self, key: Key) -> int:
         """The cloud level at which ``key`` would run now."""
-        if key.pinned is not None:
-            return key.pinned
-        return self._ladder.of(key.model)[self._controller.level]
+        return self.level_of(key.model) if key.pinned is None else key.pinned
 
-    def offer(self, key: Key, samples: int, decode_s: float) -> None:
-        """Count one batch of work as asked for."""
+    def level_of(self, model: ServedModel) -> int:
+        """The cloud level of requests to ``model`` that pin none."""
+        return self._ladder.of(model)[self._controller.level]
+
+    def offer(self, key: Key, samples: int, decode_s: float, batches: int = 1) -> None:
+        """Count ``samples`` in some batches as asked for."""
         work = self._offered.get(key)
         if work is None:
             work = self._offered[key] = _Work()
-        work.batches += 1
+        work.batches += batches
         work.samples += samples
         work.decode_s += decode_s
 
-    def answered(self, now_s: float, sojourn_s: float) -> None:
-        """Count the sojourn time of a request: queue, compute and the event loop's backlog."""
-        self._sojourn.add(now_s, sojourn_s + self._lag_s > self._controller.limit_s)
+    def answered(self, now_s: float, sojourns_s: Sequence[float]) -> None:
+        """Count the sojourn times of requests: queue, compute and the event loop's backlog."""
+        limit_s = self._controller.limit_s - self._lag_s
+        late = sum(sojourn_s > limit_s for sojourn_s in sojourns_s)
+        self._sojourn.add(now_s, late, len(sojourns_s))
 
     def delays_s(
         self, rest_s: float, once_s: float, waiting: Iterable[tuple[Key, int]]

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
 
 from cloud.models.catalog import Catalog
 from cloud.models.job import Job, Prediction
@@ -37,15 +37,20 @@ ACCOUNTED_AT = 64  # jobs that ran at once are counted in groups of this size
 NEVER_S = float("inf")
 
 
-class _RanAtOnce(NamedTuple):
-    """What is counted later of a job that ran in the event loop."""
+@dataclass(slots=True, eq=False)
+class _RanAtOnce:
+    """Jobs of one kind that ran in the event loop and are counted later, together.
+
+    ``samples`` are those of each job; ``seconds`` has its decoding and running for each of them.
+    """
 
     key: Key
-    encoding: int | None  # None: its decoding was counted already
+    encoding: int | None  # None: their decoding was counted already
     samples: int
     cloud_level: int
-    decode_s: float
-    run_s: float
+    decode_s: float = 0.0
+    run_s: float = 0.0
+    seconds: list[float] = field(default_factory=list)
 
 
 class Scheduler:
@@ -65,14 +70,15 @@ class Scheduler:
         self._limits = QueueLimits(settings.max_queue, settings.objective_s)
         self._load = LoadMonitor(settings.objective_s, settings.fraction)
         self._running: Batch | None = None
-        self._at_once: list[_RanAtOnce] = []
+        self._at_once: dict[tuple[Key, int | None, int, int], _RanAtOnce] = {}
+        self._uncounted = 0
 
     def serve(self, catalog: Catalog) -> None:
         """Choose among the fractions of the models in ``catalog`` from now on."""
         self.account()
         self._load.serve(catalog)
         for model in catalog.models:
-            model.limit_engine(self._load.cloud_level(Key(model, 0, None)), INLINE_S)
+            model.limit_engine(self._load.level_of(model), INLINE_S)
 
     @property
     def fraction(self) -> float:
@@ -130,16 +136,14 @@ class Scheduler:
         batch = self._running
         if batch is not None and (self._queue.waits(client) or not batch.may_pass(client)):
             return None
-        level = self._load.cloud_level(Key(model, 0, None))
-        found = model.answer_at_once(data, level, self._load.hints, self._load.crowded)
+        cloud_level = self._load.level_of(model)
+        found = model.answer_at_once(data, cloud_level, self._load.hints, self._load.crowded)
         if found is None:
             return None
         if batch is not None:
             batch.passed(client, found.decode_s + found.run_s)
-        key = Key(model, found.level, None)
-        self._count_at_once(
-            _RanAtOnce(key, found.encoding, found.samples, level, found.decode_s, found.run_s)
-        )
+        kind = (Key(model, found.level, None), found.encoding, found.samples, cloud_level)
+        self._count_at_once(kind, found.decode_s, found.run_s)
         return found
 
     def withdraw(self, item: QueuedRequest) -> None:
@@ -155,23 +159,34 @@ class Scheduler:
     def account(self) -> None:
         """Count the jobs that ran at once; one by one that would cost as much as they."""
         now_s = self._now()
-        for key, encoding, samples, level, decode_s, run_s in self._at_once:
-            if encoding is not None:
-                key.model.costs.learn_decode(encoding, key.level, samples, decode_s)
-            self._load.offer(key, samples, decode_s)
-            self._load.answered(now_s, decode_s + run_s)
-            key.model.costs.learn_run(key.level, level, samples, run_s)
-            self._observer.batch(key.model, level, samples, decode_s + run_s)
-            self._observer.answered(0.0, decode_s + run_s)
-            key.model.statistics.batch(samples)
-            key.model.statistics.answered(0.0, decode_s + run_s)
-        for model in {ran.key.model for ran in self._at_once}:
-            model.limit_engine(self._load.cloud_level(Key(model, 0, None)), INLINE_S)
+        for ran in self._at_once.values():
+            model, level = ran.key.model, ran.key.level
+            jobs = len(ran.seconds)
+            if ran.encoding is not None:
+                mean_s = ran.decode_s / jobs
+                model.costs.learn_decode(ran.encoding, level, ran.samples, mean_s)
+            model.costs.learn_run(level, ran.cloud_level, ran.samples, ran.run_s / jobs)
+            self._load.offer(ran.key, jobs * ran.samples, ran.decode_s, jobs)
+            self._load.answered(now_s, ran.seconds)
+            self._observer.ran_at_once(model, ran.cloud_level, ran.samples, ran.seconds)
+            model.statistics.ran_at_once(ran.samples, ran.seconds)
+        for model in {ran.key.model for ran in self._at_once.values()}:
+            model.limit_engine(self._load.level_of(model), INLINE_S)
         self._at_once.clear()
+        self._uncounted = 0
 
-    def _count_at_once(self, ran: _RanAtOnce) -> None:
-        self._at_once.append(ran)
-        if len(self._at_once) >= ACCOUNTED_AT:
+    def _count_at_once(
+        self, kind: tuple[Key, int | None, int, int], decode_s: float, run_s: float
+    ) -> None:
+        """Count a job by its key, encoding, samples and cloud level."""
+        ran = self._at_once.get(kind)
+        if ran is None:
+            ran = self._at_once[kind] = _RanAtOnce(*kind)
+        ran.decode_s += decode_s
+        ran.run_s += run_s
+        ran.seconds.append(decode_s + run_s)
+        self._uncounted += 1
+        if self._uncounted >= ACCOUNTED_AT:
             self.account()
 
     def _run_at_once(self, key: Key, job: Job, level: int) -> Prediction:
@@ -183,7 +198,7 @@ class Scheduler:
         began_s = self._now()
         logits = key.model.run(features, job.level, level)
         run_s = self._now() - began_s
-        self._count_at_once(_RanAtOnce(key, None, job.samples, level, job.compute_s, run_s))
+        self._count_at_once((key, None, job.samples, level), job.compute_s, run_s)
         hints = self._load.hints and self._load.hints_for(job.level)
         return Prediction(logits, level, 0, int((job.compute_s + run_s) * 1e6), hints)
 
@@ -324,7 +339,7 @@ class Scheduler:
             queue_s = max(sojourn_s - job.compute_s, 0.0)
             self._observer.answered(queue_s, job.compute_s)
             one.item.key.model.statistics.answered(queue_s, job.compute_s)
-            self._load.answered(now_s, sojourn_s)
+            self._load.answered(now_s, (sojourn_s,))
             hints = self._load.hints and self._load.hints_for(job.level)
             queue_us, compute_us = int(queue_s * 1e6), int(job.compute_s * 1e6)
             on_done(Prediction(job.logits, level, queue_us, compute_us, hints))

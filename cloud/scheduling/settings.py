@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,11 @@ class Observer(Protocol):
 
     def answered(self, queue_s: float, compute_s: float) -> None:
         """Count an answered request and its latency."""
+
+    def ran_at_once(
+        self, model: ServedModel, cloud_level: int, samples: int, seconds: Sequence[float]
+    ) -> None:
+        """Count requests of ``samples`` each that never waited, by their ``seconds``."""
 
     def refused(self, reason: str) -> None:
         """Count a request that was refused."""

@@ -10,6 +10,7 @@ import sys
 import uvloop
 from rich.console import Console
 
+import cloud.serving.grpc_polling  # noqa: F401
 import shared.quiet_grpc  # noqa: F401  # isort: split
 from cloud.observability import logs
 from cloud.serving.process import ServerProcess, serving

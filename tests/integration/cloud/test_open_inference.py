@@ -92,6 +92,9 @@ def test_configuration_statistics_and_index_describe_the_model(said: Any, bundle
     assert said["config"] == [name, 1024, ["28", "28", "1"]]
     assert int(said["statistics"]["inference_count"]) >= 200
     assert int(said["statistics"]["inference_stats"]["compute_infer"]["ns"]) > 0
+    assert (
+        int(said["statistics"]["inference_stats"]["fail"]["count"]) == 2
+    )  # a wrong shape, a level beyond
     assert said["index"] == [{"name": name, "version": "1", "state": "READY"}]
 
 

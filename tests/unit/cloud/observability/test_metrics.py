@@ -54,6 +54,16 @@ def test_a_value_on_a_bound_belongs_to_it() -> None:
     assert histogram.total == 14.0
 
 
+def test_requests_that_never_waited_count_like_any_others(model: ServedModel) -> None:
+    together, singly = Metrics(), Metrics()
+    seconds = [3e-5, 2e-4, 2e-4, 7.0]
+    together.ran_at_once(model, 1, 2, seconds)
+    for one in seconds:
+        singly.batch(model, 1, 2, one)
+        singly.answered(0.0, one)
+    assert together.snapshot({}, [model]) == singly.snapshot({}, [model])
+
+
 def test_counts_add_up_and_gauges_combine(model: ServedModel) -> None:
     first = worker(model, 3, {"streams": 2, "cloud_fraction": 0.5, "load": 0.2, "workers": 1})
     second = worker(model, 4, {"streams": 5, "cloud_fraction": 1.0, "load": 0.9, "workers": 1})
