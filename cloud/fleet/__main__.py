@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from cloud.fleet import archive, operate, play, record, watch
+from cloud.fleet.rollout import commands as rollout
 from shared.typer_app import run_app
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
@@ -20,6 +21,7 @@ app.command()(play.play)
 app.command()(play.run)
 app.command()(archive.export)
 app.command()(archive.report)
+app.add_typer(rollout.app, name="rollout")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -51,12 +51,17 @@ def play(
     speed: Speed = 60.0,
     devices: Devices = 1,
     serve: Serve = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help="The recorder's store; roll-outs need it.")
+    ] = None,
     user: User = None,
     password: Password = None,
     ca: Authority = None,
 ) -> None:
     """Play a scenario and store nothing: a recorder does (cloud.fleet record)."""
     played = _read(scenario, serve)
+    if store is None and any(event.rollout for event in played.events):
+        raise UsageError(f"--store: scenario {played.name} rolls out a model; name the store")
     where = parse_where(broker, user, "operator", password, ca)
 
     async def work() -> None:
@@ -64,7 +69,7 @@ def play(
             _serving(serve) as server,
             running(FleetClient(where, parse_fleet(fleet))) as one,
         ):
-            await _play(Player(one, played, speed, server, say), one, devices)
+            await _play(Player(one, played, speed, server, say, store), one, devices)
 
     uvloop.run(work())
 
@@ -94,7 +99,7 @@ def run(
             Store(store, keep * DAY_S) as kept,
             recording(where, parse_fleet(fleet), kept) as recorder,
         ):
-            player = Player(recorder.client, played, speed, server, say)
+            player = Player(recorder.client, played, speed, server, say, store)
             await _play(player, recorder.client, devices)
             client = recorder.client.counts
             repeats = client.duplicates + recorder.counts.duplicates

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from cloud.fleet.changes import Change, replacing, setting
+from cloud.fleet.changes import Change, setting
 from cloud.fleet.client import FleetClient
-from cloud.fleet.rollout import judge, waves
+from cloud.fleet.rollout.driver import RolloutDriver, outcome
+from cloud.fleet.rollout.ledger import RolloutLedger
+from cloud.fleet.rollout.record import Phase
 from cloud.fleet.state import DeviceState
-from cloud.telemetry.sums import Sums, add_up
-from shared.fleet.messages import Message, Reported, Telemetry, Topic
+from shared.errors import UsageError
+from shared.fleet.messages import Reported
 from shared.fleet.scenario import FleetScenario, Rollout, ScenarioEvent
 
 REPORT_WITHIN_S = 30.0
@@ -30,7 +31,10 @@ class CloudSwitch(Protocol):
 
 
 class Player:
-    """Play ``scenario`` through ``client`` on a clock that runs ``speed`` times as fast."""
+    """Play ``scenario`` through ``client`` on a clock that runs ``speed`` times as fast.
+
+    ``store`` is the recorder's; only roll-outs need it.
+    """
 
     def __init__(
         self,
@@ -39,20 +43,15 @@ class Player:
         speed: float,
         cloud: CloudSwitch | None,
         say: Say,
+        store: str | None = None,
     ) -> None:
         self._client = client
-        client.listeners.append(self._see)
         self._scenario = scenario
         self._speed = speed
         self._cloud = cloud
         self._say = say
-        self._seen: dict[str, list[Telemetry]] = defaultdict(list)
-        self._watching = False
+        self._store = store
         self.stopped_rollouts = 0
-
-    def _see(self, topic: Topic, message: Message) -> None:
-        if self._watching and isinstance(message, Telemetry):
-            self._seen[topic.device].append(message)
 
     @property
     def name(self) -> str:
@@ -110,58 +109,31 @@ class Player:
             self._say(f"battery: {len(failed)} devices failed: {failed[0].error}")
 
     async def roll_out(self, target: str, rules: Rollout) -> bool:
-        """Give the model to ever more devices; False if it had to be taken back."""
-        state = self._client.state
-        # By hash: the order of names would fill the first waves with one group.
-        names = sorted((d.name for d in state.select(target)), key=hash_name)
-        before = {name: state.device(name).desired.settings for name in names}
-        changed: list[str] = []
-        for number, wave in enumerate(waves(names, rules.waves), 1):
-            if not wave:
-                continue
-            changed += wave
-            reports = await self._desire(
-                [state.device(name) for name in wave], setting({"model": rules.model})
-            )
-            refused = sum(bool(one and one.refused) for one in reports.values())
-            new, rest = await self._watch(rules, changed, names)
-            verdict = judge(rules, new, rest, refused)
-            self._say(f"roll-out of {rules.model}, wave {number}, {len(wave)}: {verdict.reason}")
-            if verdict.good is not True:
-                self.stopped_rollouts += 1
-                await asyncio.gather(
-                    *(
-                        self._desire([state.device(name)], replacing(before[name]))
-                        for name in changed
-                    )
-                )
-                self._say(f"roll-out of {rules.model}: stopped, {len(changed)} devices are back")
-                return False
-        self._say(f"roll-out of {rules.model}: done, {len(changed)} devices")
-        return True
+        """Give the model to ever more devices; False if it had to be taken back.
 
-    async def _watch(
-        self, rules: Rollout, changed: Sequence[str], names: Sequence[str]
-    ) -> tuple[Sums, Sums]:
-        """Return sums over the devices with the model and without, while they are watched."""
-        self._seen.clear()
-        self._watching = True
-        await asyncio.sleep(rules.watch / self._speed)
-        self._watching = False
-        with_it = set(changed)
-        new = [one for name in changed for one in self._seen[name] if one.model == rules.model]
-        rest = [one for name in names if name not in with_it for one in self._seen[name]]
-        return add_up(new), add_up(rest)
+        Its record is in the store; what is recorded there meanwhile is the evidence.
+        """
+        if self._store is None:
+            raise UsageError("--store: a roll-out needs the store of the recorder")
+        ledger = await asyncio.to_thread(RolloutLedger, self._store, self._client.state.fleet)
+        try:
+            watch_s = rules.watch / self._speed
+            devices = self._client.state.select(target)
+            record = await asyncio.to_thread(
+                ledger.start, rules.model_copy(update={"watch": watch_s}), devices, self.name
+            )
+            driver = RolloutDriver(self._client, ledger, record, lambda _: None, self._speed)
+            record = await driver.run()
+        finally:
+            ledger.close()
+        self._say(f"roll-out of {rules.model}: {record.progress.reason}")
+        self._say(outcome(record))
+        if record.progress.phase is Phase.DONE:
+            return True
+        self.stopped_rollouts += 1
+        return False
 
 
 def _report(future: asyncio.Future[Reported]) -> Reported | None:
     """The report in ``future``; None if there is none (yet)."""
     return None if not future.done() or future.exception() is not None else future.result()
-
-
-def hash_name(name: str) -> int:
-    """Return a key that sorts names in an order unrelated to the alphabet, the same every time."""
-    value = 2166136261
-    for byte in name.encode():
-        value = (value ^ byte) * 16777619 % 2**32
-    return value

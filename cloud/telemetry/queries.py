@@ -203,6 +203,26 @@ def _ends() -> list[ColumnElement[Any]]:
     return [func.min(_T.unix_s), func.max(_T.unix_s)]
 
 
+def sums_since(
+    connection: Connection, fleet: str, after_s: float
+) -> dict[tuple[str, str, str], Sums]:
+    """Return sums over what arrived after ``after_s``, by (device, model, model version)."""
+    key = (_T.device, _T.model, _T.model_version)
+    query = select(*key, *_sums()).where(_T.fleet == fleet, _T.received_s > after_s).group_by(*key)
+    found = {}
+    for device, model, version, *row in connection.execute(query):
+        values = _read_sums(row)
+        del values["devices"]
+        found[device, model, version] = Sums(**values)
+    return found
+
+
+def newest_s(connection: Connection, fleet: str) -> float:
+    """Return the arrival of the newest telemetry; 0 without any."""
+    query = select(func.max(_T.received_s)).where(_T.fleet == fleet)
+    return float(connection.execute(query).scalar() or 0.0)
+
+
 def _sums() -> list[ColumnElement[Any]]:
     """The columns of ``Sums``, then the number of devices."""
     answered = _T.answered_device + _T.answered_cloud

@@ -15,7 +15,8 @@ from shared.fleet.payloads import check_setting
 
 
 def _seconds(value: Any) -> float:
-    return duration_s(str(value))
+    # A float is what a record of a roll-out holds.
+    return value if isinstance(value, float) else duration_s(str(value))
 
 
 def _name(value: Any) -> str:
@@ -27,6 +28,7 @@ def _name(value: Any) -> str:
 Time = Annotated[float, BeforeValidator(_seconds)]
 Name = Annotated[str, BeforeValidator(_name)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Tolerance = Annotated[float, Field(gt=0, le=1)]
 
 
 class Strict(BaseModel):
@@ -74,19 +76,29 @@ class Group(Strict):
 class Rollout(Strict):
     """A model for ever more of the devices, as long as it does well.
 
-    waves          share of the devices that have it after each wave
-    watch          how long each wave is watched
-    lose_at_most   points of accuracy (0.01 = one of a hundred) below the devices without it
-    fail_at_most   share of the samples that may fail
-    samples        a wave is judged on at least so many
+    version           of the model, or its first digits; "" for the one that the first device takes
+    control           share of the devices that are left as they are until the model is accepted
+    waves             share of the others that have it after each wave
+    watch             how long each wave is watched at least
+    samples           a wave is judged on at least so many, in both groups
+    lose_at_most      points of accuracy (0.01 = one of a hundred) below the control group
+    disagree_at_most  share of audited samples on which exit head and cloud differ, above it
+    shift_at_most     share of local answers, and mean confidence of the exit head, either way
+    fail_at_most      share of the samples that fail, above it; and of devices that refuse
+    slow_at_most      latency, and energy of the work, as a share above it
     """
 
     model: Name
-    waves: tuple[Share, ...] = (0.05, 0.25, 1.0)
+    version: str = ""
+    control: Share = 0.1
+    waves: tuple[Share, ...] = Field((0.05, 0.25, 1.0), min_length=1)
     watch: Time = 600.0
-    lose_at_most: Share = 0.01
-    fail_at_most: Share = 0.02
     samples: int = Field(100, ge=1)
+    lose_at_most: Tolerance = 0.01
+    disagree_at_most: Tolerance = 0.03
+    shift_at_most: Tolerance = 0.1
+    fail_at_most: Tolerance = 0.02
+    slow_at_most: Tolerance = 0.5
 
 
 class ScenarioEvent(Strict):

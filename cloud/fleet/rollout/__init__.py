@@ -1,0 +1,1 @@
+"""Roll-outs of a model in waves, judged against a control group: record, decisions, driver."""

@@ -1,0 +1,243 @@
+"""The commands ``rollout start``, ``status``, ``pause``, ``resume`` and ``abort``."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import ValidationError
+
+from cloud.fleet.flags import (
+    LOCAL,
+    STORE,
+    Authority,
+    Fleet,
+    Password,
+    StoreUrl,
+    Url,
+    User,
+    parse_fleet,
+    parse_where,
+)
+from cloud.fleet.running import run_client, say
+from shared.command import needing_extra
+from shared.errors import UsageError
+from shared.fleet.scenario import Rollout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloud.fleet.client import FleetClient
+    from cloud.fleet.rollout.ledger import RolloutLedger
+    from cloud.fleet.rollout.record import RolloutRecord
+    from shared.fleet.broker import Broker
+
+    Begin = Callable[[RolloutLedger, FleetClient], RolloutRecord]
+    Granted = Callable[[RolloutRecord], bool]
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
+WISH_WITHIN_S = 60.0
+LISTED = 10
+Target = Annotated[str, typer.Option("--target", metavar="DEVICE|GROUP|all", help="Who gets it.")]
+
+
+@app.callback()
+def rollout() -> None:
+    """Give a model to ever more devices, as long as it does as well as the old one."""
+
+
+@app.command()
+def start(
+    model: Annotated[str, typer.Argument(help="Name of a model that the server has.")],
+    target: Target = "all",
+    version: Annotated[str, typer.Option(help="First digits that its version must have.")] = "",
+    control: Annotated[float, typer.Option(help="Share that is left as it is to the end.")] = 0.1,
+    waves: Annotated[str, typer.Option(help="Shares of the others after each wave.")] = (
+        "0.05,0.25,1"
+    ),
+    watch: Annotated[str, typer.Option(help="How long a wave is watched at least.")] = "10m",
+    samples: Annotated[int, typer.Option(min=1, help="A wave needs so many at least.")] = 100,
+    lose_at_most: Annotated[float, typer.Option(help="Accuracy that it may lose.")] = 0.01,
+    store: StoreUrl = STORE,
+    broker: Url = LOCAL,
+    fleet: Fleet = "default",
+    user: User = None,
+    password: Password = None,
+    ca: Authority = None,
+) -> None:
+    """Begin a roll-out, and carry it out until it is done, or all devices are back.
+
+    Exit status 1 if it was stopped. If this process ends, **resume** goes on.
+    """
+    values = {
+        "model": model, "version": version, "control": control, "waves": waves.split(","),
+        "watch": watch, "samples": samples, "lose_at_most": lose_at_most,
+    }  # fmt: skip
+    try:
+        rules = Rollout.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = str(first["loc"][0]).replace("_", "-")
+        raise UsageError(f"--{flag}: {first['msg']}") from None
+    who = user or getpass.getuser()
+
+    def begin(ledger: RolloutLedger, client: FleetClient) -> RolloutRecord:
+        return ledger.start(rules, client.state.select(target, "--target"), who)
+
+    with _ledger(store, fleet) as ledger:
+        _drive(ledger, parse_where(broker, user, "operator", password, ca), begin)
+
+
+@app.command()
+def resume(
+    store: StoreUrl = STORE,
+    broker: Url = LOCAL,
+    fleet: Fleet = "default",
+    user: User = None,
+    password: Password = None,
+    ca: Authority = None,
+) -> None:
+    """Go on with a roll-out that was paused, or whose process has died."""
+    from cloud.fleet.rollout.record import Phase
+
+    def begin(ledger: RolloutLedger, client: FleetClient) -> RolloutRecord:  # noqa: ARG001 - as start
+        record = ledger.take()
+        if record.progress.phase is Phase.DONE:
+            raise UsageError(f"rollout: roll-out {record.number} is done")
+        if record.progress.phase is Phase.PAUSED:
+            # What was measured before the pause is of another time.
+            record = record.moved(phase=Phase.RUNNING, mark_s=None, since_s=time.time())
+        ledger.wish("")
+        return record
+
+    with _ledger(store, fleet) as ledger:
+        _drive(ledger, parse_where(broker, user, "operator", password, ca), begin)
+
+
+@app.command()
+def pause(store: StoreUrl = STORE, fleet: Fleet = "default") -> None:
+    """Leave all devices as they are now, until **resume** or **abort**."""
+    from cloud.fleet.rollout.record import Phase
+
+    with _ledger(store, fleet) as ledger:
+        record = _unfinished(ledger)
+        if record.progress.phase is not Phase.RUNNING:
+            phase = record.progress.phase.value
+            raise UsageError(f"rollout: roll-out {record.number} is {phase}, and cannot be paused")
+        try:
+            ledger.save(ledger.take().moved(phase=Phase.PAUSED, reason="paused"))
+            ledger.release()
+        except UsageError:  # another process carries it out
+            _wish(ledger, "pause", lambda one: one.progress.phase is not Phase.RUNNING)
+        _show(ledger)
+
+
+@app.command()
+def abort(
+    store: StoreUrl = STORE,
+    broker: Url = LOCAL,
+    fleet: Fleet = "default",
+    user: User = None,
+    password: Password = None,
+    ca: Authority = None,
+) -> None:
+    """Give every device back what it had."""
+    from cloud.fleet.rollout.core import stop
+
+    with _ledger(store, fleet) as ledger:
+        _unfinished(ledger)
+        try:
+            ledger.take()
+        except UsageError:  # another process carries it out
+            _wish(ledger, "abort", lambda one: one.progress.phase.over)
+            _show(ledger)
+            return
+
+        def begin(ledger: RolloutLedger, client: FleetClient) -> RolloutRecord:  # noqa: ARG001 - as start
+            return stop(ledger.take(), "aborted")
+
+        with suppress(typer.Exit):  # that it was stopped is what was asked for
+            _drive(ledger, parse_where(broker, user, "operator", password, ca), begin)
+
+
+@app.command()
+def status(store: StoreUrl = STORE, fleet: Fleet = "default") -> None:
+    """Print how far the latest roll-out is."""
+    with _ledger(store, fleet) as ledger:
+        _show(ledger)
+
+
+@contextmanager
+def _ledger(store: str, fleet: str) -> Iterator[RolloutLedger]:
+    with needing_extra("fleet"):
+        from cloud.fleet.rollout.ledger import RolloutLedger
+    ledger = RolloutLedger(store, parse_fleet(fleet))
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _drive(ledger: RolloutLedger, where: Broker, begin: Begin) -> None:
+    """Carry out the roll-out that ``begin`` returns; exit status 1 if it was stopped."""
+    from cloud.fleet.rollout.driver import RolloutDriver, outcome
+    from cloud.fleet.rollout.record import Phase
+
+    async def work(client: FleetClient) -> None:
+        record = begin(ledger, client)
+        say(f"roll-out {record.number} of {record.rules.model}: {len(record.members)} devices")
+        record = await RolloutDriver(client, ledger, record, say).run()
+        say(outcome(record))
+        if record.progress.phase is Phase.STOPPED:
+            raise typer.Exit(1)
+
+    run_client(where, ledger.fleet, work)
+
+
+def _unfinished(ledger: RolloutLedger) -> RolloutRecord:
+    found = ledger.last()
+    if found is None:
+        raise UsageError(f"rollout: fleet {ledger.fleet} has none")
+    if found[0].progress.phase.over:
+        raise UsageError(f"rollout: roll-out {found[0].number} is {found[0].progress.phase.value}")
+    return found[0]
+
+
+def _wish(ledger: RolloutLedger, text: str, granted: Granted) -> None:
+    """Ask the process that carries out the roll-out, and wait until it has done so."""
+    ledger.wish(text)
+    end_s = time.monotonic() + WISH_WITHIN_S
+    while time.monotonic() < end_s:
+        found = ledger.last()
+        if found is not None and granted(found[0]):
+            return
+        time.sleep(0.5)
+    say(f"asked to {text}; the process that carries it out has not done so yet")
+
+
+def _show(ledger: RolloutLedger) -> None:
+    found = ledger.last()
+    if found is None:
+        say(f"fleet {ledger.fleet}: no roll-out")
+        return
+    record, row = found
+    progress = record.progress
+    began = time.strftime("%Y-%m-%d %H:%M", time.gmtime(row.started_s))
+    say(f"roll-out {record.number} of {record.rules.model} {progress.version[:16]}".rstrip())
+    say(f"begun {began} UTC by {row.who}: {progress.phase.value}")
+    if progress.reason:
+        say(progress.reason)
+    for wave in (*range(record.waves), -1):
+        counts = record.counts(wave)
+        name = "control group" if wave < 0 else f"wave {wave + 1}"
+        mark = " (now)" if wave == progress.wave and not progress.phase.over else ""
+        states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        say(f"  {name}{mark}: {states or 'no devices'}")
+    returning = sorted(n for n, one in record.members.items() if one.state.value == "returning")
+    if returning:
+        more = " ..." * (len(returning) > LISTED)
+        say(f"  not confirmed yet: {', '.join(returning[:LISTED])}{more}")

@@ -1,0 +1,117 @@
+"""The process that carries out a roll-out: looks, decides, keeps the decision, gives orders."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+
+from cloud.fleet.changes import setting
+from cloud.fleet.client import FleetClient
+from cloud.fleet.rollout.core import look, step, stop
+from cloud.fleet.rollout.ledger import RolloutLedger
+from cloud.fleet.rollout.record import Phase, RolloutRecord
+from shared.errors import BrokerError, StoreError
+
+EVERY_S = 1.0
+SAY_EVERY_S = 30.0
+PAUSE, ABORT = "pause", "abort"
+_log = logging.getLogger(__name__)
+
+
+class RolloutDriver:
+    """Carries out ``record`` until it is over or paused. ``say`` receives a line for each change.
+
+    The record is kept before the orders that follow from it are given, and orders are given by
+    comparing what is desired with what should be: whatever dies, the next step goes on.
+    """
+
+    def __init__(
+        self,
+        client: FleetClient,
+        ledger: RolloutLedger,
+        record: RolloutRecord,
+        say: Callable[[str], None],
+        speed: float = 1.0,
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self.record = record
+        self._say = say
+        self._every_s = EVERY_S / max(speed, 1.0)
+        self._said: tuple[object, ...] = ()
+        self._said_s = 0.0
+
+    async def run(self) -> RolloutRecord:
+        """Drive until the roll-out is over or paused; return its record."""
+        self._announce()
+        try:
+            while True:
+                try:
+                    await self._once()
+                except StoreError as error:
+                    _log.warning("%s; trying again", error)
+                except BrokerError as error:
+                    _log.warning("%s; the roll-out waits", error)
+                self._announce()
+                phase = self.record.progress.phase
+                if phase is Phase.PAUSED or phase.over:
+                    return self.record
+                await asyncio.sleep(self._every_s)
+        finally:
+            with contextlib.suppress(StoreError):
+                self._ledger.release()
+
+    async def _once(self) -> None:
+        record = self.record
+        evidence = await asyncio.to_thread(self._ledger.evidence, record)
+        if not self._client.complete.is_set():
+            # Without the broker's states nothing can be decided; the sign of life goes on.
+            await asyncio.to_thread(self._ledger.save, record)
+            return
+        devices = self._client.state.devices
+        seen = {name: look(devices[name]) for name in record.members if name in devices}
+        found = step(record, seen, evidence, time.time())
+        wish = await asyncio.to_thread(self._ledger.save, found.record)
+        self.record = found.record
+        if wish:
+            await self._obey(wish)
+            return
+        for name, model in found.orders.items():
+            device = self._client.state.device(name)
+            self._client.desire([device], setting({"model": model}))
+
+    async def _obey(self, wish: str) -> None:
+        phase = self.record.progress.phase
+        if wish == ABORT and not phase.over and phase is not Phase.GOING_BACK:
+            self.record = stop(self.record, "aborted")
+        elif wish == PAUSE and phase is Phase.RUNNING:
+            self.record = self.record.moved(phase=Phase.PAUSED, reason="paused")
+        await asyncio.to_thread(self._ledger.wish, "")
+        await asyncio.to_thread(self._ledger.save, self.record)
+
+    def _announce(self) -> None:
+        """Say how far it is: at every turn, and what a wave shows every half minute."""
+        progress, now_s = self.record.progress, time.monotonic()
+        turn = (progress.phase, progress.wave, progress.mark_s)
+        if not progress.reason or (turn == self._said and now_s < self._said_s + SAY_EVERY_S):
+            return
+        self._said, self._said_s = turn, now_s
+        name = f"roll-out {self.record.number} of {self.record.rules.model}"
+        self._say(f"{name}: {progress.phase.value}: {progress.reason}")
+
+
+def outcome(record: RolloutRecord) -> str:
+    """Return how a roll-out ended, in words."""
+    counts = record.counts()
+    name = f"roll-out of {record.rules.model}"
+    match record.progress.phase:
+        case Phase.DONE:
+            return f"{name}: done, {record.progress.reason}"
+        case Phase.STOPPED:
+            text = f"{name}: stopped, {counts['back']} devices are back"
+            away = counts["returning"]
+            return text + f", {away} are away and go back when they return" * bool(away)
+    return f"{name}: {record.progress.phase.value}, {record.progress.reason}"
