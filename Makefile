@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 check unit test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fleet check unit test lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 ray aarch64 boards web web-check bench train reproduce screenshots lock audit licences protos clean
+.PHONY: help demo fleet check unit test lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 ray aarch64 boards web web-types web-check bench train reproduce screenshots lock audit licences protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -102,6 +102,9 @@ PAGE := cloud/playground/static/device
 web: $(VENV)/.runtime ## build the playground's WebAssembly module and model
 	scripts/system-deps web
 	$(BIN)/python -m device.web --output $(PAGE)
+
+web-types: web ## check the types of the JavaScript with tsc, fetched by npm
+	npm exec --yes --package typescript@5.9.3 -- tsc --project device/web
 
 web-check: $(VENV)/.dev ## the module against the packed runtime, 1,000 test images
 	scripts/system-deps web

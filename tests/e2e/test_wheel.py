@@ -73,7 +73,8 @@ def test_both_commands_work_without_the_checkout(programs: Path, tmp_path: Path)
 COMMANDS = (
     *("taper-agent", "taper-cloud", "taper-dashboard", "taper-device", "taper-devices"),
     *("taper-fleet", "taper-fleet set", "taper-fleet watch", "taper-fleet run"),
-    *("taper-fleet export", "taper-fleet report", "taper-health", "taper-simulate"),
+    *("taper-fleet export", "taper-fleet report", "taper-health", "taper-playground"),
+    "taper-simulate",
 )
 
 

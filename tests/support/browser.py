@@ -86,11 +86,12 @@ class Browser:
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
-    """A browser that runs while the block does."""
+def browser(*flags: str) -> Iterator[Browser]:
+    """A browser that runs while the block does, with more ``flags`` of Chromium."""
     need_browser()
     options = webdriver.ChromeOptions()
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
+    own = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars")
+    for word in (*own, *flags):
         options.add_argument(word)
     options.binary_location = str(shutil.which("chromium"))
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

@@ -1,0 +1,73 @@
+"""``python -m cloud.playground``: split inference to try, on a page of one's own machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.command import needing_extra
+from shared.errors import UsageError
+from shared.typer_app import run_app
+
+TOKEN_VARIABLE = "TAPER_TOKEN"  # noqa: S105 - the name of a variable
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+
+
+@app.command()
+def serve(
+    server: Annotated[
+        str,
+        typer.Option(help="REST address of the cloud server (**--http-port**): http://HOST:PORT."),
+    ] = "http://localhost:8000",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets phones in the network in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8090,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="Name by which browsers reach this machine; may be repeated."),
+    ] = None,
+    self_signed: Annotated[
+        bool,
+        typer.Option(
+            "--self-signed", help="HTTPS with a certificate that is made now, for phones."
+        ),
+    ] = False,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate for HTTPS, in PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="Authority of the cloud server's certificate, in PEM.")
+    ] = None,
+) -> None:
+    """Serve the page until Ctrl-C, and pass its questions on to the cloud server.
+
+    The variable `TAPER_TOKEN` is the token for that server; the page never sees it.
+    """
+    with needing_extra("http"):
+        from cloud.playground.application import application, check_built
+        from cloud.playground.listening import Listening, run
+    from cloud.playground.relay import Relay
+
+    if (tls_cert is None) != (tls_key is None):
+        raise UsageError("--tls-cert, --tls-key: give both or none")
+    if self_signed and tls_cert is not None:
+        raise UsageError("--self-signed: --tls-cert is given already")
+    check_built()
+    relay = Relay(server, os.environ.get(TOKEN_VARIABLE), ca)
+    names = tuple(one.lower() for one in name or ())
+    listening = Listening(host, port, names, self_signed, tls_cert, tls_key)
+    run(application(relay, names), listening)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; a user's mistake is one line and its exit status."""
+    run_app(app, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Who may ask: browsers that reached this page by a name of this machine, and pages of this origin.
+
+Without the check of names, a page elsewhere could let its own name point here (DNS rebinding) and
+read answers; without the check of origins, it could send questions.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SAFE_METHODS = ("GET", "HEAD")
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self' 'wasm-unsafe-eval'",
+        "style-src 'self'",
+        "img-src 'self' blob:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "Cache-Control": "no-cache",  # asks whether a file has changed
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Guard:
+    """Lets requests through to ``inner`` and puts the page's policy on every answer.
+
+    ``names`` are hosts that are allowed besides localhost and addresses in figures.
+    """
+
+    def __init__(self, inner: ASGIApp, names: Sequence[str] = ()) -> None:
+        self._inner = inner
+        self._names = frozenset({"localhost", *names})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+
+        async def with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        wrong = self._refusal(scope)
+        answer = self._inner if wrong is None else PlainTextResponse(wrong, 403)
+        await answer(scope, receive, with_policy)
+
+    def _refusal(self, scope: Scope) -> str | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._known(host):
+            return "host: this page does not answer to that name; --name allows it\n"
+        own = f"{scope['scheme']}://{host}"
+        if scope["method"] not in SAFE_METHODS and headers.get("origin") != own:
+            return "origin: only this page may ask\n"
+        return None
+
+    def _known(self, host: str) -> bool:
+        bare = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+        bare = bare.strip("[]").lower()
+        if bare in self._names:
+            return True
+        try:
+            ipaddress.ip_address(bare)
+        except ValueError:
+            return False
+        return True

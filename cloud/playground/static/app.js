@@ -1,0 +1,308 @@
+// @ts-check
+/** The page: pictures come in, the device half runs here, the cloud is asked, all of it is shown. */
+
+import {askCloud, CloudAway, cloudIsReady} from './cloud.js';
+import {drawCurve, running, Strip, testDigits} from './digits.js';
+import {Half} from './half.js';
+import {Pad} from './pad.js';
+import {greyPng} from './png.js';
+import {prepare, toGrey} from './prepare.js';
+import {Camera, readFile} from './sources.js';
+import {element, percent, showAnswer, showBits, showPicture, showSizes, whole, write} from './view.js';
+
+/** @typedef {import('./half.js').Run} Run */
+/** @typedef {import('./cloud.js').CloudAnswer} CloudAnswer */
+
+const SIDE = 28;
+const HARDWARE = 'mcu-ble';
+const RETRY_MS = 1000;
+const half = await Half.fetch();
+const {classes, fractions, cloud_fractions: cloudFractions} = half.description;
+
+let pixels = new Uint8Array(SIDE * SIDE);
+let picture = 0; // counts pictures and settings, so that late answers are dropped
+let asking = false;
+let cloudWell = true;
+let playing = false;
+let strip = new Strip();
+
+const pad = new Pad(element('pad'), element('pen'), () => take(pad.pixels()));
+const camera = new Camera(element('video'), (image) => take(image));
+
+/** @returns {number} */
+const level = () => Number(element('d').value);
+/** The cloud's level, or null where it may choose. @returns {number | null} */
+const cloudLevel = () => (Number(element('c').value) ? Number(element('c').value) - 1 : null);
+/** @returns {boolean} */
+const exitOn = () => element('exit').checked;
+
+/**
+ * A new picture of any size.
+ * @param {ImageData} image
+ * @param {string} [note]
+ */
+function take(image, note = '') {
+  const {preprocessing} = half.description;
+  const prepared = prepare(toGrey(image), preprocessing, SIDE);
+  write('note', prepared.found ? note : 'Nothing stands out in this picture yet.');
+  see(prepared.pixels);
+}
+
+/** @param {Uint8Array} next the network's input */
+function see(next) {
+  pixels = Uint8Array.from(next);
+  update();
+}
+
+/** Run the device half, show what it gives, and ask the cloud. */
+function update() {
+  picture++;
+  document.body.dataset.state = 'asking';
+  const run = half.run(pixels, level());
+  showPicture(element('seen'), pixels);
+  showBits(element('bits'), run, half.description.sent_channels[half.widest]);
+  showAnswer('exit-answer', run, classes, exitNote(run));
+  write('macs', `${whole(half.description.macs[run.level])} multiply-accumulates`);
+  showSettings();
+  void showPng(picture, run);
+  void askForAnswers();
+}
+
+/** @param {Run} run */
+function exitNote(run) {
+  const sure = percent(run.probabilities[run.label]);
+  const least = percent(half.description.exit.threshold[run.level]);
+  return `${sure} sure; ${run.stays ? 'at least' : 'less than'} ${least}: ${run.stays ? 'it may answer' : 'the cloud is asked'}`;
+}
+
+function showSettings() {
+  const chosen = cloudLevel();
+  write('d-value', String(fractions[level()]));
+  write('c-value', chosen === null ? 'the cloud chooses' : String(cloudFractions[chosen]));
+  element('d').setAttribute('aria-valuetext', `fraction ${fractions[level()]}`);
+  element('c').setAttribute('aria-valuetext', element('c-value').textContent);
+}
+
+/**
+ * @param {number} number
+ * @param {Run} run
+ */
+async function showPng(number, run) {
+  const png = await greyPng(pixels, SIDE, SIDE);
+  if (number !== picture) return;
+  const kept = exitOn() && run.stays;
+  showSizes(kept ? 0 : run.payload.length, png.length);
+  const joules = half.joules(run.level, kept ? null : run.payload.length, HARDWARE);
+  write('energy', `${(joules * 1e6).toFixed(0)} µJ on a ${half.description.energy[HARDWARE].title}`);
+  write('encoding', kept ? 'nothing is sent' : `${run.payload.length} of ${run.raw.length} bytes after coding (${run.encoding})`);
+}
+
+/** Ask for the newest picture; while an answer is awaited, pictures in between are skipped. */
+async function askForAnswers() {
+  if (asking) return;
+  asking = true;
+  for (let asked = -1; asked !== picture; ) {
+    asked = picture;
+    const run = half.run(pixels, level());
+    const full = half.run(pixels, half.widest);
+    try {
+      const [narrow, wide] = await Promise.all([
+        askCloud(half.description.name, run, cloudLevel()),
+        askCloud(half.description.name, full, cloudFractions.length - 1),
+      ]);
+      setCloud(true);
+      if (asked === picture) showCloud(run, narrow, wide);
+    } catch (error) {
+      if (!(error instanceof CloudAway)) throw error;
+      setCloud(false, error.message);
+      if (asked === picture) showCloud(run, null, null);
+    }
+  }
+  asking = false;
+  document.body.dataset.state = 'answered';
+}
+
+/**
+ * @param {Run} run
+ * @param {CloudAnswer | null} narrow
+ * @param {CloudAnswer | null} wide
+ */
+function showCloud(run, narrow, wide) {
+  const round = narrow && `c = ${cloudFractions[narrow.cloudLevel]}, ${narrow.ms.toFixed(1)} ms there and back`;
+  showAnswer('cloud-answer', narrow, classes, round ?? 'the cloud is away');
+  const best = wide && `c = ${cloudFractions[wide.cloudLevel]}, to compare with`;
+  showAnswer('full-answer', wide, classes, best ?? 'the cloud is away');
+  const {label, by} = decided(run, narrow);
+  write('answer', classes[label]);
+  write('by', by);
+}
+
+/**
+ * Who answers, as on a device: the exit head if it is sure or the cloud is away, else the cloud.
+ * @param {Run} run
+ * @param {CloudAnswer | null} cloud
+ */
+function decided(run, cloud) {
+  if (exitOn() && run.stays) return {label: run.label, by: 'the exit head on this device; nothing is sent'};
+  if (!cloud) return {label: run.label, by: 'the exit head on this device, since the cloud cannot be reached'};
+  return {label: cloud.label, by: `the cloud, from ${run.payload.length} bytes, in ${cloud.ms.toFixed(1)} ms`};
+}
+
+/**
+ * Show whether the cloud is there; while it is not, look again every second.
+ * @param {boolean} well
+ * @param {string} reason
+ */
+function setCloud(well, reason = '') {
+  element('cloud').classList.toggle('away', !well);
+  write('cloud', well ? 'cloud connected' : 'cloud away');
+  element('cloud').title = reason;
+  if (cloudWell && !well) window.setTimeout(retry, RETRY_MS);
+  cloudWell = well;
+}
+
+async function retry() {
+  if (!(await cloudIsReady())) {
+    window.setTimeout(retry, RETRY_MS);
+    return;
+  }
+  cloudWell = true;
+  update();
+}
+
+/** Play all test digits at the chosen setting. */
+async function play() {
+  playing = true;
+  strip = new Strip();
+  element('play').textContent = 'Stop';
+  element('csv').disabled = true;
+  for (const digit of await testDigits()) {
+    if (!playing) break;
+    strip.rows.push(await playOne(digit.pixels, digit.label));
+    showStrip();
+  }
+  playing = false;
+  element('play').textContent = 'Play again';
+  element('csv').disabled = strip.rows.length === 0;
+  write('strip-state', `${strip.rows.length} digits played: ${element('strip-accuracy').textContent} right`);
+}
+
+/**
+ * @param {Uint8Array} digit
+ * @param {number} label
+ * @returns {Promise<import('./digits.js').Played>}
+ */
+async function playOne(digit, label) {
+  const run = half.run(digit, level());
+  const kept = exitOn() && run.stays;
+  const bytes = kept ? 0 : run.payload.length;
+  const known = {label, bytes, fraction: fractions[run.level], cloud: null, ms: null};
+  const joules = half.joules(run.level, kept ? null : bytes, HARDWARE);
+  if (!kept) {
+    try {
+      const answer = await askCloud(half.description.name, run, cloudLevel());
+      const cloud = cloudFractions[answer.cloudLevel];
+      return {...known, joules, cloud, answer: answer.label, by: 'cloud', ms: answer.ms};
+    } catch (error) {
+      if (!(error instanceof CloudAway)) throw error;
+      setCloud(false, error.message);
+    }
+  }
+  await new Promise((resolve) => requestAnimationFrame(resolve));
+  return {...known, joules, answer: run.label, by: kept ? 'exit head' : 'exit head, cloud away'};
+}
+
+function showStrip() {
+  const {rows, accuracy, bytes, joules} = strip;
+  write('strip-count', `${rows.length} of 200`);
+  write('strip-accuracy', percent(accuracy));
+  write('strip-bytes', `${whole(bytes)} bytes`);
+  write('strip-energy', `${(joules * 1e3).toFixed(1)} mJ`);
+  const right = running(rows.map((row) => Number(row.label === row.answer)));
+  drawCurve(element('accuracy-curve'), right.map((sum, i) => sum / (i + 1)), 1);
+  const widest = 200 * half.description.sent_channels[half.widest] * 7;
+  drawCurve(element('bytes-curve'), running(rows.map((row) => row.bytes)), widest);
+  const most = 200 * half.joules(half.widest, widest / 200, HARDWARE);
+  drawCurve(element('energy-curve'), running(rows.map((row) => row.joules)), most);
+}
+
+/**
+ * Let the browser save a file.
+ * @param {BlobPart} content
+ * @param {string} type
+ * @param {string} name
+ */
+function save(content, type, name) {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([content], {type}));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+function stopCamera() {
+  if (!camera.on) return;
+  camera.stop();
+  element('view').classList.remove('filming');
+  element('camera').textContent = 'Camera';
+}
+
+async function toggleCamera() {
+  if (camera.on) {
+    stopCamera();
+    return;
+  }
+  try {
+    await camera.start();
+    element('view').classList.add('filming');
+    element('camera').textContent = 'Stop camera';
+    write('note', 'Hold a dark digit on light paper in front of the camera.');
+  } catch (error) {
+    write('note', /** @type {Error} */ (error).message);
+  }
+}
+
+/** @param {File | undefined} file */
+async function openFile(file) {
+  if (!file) return;
+  stopCamera();
+  try {
+    const image = await readFile(file);
+    pad.show(await createImageBitmap(image), true);
+    take(image, file.name);
+  } catch {
+    write('note', `${file.name} is not a picture that this browser can read.`);
+  }
+}
+
+let next = 0;
+async function showDigit() {
+  stopCamera();
+  const digits = await testDigits();
+  const digit = digits[next % digits.length];
+  next += 1;
+  showPicture(element('seen'), digit.pixels);
+  pad.show(element('seen'), false);
+  write('note', `Test digit ${next} of ${digits.length}: somebody wrote a ${digit.label}.`);
+  see(digit.pixels);
+}
+
+for (const id of ['d', 'c', 'exit']) element(id).addEventListener('input', update);
+element('clear').addEventListener('click', () => {
+  stopCamera();
+  pad.clear();
+  take(pad.pixels());
+});
+element('digit').addEventListener('click', showDigit);
+element('camera').addEventListener('click', toggleCamera);
+element('file').addEventListener('change', () => {
+  void openFile(element('file').files[0]);
+  element('file').value = ''; // so that the same file can be chosen again
+});
+element('png-file').addEventListener('click', async () =>
+  save(await greyPng(pixels, SIDE, SIDE), 'image/png', 'seen.png'),
+);
+element('play').addEventListener('click', () => (playing ? (playing = false) : void play()));
+element('csv').addEventListener('click', () => save(strip.csv(), 'text/csv', 'digits.csv'));
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', update);
+await showDigit();

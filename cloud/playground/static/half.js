@@ -1,0 +1,81 @@
+// @ts-check
+/** This browser's device half: one picture at one level, and all that is shown of it. */
+
+import {exitProbabilities} from './device/exit.js';
+import {load} from './device/taper.js';
+
+const MODEL = 'mnist-binary';
+const FOLDER = '/static/device';
+
+/**
+ * What device.web writes about a model (device/web/description.py).
+ * @typedef {{title: string, compute_j: number[], exchange_j: number, byte_j: number}} Energy
+ * @typedef {{name: string, classes: string[], fractions: number[], cloud_fractions: number[],
+ *   macs: number[], sent_channels: number[], energy: Record<string, Energy>,
+ *   input: {height: number, width: number, channels: number},
+ *   preprocessing: import('./prepare.js').Steps,
+ *   exit: import('./device/exit.js').ExitHead & {threshold: number[]}}} Description
+ */
+
+/**
+ * One picture after the device's stages. `stays`: the exit head is sure enough to answer by itself.
+ * @typedef {{level: number, height: number, width: number, channels: number, raw: Uint8Array,
+ *   payload: Uint8Array, encoding: string, label: number, probabilities: number[],
+ *   stays: boolean}} Run
+ */
+
+/** The model of this page, ready to run. */
+export class Half {
+  /** @type {import('./device/taper.js').Device} */ #device;
+
+  /**
+   * @param {import('./device/taper.js').Device} device
+   * @param {Description} description
+   */
+  constructor(device, description) {
+    this.#device = device;
+    this.description = description;
+  }
+
+  static async fetch() {
+    const [engine, blob, description] = await Promise.all([
+      fetch(`${FOLDER}/taper.wasm`),
+      fetch(`${FOLDER}/${MODEL}.blob`).then((response) => response.arrayBuffer()),
+      fetch(`${FOLDER}/${MODEL}.json`).then((response) => response.json()),
+    ]);
+    return new Half(await load(new Uint8Array(blob), engine), description);
+  }
+
+  get widest() {
+    return this.description.fractions.length - 1;
+  }
+
+  /**
+   * @param {Uint8Array} pixels
+   * @param {number} level
+   * @returns {Run}
+   */
+  run(pixels, level) {
+    const sample = this.#device.run(pixels, level);
+    const {exit} = this.description;
+    const {payload, encoding} = sample.encode();
+    const probabilities = exitProbabilities(exit, sample);
+    const label = sample.exit?.label ?? 0;
+    return {
+      ...{level, height: sample.height, width: sample.width, channels: sample.channels},
+      ...{raw: sample.raw(), payload, encoding, label, probabilities},
+      stays: probabilities[label] >= exit.threshold[level],
+    };
+  }
+
+  /**
+   * Joules of computing a level, and of sending so many bytes; null: nothing is sent.
+   * @param {number} level
+   * @param {number | null} bytes
+   * @param {string} hardware
+   */
+  joules(level, bytes, hardware) {
+    const {compute_j, exchange_j, byte_j} = this.description.energy[hardware];
+    return compute_j[level] + (bytes === null ? 0 : exchange_j + byte_j * bytes);
+  }
+}
