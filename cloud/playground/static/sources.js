@@ -2,7 +2,8 @@
 /** Pictures from a file or the camera, as the pixels of a canvas. */
 
 const LARGEST = 480; // pixels on the shorter side, in which ink is looked for
-const EVERY_MS = 200;
+const FILMED = 280; // pixels a side of the camera's pictures, which have to be quick
+const PAUSE_MS = 150; // between two of them
 
 /**
  * Decode a picture file.
@@ -52,21 +53,27 @@ export class Camera {
     }
     this.video.srcObject = this.#stream;
     await this.video.play();
-    this.#timer = window.setInterval(() => this.#take(), EVERY_MS);
+    this.#film();
   }
 
   stop() {
-    window.clearInterval(this.#timer);
+    window.clearTimeout(this.#timer);
     this.#stream?.getTracks().forEach((track) => track.stop());
     this.#stream = null;
     this.video.srcObject = null;
+  }
+
+  /** Take a picture now, and the next one when this has been worked through. */
+  #film() {
+    this.#take();
+    this.#timer = window.setTimeout(() => this.#film(), PAUSE_MS);
   }
 
   #take() {
     const {videoWidth, videoHeight} = this.video;
     const side = Math.min(videoWidth, videoHeight);
     if (!side) return;
-    const size = Math.min(side, LARGEST);
+    const size = Math.min(side, FILMED);
     const context = canvasContext(size, size);
     const [left, top] = [(videoWidth - side) / 2, (videoHeight - side) / 2];
     context.drawImage(this.video, left, top, side, side, 0, 0, size, size);
