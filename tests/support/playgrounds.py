@@ -7,10 +7,10 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import axe_core_python
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -23,7 +23,7 @@ from tests.support.debian import need
 from tests.support.fleets import process, wait_for_line
 from tests.support.processes import run_client
 
-AXE = Path(axe_core_python.__file__).parent / "axe.min.js"
+AXE = Path(str(files("axe_core_python"))) / "axe.min.js"
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 MODEL = "mnist-binary"
 

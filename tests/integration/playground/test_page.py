@@ -75,7 +75,8 @@ def page(site: Site) -> Iterator[Page]:
 
 
 def digit(number: int) -> npt.NDArray[np.uint8]:
-    return sample_digits()[0][number]
+    picture: npt.NDArray[np.uint8] = sample_digits()[0][number]
+    return picture
 
 
 def agrees_with_the_client(site: Site, folder: Path) -> None:
