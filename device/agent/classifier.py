@@ -13,11 +13,11 @@ import numpy.typing as npt
 from msgspec.structs import replace
 
 from device.agent.pace import Pace
-from device.energy.model import EnergyModel, device_work, exit_work
 from device.energy.power import Power
 from device.policy.simple import AUTO, make_policy
 from device.split.client import SplitClient
 from device.split.sample import DEVICE, SampleResult
+from shared.energy.model import EnergyModel, device_work, exit_work
 from shared.errors import LinkError, RequestError, TaperError, VersionMismatchError
 from shared.fleet.messages import DeviceSettings, RefusedSetting, Telemetry
 from shared.fractions import level_for

@@ -18,14 +18,14 @@ from device.agent.classifier import DEFAULTS, Classifier, Pictures
 from device.agent.ledger import Ledger
 from device.agent.models import FleetModels
 from device.agent.pace import Pace
-from device.energy.hardware import PI_WIFI, find_hardware
-from device.energy.model import EnergyModel
 from device.energy.power import MachinePower
 from device.images.reading import read_images, read_labels, sample_images
 from device.split.client import SplitClient
 from device.split.settings import ClientSettings
 from device.transport.channel import Security
 from shared.bundles import DEFAULT_MODEL, bundle_path
+from shared.energy.hardware import PI_WIFI, find_hardware
+from shared.energy.model import EnergyModel
 from shared.errors import UsageError
 from shared.fleet.broker import parse_broker
 from shared.fleet.messages import check_name

@@ -382,6 +382,6 @@ def _region(text: str) -> tuple[int, int, int, int]:
 
 def _hardware(name: str) -> str:
     # Here, since only a client that plans needs the energy constants.
-    from device.energy.hardware import find_hardware
+    from shared.energy.hardware import find_hardware
 
     return find_hardware(name).name

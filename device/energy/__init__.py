@@ -1,1 +1,1 @@
-"""Physics: hardware constants, energy of a sample, batteries, chargers and clocks. A leaf."""
+"""Physics: batteries, chargers and clocks. A leaf; what work costs is in ``shared.energy``."""

@@ -32,8 +32,6 @@ from device.agent.command import checked, read_pictures, until_signal
 from device.agent.ledger import Ledger
 from device.agent.models import FleetModels
 from device.agent.pace import Pace
-from device.energy.hardware import WATT_HOUR_J, find_hardware
-from device.energy.model import EnergyModel
 from device.energy.power import SimulatedPower
 from device.energy.recharge import parse_recharge
 from device.energy.simulated_battery import Cell, SimulatedBattery
@@ -42,6 +40,8 @@ from device.split.client import Factories, SplitClient
 from device.split.settings import ClientSettings
 from device.transport.channel import Security
 from shared.bundles import DEFAULT_MODEL, bundle_path
+from shared.energy.hardware import WATT_HOUR_J, find_hardware
+from shared.energy.model import EnergyModel
 from shared.errors import UsageError
 from shared.fleet.broker import Broker, parse_broker
 from shared.fleet.messages import DeviceSettings

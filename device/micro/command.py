@@ -13,13 +13,14 @@ from rich.console import Console
 
 from device.micro import sources
 from device.micro.blob import make_blob
-from device.micro.footprint import ENGINE, arena_bytes, compiled
+from device.micro.footprint import ENGINE, compiled
 from shared.bundles import bundle_path
 from shared.command import run_command
 from shared.errors import UsageError
 from shared.fractions import parse_fraction
 from shared.model.architecture import Architecture
 from shared.model.bundle import DEVICE_GROUPS, read_bundle
+from shared.model.footprint import arena_bytes
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 stderr = Console(stderr=True, soft_wrap=True)

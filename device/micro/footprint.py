@@ -1,4 +1,4 @@
-"""What a model takes on a board: flash, RAM and operations, before anything is built or flashed."""
+"""What the C engine takes on a board: flash and stack, before anything is built or flashed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from shared.model.architecture import Architecture, Kind, Shape, Stage
 
 ENGINE = Path(__file__).parent / "engine"
 COMPILER = "arm-none-eabi-gcc"
 FLAGS = ("-mcpu=cortex-m4", "-mthumb", "-std=c99", "-Os", "-ffreestanding")
 ENTRIES = ("taper_open", "taper_run", "taper_ask_exit", "taper_request")
 REQUEST_OVERHEAD = 128  # TAPER_REQUEST_OVERHEAD of taper.h
-WORD_BYTES = 4
 
 _NODE = re.compile(r'node: \{ title: "([^"]+)" label: "[^"]*?(\d+) bytes')
 _EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
@@ -29,30 +26,6 @@ class Code:
 
     flash_bytes: int
     stack_bytes: int
-
-
-def arena_bytes(architecture: Architecture, levels: Sequence[int]) -> int:
-    """The arena that ``taper_run`` needs for these levels: two maps in turn and one scratch."""
-    maps, scratch = [0, 0], 0
-    entries = list(architecture.device_shapes(levels[-1]))
-    for index, (stage, before, after) in enumerate(entries):
-        size = after.height * after.width * -(-after.channels // 32)
-        maps[index % 2] = max(maps[index % 2], size)
-        scratch = max(scratch, _scratch_words(stage, before))
-    if architecture.exit_stage is not None:
-        sent = architecture.sent_shape(levels[-1])
-        scratch = max(scratch, _scratch_words(architecture.exit_stage, sent))
-    return WORD_BYTES * (sum(maps) + scratch)
-
-
-def _scratch_words(stage: Stage, before: Shape) -> int:
-    positions = stage.pool**2
-    if stage.kind is Kind.IMAGE_CONV:
-        return positions * -(-9 * before.channels // 4) * 16
-    words = -(-before.channels // 32)
-    if stage.kind is Kind.BINARY_LINEAR:
-        return 0 if words == 1 else words * before.height * before.width
-    return positions * words * 9
 
 
 def compiled(folder: Path = ENGINE) -> Code | None:

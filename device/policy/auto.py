@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from device.energy.model import EnergyModel
 from device.energy.recharge import DAY_S
 from device.policy.operating_points import (
     Conditions,
@@ -16,6 +15,7 @@ from device.policy.operating_points import (
     operating_points,
 )
 from device.policy.simple import Decision, Situation
+from shared.energy.model import EnergyModel
 from shared.errors import UsageError
 from shared.model.exits import ALWAYS
 

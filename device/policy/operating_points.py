@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from device.energy.model import EnergyModel, Work, device_work, exit_work
 from device.policy.simple import LARGEST_BATCH
+from shared.energy.model import EnergyModel, Work, device_work, exit_work
 from shared.model.bundle import Bundle
 from shared.model.exits import NEVER, ExitPoint, read_calibration
 

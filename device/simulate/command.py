@@ -15,8 +15,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from device.energy.hardware import HARDWARE, MCU_BLE, WATT_HOUR_J, Hardware, find_hardware
-from device.energy.model import EnergyModel
 from device.energy.recharge import DAY_S, Schedule, parse_recharge
 from device.energy.simulated_battery import Cell, SimulatedBattery
 from device.images.reading import read_images, read_labels, sample_images
@@ -28,6 +26,8 @@ from device.simulate.results import LevelResults, measure
 from device.simulate.simulation import MeasuredDevice, Outcome, Workload, dominates, simulate
 from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.durations import parse_duration
+from shared.energy.hardware import HARDWARE, MCU_BLE, WATT_HOUR_J, Hardware, find_hardware
+from shared.energy.model import EnergyModel
 from shared.errors import UsageError
 from shared.model.bundle import Bundle, read_bundle
 from shared.model.exits import read_calibration

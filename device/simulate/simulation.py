@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from device.energy.model import EnergyModel
 from device.energy.recharge import DAY_S
 from device.energy.simulated_battery import SimulatedBattery
 from device.policy.operating_points import LevelTable
 from device.policy.simple import Decision, Policy, Situation
 from device.simulate.results import LevelResults
+from shared.energy.model import EnergyModel
 from shared.model.exits import NEVER
 
 STEP_S = 600.0  # a policy is asked this often

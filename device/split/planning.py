@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from device.energy.hardware import find_hardware
-from device.energy.model import EnergyModel
 from device.policy.auto import AutoPolicy, Goal
 from device.policy.operating_points import Conditions, level_tables
 from device.split.settings import ClientSettings
+from shared.energy.hardware import find_hardware
+from shared.energy.model import EnergyModel
 from shared.model.bundle import Bundle
 from shared.model.exits import NEVER
 

@@ -160,7 +160,7 @@ def _capacity_j(settings: ClientSettings) -> float | None:
     """Energy of the full battery, where a policy asks for it."""
     if settings.capacity_j is not None or not settings.planned:
         return settings.capacity_j
-    from device.energy.hardware import find_hardware
+    from shared.energy.hardware import find_hardware
 
     return find_hardware(settings.hardware).battery_j
 

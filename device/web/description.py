@@ -5,8 +5,8 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Any
 
-from device.energy.hardware import HARDWARE, Hardware
-from device.energy.model import EnergyModel, device_work, exit_work
+from shared.energy.hardware import HARDWARE, Hardware
+from shared.energy.model import EnergyModel, device_work, exit_work
 from shared.model.architecture import Architecture
 from shared.model.bundle import Bundle
 from shared.model.exits import read_calibration

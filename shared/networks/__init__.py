@@ -8,6 +8,7 @@ from shared.networks.incomplete import IncompleteNetwork, Scheme, single
 from shared.networks.mlp import Mlp
 from shared.networks.mobilenet import MobileNet
 from shared.networks.vgg import PaperVgg16, Vgg16
+from shared.networks.wrapping import load_pretrained, wrap
 
 __all__ = [
     "BinarizedNetwork",
@@ -21,5 +22,7 @@ __all__ = [
     "Scheme",
     "Vgg16",
     "cost",
+    "load_pretrained",
     "single",
+    "wrap",
 ]

@@ -26,7 +26,6 @@ import numpy as np
 import numpy.typing as npt
 
 from device import ClientSettings, SplitClient
-from device.energy.hardware import MCU_BLE
 from device.energy.recharge import DAY_S, NoRecharge
 from device.energy.simulated_battery import Cell
 from device.policy.auto import Goal
@@ -39,6 +38,7 @@ from device.split.settings import ModelSettings
 from protos.split.v1 import split_pb2_grpc
 from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.data.sample import sample_digits
+from shared.energy.hardware import MCU_BLE
 from shared.images.idx import read_idx
 from shared.model.bundle import Bundle, read_bundle
 from shared.protocol.messages import Request, request_to_message

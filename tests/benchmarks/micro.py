@@ -19,11 +19,12 @@ import numpy.typing as npt
 from cloud.training.data.datasets import DATA_DIR_VARIABLE, load
 from device.micro.blob import make_blob
 from device.micro.command import generate
-from device.micro.footprint import arena_bytes, compiled
+from device.micro.footprint import compiled
 from shared.bundles import bundle_path
 from shared.data.sample import sample_digits
 from shared.fractions import level_for
 from shared.model.bundle import DEVICE_GROUPS, Bundle, read_bundle
+from shared.model.footprint import arena_bytes
 from tests.benchmarks.harness import Check, Report, main, table
 from tests.support.boards import BOARDS, Board, Result, build_for_board, expected, run_on_board
 

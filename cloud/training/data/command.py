@@ -74,7 +74,7 @@ def import_command(
     data_dir: DataDir = Path("data"),
 ) -> None:
     """Make a data set of your own pictures, and describe how they became its images."""
-    shape = _shape(size, 1 if grey else 3)
+    shape = parse_size(size, 1 if grey else 3)
     if resize not in RESIZES:
         raise UsageError(f"--resize: {resize!r} is unknown; known: {', '.join(RESIZES)}")
     chosen = name or Path(source).stem or Path(source).resolve().name
@@ -99,7 +99,8 @@ def import_command(
     _print_report(chosen, report)
 
 
-def _shape(size: str, channels: int) -> Shape:
+def parse_size(size: str, channels: int) -> Shape:
+    """The shape of pictures of a size such as 96x96; ``UsageError`` names --size."""
     found = re.fullmatch(r"(\d{1,4})[xX](\d{1,4})", size)
     if not found or not min(int(found[1]), int(found[2])) >= 4:
         raise UsageError(f"--size: {size!r} is not allowed; give HxW, e.g. 96x96, from 4 up")

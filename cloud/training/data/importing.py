@@ -177,6 +177,9 @@ def _write(
     rows = np.flatnonzero(splits == split)
     if not len(rows):
         raise DatasetError(f"{folder.name}: no picture is left for {split}")
+    # By the hash of their content: any part of the pictures in a row is then a fair sample, where
+    # the source's order would give a class at a time.
+    rows = rows[np.argsort(np.array(found.hashes, dtype=np.uint64)[rows], kind="stable")]
     shape = (target.shape.height, target.shape.width, target.shape.channels)
     number = {name: index for index, name in enumerate(classes)}
     labels = np.array([number[found.labels[row]] for row in rows], dtype=np.int64)

@@ -1,11 +1,13 @@
-"""The binary networks that taper trains and ships, by name."""
+"""The binary networks that taper trains and ships, by name; ``register`` adds one's own."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from typing import Any
 
-from shared.errors import UsageError
-from shared.model.architecture import Activation, Architecture, Kind, Shape, Stage
+from shared.errors import BundleError, UsageError
+from shared.model.architecture import NAME, Activation, Architecture, Kind, Shape, Stage
 
 DEVICE_LEVELS = (0.125, 0.25, 0.3, 0.5, 0.75, 1.0)
 CLOUD_LEVELS = (0.25, 0.5, 0.75, 1.0)
@@ -162,7 +164,9 @@ def wide_compact(input_shape: Shape, classes: int) -> Architecture:
     )
 
 
-ARCHITECTURES: dict[str, Callable[[Shape, int], Architecture]] = {
+Maker = Callable[[Shape, int], Architecture]  # of the pictures' shape and the number of classes
+
+ARCHITECTURES: dict[str, Maker] = {
     "paper": paper,
     "compact": compact,
     "colour": colour,
@@ -171,11 +175,43 @@ ARCHITECTURES: dict[str, Callable[[Shape, int], Architecture]] = {
 }
 
 
+def register(name: str, make: Maker) -> None:
+    """Add a network under ``name``, for every flag that takes one.
+
+    ``UsageError``: the name is taken, or is none.
+    """
+    if name in ARCHITECTURES or not NAME.fullmatch(name):
+        raise UsageError(f"network {name!r}: is taken, or no name of letters, digits, - and _")
+    ARCHITECTURES[name] = make
+
+
 def architecture(name: str, input_shape: Shape, classes: int) -> Architecture:
-    """The network called ``name`` for images of ``input_shape``; an error lists the known ones."""
-    try:
-        make = ARCHITECTURES[name]
-    except KeyError:
+    """The network called ``name`` for images of ``input_shape``; an error lists the known ones.
+
+    MODULE:NAME is that function of an own module. ``UsageError`` too if the network does not fit
+    images of this shape.
+    """
+    make = _imported(name) if ":" in name else ARCHITECTURES.get(name)
+    if make is None:
         known = ", ".join(sorted(ARCHITECTURES))
-        raise UsageError(f"--network: {name!r} is unknown; known networks: {known}") from None
-    return make(input_shape, classes)
+        raise UsageError(f"--network: {name!r} is unknown; known networks: {known}")
+    try:
+        made = make(input_shape, classes)
+    except BundleError as error:
+        shape = f"{input_shape.height}x{input_shape.width}x{input_shape.channels}"
+        raise UsageError(f"--network: {name} does not fit images of {shape} ({error})") from None
+    if not isinstance(made, Architecture):
+        raise UsageError(f"--network: {name} gives no Architecture")
+    return made
+
+
+def _imported(name: str) -> Maker:
+    module, _, word = name.partition(":")
+    try:
+        found: Any = getattr(importlib.import_module(module), word)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"--network: {name} cannot be imported ({error})") from None
+    if not callable(found):
+        raise UsageError(f"--network: {name} is no function of a shape and a number of classes")
+    maker: Maker = found
+    return maker

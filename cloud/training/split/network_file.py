@@ -1,7 +1,8 @@
-"""A trained network as a small file: learnt weights, without statistics, which are measured anew.
+"""Networks as safetensors files, their architecture as JSON in the header.
 
-Latent weights are kept as bfloat16, which keeps their signs and so the network; the rest is
-float32. One safetensors file, its settings and data as JSON in the header.
+``write_network`` writes a small one for training to go on from: learnt weights without statistics,
+which are measured anew, latent weights as bfloat16, which keeps their signs and so the network.
+``save_network`` writes all of a network's state exactly, and ``load_network`` reads both.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from cloud.training.split.settings import Settings
 from cloud.training.split.teacher import Teacher
@@ -23,15 +25,17 @@ from shared.model.architecture import Architecture
 from shared.networks.binarynet import BinaryNet
 
 FORMAT = "taper-network-1"
+STATE_FORMAT = "taper-network-state-1"
 TEACHER_FORMAT = "taper-teacher-1"
+UNREADABLE = (KeyError, TypeError, ValueError, RuntimeError)  # what foreign headers lead to
 
 
 @dataclass(frozen=True)
 class Trained:
     """How a network came about.
 
-    ``network`` is the name of its architecture, ``history`` has the commands before the last one
-    where a training began with the weights of another.
+    ``network`` is the name of its architecture, or of the file that it is from; ``history`` has
+    the commands before the last one where a training began with the weights of another.
     """
 
     network: str
@@ -57,6 +61,31 @@ def write_network(path: Path, net: BinaryNet, trained: Trained) -> None:
         save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, header)
 
 
+def save_network(net: BinaryNet, path: Path) -> None:
+    """Write all of ``net``, statistics too; a kill leaves the file before or the file after."""
+    tensors = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
+    header = {"format": STATE_FORMAT, "architecture": json.dumps(net.architecture.to_json())}
+    with replacing(path, "path") as temporary:
+        save_file(tensors, temporary, header)
+
+
+def load_network(path: Path) -> BinaryNet:
+    """The network of a file of ``save_network``, ready for evaluation, or of ``write_network``.
+
+    The latter has no statistics: call ``calibrate`` before evaluation. ``UsageError``: there is no
+    such file, or it is another kind of file.
+    """
+    header, tensors = _read(path)
+    if header.get("format") != STATE_FORMAT:
+        return read_network(path)[0]
+    try:
+        net = BinaryNet(Architecture.from_json(json.loads(header["architecture"])))
+        net.load_state_dict(tensors)
+    except UNREADABLE as error:
+        raise UsageError(f"{path}: cannot be read as a network ({error!r:.200})") from None
+    return net.eval()
+
+
 def write_teacher(path: Path, teacher: Teacher) -> None:
     """Write a teacher's weights and statistics as bfloat16."""
     tensors = {
@@ -73,12 +102,10 @@ def read_network(path: Path) -> tuple[BinaryNet, Trained]:
 
     ``UsageError``: there is no such file, or it is another kind of file.
     """
+    header, tensors = _read(path)
+    if header.get("format") != FORMAT:
+        raise UsageError(f"{path}: is no trained network of format {FORMAT}")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if header.get("format") != FORMAT:
-            raise UsageError(f"{path}: is no trained network of format {FORMAT}")
         net = BinaryNet(Architecture.from_json(json.loads(header["architecture"])))
         value: dict[str, Any] = json.loads(header["trained"])
         about = {"settings": Settings(**value["settings"])}
@@ -89,8 +116,17 @@ def read_network(path: Path) -> tuple[BinaryNet, Trained]:
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(tensors[name].float())
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such file") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise UsageError(f"{path}: cannot be read as a trained network ({error!r:.200})") from None
     return net, trained
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path}: cannot be read as a network ({error!r:.200})") from None

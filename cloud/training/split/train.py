@@ -15,6 +15,7 @@ from rich.table import Table
 
 from cloud.training.data.augment import AUGMENTATIONS
 from cloud.training.data.datasets import DATA_DIR_VARIABLE, SPLITS, load
+from cloud.training.split.architecture_file import read_architecture
 from cloud.training.split.architectures import ARCHITECTURES, architecture
 from cloud.training.split.calibration import calibrate
 from cloud.training.split.export import export
@@ -43,9 +44,17 @@ def train(
     weights: Annotated[
         Path | None, typer.Option(help="File to write the trained weights to, for --from.")
     ] = None,
-    network: Annotated[str, typer.Option(help=f"One of {', '.join(sorted(ARCHITECTURES))}.")] = "",
+    network: Annotated[
+        str,
+        typer.Option(
+            help=f"One of {', '.join(sorted(ARCHITECTURES))}, or MODULE:NAME of a function."
+        ),
+    ] = "",
+    described: Annotated[
+        Path | None, typer.Option("--architecture", help="A network as a file (*.toml) instead.")
+    ] = None,
     data: Annotated[
-        str, typer.Option(help="mnist, fashion-mnist, cifar10 or a folder of IDX files.")
+        str, typer.Option(help="mnist, fashion-mnist, cifar10, an imported set, or a folder.")
     ] = "",
     epochs: Annotated[
         int | None, typer.Option(min=0, help=f"{DEFAULTS.epochs}; with --from none.")
@@ -131,9 +140,10 @@ def train(
     if start and before and output and epochs is None:
         show([export_network(start, before, data_dir, output)])
         return
-    if before:
-        network, data = network or before.network, data or before.data
-    if not network or not data:
+    if network and described:
+        raise UsageError("--network and --architecture: give one of them")
+    data = data or (before.data if before else "")
+    if not data or not (network or described or start):
         raise UsageError("--network and --data: both are needed, unless --from is given")
     settings = Settings(
         epochs=DEFAULTS.epochs if epochs is None else epochs,
@@ -158,8 +168,13 @@ def train(
     place = processor(device)
     # The test set too: that it is missing is better known now.
     train_set, validation_set, *_ = [load(data, data_dir, part) for part in SPLITS]
-    _, height, width, colours = train_set.images.shape
-    made = architecture(network, Shape(height, width, colours), len(train_set.classes))
+    shape = Shape(*train_set.images.shape[1:])
+    if described:
+        network, made = described.name, read_architecture(described, shape, len(train_set.classes))
+    elif network or not (start and before):
+        made = architecture(network, shape, len(train_set.classes))
+    else:
+        network, made = before.network, start.architecture
     chosen = parse_seeds(seeds)
     bundles = []
     for seed in chosen:
@@ -242,7 +257,8 @@ def export_network(net: BinaryNet, trained: Trained, data_dir: Path, output: Pat
 
 def command_line(trained: Trained, file: str, to: str = "output") -> str:
     """The command that trains this network again; paths of this machine stay out of it."""
-    words = [f"--network {trained.network} --data {trained.data} --{to} {file}"]
+    flag = "architecture" if trained.network.endswith(".toml") else "network"
+    words = [f"--{flag} {trained.network} --data {trained.data} --{to} {file}"]
     if trained.history:
         words.append(f"--from {WEIGHTS} --epochs {trained.settings.epochs}")
     for field in fields(Settings):

@@ -11,11 +11,11 @@ import pytest
 
 from device.micro.blob import make_blob
 from device.micro.command import generate, main
-from device.micro.footprint import arena_bytes
 from shared.bundles import bundle_path
 from shared.data.sample import sample_digits
 from shared.errors import UsageError
 from shared.model.bundle import Bundle, read_bundle
+from shared.model.footprint import arena_bytes
 from tests.support.boards import (
     BOARDS,
     SANITIZED,

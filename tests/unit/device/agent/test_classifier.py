@@ -10,10 +10,10 @@ from msgspec import structs
 from device import ClientSettings, SplitClient
 from device.agent.classifier import DEFAULTS, Classifier, Pictures
 from device.agent.pace import Pace
-from device.energy.hardware import MCU_BLE
-from device.energy.model import EnergyModel
 from device.energy.power import SimulatedPower
 from device.energy.simulated_battery import Cell, SimulatedBattery
+from shared.energy.hardware import MCU_BLE
+from shared.energy.model import EnergyModel
 from shared.model.bundle import Bundle
 from tests.support.clouds import free_port, images, tiny_bundle
 

@@ -7,9 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-import device.energy.hardware
-from device.energy.hardware import HARDWARE, MCU_BLE, MCU_LTEM, PI_WIFI, find_hardware
-from device.energy.model import ANSWER_BYTES, REQUEST_BYTES, EnergyModel, device_work, exit_work
+import shared.energy.hardware
 from device.policy.operating_points import (
     Conditions,
     at_threshold,
@@ -17,6 +15,8 @@ from device.policy.operating_points import (
     level_tables,
     operating_points,
 )
+from shared.energy.hardware import HARDWARE, MCU_BLE, MCU_LTEM, PI_WIFI, find_hardware
+from shared.energy.model import ANSWER_BYTES, REQUEST_BYTES, EnergyModel, device_work, exit_work
 from shared.errors import BundleError, UsageError
 from shared.model.bundle import make_bundle
 from shared.model.exits import NEVER, ExitPoint, local_answer, read_calibration
@@ -70,7 +70,7 @@ def test_every_constant_is_a_number_and_the_docstring_cites_sources() -> None:
             if name not in ("name", "title"):
                 assert math.isfinite(value), (hardware.name, name)
                 assert value >= 0, (hardware.name, name)
-    text = device.energy.hardware.__doc__ or ""
+    text = shared.energy.hardware.__doc__ or ""
     for source in ("[FN]", "[NR]", "[ES]", "[CX]", "[N9]", "[HO]"):
         assert source in text
 

@@ -12,8 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device.energy.battery import Charge
-from device.energy.hardware import MCU_BLE
-from device.energy.model import EnergyModel
 from device.energy.recharge import DAY_S, Solar
 from device.energy.simulated_battery import Cell, SimulatedBattery
 from device.policy.auto import AutoPolicy, Goal, sustainable_w
@@ -29,6 +27,8 @@ from device.policy.simple import (
 from device.simulate.command import main, verdict
 from device.simulate.results import measure
 from device.simulate.simulation import MeasuredDevice, Outcome, Workload, dominates, simulate
+from shared.energy.hardware import MCU_BLE
+from shared.energy.model import EnergyModel
 from shared.errors import FractionError, UsageError
 from tests.support.clouds import images, tiny_bundle
 

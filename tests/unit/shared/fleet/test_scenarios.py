@@ -8,8 +8,8 @@ import pytest
 
 from cloud.fleet.__main__ import main
 from cloud.fleet.operate import parse_changes
-from device.energy.hardware import find_hardware
 from device.energy.recharge import parse_recharge
+from shared.energy.hardware import find_hardware
 from shared.errors import UsageError
 from shared.fleet.scenario import read_scenario
 

@@ -13,6 +13,7 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from cloud.training.split import architectures
+from cloud.training.split.architecture_file import to_toml
 from cloud.training.split.network_file import Trained
 from cloud.training.split.settings import Settings
 from cloud.training.split.train import app, command_line, parse_seeds
@@ -171,3 +172,20 @@ def test_seeds_are_different_numbers() -> None:
     for text in ("", "1,", "a", "1,1"):
         with pytest.raises(UsageError, match="--seeds"):
             parse_seeds(text)
+
+
+def test_a_network_from_a_file_is_recorded_and_made_again(folder: Path, tmp_path: Path) -> None:
+    described, first = tmp_path / "bars.toml", tmp_path / "bars.safetensors"
+    described.write_text(to_toml(tiny()))
+    words = f"{QUICK.replace('--network tiny', '')} --architecture {described}"
+    weights = tmp_path / "bars.net.safetensors"
+    files = ("--data", folder, "--output", first, "--weights", weights)
+    assert run(words, *files).exit_code == 0
+    bundle = read_bundle(first)
+    assert bundle.architecture == tiny()
+    assert "--architecture bars.toml" in str(bundle.metadata.training["command"])
+    more = f"{QUICK.replace('--network tiny', '')} --from {weights} --epochs 1"
+    assert run(more, "--output", tmp_path / "more.safetensors").exit_code == 0
+    assert read_bundle(tmp_path / "more.safetensors").architecture == tiny()
+    refused = run(f"{QUICK} --architecture {described}", *files)
+    assert "--network and --architecture: give one of them" in error_of(refused)

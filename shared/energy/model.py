@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from device.energy.hardware import Hardware
+from shared.energy.hardware import Hardware
 from shared.model.architecture import Architecture, Kind, Shape, Stage, kernel_size
 
 ANSWER_BYTES = 6  # of one result inside a response

@@ -1,0 +1,215 @@
+"""Measure a bundle on labelled pictures: every pair of levels, one of them closely, the exits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud.training.split.evaluate import cloud_logits, device_features
+from cloud.training.split.exit_calibration import confidence, probabilities
+from shared.model.bundle import Bundle
+from shared.model.exits import read_calibration
+from shared.packed import CloudHalf, DeviceHalf
+from shared.protocol.codec import FeatureCodec
+
+BINS = 15  # of confidence
+CODED = 500  # pictures over which the mean size of a payload is measured
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+Images = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Answers of about one confidence: how many, how sure on average, which share is right."""
+
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A device level: what is sent, and what the exit head keeps at the bundle's threshold.
+
+    raw_bytes, coded_bytes  of a payload before coding, and coded on average
+    cloud                   share of right answers of the cloud at full width
+    exit_threshold ...      None without a calibrated exit head
+    stay, stay_accuracy     share of the pictures that the exit head answers, and of right ones
+    combined                share of right answers with the cloud's for all others
+    """
+
+    fraction: float
+    device_macs: int
+    raw_bytes: int
+    coded_bytes: float
+    cloud: float
+    exit_threshold: float | None = None
+    stay: float | None = None
+    stay_accuracy: float | None = None
+    combined: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A bundle on a data set.
+
+    grid        share of right answers at [device level][cloud level]
+    confusion   pictures of a class (row) that were taken for a class (column), at ``level`` and
+                ``cloud_level``; ``bins`` and ``mistakes`` are of the same answers
+    mistakes    pictures answered wrongly, the surest first
+    """
+
+    images: int
+    grid: Floats
+    level: int
+    cloud_level: int
+    confusion: Indices
+    bins: tuple[Bin, ...]
+    mistakes: Indices
+    taken_for: Indices
+    sure: Floats
+    rows: tuple[Row, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers at the pair that is looked at closely."""
+        return float(np.trace(self.confusion) / self.images)
+
+    @property
+    def recall(self) -> Floats:
+        """Share of the pictures of each class that are recognised; NaN without pictures."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=1))
+
+    @property
+    def precision(self) -> Floats:
+        """Share of the answers of each class that are right; NaN if there is none."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=0))
+
+    @property
+    def calibration_error(self) -> float:
+        """Mean distance between confidence and accuracy, by bins of confidence.
+
+        Source: expected calibration error, Guo et al., "On Calibration of Modern Neural Networks"
+        (arXiv 1706.04599).
+        """
+        distances = [one.count * abs(one.confidence - one.accuracy) for one in self.bins]
+        return sum(distances) / self.images
+
+
+def evaluate(
+    bundle: Bundle,
+    images: Images,
+    labels: Indices,
+    level: int,
+    cloud_level: int,
+    on_level: Callable[[int, int], None] = lambda done, of: None,  # noqa: ARG005
+) -> Evaluation:
+    """Measure ``bundle`` on images (N, H, W, C) and labels (N,), N > 0.
+
+    ``level`` and ``cloud_level`` are indices of the pair to look at closely; ``on_level`` is told
+    (device levels done, of how many).
+    """
+    device, cloud, codec = DeviceHalf(bundle), CloudHalf(bundle), FeatureCodec(bundle)
+    architecture = bundle.architecture
+    top = len(architecture.cloud_levels) - 1
+    count = len(architecture.device_levels)
+    grid = np.zeros((count, top + 1))
+    rows, close = [], np.zeros((0, 0), np.float32)
+    for at in range(count):
+        features = device_features(device, images, at)
+        right = np.zeros(len(images), np.bool_)
+        for c in range(top + 1):
+            logits = cloud_logits(cloud, features, at, c)
+            right = logits.argmax(axis=1) == labels
+            grid[at, c] = right.mean()
+            if (at, c) == (level, cloud_level):
+                close = logits
+        exits = device.exit_logits(features, at) if architecture.exit_head else None
+        rows.append(_row(bundle, codec, at, features, right, exits, labels))
+        on_level(at + 1, count)
+    return _closely(close, labels, grid, level, cloud_level, tuple(rows))
+
+
+def _row(
+    bundle: Bundle,
+    codec: FeatureCodec,
+    level: int,
+    features: Images,
+    cloud_right: npt.NDArray[np.bool_],
+    exits: npt.NDArray[np.float32] | None,
+    labels: Indices,
+) -> Row:
+    architecture = bundle.architecture
+    coded = [len(codec.encode(one[None], level).payload) for one in features[:CODED]]
+    row = Row(
+        fraction=architecture.device_levels[level],
+        device_macs=architecture.device_macs(level),
+        raw_bytes=architecture.sent_shape(level).packed_bytes,
+        coded_bytes=float(np.mean(coded)),
+        cloud=float(cloud_right.mean()),
+    )
+    calibration = read_calibration(bundle)
+    if exits is None or calibration is None:
+        return row
+    threshold = calibration.threshold[level]
+    stays = confidence(exits, calibration.temperature[level]) >= threshold
+    right = exits.argmax(axis=1) == labels
+    return Row(
+        **{
+            **vars(row),
+            "exit_threshold": threshold,
+            "stay": float(stays.mean()),
+            "stay_accuracy": float(right[stays].mean()) if stays.any() else None,
+            "combined": float(np.where(stays, right, cloud_right).mean()),
+        }
+    )
+
+
+def _closely(
+    logits: npt.NDArray[np.float32],
+    labels: Indices,
+    grid: Floats,
+    level: int,
+    cloud_level: int,
+    rows: tuple[Row, ...],
+) -> Evaluation:
+    classes = logits.shape[1]
+    answers = logits.argmax(axis=1)
+    sure = probabilities(logits, 1.0).max(axis=1)
+    confusion = np.bincount(labels * classes + answers, minlength=classes**2)
+    wrong = np.flatnonzero(answers != labels)
+    wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
+    return Evaluation(
+        images=len(labels),
+        grid=grid,
+        level=level,
+        cloud_level=cloud_level,
+        confusion=confusion.reshape(classes, classes),
+        bins=_bins(sure, answers == labels),
+        mistakes=wrong,
+        taken_for=answers[wrong],
+        sure=sure[wrong],
+        rows=rows,
+    )
+
+
+def _bins(sure: Floats, right: npt.NDArray[np.bool_]) -> tuple[Bin, ...]:
+    places = np.minimum((sure * BINS).astype(int), BINS - 1)
+    found = []
+    for place in np.unique(places):
+        inside = places == place
+        found.append(
+            Bin(int(inside.sum()), float(sure[inside].mean()), float(right[inside].mean()))
+        )
+    return tuple(found)
+
+
+def _ratio(part: Indices, whole: Indices) -> Floats:
+    with np.errstate(invalid="ignore"):
+        result: Floats = part / np.where(whole, whole, np.nan)
+    return result

@@ -1,0 +1,1 @@
+"""What computing and sending cost on named kinds of hardware: constants and a model of them."""

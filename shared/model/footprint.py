@@ -1,0 +1,33 @@
+"""What a device half takes in RAM, told by its description alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.model.architecture import Architecture, Kind, Shape, Stage
+
+WORD_BYTES = 4
+
+
+def arena_bytes(architecture: Architecture, levels: Sequence[int]) -> int:
+    """The arena that ``taper_run`` needs for these levels: two maps in turn and one scratch."""
+    maps, scratch = [0, 0], 0
+    entries = list(architecture.device_shapes(levels[-1]))
+    for index, (stage, before, after) in enumerate(entries):
+        size = after.height * after.width * -(-after.channels // 32)
+        maps[index % 2] = max(maps[index % 2], size)
+        scratch = max(scratch, _scratch_words(stage, before))
+    if architecture.exit_stage is not None:
+        sent = architecture.sent_shape(levels[-1])
+        scratch = max(scratch, _scratch_words(architecture.exit_stage, sent))
+    return WORD_BYTES * (sum(maps) + scratch)
+
+
+def _scratch_words(stage: Stage, before: Shape) -> int:
+    positions = stage.pool**2
+    if stage.kind is Kind.IMAGE_CONV:
+        return positions * -(-9 * before.channels // 4) * 16
+    words = -(-before.channels // 32)
+    if stage.kind is Kind.BINARY_LINEAR:
+        return 0 if words == 1 else words * before.height * before.width
+    return positions * words * 9
