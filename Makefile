@@ -147,7 +147,7 @@ lock: $(VENV)/.release ## write the hashes of what each role installs
 	PYTHON=$(BIN)/python scripts/lock-requirements
 
 audit: $(VENV)/.release ## known vulnerabilities of what is installed; needs a vulnerability service
-	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r deploy/requirements/cloud.txt
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r deploy/requirements/operations.txt
 
 licences: $(VENV)/.release ## write docs/licences.md
 	PYTHON=$(BIN)/python scripts/list-licences

@@ -22,7 +22,7 @@ SINCE_RULE = "give 30m, 12h, 7d or a time such as 2026-05-01 or 2026-05-01T12:00
 Url = Annotated[str, typer.Option("--broker", help="**mqtt://HOST:PORT** or **mqtts://...**.")]
 Fleet = Annotated[str, typer.Option("--fleet", help="Name of the fleet.")]
 Password = Annotated[
-    str | None, typer.Option(envvar="TAPER_BROKER_PASSWORD", help="For the broker.")
+    str | None, typer.Option(envvar="TAPER_BROKER_PASSWORD", help="For the broker, or **@FILE**.")
 ]
 User = Annotated[
     str | None,

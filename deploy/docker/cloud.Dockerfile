@@ -1,31 +1,55 @@
-# syntax=docker/dockerfile:1
-# The cloud's side: server, fleet controller, dashboard. Build in the checkout:
+# The cloud's side. Build in the checkout:
 #   docker build --file deploy/docker/cloud.Dockerfile --tag taper/cloud:0.1.0 .
-FROM python:3.11.11-slim-bookworm AS build
+#   docker build --file deploy/docker/cloud.Dockerfile --target operations --tag taper/operations:0.1.0 .
+# cloud: the server. operations: the server, and recorder, scenario player and dashboard.
+FROM python:3.11.11-slim-bookworm AS wheel
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/*
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
-COPY deploy/requirements/cloud.txt deploy/requirements/cloud.txt
-RUN python -m venv /opt/taper \
-    && /opt/taper/bin/pip install --no-cache-dir --require-hashes --no-deps \
-        --requirement deploy/requirements/cloud.txt
+COPY deploy/requirements/build.txt deploy/requirements/build.txt
+RUN python -m venv /opt/build \
+    && /opt/build/bin/pip install --require-hashes --no-deps \
+        --requirement deploy/requirements/build.txt
 COPY . .
-RUN TAPER_REQUIRE_NATIVE=1 /opt/taper/bin/pip install --no-cache-dir --no-deps .
+# The back end itself: pip would fetch build tools, or compile once more for the metadata.
+RUN TAPER_REQUIRE_NATIVE=1 PATH=/opt/build/bin:$PATH /opt/build/bin/python -c \
+        'from scikit_build_core.build import build_wheel; build_wheel("/wheels")'
 
-FROM python:3.11.11-slim-bookworm
-LABEL org.opencontainers.image.title="taper cloud" \
-      org.opencontainers.image.licenses="Apache-2.0"
+FROM wheel AS operations-packages
+RUN deploy/docker/install-packages operations.txt
+
+FROM wheel AS cloud-packages
+RUN deploy/docker/install-packages cloud.txt cloud/dashboard cloud/fleet cloud/telemetry \
+        cloud/training device shared/fleet
+
+FROM python:3.11.11-slim-bookworm AS runtime
 RUN groupadd --gid 10001 taper \
     && useradd --uid 10001 --gid taper --no-create-home --shell /usr/sbin/nologin taper \
     && install --directory --owner taper --group taper /data
-COPY --from=build /opt/taper /opt/taper
+LABEL org.opencontainers.image.vendor="taper" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
 ENV PATH=/opt/taper/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-USER 10001:10001
 WORKDIR /data
-EXPOSE 50051 9100 8080
+
+FROM runtime AS operations
+LABEL org.opencontainers.image.title="taper operations"
+COPY --from=operations-packages /opt/taper /opt/taper
+USER 10001:10001
+EXPOSE 8080 9101
+# A recorder and a dashboard are asked at ports of their own, as in the compose file.
+HEALTHCHECK NONE
+CMD ["python", "-m", "cloud.fleet", "--help"]
+
+FROM runtime AS cloud
+LABEL org.opencontainers.image.title="taper cloud"
+COPY --from=cloud-packages /opt/taper /opt/taper
+USER 10001:10001
+EXPOSE 50051 9100
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15s \
     CMD ["python", "-m", "cloud.health", "127.0.0.1:50051"]
 CMD ["python", "-m", "cloud.server"]

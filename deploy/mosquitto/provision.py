@@ -24,6 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROLES = ("controller", "operator", "watcher", "dashboard")
 DAYS = "3650"
+BROKER_UID = 10003  # of a folder that root makes: Mosquitto in a container must not be root
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # as in shared/fleet/messages.py
 
 
@@ -41,6 +42,10 @@ def main() -> None:
     )
     parser.add_argument("--host", default="localhost", help="name or address in the certificate")
     parser.add_argument("--port", type=int, default=8883)
+    parser.add_argument(
+        "--owner", type=int, default=BROKER_UID, metavar="UID",
+        help=f"where root runs this: whose the files are, who runs the broker ({BROKER_UID})",
+    )  # fmt: skip
     given = parser.parse_args()
     for command in ("openssl", "mosquitto_passwd"):
         if shutil.which(command) is None:
@@ -57,7 +62,34 @@ def main() -> None:
     _write(folder / "acl", access([name for name in known if "/" not in name]))
     settings = "mosquitto.conf"
     (folder / settings).write_text(configuration("mosquitto.conf.in", folder, given.port))
+    share(folder)
+    if os.geteuid() == 0:
+        hand_over(folder, given.owner)
     sys.stdout.write(f"{folder}: {made} new users; start: mosquitto -c {folder / settings}\n")
+
+
+def share(folder: Path) -> None:
+    """A file for each password that a container of deploy/compose.yaml needs, in ``secrets``.
+
+    Containers run as users of their own, so all may read the files; nobody else may enter
+    ``folder``.
+    """
+    place = folder / "secrets"
+    place.mkdir(exist_ok=True)
+    with (folder / "credentials.csv").open(newline="") as file:
+        words = {row[0]: row[1] for row in csv.reader(file) if row}
+    shared = {name: words[name] for name in ROLES}
+    if not (place / "grafana").exists():
+        shared["grafana"] = secrets.token_urlsafe(18)
+    for name, word in shared.items():
+        (place / name).write_text(word)
+        (place / name).chmod(0o644)
+
+
+def hand_over(folder: Path, owner: int) -> None:
+    """Give the folder and all in it to the user ``owner``; root may."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, owner, owner)
 
 
 def configuration(name: str, folder: Path, port: int) -> str:

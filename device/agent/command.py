@@ -85,7 +85,8 @@ def run(
         "taper-models"
     ),
     password: Annotated[
-        str | None, typer.Option(envvar="TAPER_BROKER_PASSWORD", help="For the broker.")
+        str | None,
+        typer.Option(envvar="TAPER_BROKER_PASSWORD", help="For the broker, or **@FILE**."),
     ] = None,
     ca: Annotated[Path | None, typer.Option(help="Certificates to trust (PEM).")] = None,
     cert: Annotated[Path | None, typer.Option(help="The device's certificate (PEM).")] = None,

@@ -73,7 +73,11 @@ def parse_broker(
     certificate: Path | None = None,
     key: Path | None = None,
 ) -> Broker:
-    """The broker at ``mqtt://[USER:PASSWORD@]HOST[:PORT]`` or ``mqtts://...``; ``UsageError``."""
+    """The broker at ``mqtt://[USER:PASSWORD@]HOST[:PORT]`` or ``mqtts://...``; ``UsageError``.
+
+    A ``password`` of ``@FILE`` is the first line of that file: what is in a variable can be read by
+    everyone who may look at a process or a container.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -92,9 +96,18 @@ def parse_broker(
         parts.hostname,
         port or PORTS[parts.scheme],
         username if username is not None else (unquote(parts.username or "") or None),
-        password if password is not None else (unquote(parts.password or "") or None),
+        _secret(password) if password is not None else (unquote(parts.password or "") or None),
         _context(ca, certificate, key) if tls else None,
     )
+
+
+def _secret(password: str) -> str:
+    if not password.startswith("@"):
+        return password
+    try:
+        return Path(password[1:]).read_text().partition("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--password: {password[1:]!r} cannot be read ({error})") from None
 
 
 def _context(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:

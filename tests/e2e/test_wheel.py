@@ -43,7 +43,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "install",
         "--quiet",
     ]
-    locked = ROOT / "deploy/requirements/device.txt"
+    locked = ROOT / "deploy/requirements/agent.txt"
     run(folder, *pip, "--require-hashes", "--no-deps", "--requirement", locked)
     run(folder, *pip, "--no-deps", wheel)
     return programs

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ ORDER = (
     "broker", "cloud-1", "cloud-2", "proxy", "recorder", "dashboard", "fleet", "player",
     "prometheus",
 )  # fmt: skip
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 OURS = ("cloud-1", "cloud-2", "recorder", "dashboard", "fleet")
 
 
@@ -59,9 +61,40 @@ def test_dockerfiles_are_clean(name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     text = path.read_text()
     assert "--require-hashes" in text
-    assert re.search(r"^USER \d+:\d+$", text, re.M)
-    assert "HEALTHCHECK" in text
+    assert "build_wheel(" in text  # not pip, which would fetch build tools that nothing locks
+    assert "requirements/build.txt" in text
     assert "TAPER_REQUIRE_NATIVE=1" in text
+    assert "syntax=" not in text  # a front end that builders would fetch
+    images = text.split("FROM runtime AS ")[1:]
+    assert len(images) == 2
+    assert all(re.search(r"^USER \d+:\d+$", image, re.M) for image in images)
+    assert text.count("HEALTHCHECK") >= 1
+    assert "--require-hashes" in (DEPLOY / "docker/install-packages").read_text()
+
+
+def test_the_compose_file_is_for_compose_1_29_as_well() -> None:
+    assert "name" not in compose()
+    services = compose()["services"]
+    built = {one["image"]: one["build"]["target"] for one in services.values() if "build" in one}
+    assert built == {f"taper/{name}:{VERSION}": name for name in ("agent", "cloud", "operations")}
+
+
+def test_a_broker_that_root_provisions_is_another_users(tmp_path: Path) -> None:
+    need_mosquitto()
+    words = [sys.executable, DEPLOY / "mosquitto/provision.py", tmp_path / "broker"]
+    subprocess.run([*map(str, words), "--devices", "1"], check=True, capture_output=True)
+    filled = variables(tmp_path / "broker")
+    assert filled["TAPER_UID"] == str(os.geteuid() or 10003)
+    assert filled["COMPOSE_PROJECT_NAME"] == "taper"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_folder_of_root_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "credentials.csv").write_text("controller,word\n")
+    words = [str(DEPLOY / "broker-environment"), str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "belongs to root" in done.stderr
 
 
 @pytest.mark.parametrize("name", sorted(compose()["services"]))

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 
+import grimp
 import pytest
 
 from tests.support.processes import ROOT
 
 LOCKS = sorted((ROOT / "deploy/requirements").glob("*.txt"))
-EXTRAS = {"device": (), "cloud": ("traces", "fleet", "dashboard")}
+EXTRAS = {
+    "agent": (),
+    "cloud": ("traces", "http"),
+    "operations": ("traces", "http", "fleet", "dashboard"),
+}
+SOURCES = {"build", "device"}  # locks of a list of names beside them
+MODULES = {
+    "paho": "paho-mqtt",
+    "PIL": "pillow",
+    "google": "protobuf",
+    "grpc": "grpcio",
+}  # packages that are imported by another name
 
 
 def plain(name: str) -> str:
@@ -24,7 +37,7 @@ def pins(path: Path) -> dict[str, str]:
 
 
 def test_there_is_a_lock_for_each_role() -> None:
-    assert {path.stem for path in LOCKS} == set(EXTRAS)
+    assert {path.stem for path in LOCKS} == set(EXTRAS) | SOURCES
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
@@ -34,14 +47,37 @@ def test_locks_hold_the_versions_that_are_tested(path: Path) -> None:
     assert {name: tested.get(name) for name in locked} == locked, "run: make lock"
 
 
-@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
-def test_locks_hold_what_the_project_asks_for(path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(EXTRAS))
+def test_locks_hold_what_the_project_asks_for(name: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = list(project["dependencies"])
-    for extra in EXTRAS[path.stem]:
+    for extra in EXTRAS[name]:
         asked += project["optional-dependencies"][extra]
     names = {plain(re.split(r"[\[<>=!~ ]", one)[0]) for one in asked} - {"taper-split"}
-    assert names <= set(pins(path)), "run: make lock"
+    assert names <= set(pins(ROOT / f"deploy/requirements/{name}.txt")), "run: make lock"
+
+
+def test_the_device_image_has_what_its_client_imports_and_no_more() -> None:
+    graph = grimp.build_graph(
+        *("device", "shared", "protos"),
+        include_external_packages=True,
+        exclude_type_checking_imports=True,
+    )
+    modules = {module.partition(".")[0] for module in graph.find_upstream_modules("device.client")}
+    outside = modules - {"device", "shared", "protos"} - sys.stdlib_module_names
+    imported = {plain(MODULES.get(module, module)) for module in outside}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    videos = {plain(one.split(">=")[0]) for one in project["optional-dependencies"]["video"]}
+    lines = (ROOT / "deploy/requirements/device.in").read_text().splitlines()
+    asked = {line for line in lines if not line.startswith("#")}
+    assert imported - videos == asked
+    assert asked <= set(pins(ROOT / "deploy/requirements/device.txt")), "run: make lock"
+
+
+def test_what_builds_the_wheel_is_locked_as_well() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = {plain(re.split(r"[<>=!~ ]", one)[0]) for one in project["build-system"]["requires"]}
+    assert needed <= set(pins(ROOT / "deploy/requirements/build.txt")), "run: make lock"
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
@@ -58,5 +94,5 @@ def test_every_licence_is_listed() -> None:
     rows = (ROOT / "docs/licences.md").read_text().splitlines()
     cells = [row.split("|")[1:4] for row in rows if row.startswith("| ")][1:]
     listed = {plain(name.strip()): version.strip() for name, version, _ in cells}
-    assert listed == pins(ROOT / "deploy/requirements/cloud.txt"), "run: make licences"
+    assert listed == pins(ROOT / "deploy/requirements/operations.txt"), "run: make licences"
     assert all(licence.strip() not in ("", "UNKNOWN") for _, _, licence in cells)
