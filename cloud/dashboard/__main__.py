@@ -29,8 +29,17 @@ def serve(
         typer.Option(help="Metrics page of the cloud server: **http://HOST:PORT/metrics**."),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Everyone who can reach it may set the fleet: see the docs.")
+        str, typer.Option(help="Where to listen; beyond this machine with --trust-header only.")
     ] = "127.0.0.1",
+    trust_header: Annotated[
+        str | None, typer.Option(help="Header in which a proxy says who the user is.")
+    ] = None,
+    role_header: Annotated[
+        str, typer.Option(help="Header in which it says **viewer** or **operator**.")
+    ] = "X-Taper-Role",
+    proxy: Annotated[
+        list[str] | None, typer.Option(help="Address of the proxy; by default this machine.")
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
     user: User = None,
     password: Password = None,
@@ -41,6 +50,7 @@ def serve(
         from cloud.dashboard.pages import run
     from cloud.dashboard.cloud_page import CloudPage
     from cloud.dashboard.live import LiveFleet
+    from cloud.dashboard.people import LOOPBACK, Access
     from cloud.telemetry.database import parse_store
 
     if metrics is not None and not metrics.startswith(("http://", "https://")):
@@ -49,8 +59,9 @@ def serve(
         parse_store(store)
     cloud = None if metrics is None else CloudPage(metrics)
     where = parse_where(broker, user, "dashboard", password, ca)
-    live = LiveFleet(where, parse_fleet(fleet), store, cloud)
-    run(live, host, port)
+    access = Access(host, trust_header, role_header, tuple(proxy or LOOPBACK))
+    access.check()
+    run(LiveFleet(where, parse_fleet(fleet), store, cloud), access, port)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cloud.dashboard.cloud_page import CloudPoint
-from cloud.dashboard.view import BATTERY_BINS, View
+from cloud.dashboard.live import FleetPoint
+from cloud.dashboard.view import BATTERY_BINS, Summary, View
 from shared.fleet.messages import Telemetry
 
 Options = dict[str, Any]
+Line = list[tuple[float, float]]
 
 # Readable on white and on black.
 GREY = "#8a8f98"
@@ -78,7 +81,7 @@ def scatter_chart(view: View) -> Options:
     ]
     options = base(
         axis("energy an answer, mJ", "log"),
-        axis("right, %", nameGap=34, scale=True),
+        axis("right, %", nameGap=34, scale=True, max=100),
         [{"type": "scatter", "symbolSize": 9, "data": points}],
     )
     options["tooltip"] = {"trigger": "item", "formatter": "{b}: {c}"}
@@ -91,7 +94,7 @@ def scatter_chart(view: View) -> Options:
 
 def cloud_chart(points: Sequence[CloudPoint]) -> Options:
     """Load of the cloud and the fraction that it works at, over time."""
-    return over_time(
+    made = over_time(
         [
             ("load", RED, [(one.unix_s, one.load) for one in points]),
             ("fraction c", BLUE, [(one.unix_s, one.fraction) for one in points]),
@@ -99,6 +102,36 @@ def cloud_chart(points: Sequence[CloudPoint]) -> Options:
         "",
         low=0.0,
     )
+    made["yAxis"]["max"] = max(1.0, *(math.ceil(one.load) for one in points), 0.0)
+    return made
+
+
+def fleet_charts(points: Sequence[FleetPoint]) -> dict[str, Options]:
+    """The charts of the whole fleet over the last hour, by title."""
+
+    def line(value: Callable[[Summary], float | None], scale: float = 1.0) -> Line:
+        found = [(one.unix_s, value(one.summary)) for one in points]
+        return [(unix_s, scale * one) for unix_s, one in found if one is not None]
+
+    return {
+        "Devices": over_time(
+            [
+                ("known", GREY, line(lambda one: one.devices)),
+                ("online", TEAL, line(lambda one: one.online)),
+            ],
+            "devices",
+            0.0,
+        ),
+        "Right, local, charge": over_time(
+            [
+                ("right", BLUE, line(lambda one: one.accuracy, 100)),
+                ("answered on the device", ORANGE, line(lambda one: one.on_device, 100)),
+                ("battery", TEAL, line(lambda one: one.battery, 100)),
+            ],
+            "%",
+            0.0,
+        ),
+    }
 
 
 def over_time(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from nicegui import ui
 
 from cloud.dashboard.live import LiveFleet
-from shared.errors import TaperError
+from cloud.dashboard.people import Person
 
 EVERY_S = 1.0
+CHART = "w-full h-56"
 TILES = "grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 w-full"
 CHARTS = "grid grid-cols-1 md:grid-cols-2 gap-4 w-full"
-FRACTIONS = ["0.125", "0.25", "0.3", "0.5", "0.75", "1", "auto", "linear", "step"]
 STYLE = """
 .nicegui-content { padding: 0; }
 .tile-value { font-variant-numeric: tabular-nums; }
@@ -22,7 +23,7 @@ STYLE = """
 
 
 @contextmanager
-def page(live: LiveFleet, title: str, back: bool = False) -> Iterator[None]:
+def page(live: LiveFleet, person: Person, title: str, back: bool = False) -> Iterator[None]:
     """Show the header; the block fills the page below it."""
     ui.colors(primary="#2f6fdb", secondary="#14a89a", accent="#f0963c")
     ui.add_css(STYLE)
@@ -35,6 +36,8 @@ def page(live: LiveFleet, title: str, back: bool = False) -> Iterator[None]:
             )
         ui.label(title).classes("text-lg font-medium truncate").props("data-testid=title")
         ui.space()
+        who = ui.label(f"{person.name}, {person.role.value}").classes("text-xs gt-xs")
+        who.props("data-testid=person")
         _connections(live)
         colours = ui.button(icon="contrast").props("flat round dense color=white")
         with colours.props('aria-label="Colours"'), ui.menu():
@@ -87,38 +90,21 @@ def tile(title: str) -> tuple[ui.label, ui.label]:
     return value, note
 
 
-def control(live: LiveFleet, target: str | None = None) -> None:
-    """Show the control that sets the fraction of ``target``, by default of a chosen target."""
-    with card("Set the fraction"):
-        with ui.row().classes("items-center gap-3 w-full"):
-            chooser = None
-            if target is None:
-                chooser = ui.select(
-                    live.targets, value="all", label="device or group", with_input=True
-                )
-                chooser.props("dense outlined data-testid=target").classes("w-44")
-            fraction = ui.select(FRACTIONS, value="0.5", label="fraction")
-            fraction.props("dense outlined data-testid=fraction").classes("w-32")
-            button = ui.button("Set").props("unelevated data-testid=set")
-            said = ui.label("").classes("text-sm text-gray-500").props("data-testid=pending")
-        asked = 0
+def show(chart: ui.echart, options: dict[str, Any]) -> None:
+    """Draw ``options`` if they are new."""
+    if chart.options != options:
+        chart.options.clear()
+        chart.options.update(options)
+        chart.update()
 
-        def apply() -> None:
-            nonlocal asked
-            name = target if chooser is None else str(chooser.value)
-            try:
-                asked = live.set(str(name), {"fraction": str(fraction.value)})
-            except TaperError as error:
-                ui.notify(str(error), type="negative", multi_line=True)
-            refresh()
 
-        def refresh() -> None:
-            if chooser is not None and chooser.options != live.targets:
-                chooser.set_options(live.targets, value=chooser.value)
-            if not asked:
-                return
-            waiting = live.waiting if target is None else int(live.pending(target))
-            said.set_text(f"{max(asked - waiting, 0)} of {asked} reported")
+def percent(value: float | None, digits: int = 0) -> str:
+    """A share for people."""
+    return "-" if value is None else f"{100 * value:.{digits}f} %"
 
-        button.on_click(apply)
-        ui.timer(EVERY_S / 2, refresh)
+
+def number(value: float | None) -> str:
+    """A value for people."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -3,24 +3,61 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from cloud.dashboard.audit import AuditTrail
 from cloud.dashboard.cloud_page import CloudPage
-from cloud.dashboard.view import Tail, View, view
+from cloud.dashboard.people import Person
+from cloud.dashboard.view import Summary, Tail, View, view
 from cloud.fleet.changes import setting
 from cloud.fleet.client import FleetClient
+from cloud.fleet.state import DeviceState
 from cloud.telemetry.database import reading
 from cloud.telemetry.queries import timeline
-from shared.errors import BrokerError, TaperError
+from cloud.telemetry.trail import Change
+from shared.errors import BrokerError, StoreError, TaperError, UsageError
 from shared.fleet.broker import Broker
 from shared.fleet.messages import Message, Reported, Telemetry, Topic
 
 AGAIN_S = 1.0
 VIEW_S = 0.9  # pages ask every second
 STORED = 2000  # messages of a device's timeline
+POINT_EVERY_S, POINTS = 5.0, 720  # of the time series of the whole fleet: an hour
+RESULT_WITHIN_S = 60.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FleetPoint:
+    """The whole fleet at ``unix_s``, by this machine's clock."""
+
+    unix_s: float
+    summary: Summary
+
+
+def result_of(futures: Mapping[str, asyncio.Future[Reported]]) -> str:
+    """Return what came of a change, in words."""
+    done = {name: one for name, one in futures.items() if one.done() and not one.cancelled()}
+    failed = [f"{name}: {error}" for name, one in done.items() if (error := one.exception())]
+    refused = [
+        f"{name} refuses {reported.refused[0].field}: {reported.refused[0].reason}"
+        for name, one in done.items()
+        if not one.exception() and (reported := one.result()).refused
+    ]
+    good = len(done) - len(failed) - len(refused)
+    texts = [f"{good} of {len(futures)} reported"]
+    if len(futures) > len(done):
+        texts.append(f"{len(futures) - len(done)} open")
+    for kind, lines in (("failed", failed), ("refused", refused)):
+        if lines:
+            texts.append(f"{len(lines)} {kind} ({lines[0]})")
+    return "; ".join(texts)[:500]
 
 
 class LiveFleet:
@@ -39,12 +76,20 @@ class LiveFleet:
         self._client.listeners.append(self._see)
         self._tails: defaultdict[str, Tail] = defaultdict(Tail)
         self._pending: dict[str, asyncio.Future[Reported]] = {}
+        self._results: set[asyncio.Task[None]] = set()
+        self.trail = AuditTrail(store, fleet)
+        self.points: deque[FleetPoint] = deque(maxlen=POINTS)
+        self._point_s = 0.0
         self.broker_error = "not connected yet"
         self._view: View | None = None
         self._view_s = 0.0
 
     async def run(self) -> None:
         """Follow the fleet; connect again whenever the broker is away."""
+        try:
+            await self.trail.open()
+        except TaperError as error:
+            _log.warning("%s; the audit trail begins now", error)
         while True:
             try:
                 await self._client.run()
@@ -68,8 +113,11 @@ class LiveFleet:
         now_s = time.monotonic()
         if self._view is None or now_s - self._view_s >= VIEW_S:
             self._forget_reported()
-            self._view = view(self._client.state.devices, self._tails, self._pending)
+            self._view = view(self._client.state.devices, self._tails, self._pending, now_s)
             self._view_s = now_s
+            if now_s - self._point_s >= POINT_EVERY_S:
+                self._point_s = now_s
+                self.points.append(FleetPoint(time.time(), self._view.summary))
         return self._view
 
     @property
@@ -87,20 +135,47 @@ class LiveFleet:
         """Return the telemetry of a device since the dashboard started."""
         return list(self._tails[name].messages) if name in self._tails else []
 
-    def reported(self, name: str) -> Reported | None:
-        """Return what a device reports to work with."""
-        device = self._client.state.devices.get(name)
-        return None if device is None else device.reported
+    def device(self, name: str) -> DeviceState | None:
+        """Return the state of a device; None for a name that the fleet does not have."""
+        return self._client.state.devices.get(name)
 
-    def set(self, target: str, values: Mapping[str, Any]) -> int:
+    def count(self, target: str) -> int:
+        """Return how many devices ``target`` names; ``UsageError`` if nothing has that name."""
+        return len(self._client.state.select(target, "target"))
+
+    async def set(self, person: Person, target: str, values: Mapping[str, Any]) -> int:
         """Change settings of the devices that ``target`` names; return how many these are.
 
-        Raises ``UsageError`` for a target that nothing has, ``BrokerError`` without a broker.
+        The change is in the audit trail before it is made, and its result afterwards. Raises
+        ``UsageError`` for a target that nothing has, ``BrokerError`` without a broker, and
+        ``StoreError`` if it cannot be written down; then nothing is changed.
         """
+        if not person.may_set:
+            raise UsageError(f"{person.name} may look, and not change settings")
         devices = self._client.state.select(target, "target")
-        futures = self._client.desire(devices, setting(values))
+        what = " ".join(f"{name}={'' if one is None else one}" for name, one in values.items())
+        change = await self.trail.begin(person.name, target, what)
+        try:
+            futures = self._client.desire(devices, setting(values))
+        except BrokerError as error:
+            await self.trail.finish(change, f"failed: {error}")
+            raise
         self._pending.update(futures)
+        task = asyncio.create_task(self._await_result(change, futures), name="result of a change")
+        self._results.add(task)
+        task.add_done_callback(self._results.discard)
         return len(futures)
+
+    async def _await_result(
+        self, change: Change, futures: Mapping[str, asyncio.Future[Reported]]
+    ) -> None:
+        """Write the result of a change down once the devices have reported, or after a while."""
+        here = [future for name, future in futures.items() if (one := self.device(name)) is not None
+                and one.online]  # fmt: skip
+        if here:
+            await asyncio.wait(here, timeout=RESULT_WITHIN_S)
+        with contextlib.suppress(StoreError):
+            await self.trail.finish(change, result_of(futures))
 
     async def history(self, name: str) -> tuple[list[Telemetry], str]:
         """Return the stored timeline of a device, or an empty one and the reason."""
@@ -117,9 +192,7 @@ class LiveFleet:
 
     def _see(self, topic: Topic, message: Message) -> None:
         if isinstance(message, Telemetry):
-            tail = self._tails[topic.device]
-            tail.messages.append(message)
-            tail.seen_s = time.time()
+            self._tails[topic.device].add(message, time.time())
 
     def _forget_reported(self) -> None:
         for name in [name for name, future in self._pending.items() if future.done()]:

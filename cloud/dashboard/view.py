@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from cloud.fleet.problems import problems
 from cloud.fleet.state import DeviceState
+from cloud.telemetry.estimates import Estimate, drift, exit_accuracy
 from cloud.telemetry.sums import Sums, add_up
 from shared.fleet.messages import Telemetry
 
@@ -22,8 +24,16 @@ class Tail:
 
     messages: deque[Telemetry] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     seen_s: float = 0.0
+    before: Sums = field(default_factory=Sums)  # what is older than the last ``RECENT``
 
     _sums: tuple[Telemetry | None, Sums] = (None, Sums())
+
+    def add(self, message: Telemetry, seen_s: float) -> None:
+        """Take a message that arrived at ``seen_s``."""
+        self.messages.append(message)
+        self.seen_s = seen_s
+        if len(self.messages) > RECENT:
+            self.before = add_exits(self.before, self.messages[-RECENT - 1])
 
     def sums(self) -> Sums:
         """Return the sums over the last ``RECENT`` messages; computed once for each new message."""
@@ -31,6 +41,9 @@ class Tail:
         if self._sums[0] is not last:
             self._sums = (last, add_up(list(self.messages)[-RECENT:]))
         return self._sums[1]
+
+
+NOTHING = Tail()  # of a device without telemetry
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,23 @@ class Row:
     latency_ms: float | None
     seen_s: float
     error: str
+    problems: tuple[str, ...] = ()
+    model: str = ""
+    version: str = ""  # of the model
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """A line of the table of groups; means are over the connected devices."""
+
+    name: str
+    devices: int
+    online: int
+    problems: int
+    rate: float
+    battery: float | None
+    sums: Sums
 
 
 @dataclass(frozen=True)
@@ -65,6 +95,8 @@ class Summary:
     bytes_per_answer: float | None
     energy_mj: float | None
     battery: float | None
+    exits: Estimate | None = None  # right among local answers, by audits
+    drift: Estimate | None = None  # of the exit head's confidence
 
 
 @dataclass(frozen=True)
@@ -76,15 +108,20 @@ class View:
     battery_bins: tuple[int, ...]  # devices by tenths of a full battery
     fractions: tuple[tuple[str, int], ...]  # devices by fraction, narrowest first
     scatter: tuple[tuple[float, float, str, float], ...]  # mJ an answer, accuracy, name, fraction
+    groups: tuple[GroupRow, ...] = ()
+    problems: tuple[tuple[str, int], ...] = ()  # devices by problem, the most frequent first
 
 
 def view(
-    devices: Mapping[str, DeviceState], tails: Mapping[str, Tail], pending: Iterable[str]
+    devices: Mapping[str, DeviceState],
+    tails: Mapping[str, Tail],
+    pending: Iterable[str],
+    now_s: float = 0.0,
 ) -> View:
-    """Return the contents of the first page."""
+    """Return the contents of the first page; ``now_s`` is monotonic."""
     waiting = set(pending)
     rows = tuple(
-        row_of(device, tails.get(name, Tail()), name in waiting)
+        row_of(device, tails.get(name, NOTHING), name in waiting, now_s)
         for name, device in sorted(devices.items())
     )
     here = [row for row in rows if row.online]
@@ -99,14 +136,70 @@ def view(
         accuracy=sums.accuracy,
         bytes_per_answer=sums.bytes_per_answer,
         energy_mj=sums.energy_mj,
-        battery=sum(batteries) / len(batteries) if batteries else None,
+        battery=mean(batteries),
+        exits=exit_accuracy(sums),
+        drift=drift((tail.before, tail.sums()) for tail in tails.values()),
     )
-    return View(summary, rows, bins(batteries), counted(here), scattered(here))
+    wrong = Counter(problem for row in rows for problem in row.problems)
+    return View(
+        summary,
+        rows,
+        bins(batteries),
+        counted(here),
+        scattered(here),
+        tuple(grouped(devices, rows, tails)),
+        tuple(wrong.most_common()),
+    )
 
 
-def row_of(device: DeviceState, tail: Tail, pending: bool) -> Row:
-    """Return the table row of a device."""
-    one = device.telemetry
+def grouped(
+    devices: Mapping[str, DeviceState], rows: Iterable[Row], tails: Mapping[str, Tail]
+) -> list[GroupRow]:
+    """Return a line for each group; a device in several groups counts in each."""
+    members: dict[str, list[Row]] = {}
+    for row in rows:
+        birth = devices[row.name].birth
+        for group in birth.groups if birth is not None else ():
+            members.setdefault(group, []).append(row)
+    found = []
+    for name in sorted(members):
+        of = members[name]
+        here = [row for row in of if row.online]
+        batteries = [row.battery for row in here if row.battery is not None]
+        found.append(
+            GroupRow(
+                name,
+                len(of),
+                len(here),
+                sum(bool(row.problems) for row in of),
+                sum(row.rate for row in here),
+                mean(batteries),
+                add_up(tails[row.name].sums() for row in here if row.name in tails),
+            )
+        )
+    return found
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean; None without values."""
+    return sum(values) / len(values) if values else None
+
+
+def add_exits(sums: Sums, one: Telemetry) -> Sums:
+    """Return ``sums`` with what the exit head said in ``one``; the rest is not needed."""
+    if not one.exits_asked:
+        return sums
+    return replace(
+        sums,
+        exits_asked=sums.exits_asked + one.exits_asked,
+        confidence=sums.confidence + one.exit_confidence * one.exits_asked,
+    )
+
+
+def row_of(device: DeviceState, tail: Tail, pending: bool, now_s: float) -> Row:
+    """Return the table row of a device at ``now_s`` (monotonic)."""
+    one, reported = device.telemetry, device.reported
+    refused = reported.refused if reported is not None else ()
     sums = tail.sums()
     return Row(
         name=device.name,
@@ -122,6 +215,10 @@ def row_of(device: DeviceState, tail: Tail, pending: bool) -> Row:
         latency_ms=None if one is None else one.latency_ms,
         seen_s=tail.seen_s,
         error="" if one is None else one.error,
+        problems=tuple(problem.value for problem in problems(device, now_s)),
+        model=(reported.settings.model or "") if reported is not None else "",
+        version=reported.model_version if reported is not None else "",
+        refused=", ".join(f"{refusal.field}: {refusal.reason}" for refusal in refused),
     )
 
 
@@ -151,17 +248,20 @@ def scattered(rows: Sequence[Row]) -> tuple[tuple[float, float, str, float], ...
     )
 
 
-def chosen(rows: Sequence[Row], text: str) -> tuple[list[Row], int]:
-    """Return at most ``MOST_ROWS`` rows that match ``text``, and the number that match.
+def chosen(rows: Sequence[Row], text: str, problem: str = "") -> tuple[list[Row], int]:
+    """Return at most ``MOST_ROWS`` rows that match, and the number that match.
 
-    A row matches if its name, group or error contains the text. Connected devices come first, those
-    with the emptiest batteries before the others.
+    A row matches if its name, group or error contains ``text`` and it has ``problem``, if given.
+    Connected devices come first, those with the emptiest batteries before the others.
     """
     wanted = text.strip().lower()
     found = [
         row
         for row in rows
-        if not wanted or any(wanted in part.lower() for part in (row.name, row.groups, row.error))
+        if (not problem or problem in row.problems)
+        and (
+            not wanted or any(wanted in part.lower() for part in (row.name, row.groups, row.error))
+        )
     ]
     found.sort(key=lambda row: (not row.online, 2.0 if row.battery is None else row.battery))
     return found[:MOST_ROWS], len(found)

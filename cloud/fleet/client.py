@@ -21,6 +21,7 @@ from functools import partial
 from typing import TypeVar
 
 from cloud.fleet.changes import Change, Changes
+from cloud.fleet.complaints import Complaints, count
 from cloud.fleet.state import DeviceState, FleetState, RefusedError
 from cloud.telemetry.records import Received
 from shared.errors import BrokerError, MessageError, TakenOverError
@@ -51,6 +52,7 @@ FOLLOWED = (
     MessageKind.RESULT,
 )
 LARGEST_BATCH = 2000
+TURN_S = 0.05  # of processing messages, before pages and timers have their turn
 RECONNECT_S = 0.5
 SETTLE_S = 0.5  # without a marker: states are complete after so long without a new device
 COMPLETE_WITHIN_S = 60.0
@@ -102,6 +104,7 @@ class FleetClient:
         self._session_s = session_s
         self._client: BrokerClient | None = None
         self._losses = Losses()
+        self._complaints = Complaints()
         self._arrived: asyncio.Queue[tuple[str, bytes, int]] = asyncio.Queue()
         self._changes = Changes(self._publish)
         self._results: dict[str, asyncio.Future[Result]] = {}
@@ -174,34 +177,45 @@ class FleetClient:
         self.complete.set()
 
     async def _receive(self, client: BrokerClient) -> None:
-        """Process what arrives, a batch at a time."""
+        """Process what arrives, a batch at a time, and give other tasks their turn in between.
+
+        Between learning from a message and handing it to the sink nothing is awaited: a message
+        that was learnt and not stored would count as a repeat when the broker sends it again.
+        """
         while True:
             arrived = [await self._arrived.get()]
-            while len(arrived) < LARGEST_BATCH and not self._arrived.empty():
-                arrived.append(self._arrived.get_nowait())
-            now_s = time.time()
+            until_s, now_s = time.monotonic() + TURN_S, time.time()
             batch = []
-            for text, payload, _ in arrived:
+            while True:
+                text, payload, _ = arrived[-1]
                 received = self._guard(text, partial(self._check, text, payload, now_s))
                 if received is not None:
                     batch.append(received)
+                if (
+                    self._arrived.empty()
+                    or len(arrived) >= LARGEST_BATCH
+                    or time.monotonic() > until_s
+                ):
+                    break
+                arrived.append(self._arrived.get_nowait())
             await self._sink([one for one in batch if one.topic.kind is not MessageKind.DESIRED])
             for _, _, number in arrived:
                 if number:
                     client.acknowledge(number)
             for one in batch:
                 self._guard(str(one.topic), partial(self._notify, one.topic, one.message))
+            await asyncio.sleep(0)
 
     def _guard(self, text: str, handle: Callable[[], R]) -> R | None:
         """Run ``handle`` for a message on topic ``text``; a failure is counted and logged."""
         try:
             return handle()
         except MessageError as error:
-            self.counts.refused[error.field] += 1
-            _log.warning("refused: %s", error)
+            count(self.counts.refused, error.field)
+            self._complaints.say(f"refused: {error}")
         except RefusedError as error:
-            self.counts.refused[error.field] += 1
-            _log.warning("refused: %s: %s", text, error)
+            count(self.counts.refused, error.field)
+            self._complaints.say(f"refused: {text}: {error}")
         except Exception:  # noqa: BLE001 - one message must not stop the client
             self.counts.failed[text.rpartition("/")[2][:20]] += 1
             _log.exception("%s: cannot be processed", text[:300])

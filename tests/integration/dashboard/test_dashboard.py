@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import getpass
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from tests.support.broker import Mosquitto, mosquitto
 from tests.support.browser import DESKTOP, PHONE, Browser, browser, dashboard
@@ -30,9 +34,18 @@ class Shown:
     browser: Browser
     url: str
     broker: Mosquitto
+    store: Path
 
     def online(self, count: int) -> None:
         self.browser.until(lambda: self.browser.text("online") == str(count))
+
+    def set_all(self) -> None:
+        """Set what is chosen, and say that all devices are meant."""
+        self.browser.named("set").click()
+        found = self.browser.driver.find_elements
+        self.browser.until(lambda: bool(found(By.CSS_SELECTOR, "[data-testid=confirm]")))
+        self.browser.named("confirm").click()
+        self.browser.until(lambda: not found(By.CSS_SELECTOR, "[data-testid=confirm]"))
 
     def choose(self, name: str, text: str) -> None:
         self.browser.named(name).click()
@@ -62,7 +75,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         page = f"http://127.0.0.1:{metrics}/metrics"
         flags = (*to_broker, "--metrics", page, "--store", str(store))
         url = stack.enter_context(dashboard(folder / "dashboard.log", *flags))
-        yield Shown(stack.enter_context(browser()), url, broker)
+        yield Shown(stack.enter_context(browser()), url, broker, store)
 
 
 def test_fleet_is_shown_and_follows(shown: Shown) -> None:
@@ -75,7 +88,9 @@ def test_fleet_is_shown_and_follows(shown: Shown) -> None:
     first = tab.page()
     tab.until(lambda: tab.page() != first)  # nobody reloads it
     charts = tab.driver.find_elements(By.CSS_SELECTOR, "canvas")
-    assert len(charts) == 4
+    assert len(charts) == 6
+    groups = tab.driver.find_elements(By.CSS_SELECTOR, "[data-testid=groups] tbody tr")
+    assert [row.text.split()[:3] for row in groups] == [["devices", str(DEVICES), str(DEVICES)]]
     assert tab.errors() == []
 
 
@@ -84,14 +99,34 @@ def test_fraction_that_is_set_is_reported(shown: Shown) -> None:
     tab.open(shown.url)
     shown.online(DEVICES)
     shown.choose("fraction", "0.25")
-    tab.named("set").click()
+    shown.set_all()
     tab.until(lambda: tab.text("pending") == f"{DEVICES} of {DEVICES} reported")
     cells = (
         "return [...document.querySelectorAll('[data-testid=devices] tbody tr')]"
         ".map(row => row.children[4].innerText.trim())"
     )
     tab.until(lambda: tab.driver.execute_script(cells) == ["0.25"] * DEVICES)
+    # The audit trail says who, what and what came of it; it is in the store too.
+    tab.until(lambda: f"{DEVICES} of {DEVICES} reported" in tab.text("changes"))
+    assert f"{getpass.getuser()} all fraction=0.25 " in " ".join(tab.text("changes").split())
+    with closing(sqlite3.connect(shown.store)) as database:
+        rows = database.execute("SELECT who, target, what, result FROM change").fetchall()
+    result = f"{DEVICES} of {DEVICES} reported"
+    assert rows == [(getpass.getuser(), "all", "fraction=0.25", result)]
     assert tab.errors() == []
+
+
+def test_every_setting_can_be_set_and_a_wrong_value_is_named(shown: Shown) -> None:
+    tab = shown.browser
+    tab.open(f"{shown.url}/device/device-00001")
+    shown.choose("setting", "audit_rate")
+    tab.named("value").send_keys("7")
+    tab.named("set").click()
+    tab.until(lambda: "audit_rate: 7.0 is not allowed; give 0 to 1" in tab.page())
+    tab.named("value").send_keys(Keys.BACKSPACE, "0.5")
+    tab.named("set").click()
+    tab.until(lambda: tab.text("pending") == "1 of 1 reported")
+    tab.until(lambda: "audit_rate 0.5 0.5" in " ".join(tab.text("settings").split()))
 
 
 def test_the_page_of_a_device_shows_its_last_values(shown: Shown) -> None:
@@ -132,7 +167,7 @@ def test_the_page_shows_that_the_broker_is_away_and_back(shown: Shown) -> None:
     shown.online(DEVICES)
     shown.broker.kill()
     tab.until(lambda: "broker away" in tab.page().lower())
-    tab.named("set").click()
+    shown.set_all()
     tab.until(lambda: "is not connected" in tab.page())
     shown.broker.start()
     tab.until(lambda: "broker away" not in tab.page().lower())
@@ -146,6 +181,8 @@ def test_the_page_shows_that_the_broker_is_away_and_back(shown: Shown) -> None:
         (("--broker", "localhost"), "--broker: 'localhost' is not allowed"),
         (("--store", "oracle://x/y"), "--store:"),
         (("--fleet", "a b"), "--fleet: 'a b' is no name"),
+        (("--host", "0.0.0.0"), "--host: 0.0.0.0 can be reached by others"),
+        (("--trust-header", "a b"), "--trust-header, --role-header: 'a b' is no header's name"),
     ],
 )
 def test_a_wrong_flag_is_one_line_that_names_it(flags: tuple[str, ...], said: str) -> None:

@@ -1,0 +1,78 @@
+"""The dashboard's audit trail: every change is written down before it is made."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from cloud.telemetry import trail
+from cloud.telemetry.database import open_writing, translated
+from cloud.telemetry.trail import Change
+
+SHOWN = 100
+R = TypeVar("R")
+
+
+class AuditTrail:
+    """The changes of ``fleet``: in the store at ``url``, or in memory only without one.
+
+    Methods raise ``StoreError`` if the store cannot be written.
+    """
+
+    def __init__(self, url: str | None, fleet: str) -> None:
+        self.kept = url is not None
+        self._url = url
+        self._fleet = fleet
+        self._engine: Engine | None = None
+        self._lock = asyncio.Lock()
+        self._changes: deque[Change] = deque(maxlen=SHOWN)
+
+    @property
+    def changes(self) -> list[Change]:
+        """The last changes, the latest first."""
+        return list(self._changes)
+
+    async def open(self) -> None:
+        """Read the last changes."""
+        if self._url is not None:
+            found = await self._do(lambda one: trail.recent(one, self._fleet, SHOWN))
+            self._changes.extend(found)
+
+    async def begin(self, who: str, target: str, what: str) -> Change:
+        """Write down a change that is about to be made."""
+        change = Change(self._fleet, time.time(), secrets.token_hex(8), who, target, what, "asked")
+        if self._url is not None:
+            await self._do(lambda one: trail.add(one, change))
+        self._changes.appendleft(change)
+        return change
+
+    async def finish(self, change: Change, result: str) -> None:
+        """Write down the result of a change."""
+        done = replace(change, result=result)
+        for place, one in enumerate(self._changes):
+            if one.id == change.id:
+                self._changes[place] = done
+        if self._url is not None:
+            await self._do(lambda one: trail.finish(one, done))
+
+    async def _do(self, work: Callable[[Connection], R]) -> R:
+        async with self._lock:
+            return await asyncio.to_thread(self._in_transaction, work)
+
+    def _in_transaction(self, work: Callable[[Connection], R]) -> R:
+        if self._engine is None:
+            self._engine = open_writing(self._url or "")
+        with translated(self._engine.url), self._engine.begin() as connection:
+            return work(connection)
+
+    def close(self) -> None:
+        """Close the store."""
+        if self._engine is not None:
+            self._engine.dispose()
