@@ -17,6 +17,7 @@ from shared.errors import BundleError
 from shared.model.architecture import Kind, Shape, Stage, kernel_size
 from shared.model.bits import unpack
 from shared.model.bundle import Bundle
+from shared.model.exits import NEVER_MARGIN, exit_tables, read_calibration
 from shared.model.stage_tensors import StageTensors, largest_sum
 from shared.protocol.context_model import ContextModel, context_model
 
@@ -25,8 +26,6 @@ HEADER_WORDS = 33
 STAGE_WORDS = 13
 NAME_BYTES = 64
 VERSION_BYTES = 8
-FRACTION_BITS = 16  # of the exit head's integer logits
-NEVER = 2**63 - 1  # a margin that no sample reaches
 KINDS = {Kind.IMAGE_CONV: 0, Kind.BINARY_CONV: 1, Kind.BINARY_LINEAR: 2}
 
 Words = npt.NDArray[np.uint32]
@@ -46,18 +45,20 @@ class _Layout:
         return at
 
 
-def make_blob(bundle: Bundle, levels: Sequence[int], margins: Sequence[int | None]) -> bytes:
+def make_blob(bundle: Bundle, levels: Sequence[int]) -> bytes:
     """The blob of ``bundle`` for device level indices ``levels``, ascending.
 
-    ``margins`` are the exit thresholds of these levels, in 1/65536 of a logit; None keeps no sample
-    on the device. Raises ``BundleError`` for a network that the engine cannot run.
+    Exit thresholds are the bundle's; without a calibration no sample stays on the device. Raises
+    ``BundleError`` for a network that the engine cannot run.
     """
     architecture, layout = bundle.architecture, _Layout()
+    calibration = read_calibration(bundle)
+    margins = [calibration.margins[level] if calibration else NEVER_MARGIN for level in levels]
     level_words = [
         np.array([level, round(architecture.device_levels[level] * 1e6)], np.uint32)
         for level in levels
     ]
-    thresholds = [np.array([NEVER if m is None else m], np.uint64).view(np.uint32) for m in margins]
+    thresholds = [np.array([margin], np.uint64).view(np.uint32) for margin in margins]
     pairs = zip(level_words, thresholds, strict=True)
     levels_at = layout.add(np.concatenate([word for pair in pairs for word in pair]))
     stages = _stages(bundle, levels)
@@ -188,10 +189,7 @@ def _exit_record(layout: _Layout, bundle: Bundle, levels: Sequence[int]) -> Word
     tensors = bundle.stage("exit", "exit")
     shape = architecture.sent_shape(levels[-1])
     out = (architecture.classes,) * len(levels)
-    scale, bias = (
-        np.rint(table[list(levels)].astype(np.float64) * 2**FRACTION_BITS).astype(np.int32)
-        for table in (tensors.scale, tensors.bias)
-    )
+    scale, bias = (table[list(levels)].astype(np.int32) for table in exit_tables(bundle))
     kept = _Kept(stage, shape, out, tensors, tuple(levels))
     return _stage_words(layout, kept, _table(scale, True), _table(bias, True), True)
 

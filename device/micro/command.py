@@ -51,7 +51,7 @@ def generate(
     given = read_bundle(bundle_path(bundle, "BUNDLE"), DEVICE_GROUPS)
     architecture = given.architecture
     chosen = parse_levels(levels, architecture)
-    blob = make_blob(given, chosen, [None] * len(chosen))
+    blob = make_blob(given, chosen)
     report = sources.Report(
         name=given.metadata.name,
         architecture=architecture,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from shared.errors import UsageError
 from shared.model.bundle import Bundle
-from shared.model.exits import ExitCalibration, read_calibration
+from shared.model.exits import ExitCalibration, margin_threshold, margins, read_calibration
 from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import FeatureCodec
 
@@ -33,14 +33,16 @@ class LevelResults:
     """One device level over N images, in their order.
 
     payload_bytes (N,)  of each sample sent alone; ``batched_bytes``: mean of one among BATCH
-    cloud_right (N,), exit_right (N,), confidence (N,)   the last two are None without an exit head
+    cloud_right (N,), exit_right (N,), margin (N,)       the last two are None without an exit head
+    temperature         of the exit head
     """
 
     payload_bytes: npt.NDArray[np.int64]
     batched_bytes: float
     cloud_right: npt.NDArray[np.bool_]
     exit_right: npt.NDArray[np.bool_] | None
-    confidence: npt.NDArray[np.float64] | None
+    margin: npt.NDArray[np.int64] | None
+    temperature: float = 1.0
     _sums: dict[float, npt.NDArray[np.int64]] = field(default_factory=dict)
 
     def totals(self, first: int, samples: int, threshold: float) -> Totals:
@@ -55,11 +57,11 @@ class LevelResults:
     def _prefix(self, threshold: float) -> npt.NDArray[np.int64]:
         """Running totals (N + 1, 3) of right answers, samples kept, bytes sent."""
         if threshold not in self._sums:
-            if self.confidence is None or self.exit_right is None:
+            if self.margin is None or self.exit_right is None:
                 stays = np.zeros(len(self.cloud_right), dtype=np.bool_)
                 right = self.cloud_right
             else:
-                stays = self.confidence >= threshold
+                stays = self.margin >= margin_threshold(threshold, self.temperature)
                 right = np.where(stays, self.exit_right, self.cloud_right)
             rows = np.stack([right, stays, np.where(stays, 0, self.payload_bytes)], axis=1)
             totals = np.zeros((len(rows) + 1, 3), dtype=np.int64)
@@ -108,17 +110,17 @@ def _level(
     payloads = [len(codec.encode(features[i : i + 1], level).payload) for i in range(len(images))]
     batches = range(0, max(len(images) - BATCH, 0) + 1, BATCH)
     together = [codec.encode(features[i : i + BATCH], level) for i in batches]
-    exit_right = confidence = None
+    exit_right = margin = None
+    temperature = calibration.temperature[level] if calibration else 1.0
     if device.architecture.exit_head:
-        temperature = calibration.temperature[level] if calibration else 1.0
-        exits = device.exit_logits(features, level).astype(np.float64) / temperature
-        weights = np.exp(exits - exits.max(axis=1, keepdims=True))
-        confidence = weights.max(axis=1) / weights.sum(axis=1)
+        exits = device.exit_logits(features, level)
+        margin = margins(exits)
         exit_right = exits.argmax(axis=1) == labels
     return LevelResults(
         payload_bytes=np.array(payloads, dtype=np.int64),
         batched_bytes=sum(len(f.payload) for f in together) / sum(f.samples for f in together),
         cloud_right=logits.argmax(axis=1) == labels,
         exit_right=exit_right,
-        confidence=confidence,
+        margin=margin,
+        temperature=temperature,
     )

@@ -27,6 +27,7 @@ from device.transport.connection import Opener
 from device.transport.link import Link
 from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.model.bundle import DEVICE_GROUPS, Bundle, read_bundle
+from shared.model.exits import NEVER_MARGIN
 from shared.model.identity import ModelIdentity
 
 # The spool and models over the air are imported where they are used: a device does not pay for
@@ -163,12 +164,12 @@ class SplitClient:
         level = self._steering.level(decision, self._link.hints)
         features = pipeline.run(image, level)
         local = None
-        threshold = pipeline.threshold(level, decision.exit_threshold)
-        if threshold <= 1:
+        least = pipeline.least_margin(level, decision.exit_threshold)
+        if least != NEVER_MARGIN:
             local = pipeline.answer(features, level)
         device_s = time.perf_counter() - started_s
         output = DeviceOutput(index, level, features, local, started_s, device_s)
-        if local is not None and local.confidence >= threshold:
+        if local is not None and local.margin >= least:
             if self._steering.audits():
                 return await self._delivery.audit(pipeline, output, decision)
             return device_result(pipeline, output, self._settings.top_k)

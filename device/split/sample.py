@@ -23,7 +23,8 @@ class SampleResult:
     payload_bytes   of the request; a share of it where samples travelled together
     candidates      (label, probability), if asked for
     confidence      probability of the answer, by whoever gave it; None if the server sent none
-    exit_confidence of the exit head, None where it was not asked; ``exit_label``: its answer
+    exit_confidence of the exit head's label against its next best, what ``--exit-threshold`` is
+                    compared with; None where it was not asked; ``exit_label``: its answer
     audited         whether the exit head was sure, and the cloud was asked to check its answer
     kept            whether the sample waits in the spool for the cloud's own answer, as ``number``
     device_ms, encode_ms, cloud_ms   parts of the latency; the rest is the wire
@@ -90,7 +91,7 @@ def device_result(
         confidence=local.confidence,
         kept=number is not None,
         number=number,
-        exit_confidence=local.confidence,
+        exit_confidence=local.exit_confidence,
         exit_label=local.label,
         device_ms=1000 * output.device_s,
     )
@@ -114,7 +115,7 @@ def cloud_result(
         latency_ms=1000 * (time.perf_counter() - output.started_s),
         candidates=answer.candidates[:top_k],
         confidence=answer.candidates[0][1] if answer.candidates else None,
-        exit_confidence=output.local.confidence if output.local else None,
+        exit_confidence=output.local.exit_confidence if output.local else None,
         exit_label=output.local.label if output.local else None,
         device_ms=1000 * output.device_s,
         encode_ms=1000 * cloud.encode_s,

@@ -35,7 +35,7 @@ def build(
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output: {output} is not a folder")
     levels = range(len(given.architecture.device_levels))
-    blob = make_blob(given, levels, [None] * len(levels))
+    blob = make_blob(given, levels)
     module = compile_engine()
     output.mkdir(parents=True, exist_ok=True)
     name = given.metadata.name

@@ -9,7 +9,7 @@ from shared.energy.hardware import HARDWARE, Hardware
 from shared.energy.model import EnergyModel, device_work, exit_work
 from shared.model.architecture import Architecture
 from shared.model.bundle import Bundle
-from shared.model.exits import read_calibration
+from shared.model.exits import ONE, exit_tables, read_calibration
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:
@@ -56,13 +56,14 @@ def _exit_head(bundle: Bundle) -> dict[str, Any] | None:
     if not bundle.architecture.exit_head:
         return None
     tensors, calibration = bundle.stage("exit", "exit"), read_calibration(bundle)
+    scale, bias = exit_tables(bundle)
     levels = len(bundle.architecture.device_levels)
     channels = bundle.architecture.sent_shape(levels - 1).channels
     return {
         "weights": [b64encode(row.tobytes()).decode() for row in tensors.weight],
         "coefficients": tensors.coefficients[:channels].tolist(),
-        "scale": tensors.scale.tolist(),
-        "bias": tensors.bias.tolist(),
+        "scale": (scale / ONE).tolist(),
+        "bias": (bias / ONE).tolist(),
         "temperature": [1.0] * levels if calibration is None else list(calibration.temperature),
         "threshold": None if calibration is None else list(calibration.threshold),
     }

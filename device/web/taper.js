@@ -30,7 +30,7 @@ const ENCODINGS = {1: 'raw', 3: 'context'};
  */
 
 /**
- * What the exit head says: the class; its logit less the next best one's, in 1/65536; and whether
+ * What the exit head says: the class; its logit less the next best one's, in 1/1048576; and whether
  * that is enough to keep the sample on the device.
  * @typedef {{label: number, margin: bigint, stays: boolean}} ExitAnswer
  */

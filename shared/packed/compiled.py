@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,11 +65,13 @@ def device_half(bundle: Bundle, kernel: str) -> CompiledHalf:
 
 
 def exit_half(bundle: Bundle, kernel: str) -> CompiledHalf:
-    """The exit head, which the network must have; one plan for each device level."""
+    """The exit head's sums, which float32 holds exactly; one plan for each device level."""
     architecture = bundle.architecture
     if architecture.exit_stage is None:
         raise ValueError(f"network {architecture.name} has no exit head")
-    stages = [_describe(architecture.exit_stage, bundle.stage("exit", "exit"))]
+    tensors = bundle.stage("exit", "exit")
+    plain = replace(tensors, scale=np.ones_like(tensors.scale), bias=np.zeros_like(tensors.bias))
+    stages = [_describe(architecture.exit_stage, plain)]
     plans = [
         (architecture.sent_shape(level).channels, [architecture.classes])
         for level in range(len(architecture.device_levels))

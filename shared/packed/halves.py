@@ -13,6 +13,7 @@ from shared.errors import BundleError
 from shared.model.architecture import Architecture, Kind, Stage
 from shared.model.bits import pack, unpack
 from shared.model.bundle import Bundle
+from shared.model.exits import Logits, exit_tables
 from shared.packed import kernels
 from shared.packed.reference import ReferenceStage, signs
 
@@ -45,6 +46,8 @@ class DeviceHalf:
             self._compiled = compiled.device_half(bundle, self.kernel)
             if self.architecture.exit_head:
                 self._compiled_exit = compiled.exit_half(bundle, self.kernel)
+        if self.architecture.exit_head:
+            self._exit_scale, self._exit_bias = exit_tables(bundle)
 
     def run(self, images: npt.NDArray[np.uint8], level: int) -> Features:
         """Packed bits at device level index ``level``.
@@ -69,18 +72,24 @@ class DeviceHalf:
             x = signs(bits)
         return trace
 
-    def exit_logits(self, features: Features, level: int) -> npt.NDArray[np.float32]:
-        """Logits of the exit head: packed bits (B, bytes) -> (B, classes)."""
+    def exit_logits(self, features: Features, level: int) -> Logits:
+        """Integer logits of the exit head, in 1 / ONE: packed bits (B, bytes) -> (B, classes)."""
         if not self.architecture.exit_head:
             raise ValueError(f"network {self.architecture.name} has no exit head")
         level = check_level("level", level, len(self.architecture.device_levels))
         check_features(features, self.architecture.sent_shape(level).packed_bytes)
+        sums = self._exit_sums(features, level).astype(np.int64)
+        logits: Logits = sums * self._exit_scale[level] + self._exit_bias[level]
+        return logits
+
+    def _exit_sums(self, features: Features, level: int) -> npt.NDArray[Any]:
+        """Whole numbers (B, classes)."""
         if self.kernel != kernels.NUMPY:
             return self._compiled_exit.run(contiguous(features), level)
         shape = self.architecture.sent_shape(level)
         x = signs(unpack_map(features, shape.height, shape.width, shape.channels))
-        sums = self._exit_stage.sums(x, self.architecture.classes)
-        return self._exit_stage.logits(sums, level)
+        # (B, 1, 1, classes) -> (B, classes)
+        return self._exit_stage.sums(x, self.architecture.classes)[:, 0, 0]
 
     @cached_property
     def _stages(self) -> list[ReferenceStage]:

@@ -25,7 +25,7 @@ from cloud.training.paper.curve import read_results
 from cloud.training.paper.summary import share
 from cloud.training.paper.sweep import Evaluation, Statistics
 from cloud.training.split.evaluate import cloud_logits, device_features
-from cloud.training.split.exit_calibration import confidence, curve
+from cloud.training.split.exit_calibration import curve, staying
 from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.fractions import level_for
 from shared.model.bundle import Bundle, read_bundle
@@ -143,7 +143,7 @@ def measure_exit(bundle: Bundle, test_set: Dataset) -> list[ExitResult]:
         answers = cloud_logits(cloud, features, level, widest)
         exits = device.exit_logits(features, level)
         points = curve(exits, answers, test_set.labels, temperature)
-        stays = confidence(exits, temperature) >= shipped["threshold"][level]
+        stays = staying(exits, shipped["threshold"][level], temperature)
         right = exits.argmax(axis=1)[stays] == test_set.labels[stays]
         promised = shipped["promise"][level] if "promise" in shipped else None
         error = None if promised is None else shortfall(promised, right)

@@ -186,7 +186,7 @@ def leave_share(bundle: Bundle) -> float:
     """Share of the sample's digits that the exit head does not answer on the device."""
     level = level_for(FRACTION, bundle.architecture.device_levels)
     pipeline = Pipeline(bundle, ExitSettings())
-    threshold = pipeline.threshold(level, None)
+    least = pipeline.least_margin(level, None)
     images, _ = sample_digits()
     answers = [pipeline.answer(pipeline.run(image[..., None], level), level) for image in images]
-    return sum(answer.confidence < threshold for answer in answers) / len(images)
+    return sum(answer.margin < least for answer in answers) / len(images)

@@ -76,11 +76,7 @@ def exercise(
         program = build_for_board(board, folder / "model", folder)
         results = run_on_board(board, program, pictures, folder)
     wanted = expected(bundle, levels, pictures)
-    same = [
-        (result.status, result.raw, result.request, result.label)
-        == (0, one.raw, one.request, one.label)
-        for result, one in zip(results, wanted, strict=True)
-    ]
+    same = [result.equals(one) for result, one in zip(results, wanted, strict=True)]
     by_level = [_instructions(results[index :: len(levels)]) for index in range(len(levels))]
     return mean(same), by_level
 
@@ -91,7 +87,7 @@ def _instructions(results: Sequence[Result]) -> float:
 
 def _blob_bytes(bundle: Bundle, levels: Sequence[int]) -> int:
     part = read_bundle(bundle_path(bundle.metadata.name), DEVICE_GROUPS)
-    return len(make_blob(part, levels, [None] * len(levels)))
+    return len(make_blob(part, levels))
 
 
 def _bytes(name: str, own: int, code: int | None, target: int) -> Check:

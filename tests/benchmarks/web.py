@@ -51,14 +51,11 @@ def images(full: bool) -> npt.NDArray[np.uint8]:
 
 
 def identical_in_node(page: Path, pictures: npt.NDArray[np.uint8]) -> float:
-    """Share of pictures and levels whose bits, exit label and request are the packed runtime's."""
+    """Share of pictures and levels whose bits, exit answer and request are the packed runtime's."""
     bundle = read_bundle(bundle_path(MODEL))
     results, _ = run_in_node(page, MODEL, pictures)
     wanted = expected(bundle, range(len(bundle.architecture.device_levels)), pictures)
-    return mean(
-        (result.raw, result.request, result.label) == (one.raw, one.request, one.label)
-        for result, one in zip(results, wanted, strict=True)
-    )
+    return mean(result.equals(one) for result, one in zip(results, wanted, strict=True))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from device.micro.footprint import ENGINE
 from shared.model.bundle import Bundle
+from shared.model.exits import NEVER_MARGIN, local_answer, read_calibration
 from shared.model.identity import VERSION_DIGITS
 from shared.packed import DeviceHalf
 from shared.protocol.codec import Encoding, FeatureCodec
@@ -78,7 +79,7 @@ class Expected:
 
     raw: bytes
     request: bytes
-    label: int | None  # the exit head's
+    exit: tuple[int, int, bool] | None  # the exit head's label and margin, whether it is sure
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,12 @@ class Result:
     request: bytes
     stack_bytes: int
     instructions: int
+
+    def equals(self, expected: Expected) -> bool:
+        """Whether every output is what the packed runtime gives."""
+        mine = None if expected.exit is None else (self.label, self.margin, self.stays)
+        found = (self.status, self.raw, self.request, mine)
+        return found == (0, expected.raw, expected.request, expected.exit)
 
 
 def build_for_board(board: Board, model: Path, folder: Path) -> Path:
@@ -198,7 +205,7 @@ def expected(
     by_level = []
     for level in levels:
         rows = half.run(images, level)
-        labels = half.exit_logits(rows, level).argmax(axis=1) if meta.architecture.exit_head else []
+        exits = exit_answers(bundle, half, rows, level) if meta.architecture.exit_head else None
         column = []
         for index, row in enumerate(rows):
             frame = codec.encode(row[None], level)
@@ -206,7 +213,16 @@ def expected(
                 frame = codec.encode_as(row[None], level, Encoding.RAW)
             request = Request(7, meta.name, meta.version[:VERSION_DIGITS], frame, None, 0)
             message = request_to_message(request).SerializeToString()
-            label = int(labels[index]) if len(labels) else None
-            column.append(Expected(row.tobytes(), message, label))
+            column.append(Expected(row.tobytes(), message, exits[index] if exits else None))
         by_level.append(column)
     return [column[index] for index in range(len(images)) for column in by_level]
+
+
+def exit_answers(
+    bundle: Bundle, half: DeviceHalf, rows: npt.NDArray[np.uint8], level: int
+) -> list[tuple[int, int, bool]]:
+    """Label, margin and decision of the exit head for every row of packed bits."""
+    calibration = read_calibration(bundle)
+    least = calibration.margins[level] if calibration else NEVER_MARGIN
+    answers = [local_answer(logits) for logits in half.exit_logits(rows, level).tolist()]
+    return [(answer.label, answer.margin, answer.margin >= least) for answer in answers]

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.training.intervals import wilson
+from shared.model.exits import ONE, Logits, margin_threshold, margins
 
-Logits = npt.NDArray[np.float32]  # (N, classes)
+CloudLogits = npt.NDArray[np.float32]  # (N, classes)
 Labels = npt.NDArray[np.int64]  # (N,)
 
-# Confidences at which the curve is measured; 1.01 would be "never", 0 is "always".
+# Confidences at which the curve is measured; 0 is "always".
 THRESHOLDS = (
     0.0,
     0.5,
@@ -45,15 +46,16 @@ TEMPERATURES = np.geomspace(0.05, 50.0, 400)
 class LevelLogits:
     """What one device level gives for images with known labels.
 
-    held_exit, held_cloud, held_labels  exit head, and cloud at full width, on the validation split
+    held_exit, held_cloud, held_labels  exit head, and cloud at full width, on the validation split;
+                                        the exit head's are integers in 1 / ONE
     test_exit, test_cloud, test_labels  exit head, and cloud at full width, on the test set
     """
 
     held_exit: Logits
-    held_cloud: Logits
+    held_cloud: CloudLogits
     held_labels: Labels
     test_exit: Logits
-    test_cloud: Logits
+    test_cloud: CloudLogits
     test_labels: Labels
 
 
@@ -82,16 +84,21 @@ def calibrate(levels: Sequence[LevelLogits]) -> dict[str, list[Any]]:
 
 def probabilities(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
     """softmax(logits / temperature) over the last axis, same shape."""
-    scaled = logits.astype(np.float64) / temperature
+    scaled = logits / (ONE * temperature)
     weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     result: npt.NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
     return result
 
 
 def confidence(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
-    """Probability of the most probable class: (N, classes) -> (N,)."""
-    best: npt.NDArray[np.float64] = probabilities(logits, temperature).max(axis=1)
-    return best
+    """Probability of the best class against the next best: (N, classes) -> (N,)."""
+    sure: npt.NDArray[np.float64] = 1 / (1 + np.exp(-margins(logits) / (ONE * temperature)))
+    return sure
+
+
+def staying(logits: Logits, threshold: float, temperature: float) -> npt.NDArray[np.bool_]:
+    """Which samples the exit head answers: (N, classes) -> (N,), decided as devices do."""
+    return margins(logits) >= margin_threshold(threshold, temperature)
 
 
 def negative_log_likelihood(logits: Logits, labels: Labels, temperature: float) -> float:
@@ -143,15 +150,14 @@ def promise(
 
 
 def curve(
-    exit_logits: Logits, cloud_logits: Logits, labels: Labels, temperature: float
+    exit_logits: Logits, cloud_logits: CloudLogits, labels: Labels, temperature: float
 ) -> list[list[float]]:
     """[threshold, rate, accuracy of those, accuracy with the cloud] at each of ``THRESHOLDS``."""
-    sure = confidence(exit_logits, temperature)
     exit_right = exit_logits.argmax(axis=1) == labels
     cloud_right = cloud_logits.argmax(axis=1) == labels
     points = []
     for threshold in THRESHOLDS:
-        stays = sure >= threshold
+        stays = staying(exit_logits, threshold, temperature)
         rate = float(stays.mean())
         accuracy = float(exit_right[stays].mean()) if stays.any() else 1.0
         combined = float(np.where(stays, exit_right, cloud_right).mean())

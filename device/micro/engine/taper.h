@@ -61,7 +61,7 @@ typedef struct {
 /* What the exit head says. */
 typedef struct {
   uint32_t label;
-  int64_t margin; /* its logit less the next best one's, in 1/65536 */
+  int64_t margin; /* its logit less the next best one's, in 1/1048576 */
   int stays;      /* 1 if the margin reaches the level's threshold: no need to send the sample */
 } taper_exit;
 

@@ -253,7 +253,7 @@ taper_status taper_ask_exit(const taper_model *model, const taper_sample *sample
       next = logit;
     }
   }
-  answer->margin = model->classes > 1u ? best - next : INT64_MAX;
+  answer->margin = model->classes > 1u ? best - next : INT64_C(1) << 62;
   const uint64_t least = (uint64_t)level[L_MARGIN_HIGH] << 32 | level[L_MARGIN_LOW];
   answer->stays = answer->margin >= 0 && (uint64_t)answer->margin >= least;
   return TAPER_OK;

@@ -79,7 +79,7 @@ async def test_confident_samples_stay_on_the_device(threshold: float) -> None:
         async with SplitClient(chosen, bundle=BUNDLE) as client:
             results = [await client.classify(image, i) for i, image in enumerate(PICTURES)]
     for result in results:
-        assert (result.source == "device") == ((result.confidence or 0) >= threshold)
+        assert (result.source == "device") == ((result.exit_confidence or 0) >= threshold)
         if result.source == "device":
             assert result.label == here[result.index]
             assert result.payload_bytes == 0
@@ -93,7 +93,7 @@ async def test_default_threshold_is_the_bundles_and_no_head_is_no_exit() -> None
     ):
         results = [await client.classify(image) for image in PICTURES]
     for result in results:
-        assert (result.source == "device") == ((result.confidence or 0) >= 0.9)
+        assert (result.source == "device") == ((result.exit_confidence or 0) >= 0.9)
     async with serve(Cloud(HEADLESS)) as address:
         chosen = settings(address, use_exit=True, exit_threshold=0.0)
         async with SplitClient(chosen, bundle=HEADLESS) as client:
@@ -249,7 +249,7 @@ async def test_with_a_goal_samples_for_the_cloud_are_kept_through_an_outage(
     assert decision.exit_threshold > 0
     for result in results:
         assert result.source == "device"
-        assert result.kept == ((result.confidence or 0) < decision.exit_threshold)
+        assert result.kept == ((result.exit_confidence or 0) < decision.exit_threshold)
     assert any(result.kept for result in results)
 
 

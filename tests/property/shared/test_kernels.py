@@ -150,8 +150,8 @@ def test_equals_the_reference(
         noise = rng.integers(0, 256, (batch, shape.packed_bytes), dtype=np.uint8)
         for sent in (features, noise):  # noise also sets the bits after the last channel
             if architecture.exit_head:
-                expected = reference.exit_logits(sent, level)
-                np.testing.assert_array_equal(device.exit_logits(sent, level), expected)
+                exits = reference.exit_logits(sent, level)
+                np.testing.assert_array_equal(device.exit_logits(sent, level), exits)
             for cloud_level in range(len(architecture.cloud_levels)):
                 expected = reference_cloud.run(sent, level, cloud_level)
                 np.testing.assert_array_equal(cloud.run(sent, level, cloud_level), expected)

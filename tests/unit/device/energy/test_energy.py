@@ -19,7 +19,7 @@ from shared.energy.hardware import HARDWARE, MCU_BLE, MCU_LTEM, PI_WIFI, find_ha
 from shared.energy.model import ANSWER_BYTES, REQUEST_BYTES, EnergyModel, device_work, exit_work
 from shared.errors import BundleError, UsageError
 from shared.model.bundle import make_bundle
-from shared.model.exits import NEVER, ExitPoint, local_answer, read_calibration
+from shared.model.exits import NEVER, ONE, ExitPoint, local_answer, read_calibration
 from tests.support.clouds import tiny_architecture, tiny_bundle
 
 
@@ -81,12 +81,13 @@ def test_unknown_hardware_is_refused_with_what_is_known() -> None:
 
 
 def test_local_answer_is_a_softmax() -> None:
-    answer = local_answer([1.0, 3.0, 2.0])
+    answer = local_answer([1 * ONE, 3 * ONE, 2 * ONE])
     assert answer.label == 1
     assert sum(answer.probabilities) == pytest.approx(1.0)
     assert answer.confidence == pytest.approx(1 / (1 + math.exp(-1) + math.exp(-2)))
-    assert local_answer([1.0, 3.0], temperature=10).confidence < local_answer([1.0, 3.0]).confidence
-    assert local_answer([1e4, -1e4]).confidence == 1.0
+    two = [1 * ONE, 3 * ONE]
+    assert local_answer(two, temperature=10).confidence < local_answer(two).confidence
+    assert local_answer([10_000 * ONE, -10_000 * ONE]).confidence == 1.0
 
 
 def test_calibration_of_a_bundle() -> None:

@@ -46,7 +46,7 @@ class Expected(NamedTuple):
     bundle: Bundle
     images: npt.NDArray[np.uint8]
     features: list[npt.NDArray[np.uint8]]  # by device level
-    exit_logits: list[npt.NDArray[np.float32]]  # by device level, if there is an exit head
+    exit_logits: list[npt.NDArray[np.int64]]  # by device level, if there is an exit head
     logits: dict[tuple[int, int], npt.NDArray[np.float32]]  # by device and cloud level
 
 
@@ -86,9 +86,9 @@ def assert_equal_halves(expected: Expected, kernel: str) -> None:
     device, cloud = DeviceHalf(expected.bundle, kernel), CloudHalf(expected.bundle, kernel)
     for level, features in enumerate(expected.features):
         np.testing.assert_array_equal(device.run(expected.images, level), features)
-    for level, logits in enumerate(expected.exit_logits):
+    for level, exit_logits in enumerate(expected.exit_logits):
         features = expected.features[level]
-        np.testing.assert_array_equal(device.exit_logits(features, level), logits)
+        np.testing.assert_array_equal(device.exit_logits(features, level), exit_logits)
     for (level, cloud_level), logits in expected.logits.items():
         features = expected.features[level]
         np.testing.assert_array_equal(cloud.run(features, level, cloud_level), logits)

@@ -10,27 +10,35 @@ from cloud.training.split.exit_calibration import (
     harmless_threshold,
     promise,
     rounded_up,
+    staying,
 )
+from shared.model.exits import ONE, Logits
 
 CLASSES = 4
-Logits = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+Floats = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
 
-def answers(labels: np.ndarray, skill: float, rng: np.random.Generator) -> Logits:
+def answers(labels: np.ndarray, skill: float, rng: np.random.Generator) -> Floats:
     """Logits that are right more often the larger ``skill`` is, and more when they are sure."""
     logits = rng.normal(size=(len(labels), CLASSES)).astype(np.float32)
     logits[np.arange(len(labels)), labels] += skill * rng.random(len(labels)).astype(np.float32)
     return logits
 
 
+def whole(logits: Floats) -> Logits:
+    """Logits as the exit head gives them."""
+    integers: Logits = np.rint(logits * ONE).astype(np.int64)
+    return integers
+
+
 def level(seed: int, held: int = 3000, test: int = 3000) -> LevelLogits:
     rng = np.random.default_rng(seed)
     held_labels, test_labels = rng.integers(0, CLASSES, held), rng.integers(0, CLASSES, test)
     return LevelLogits(
-        held_exit=answers(held_labels, 8, rng),
+        held_exit=whole(answers(held_labels, 8, rng)),
         held_cloud=answers(held_labels, 12, rng),
         held_labels=held_labels,
-        test_exit=answers(test_labels, 8, rng),
+        test_exit=whole(answers(test_labels, 8, rng)),
         test_cloud=answers(test_labels, 12, rng),
         test_labels=test_labels,
     )
@@ -39,8 +47,9 @@ def level(seed: int, held: int = 3000, test: int = 3000) -> LevelLogits:
 def test_what_stays_is_right_no_less_often_than_in_the_cloud() -> None:
     found = level(1)
     made = calibrate([found])
+    stays = staying(found.held_exit, made["threshold"][0], made["temperature"][0])
     sure = confidence(found.held_exit, made["temperature"][0])
-    stays = sure >= made["threshold"][0]
+    assert (stays == (sure >= made["threshold"][0])).all()
     head = found.held_exit.argmax(1) == found.held_labels
     cloud = found.held_cloud.argmax(1) == found.held_labels
     assert 100 < stays.sum() < len(stays)
@@ -53,7 +62,7 @@ def test_the_test_set_keeps_the_promise() -> None:
     for seed in range(12):
         found = level(seed)
         made = calibrate([found])
-        stays = confidence(found.test_exit, made["temperature"][0]) >= made["threshold"][0]
+        stays = staying(found.test_exit, made["threshold"][0], made["temperature"][0])
         right = found.test_exit.argmax(1) == found.test_labels
         kept += bool(right[stays].mean() >= made["promise"][0])
     assert kept >= 11  # the lower end of a 95% interval
