@@ -125,6 +125,17 @@ def serve(
         Path | None,
         option(SECURITY, "Who shows a token of this file may load and unload models."),
     ] = None,
+    mqtt: Annotated[
+        str | None,
+        option(
+            SERVER,
+            "Answer devices at this broker too: **mqtt://HOST:PORT** or **mqtts://USER@...**; the "
+            "password is in TAPER_BROKER_PASSWORD.",
+        ),
+    ] = None,
+    mqtt_ca: Annotated[
+        Path | None, option(SECURITY, "Certificates that the broker's must come from (PEM).")
+    ] = None,
     metrics_host: Annotated[
         str | None,
         option(OPERATIONS, "Address of the metrics endpoint."),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -79,6 +80,9 @@ class ServerSettings(BaseSettings):
     token_file: Path | None = None
     admin_token_file: Path | None = None
 
+    mqtt: str | None = None
+    mqtt_ca: Path | None = None
+
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(None, ge=0, le=LARGEST_PORT)
     log_format: LogFormat = LogFormat.CONSOLE
@@ -101,6 +105,15 @@ class ServerSettings(BaseSettings):
             raise ValueError("{tls_cert} and {tls_key}: must be given together")
         if self.client_ca is not None and self.tls_cert is None:
             raise ValueError("{client_ca}: needs {tls_cert} and {tls_key}")
+        if self.mqtt is not None and urlsplit(self.mqtt).password is not None:
+            raise ValueError("{mqtt}: no password may stand here; TAPER_BROKER_PASSWORD holds it")
+        if self.mqtt is not None and self.workers > 1:
+            raise ValueError(
+                "{mqtt}: needs {workers} 1, since a broker's user has one connection; servers with "
+                "users of their own share the requests"
+            )
+        if self.mqtt_ca is not None and self.mqtt is None:
+            raise ValueError("{mqtt_ca}: needs {mqtt}")
         if self.http_port == 0 and self.workers > 1:
             raise ValueError("{http_port}: several workers cannot share port 0; name one")
         return self

@@ -125,7 +125,7 @@ class InferenceService:
         def outcome_to_bytes(outcome: Prediction | RequestError) -> bytes:
             if isinstance(outcome, RequestError):
                 self.count_refusal(outcome, caller, len(data), request.id)
-                return serialise_response(Response(request.id, failure=_failure(outcome)))
+                return refusal(request.id, outcome)
             answer = _serialise(request, outcome)
             self.count_answer(len(data), len(answer))
             return answer
@@ -237,6 +237,11 @@ def _job(request: Request) -> Job:
 def status_of(error: RequestError) -> grpc.StatusCode:
     """The gRPC status of an error."""
     return grpc.StatusCode[error.grpc_status]
+
+
+def refusal(request_id: int, error: RequestError) -> bytes:
+    """A serialised response that says why there is no answer."""
+    return serialise_response(Response(request_id, failure=_failure(error)))
 
 
 def _failure(error: RequestError) -> Failure:

@@ -20,6 +20,7 @@ from cloud.rpc import health, open_inference, reflection, servicer
 from cloud.rpc.tensor_inference import TensorInference
 from cloud.serving.address import joined, why_not
 from cloud.serving.assembly import Assembly, assembled
+from cloud.serving.broker import answering_broker
 from cloud.serving.http import http_port
 from cloud.settings import ServerSettings
 from shared.errors import UsageError
@@ -55,7 +56,10 @@ async def serving(
 
     ``shared_port`` lets other processes listen on the same port.
     """
-    async with assembled(settings) as assembly:
+    async with (
+        assembled(settings) as assembly,
+        answering_broker(settings, assembly.service, assembly.access),
+    ):
         server = grpc.aio.server(options=_options(settings, shared_port))
         servicer.SplitInferenceServicer(assembly.service, assembly.access).add_to(server)
         inference = TensorInference(assembly.service, assembly.repository)

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ROLES = ("controller", "operator", "watcher", "dashboard")
+ROLES = ("controller", "operator", "watcher", "dashboard", "inference")
 DAYS = "3650"
 BROKER_UID = 10003  # of a folder that root makes: Mosquitto in a container must not be root
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # as in shared/fleet/messages.py

@@ -26,6 +26,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from shared.errors import BrokerError, TakenOverError, UsageError
+from shared.fleet.arrived import Arrived, arrived
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 IN_FLIGHT = 1000  # unacknowledged messages in either direction; deploy/mosquitto allows as many
@@ -36,6 +37,7 @@ SESSION_TAKEN_OVER = 142  # reason code of a DISCONNECT
 DAY_S = 86_400
 LOST_TIMES, LOST_WITHIN_S = 3, 15.0
 OnMessage = Callable[[str, bytes, int], None]  # topic, payload, number to acknowledge
+OnRequest = Callable[[Arrived], None]
 _log = logging.getLogger(__name__)
 _log.setLevel(logging.CRITICAL)  # paho's own log lines: failures arrive as ``BrokerError``
 
@@ -53,13 +55,14 @@ class _Publish:
 
 @dataclass(frozen=True)
 class Broker:
-    """Address and credentials of a broker."""
+    """Address and credentials of a broker; ``flag`` is the one that named it."""
 
     host: str
     port: int
     username: str | None = None
     password: str | None = None
     tls: ssl.SSLContext | None = None
+    flag: str = "--broker"
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -72,6 +75,7 @@ def parse_broker(
     ca: Path | None = None,
     certificate: Path | None = None,
     key: Path | None = None,
+    flag: str = "--broker",
 ) -> Broker:
     """The broker at ``mqtt://[USER:PASSWORD@]HOST[:PORT]`` or ``mqtts://...``; ``UsageError``.
 
@@ -85,11 +89,12 @@ def parse_broker(
         parts, port = urlsplit(""), None
     if parts.scheme not in PORTS or not parts.hostname or parts.path not in ("", "/"):
         raise UsageError(
-            f"--broker: {url!r} is not allowed; give mqtt://HOST:PORT or mqtts://HOST:PORT"
+            f"{flag}: {url!r} is not allowed; give mqtt://HOST:PORT or mqtts://HOST:PORT"
         )
     tls = parts.scheme == "mqtts"
+    files = "--ca, --cert and --key" if flag == "--broker" else f"{flag}-ca"
     if not tls and (ca or certificate or key):
-        raise UsageError("--ca, --cert and --key: need --broker mqtts://HOST:PORT")
+        raise UsageError(f"{files}: need {flag} mqtts://HOST:PORT")
     if (certificate is None) != (key is None):
         raise UsageError("--cert and --key: must be given together")
     return Broker(
@@ -97,7 +102,8 @@ def parse_broker(
         port or PORTS[parts.scheme],
         username if username is not None else (unquote(parts.username or "") or None),
         _secret(password) if password is not None else (unquote(parts.password or "") or None),
-        _context(ca, certificate, key) if tls else None,
+        _context(ca, certificate, key, files) if tls else None,
+        flag,
     )
 
 
@@ -110,13 +116,15 @@ def _secret(password: str) -> str:
         raise UsageError(f"--password: {password[1:]!r} cannot be read ({error})") from None
 
 
-def _context(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
+def _context(
+    ca: Path | None, certificate: Path | None, key: Path | None, flags: str
+) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=None if ca is None else str(ca))
         if certificate is not None and key is not None:
             context.load_cert_chain(str(certificate), str(key))
     except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"--ca, --cert, --key: cannot be used ({error})") from None
+        raise UsageError(f"{flags}: cannot be used ({error})") from None
     return context
 
 
@@ -140,8 +148,9 @@ class Losses:
 class BrokerClient:
     """One MQTT 5 connection, as ``async with``; for one entry. Failures are ``BrokerError``.
 
-    ``on_message`` is called for each message; with ``manual_ack`` the broker keeps a message until
-    ``acknowledge`` is called with its number. ``session_s`` is how long the broker keeps
+    ``on_message`` is called for each message, or ``on_request`` by one that answers; with
+    ``manual_ack`` the broker keeps a message until ``acknowledge`` is called with its number.
+    ``session_s`` is how long the broker keeps
     subscriptions and queued messages after the connection has ended.
     """
 
@@ -149,8 +158,9 @@ class BrokerClient:
         self,
         broker: Broker,
         identifier: str,
-        on_message: OnMessage,
+        on_message: OnMessage | None = None,
         *,
+        on_request: OnRequest | None = None,
         will: aiomqtt.Will | None = None,
         session_s: int = DAY_S,
         manual_ack: bool = False,
@@ -176,6 +186,7 @@ class BrokerClient:
         )
         self._broker = broker
         self._deliver = on_message
+        self._deliver_request = on_request
         self._posted: dict[int, asyncio.Future[None]] = {}
         self._queued: deque[_Publish] = deque()
         self._window = IN_FLIGHT  # publishes that may be unconfirmed; the broker can allow fewer
@@ -251,8 +262,21 @@ class BrokerClient:
             if int(getattr(code, "value", code)) >= FAILURE:  # type: ignore[call-overload]
                 raise self._failure(f"does not allow to read {topic}")
 
+    async def ignore(self, topic: str) -> None:
+        """End the subscription of ``topic``; return when the broker has confirmed."""
+        try:
+            await self._connection.unsubscribe(topic)
+        except aiomqtt.MqttError as error:
+            raise self._failure(_reason(error)) from None
+
     def post(
-        self, topic: str, payload: bytes, *, retain: bool = False, expiry_s: int | None = None
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        expiry_s: int | None = None,
+        correlation: bytes | None = None,
     ) -> asyncio.Future[None]:
         """Publish at QoS 1 without waiting; the future is done when the broker has confirmed.
 
@@ -261,9 +285,12 @@ class BrokerClient:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.add_done_callback(_retrieve)
         properties = None
-        if expiry_s is not None:
+        if expiry_s is not None or correlation is not None:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.MessageExpiryInterval = expiry_s
+            if expiry_s is not None:
+                properties.MessageExpiryInterval = expiry_s
+            if correlation is not None:
+                properties.CorrelationData = correlation
         publish = _Publish(topic, payload, retain, properties, future)
         if len(self._posted) < self._window:
             self._send(publish)
@@ -272,8 +299,9 @@ class BrokerClient:
         return future
 
     def acknowledge(self, number: int) -> None:
-        """Tell the broker that the message ``number`` is stored."""
-        self._paho.ack(number, 1)
+        """Tell the broker that the message ``number`` is stored; one of QoS 0 has no number."""
+        if number:
+            self._paho.ack(number, 1)
 
     async def lost(self) -> None:
         """Wait until the connection ends, and raise ``BrokerError`` (or ``TakenOverError``)."""
@@ -283,7 +311,7 @@ class BrokerClient:
         raise self._ended.result() if self._ended.done() else self._failure("the connection ended")
 
     def _failure(self, reason: str) -> BrokerError:
-        return BrokerError(f"--broker: {self._broker}: {reason}")
+        return BrokerError(f"{self._broker.flag}: {self._broker}: {reason}")
 
     def _send(self, publish: _Publish) -> None:
         info = self._paho.publish(
@@ -310,13 +338,17 @@ class BrokerClient:
             return
         if getattr(code, "value", code) == SESSION_TAKEN_OVER:
             who = self._broker.username or "this client id"
-            text = f"--broker: {self._broker}: another client has connected as {who}"
+            text = f"{self._broker.flag}: {self._broker}: another client has connected as {who}"
             self._ended.set_result(TakenOverError(text))
         else:
             self._ended.set_result(self._failure(f"closed the connection ({code})"))
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:  # noqa: ARG002 - paho's signature
-        self._deliver(message.topic, bytes(message.payload), message.mid)
+        number = message.mid if message.qos else 0
+        if self._deliver is not None:
+            self._deliver(message.topic, bytes(message.payload), number)
+        if self._deliver_request is not None:
+            self._deliver_request(arrived(message, number))
 
     def _on_publish(
         self, client: Client, userdata: Any, mid: int, code: Any, properties: Any

@@ -1,0 +1,172 @@
+"""Answer ``InferRequest`` bytes that devices publish to a broker.
+
+A request comes on ``taper/v1/{fleet}/{device}/infer``. Its ``InferResponse`` goes to
+``.../inferred``, or to the response topic of MQTT 5 if that lies below it, with the request's
+correlation data.
+Requests pass the same service, limits and metrics as those of gRPC. Who asks is the device of the
+topic, whom the broker has identified. A refusal is a response that says why.
+
+Servers that listen to one broker share the requests. A request is acknowledged when the broker has
+its answer, so that the broker sends no more than ``IN_FLIGHT`` at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import structlog
+
+from cloud.access.control import UNKNOWN_CALLER, AccessControl, Caller
+from cloud.mqtt.recent import RecentAnswers
+from cloud.rpc.service import InferenceService, refusal
+from shared.errors import (
+    BrokerError,
+    InvalidRequestError,
+    OverloadedError,
+    RequestError,
+    ServerFaultError,
+    TakenOverError,
+)
+from shared.fleet.arrived import Arrived
+from shared.fleet.broker import IN_FLIGHT, Broker, BrokerClient, Losses
+from shared.fleet.messages import NAME, NAME_RULE, ROOT
+from shared.protocol.messages import parse_request
+
+INFER, INFERRED = "infer", "inferred"
+TOPICS = f"$share/taper-inference/{ROOT}/+/+/{INFER}"
+RECONNECT_S = 0.5
+RETRY_AFTER_MS = 1000
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class MqttInference:
+    """Answers the requests at one broker: ``run`` never returns, ``connected`` is set meanwhile."""
+
+    def __init__(
+        self, broker: Broker, service: InferenceService, access: AccessControl, largest_bytes: int
+    ) -> None:
+        self.connected = asyncio.Event()
+        self._broker = broker
+        self._service = service
+        self._access = access
+        self._largest_bytes = largest_bytes
+        self._identifier = broker.username or f"inference-{secrets.token_hex(6)}"
+        self._recent = RecentAnswers()
+        self._losses = Losses()
+
+    async def run(self) -> None:
+        """Answer until cancelled; connect again when the connection is lost.
+
+        Raises ``BrokerError`` if the first connection fails, ``TakenOverError`` if another client
+        has connected as this user.
+        """
+        welcomed = False
+        while True:
+            try:
+                await self._serve_connection()
+            except BrokerError as error:
+                welcomed = welcomed or self.connected.is_set()
+                if isinstance(error, TakenOverError) or not welcomed:
+                    raise
+                if self.connected.is_set() and self._losses.repeated():
+                    text = "is there another client with this user?"
+                    raise TakenOverError(f"{error}, again and again; {text}") from None
+                _log.warning("broker lost", why=str(error))
+            finally:
+                self.connected.clear()
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _serve_connection(self) -> None:
+        """One connection, until it is lost. In a drain no more requests are taken."""
+        tasks: set[asyncio.Task[None]] = set()
+
+        def take(request: Arrived) -> None:
+            if len(tasks) >= IN_FLIGHT:  # messages of QoS 0 wait for no acknowledgement
+                error = OverloadedError("server: too many requests are under way", RETRY_AFTER_MS)
+                self._service.count_refusal(error, UNKNOWN_CALLER, len(request.payload))
+                client.acknowledge(request.number)
+                return
+            task = asyncio.create_task(self._answer(client, request), name="mqtt request")
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        async def leave() -> None:
+            await self._access.draining.wait()
+            await client.ignore(TOPICS)
+
+        client = BrokerClient(
+            self._broker, self._identifier, on_request=take, session_s=0, manual_ack=True
+        )
+        async with client:
+            leaving = asyncio.create_task(leave(), name="mqtt drain")
+            try:
+                await client.listen(TOPICS, own=True)  # a shared subscription has to have it
+                self.connected.set()
+                await client.lost()
+            finally:
+                started = [leaving, *tasks]
+                for task in started:
+                    task.cancel()
+                await asyncio.gather(*started, return_exceptions=True)
+
+    async def _answer(self, client: BrokerClient, request: Arrived) -> None:
+        """Publish the response to one request, and acknowledge the request."""
+        prefix = request.topic.removesuffix(INFER)
+        topic, response = prefix + INFERRED, b""
+        caller, size = UNKNOWN_CALLER, len(request.payload)
+        try:
+            caller = _caller(request.topic)
+            topic = _response_topic(topic, request.reply_to)
+            with self._access.named_call(caller, size):
+                response = await self._respond(request, caller)
+            self._service.count_answer(size, len(response))
+        except RequestError as error:
+            response = self._refuse(error, caller, request.payload)
+        except Exception:  # noqa: BLE001 - one request must not end the others
+            _log.exception("request failed", client=caller.name)
+            fault = ServerFaultError("server: failed; see its log")
+            response = self._refuse(fault, caller, request.payload)
+        try:
+            await client.post(topic, response, correlation=request.correlation)
+        except BrokerError as error:
+            _log.warning("answer not delivered", client=caller.name, why=str(error))
+        client.acknowledge(request.number)
+
+    async def _respond(self, request: Arrived, caller: Caller) -> bytes:
+        if len(request.payload) > self._largest_bytes:
+            raise InvalidRequestError(
+                f"request: {len(request.payload)} bytes is too large; {self._largest_bytes} at most"
+            )
+        seconds = None if request.expiry_s is None else float(request.expiry_s)
+        return await self._recent.answer(
+            (request.topic, request.payload),
+            lambda: self._service.submit(request.payload, caller, seconds),
+        )
+
+    def _refuse(self, error: RequestError, caller: Caller, payload: bytes) -> bytes:
+        try:
+            number = parse_request(payload).id
+        except RequestError:
+            number = 0
+        self._service.count_refusal(error, caller, len(payload), number)
+        return refusal(number, error)
+
+
+def _caller(topic: str) -> Caller:
+    """The device of ``taper/v1/{fleet}/{device}/infer``."""
+    *_, fleet, device, _ = topic.split("/")
+    for name in (fleet, device):
+        if NAME.fullmatch(name) is None:
+            raise InvalidRequestError(f"topic: {name[:64]!r} is no name; {NAME_RULE}")
+    return Caller(f"{fleet}/{device}")
+
+
+def _response_topic(own: str, wanted: str | None) -> str:
+    """``wanted`` if it belongs to the device that asks; another one's must not be written."""
+    if wanted is None or wanted == own:
+        return own
+    below = wanted.startswith(f"{own}/") and not set(wanted) & set("+#\0")
+    if not below:
+        raise InvalidRequestError(f"response topic: must be {own} or lie below it")
+    return wanted
