@@ -5,7 +5,8 @@
 
 Safe to repeat: certificates and passwords that are there stay, missing devices are added. The
 passwords are in ``credentials.csv`` (name,password), readable by its owner only: hand each device
-its own line and ``ca.crt``.
+its own line and ``ca.crt``. With ``--headers``, ``headers/NAME.h`` has the same for a
+microcontroller.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ def main() -> None:
         "--owner", type=int, default=BROKER_UID, metavar="UID",
         help=f"where root runs this: whose the files are, who runs the broker ({BROKER_UID})",
     )  # fmt: skip
+    parser.add_argument(
+        "--headers", action="store_true", help="write each device's credentials as a C header"
+    )
     given = parser.parse_args()
     for command in ("openssl", "mosquitto_passwd"):
         if shutil.which(command) is None:
@@ -60,6 +64,9 @@ def main() -> None:
     made, known = credentials(folder, users)
     certificates(folder, given.host)
     _write(folder / "acl", access([name for name in known if "/" not in name]))
+    if given.headers:
+        devices = {name: known[f"{given.fleet}/{name}"] for name in names}
+        headers(folder, given.fleet, devices, (given.host, given.port))
     settings = "mosquitto.conf"
     (folder / settings).write_text(configuration("mosquitto.conf.in", folder, given.port))
     share(folder)
@@ -107,15 +114,42 @@ def access(people: list[str]) -> str:
     return text + "".join(f"\nuser {name}\n{rules}\n" for name in others)
 
 
-def credentials(folder: Path, names: list[str]) -> tuple[int, list[str]]:
-    """Give every name that has none a password; how many there were, and who has one now."""
+def headers(folder: Path, fleet: str, devices: dict[str, str], broker: tuple[str, int]) -> None:
+    """Write ``headers/NAME.h`` for each device: broker, authority, user and password."""
+    lines = (folder / "ca.crt").read_text().splitlines()
+    authority = "\n".join(f'    "{line}\\n"' for line in lines)
+    (folder / "headers").mkdir(mode=0o700, exist_ok=True)
+    host, port = broker
+    for name, password in devices.items():
+        text = f"""/* Credentials of {fleet}/{name}: a secret. */
+#ifndef TAPER_CREDENTIALS_H
+#define TAPER_CREDENTIALS_H
+
+#define TAPER_BROKER_HOST "{host}"
+#define TAPER_BROKER_PORT {port}
+#define TAPER_FLEET "{fleet}"
+#define TAPER_DEVICE "{name}"
+#define TAPER_USER "{fleet}/{name}" /* the client id too */
+#define TAPER_PASSWORD "{password}"
+
+static const char taper_broker_ca[] =
+{authority};
+
+#endif
+"""
+        _write(folder / "headers" / f"{name}.h", text)
+
+
+def credentials(folder: Path, names: list[str]) -> tuple[int, dict[str, str]]:
+    """Give every name that has none a password; how many there were, and all passwords now."""
     path = folder / "credentials.csv"
     known: dict[str, str] = {}
     if path.exists():
         with path.open(newline="") as file:
             known = {row[0]: row[1] for row in csv.reader(file) if row}
     fresh = {name: secrets.token_urlsafe(18) for name in names if name not in known}
-    _write(path, "".join(f"{name},{word}\n" for name, word in {**known, **fresh}.items()))
+    everybody = {**known, **fresh}
+    _write(path, "".join(f"{name},{word}\n" for name, word in everybody.items()))
     if fresh:
         # mosquitto_passwd hashes a whole file at once, in place.
         added = folder / "passwords.new"
@@ -124,7 +158,7 @@ def credentials(folder: Path, names: list[str]) -> tuple[int, list[str]]:
         before = folder / "passwords"
         _write(before, (before.read_text() if before.exists() else "") + added.read_text())
         added.unlink()
-    return len(fresh), [*known, *fresh]
+    return len(fresh), everybody
 
 
 def certificates(folder: Path, host: str) -> None:

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ ENGINE = Path(__file__).parent / "engine"
 COMPILER = "arm-none-eabi-gcc"
 FLAGS = ("-mcpu=cortex-m4", "-mthumb", "-std=c99", "-Os", "-ffreestanding")
 ENTRIES = ("taper_open", "taper_run", "taper_ask_exit", "taper_request")
+FLEET = ("taper_fleet", "taper_desired")  # sources that only members of a fleet need
 REQUEST_OVERHEAD = 128  # TAPER_REQUEST_OVERHEAD of taper.h
 
 _NODE = re.compile(r'node: \{ title: "([^"]+)" label: "[^"]*?(\d+) bytes')
@@ -22,10 +23,14 @@ _EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
 
 @dataclass(frozen=True)
 class Code:
-    """Size of the compiled engine and the deepest stack of its functions, in bytes."""
+    """Size of the compiled engine and the deepest stack of its functions, in bytes.
+
+    ``fleet_bytes`` come on top for a board that is a member of a fleet.
+    """
 
     flash_bytes: int
     stack_bytes: int
+    fleet_bytes: int
 
 
 def compiled(folder: Path = ENGINE) -> Code | None:
@@ -47,12 +52,17 @@ def compiled(folder: Path = ENGINE) -> Code | None:
             ]
             subprocess.run(command, check=True, cwd=scratch)
             objects.append(str(target))
-        sizes = subprocess.run(
-            ["arm-none-eabi-size", "-t", *objects], check=True, capture_output=True, text=True
-        )
-        text = int(sizes.stdout.splitlines()[-1].split()[0])
+        fleet = [path for path in objects if Path(path).stem in FLEET]
+        engine = [path for path in objects if path not in fleet]
         graph = "".join(path.read_text() for path in Path(scratch).glob("*.ci"))
-    return Code(text, deepest(graph))
+        return Code(_text_bytes(engine), deepest(graph), _text_bytes(fleet))
+
+
+def _text_bytes(objects: Sequence[str]) -> int:
+    """Code and constants of compiled files."""
+    command = ["arm-none-eabi-size", "-t", *objects]
+    sizes = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(sizes.stdout.splitlines()[-1].split()[0])
 
 
 def deepest(graph: str) -> int:

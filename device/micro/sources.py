@@ -73,6 +73,7 @@ def summary(report: Report) -> str:
             f"RAM: {report.ram_bytes} bytes (arena {report.arena_bytes}, stack "
             f"{report.code.stack_bytes}), besides the picture and the request that is sent"
         )
+        lines.append(f"a member of a fleet: {report.code.fleet_bytes} bytes of flash more")
     return "\n".join(lines)
 
 
@@ -109,7 +110,8 @@ CMAKE = """cmake_minimum_required(VERSION 3.16)
 project(taper_example C)
 
 add_library(taper STATIC
-  taper_model.c taper_run.c taper_coder.c taper_request.c)
+  taper_model.c taper_run.c taper_coder.c taper_request.c
+  taper_fleet.c taper_desired.c)
 target_include_directories(taper PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 set_target_properties(taper PROPERTIES C_STANDARD 99 C_EXTENSIONS OFF)
 

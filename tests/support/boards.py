@@ -102,8 +102,8 @@ class Result:
         return found == (0, expected.raw, expected.request, expected.exit)
 
 
-def build_for_board(board: Board, model: Path, folder: Path) -> Path:
-    """The exercise program for ``board``, with ``model.h`` from the folder ``model``."""
+def build_for_board(board: Board, model: Path, folder: Path, program: str = "exercise") -> Path:
+    """``program`` for ``board``, with ``model.h`` from the folder ``model``."""
     target = folder / f"{board.name}.elf"
     script = folder / f"{board.name}.ld"
     text = (HERE / "board.ld").read_text()
@@ -114,7 +114,7 @@ def build_for_board(board: Board, model: Path, folder: Path) -> Path:
     ):
         text = text.replace(word, hex(value))
     script.write_text(text)
-    sources = [*sorted(ENGINE.glob("*.c")), HERE / "exercise.c", HERE / "port_board.c"]
+    sources = [*sorted(ENGINE.glob("*.c")), HERE / f"{program}.c", HERE / "port_board.c"]
     command = [
         *(board.compiler, *board.flags, "-std=c99", "-O2", "-ffreestanding", "-nostdlib"),
         # Loops that copy must not become calls of the functions that they define.
@@ -154,17 +154,27 @@ def build_for_host(model: Path, folder: Path, *flags: str) -> Path:
 
 def run(command: Sequence[str], images: npt.NDArray[np.uint8], folder: Path) -> list[Result]:
     """Run a program over images (N, H, W, C): results by image, then by level."""
-    (folder / "pictures.bin").write_bytes(images.tobytes())
+    return read_results(run_raw(command, images.tobytes(), folder))
+
+
+def run_raw(command: Sequence[str], content: bytes, folder: Path) -> bytes:
+    """Run a program that reads ``content``; what it wrote."""
+    (folder / "pictures.bin").write_bytes(content)
     subprocess.run(command, check=True, cwd=folder, timeout=RUN_S)
-    return read_results((folder / "results.bin").read_bytes())
+    return (folder / "results.bin").read_bytes()
 
 
 def run_on_board(
     board: Board, program: Path, images: npt.NDArray[np.uint8], folder: Path
 ) -> list[Result]:
     """Run a board's program in the emulator, which counts its instructions."""
+    return run(emulation(board, program), images, folder)
+
+
+def emulation(board: Board, program: Path) -> list[str]:
+    """The command that runs a board's program."""
     options = ("-nographic", "-semihosting", "-icount", "shift=0", "-kernel", str(program))
-    return run([*board.emulator, *options], images, folder)
+    return [*board.emulator, *options]
 
 
 def read_results(content: bytes) -> list[Result]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,11 @@ class Engine:
         size = ctypes.c_size_t(len(blob))
         assert library.taper_open(ctypes.byref(self._model), data, size) == 0
         self._arena = np.zeros(self._model.arena_bytes // 4 + 1, np.uint32)
+
+    @property
+    def model_pointer(self) -> Any:
+        """The opened model, for other functions of the library."""
+        return ctypes.pointer(self._model)
 
     def ask(self, image: npt.NDArray[np.uint8], level: int) -> tuple[int, int, bool]:
         """Label, margin and decision of the exit head for one image (H, W, C)."""

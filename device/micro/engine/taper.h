@@ -22,7 +22,9 @@ typedef enum {
   TAPER_NO_MODEL = 2,   /* not a blob of this format, or truncated, or damaged */
   TAPER_NO_LEVEL = 3,   /* the blob does not hold this level */
   TAPER_NO_ROOM = 4,    /* arena or buffer too small */
-  TAPER_NO_EXIT = 5     /* the model has no exit head */
+  TAPER_NO_EXIT = 5,    /* the model has no exit head */
+  TAPER_BAD_TEXT = 6,   /* a text of a fleet message has a character that is not printable ASCII */
+  TAPER_BAD_MESSAGE = 7 /* a payload is not a message of the fleet */
 } taper_status;
 
 enum {

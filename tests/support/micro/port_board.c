@@ -151,3 +151,16 @@ __asm__(".section .start, \"ax\"\n.globl _start\n_start: la sp, _stack_top\n j s
 __attribute__((section(".start"), used)) static const void *const vectors[2] = {_stack_top,
                                                                                 (const void *)start};
 #endif
+
+int memcmp(const void *one, const void *other, size_t size) {
+  const uint8_t *a = one, *b = other;
+  for (; size; size--, a++, b++)
+    if (*a != *b) return *a < *b ? -1 : 1;
+  return 0;
+}
+
+size_t strlen(const char *text) {
+  size_t length = 0;
+  while (text[length]) length++;
+  return length;
+}
