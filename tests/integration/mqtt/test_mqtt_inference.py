@@ -220,7 +220,7 @@ async def _ask_until_answered(broker: Mosquitto, request: bytes) -> Response:
         ({"mqtt": "http://localhost"}, "--mqtt: 'http://localhost' is not allowed"),
         ({"mqtt": "mqtt://localhost", "workers": 2}, "--mqtt: needs --workers 1"),
         ({"mqtt_ca": "ca.crt"}, "--mqtt-ca: needs --mqtt"),
-        ({"mqtt": "mqtt://localhost", "mqtt_ca": "ca.crt"}, "--mqtt-ca, "),
+        ({"mqtt": "mqtt://localhost", "mqtt_ca": "ca.crt"}, "--mqtt-ca: need --mqtt mqtts://"),
     ],
 )
 async def test_a_broker_that_cannot_be_used_is_named(flags: dict[str, Any], says: str) -> None:
