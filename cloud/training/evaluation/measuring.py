@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.training.split.evaluate import cloud_logits, device_features
-from cloud.training.split.exit_calibration import confidence, probabilities
+from cloud.training.split.exit_calibration import probabilities, staying
 from shared.model.bundle import Bundle
-from shared.model.exits import read_calibration
+from shared.model.exits import Logits, read_calibration
 from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import FeatureCodec
 
@@ -141,7 +141,7 @@ def _row(
     level: int,
     features: Images,
     cloud_right: npt.NDArray[np.bool_],
-    exits: npt.NDArray[np.float32] | None,
+    exits: Logits | None,
     labels: Indices,
 ) -> Row:
     architecture = bundle.architecture
@@ -157,7 +157,7 @@ def _row(
     if exits is None or calibration is None:
         return row
     threshold = calibration.threshold[level]
-    stays = confidence(exits, calibration.temperature[level]) >= threshold
+    stays = staying(exits, threshold, calibration.temperature[level])
     right = exits.argmax(axis=1) == labels
     return Row(
         **{

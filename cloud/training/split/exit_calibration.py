@@ -82,9 +82,11 @@ def calibrate(levels: Sequence[LevelLogits]) -> dict[str, list[Any]]:
     return found
 
 
-def probabilities(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
+def probabilities(
+    logits: npt.NDArray[np.floating[Any]], temperature: float
+) -> npt.NDArray[np.float64]:
     """softmax(logits / temperature) over the last axis, same shape."""
-    scaled = logits / (ONE * temperature)
+    scaled = logits.astype(np.float64) / temperature
     weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     result: npt.NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
     return result
@@ -103,7 +105,7 @@ def staying(logits: Logits, threshold: float, temperature: float) -> npt.NDArray
 
 def negative_log_likelihood(logits: Logits, labels: Labels, temperature: float) -> float:
     """Mean of -log p(label)."""
-    chosen = probabilities(logits, temperature)[np.arange(len(labels)), labels]
+    chosen = probabilities(logits / ONE, temperature)[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(chosen, 1e-12)).mean())
 
 
