@@ -126,9 +126,19 @@ def _words(bits: npt.NDArray[np.uint8]) -> Words:
 def _weights(kept: _Kept, outputs: int) -> Words:
     signs = _signs(kept, outputs)
     if kept.stage.kind is Kind.IMAGE_CONV:
-        return _words(signs.reshape(outputs, -1)).reshape(-1)
+        return _kernel_rows(signs)
     # (out, taps, words) -> (out, words, taps)
     return _words(signs).transpose(0, 2, 1).reshape(-1)
+
+
+def _kernel_rows(signs: npt.NDArray[np.uint8]) -> Words:
+    """Weight bits (outputs, 9, colours) as groups of three: ``weights_of_pixels``."""
+    outputs, _, colours = signs.shape
+    # (out, row, column, colour) -> (out, row * colour, column)
+    groups = signs.reshape(outputs, 3, 3, colours).transpose(0, 1, 3, 2).reshape(outputs, -1, 3)
+    groups = np.pad(groups, ((0, 0), (0, -groups.shape[1] % 10), (0, 0)))
+    # ten groups a word: (out, words, 30)
+    return _words(groups.reshape(outputs, -1, 30)).reshape(-1)
 
 
 def _coefficients(kept: _Kept) -> tuple[int, Words]:

@@ -110,7 +110,7 @@ CMAKE = """cmake_minimum_required(VERSION 3.16)
 project(taper_example C)
 
 add_library(taper STATIC
-  taper_model.c taper_run.c taper_coder.c taper_request.c
+  taper_model.c taper_pixels.c taper_run.c taper_coder.c taper_request.c
   taper_fleet.c taper_desired.c)
 target_include_directories(taper PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 set_target_properties(taper PROPERTIES C_STANDARD 99 C_EXTENSIONS OFF)

@@ -16,18 +16,19 @@ def arena_bytes(architecture: Architecture, levels: Sequence[int]) -> int:
     for index, (stage, before, after) in enumerate(entries):
         size = after.height * after.width * -(-after.channels // 32)
         maps[index % 2] = max(maps[index % 2], size)
-        scratch = max(scratch, _scratch_words(stage, before))
+        scratch = max(scratch, _scratch_words(stage, before, after.channels))
     if architecture.exit_stage is not None:
         sent = architecture.sent_shape(levels[-1])
-        scratch = max(scratch, _scratch_words(architecture.exit_stage, sent))
+        words = _scratch_words(architecture.exit_stage, sent, architecture.classes)
+        scratch = max(scratch, words)
     return WORD_BYTES * (sum(maps) + scratch)
 
 
-def _scratch_words(stage: Stage, before: Shape) -> int:
-    positions = stage.pool**2
+def _scratch_words(stage: Stage, before: Shape, outputs: int) -> int:
+    """``taper_scratch_words`` of the engine's taper_model.c."""
     if stage.kind is Kind.IMAGE_CONV:
-        return positions * -(-9 * before.channels // 4) * 16
+        return outputs + (stage.pool + 2) * ((stage.pool + 1) // 2) * before.channels * 8
     words = -(-before.channels // 32)
     if stage.kind is Kind.BINARY_LINEAR:
-        return 0 if words == 1 else words * before.height * before.width
-    return positions * words * 9
+        return outputs + (0 if words == 1 else words * before.height * before.width)
+    return outputs + stage.pool**2 * words * 9

@@ -30,7 +30,8 @@ enum taper_header {
 
 enum taper_kind { KIND_IMAGE = 0, KIND_CONV = 1, KIND_LINEAR = 2 };
 
-/* A stage. Weights: KIND_IMAGE has (out, nibble words), the others (out, in words, taps).
+/* A stage. Weights: KIND_IMAGE has (out, words) of three-bit kernel rows, the others
+ * (out, in words, taps).
  * Coefficients of 32 channels: where all 8 channels of a byte have the same, two words, c0 << 16 | c2
  * and c1 << 16 | c3; else `planes` words, bit i of word j being bit j of channel i's coefficient. */
 enum taper_stage {
@@ -60,8 +61,11 @@ static inline uint32_t taps_of(const uint32_t *stage) {
   return stage[S_KIND] == KIND_LINEAR ? stage[S_HEIGHT] * stage[S_WIDTH] : 9u;
 }
 
-/* Words that hold a pixel stage's weights of one output: nibbles, four kernel values each. */
-static inline uint32_t nibbles_of(const uint32_t *stage) { return (9u * stage[S_IN] + 3u) / 4u; }
+/* Words that hold a pixel stage's weights of one output: three bits for each kernel row and colour,
+ * ten times that a word. */
+static inline uint32_t weights_of_pixels(const uint32_t *stage) {
+  return (3u * stage[S_IN] + 9u) / 10u;
+}
 
 static inline uint32_t output_height(const uint32_t *stage) {
   return stage[S_KIND] == KIND_LINEAR ? 1u : stage[S_HEIGHT] / stage[S_POOL];

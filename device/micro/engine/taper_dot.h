@@ -40,6 +40,12 @@ static inline uint32_t weigh_bytes(uint32_t counts, const uint32_t *coefficients
          ((counts >> 8 & UINT32_C(0x00ff00ff)) * coefficients[1] >> 16);
 }
 
+/* The same for two times two bytes of two outputs; their sums stand in the halves of the result. */
+static inline uint32_t weigh_halves(uint32_t counts, const uint32_t *coefficients) {
+  return (counts & UINT32_C(0x00ff00ff)) * (coefficients[0] >> 16) +
+         (counts >> 8 & UINT32_C(0x00ff00ff)) * (coefficients[1] >> 16);
+}
+
 /* A byte cannot hold the sum of four bytes of up to 72: add two and two. */
 static uint32_t sum_of_bytes(uint32_t x) {
   const uint32_t pairs = (x & UINT32_C(0x00ff00ff)) + (x >> 8 & UINT32_C(0x00ff00ff));

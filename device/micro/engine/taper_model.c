@@ -37,7 +37,7 @@ static int coefficients_fit(const uint32_t *words, const uint32_t *stage) {
 
 static uint64_t weight_words(const uint32_t *stage) {
   const uint64_t out = stage[S_OUT];
-  if (stage[S_KIND] == KIND_IMAGE) return out * ((nibbles_of(stage) + 7u) / 8u);
+  if (stage[S_KIND] == KIND_IMAGE) return out * weights_of_pixels(stage);
   return out * words_of(stage[S_IN]) * taps_of(stage);
 }
 
@@ -84,11 +84,12 @@ static int context_fits(const uint32_t *words, uint32_t channels, uint32_t heigh
 }
 
 uint32_t taper_scratch_words(const uint32_t *stage) {
-  const uint32_t positions = stage[S_POOL] * stage[S_POOL];
-  if (stage[S_KIND] == KIND_IMAGE) return positions * nibbles_of(stage) * 16u;
+  const uint32_t pool = stage[S_POOL], limits = stage[S_OUT];
+  if (stage[S_KIND] == KIND_IMAGE)
+    return limits + (pool + 2u) * ((pool + 1u) / 2u) * stage[S_IN] * 8u;
   /* A map of one word a pixel is in the order of a linear stage's weights already. */
-  if (stage[S_KIND] == KIND_LINEAR && words_of(stage[S_IN]) == 1u) return 0;
-  return positions * words_of(stage[S_IN]) * taps_of(stage);
+  if (stage[S_KIND] == KIND_LINEAR && words_of(stage[S_IN]) == 1u) return limits;
+  return limits + pool * pool * words_of(stage[S_IN]) * taps_of(stage);
 }
 
 /* The arena: two maps in turn and the scratch of a stage. */

@@ -1,98 +1,45 @@
-/* The device's stages, and the exit head. */
+/* The device's binary stages, and the exit head. */
 #include <string.h>
 
-#include "taper_blob.h"
 #include "taper_dot.h"
+#include "taper_stage.h"
 
-enum { MOST_PIXELS = 9 * TAPER_MOST_COLOURS };
-
-/* Where a stage reads and writes at one level. */
+/* What a binary stage needs for each place. */
 typedef struct {
-  const taper_model *model;
-  const uint32_t *stage;
-  uint32_t index, level;
-  uint32_t in, out;          /* channels that take part */
-  const uint8_t *image;      /* input of a pixel stage */
-  const uint32_t *input;     /* of the others */
-  uint32_t *output, *scratch;
-  uint32_t total;            /* of the coefficients over all taps */
-} job;
+  const uint32_t *coefficients;
+  uint32_t taps, words, mask, planes;
+} kernel;
 
-/* Kernel value (row, column) of the window around (y, x), or a negative index outside the map. */
-static int32_t place(const job *j, uint32_t y, uint32_t x, uint32_t tap) {
-  const int32_t row = (int32_t)(y + tap / 3u) - 1, column = (int32_t)(x + tap % 3u) - 1;
-  if (row < 0 || column < 0 || row >= (int32_t)j->stage[S_HEIGHT] ||
-      column >= (int32_t)j->stage[S_WIDTH])
-    return -1;
-  return row * (int32_t)j->stage[S_WIDTH] + column;
+static kernel kernel_of(const job *j) {
+  const kernel k = {j->model->words + j->stage[S_COEFFICIENTS_AT], taps_of(j->stage),
+                    words_of(j->in), last_mask(j->in), j->stage[S_PLANES]};
+  return k;
 }
 
-/* The kernel's pixels around (y, x), then zeros up to a whole group of four. */
-static void pixel_window(const job *j, uint32_t y, uint32_t x, uint8_t *pixels) {
-  const uint32_t colours = j->in, width = j->stage[S_WIDTH], count = 9u * colours;
-  for (uint32_t spare = count; spare % 4u; spare++) pixels[spare] = 0;
-  if (y && x && y + 1u < j->stage[S_HEIGHT] && x + 1u < width) {
-    const uint8_t *from = j->image + ((y - 1u) * width + x - 1u) * colours;
-    for (uint8_t *end = pixels + count; pixels < end; from += (width - 3u) * colours)
-      for (uint8_t *row = pixels + 3u * colours; pixels < row;) *pixels++ = *from++;
-    return;
-  }
-  for (uint32_t tap = 0; tap < 9u; tap++) {
-    const int32_t at = place(j, y, x, tap);
-    for (uint32_t k = 0; k < colours; k++)
-      *pixels++ = at < 0 ? 0 : j->image[(uint32_t)at * colours + k];
-  }
+/* The sum of an output all of whose bits agree with the weights. */
+static uint32_t total(const kernel *k, uint32_t in) {
+  return k->taps * total_of(in, k->coefficients, k->planes);
 }
 
-/* The signed sums of four values, for each choice of their signs: bit k of the index is +. */
-static void sums_of_four(const uint8_t *four, int32_t *table) {
-  const int32_t none = -(four[0] + four[1] + four[2] + four[3]);
-  table[0] = none;
-  table[1] = none + 2 * four[0];
-  table[2] = none + 2 * four[1];
-  table[3] = none + 2 * four[0] + 2 * four[1];
-  for (uint32_t i = 0; i < 4u; i++) table[4u + i] = table[i] + 2 * four[2];
-  for (uint32_t i = 0; i < 8u; i++) table[8u + i] = table[i] + 2 * four[3];
+static uint32_t mismatches(const kernel *k, const uint32_t *window, const uint32_t *weights) {
+  return k->taps == BLOCK && !k->planes
+             ? nine_mismatches(window, weights, k->words, k->mask, k->coefficients)
+             : any_mismatches(window, weights, k->taps, k->words, k->mask, k->coefficients,
+                              k->planes);
 }
 
-static void pixel_tables(const job *j, uint32_t y, uint32_t x, int32_t *tables) {
-  const uint32_t groups = nibbles_of(j->stage);
-  uint8_t pixels[MOST_PIXELS];
-  pixel_window(j, y, x, pixels);
-  for (uint32_t group = 0; group < groups; group++)
-    sums_of_four(pixels + 4u * group, tables + 16u * group);
+/* Pixel (row, column) of the map, or a negative index outside of it. */
+static int32_t place(const job *j, uint32_t row, uint32_t column) {
+  if (row >= j->stage[S_HEIGHT] || column >= j->stage[S_WIDTH]) return -1;
+  return (int32_t)(row * j->stage[S_WIDTH] + column);
 }
 
-static int32_t sum_in_tables(const int32_t *table, const uint32_t *weights, uint32_t groups) {
-  int32_t sum = 0;
-  for (; groups >= 8u; groups -= 8u) {
-    uint32_t word = *weights++;
-    for (uint32_t i = 0; i < 8u; i++, table += 16, word >>= 4) sum += table[word & 15u];
-  }
-  for (uint32_t word = groups ? *weights : 0u; groups; groups--, table += 16, word >>= 4)
-    sum += table[word & 15u];
-  return sum;
-}
-
-/* The largest sum of one output over `positions` sets of tables, `size` words apart. */
-static int32_t pixel_sum(const job *j, const uint32_t *windows, uint32_t positions, uint32_t size,
-                         uint32_t output) {
-  const uint32_t groups = nibbles_of(j->stage);
-  const uint32_t *weights = j->model->words + j->stage[S_WEIGHTS_AT] + output * ((groups + 7u) / 8u);
-  const int32_t *tables = (const int32_t *)windows;
-  int32_t best = INT32_MIN;
-  for (; positions; positions--, tables += size) {
-    const int32_t sum = sum_in_tables(tables, weights, groups);
-    if (sum > best) best = sum;
-  }
-  return best;
-}
-
-/* The window's words in the order of the weights: word by word, its nine kernel positions. */
+/* The window around (y, x) in the order of the weights: word by word, its nine kernel positions.
+ * Rows and columns before the first have wrapped around. */
 static void bit_window(const job *j, uint32_t y, uint32_t x, uint32_t *window) {
   const uint32_t words = words_of(j->in);
   for (uint32_t tap = 0; tap < 9u; tap++) {
-    const int32_t at = place(j, y, x, tap);
+    const int32_t at = place(j, y + tap / 3u - 1u, x + tap % 3u - 1u);
     for (uint32_t word = 0; word < words; word++)
       window[word * 9u + tap] = at < 0 ? 0u : j->input[(uint32_t)at * words + word];
   }
@@ -108,84 +55,88 @@ static const uint32_t *whole_map(const job *j) {
   return j->scratch;
 }
 
-/* The largest sum of one output over `positions` windows, `size` words apart. */
-static int32_t bit_sum(const job *j, const uint32_t *windows, uint32_t positions, uint32_t size,
-                       uint32_t output) {
-  const uint32_t *stage = j->stage, *start = j->model->words;
-  const uint32_t taps = taps_of(stage), planes = stage[S_PLANES];
-  const uint32_t words = words_of(j->in), mask = last_mask(j->in);
-  const uint32_t *coefficients = start + stage[S_COEFFICIENTS_AT];
-  const uint32_t *weights = start + stage[S_WEIGHTS_AT] + output * words_of(stage[S_IN]) * taps;
-  uint32_t least = UINT32_MAX;
-  for (; positions; positions--, windows += size) {
-    const uint32_t differ =
-        taps == 9u && !planes
-            ? nine_mismatches(windows, weights, words, mask, coefficients)
-            : any_mismatches(windows, weights, taps, words, mask, coefficients, planes);
-    if (differ < least) least = differ;
-  }
-  return (int32_t)(j->total - 2u * least);
-}
-
-/* The sum of an output all of whose bits agree with the weights. */
-static uint32_t total(const job *j) {
-  const uint32_t *coefficients = j->model->words + j->stage[S_COEFFICIENTS_AT];
-  return taps_of(j->stage) * total_of(j->in, coefficients, j->stage[S_PLANES]);
-}
-
-static int32_t threshold(const job *j, uint32_t output) {
-  const uint32_t *table = j->model->words + j->stage[S_THRESHOLDS_AT], out = j->stage[S_OUT];
-  if (j->stage[S_WIDE]) return (int32_t)table[j->level * out + output];
-  const uint32_t pair = table[j->level * ((out + 1u) / 2u) + output / 2u];
-  return (int16_t)(output % 2u ? pair >> 16 : pair & 0xffffu);
-}
-
-/* All outputs of one place: `positions` windows or tables of `size` words each. */
-static void outputs(const job *j, const uint32_t *windows, uint32_t positions, uint32_t size,
-                    uint32_t *bits) {
-  const uint32_t *flips =
-      j->model->words + j->stage[S_FLIPS_AT] + j->level * words_of(j->stage[S_OUT]);
-  const int image = j->stage[S_KIND] == KIND_IMAGE;
-  uint32_t word = 0;
-  for (uint32_t o = 0; o < j->out; o++) {
-    const int32_t sum = image ? pixel_sum(j, windows, positions, size, o)
-                              : bit_sum(j, windows, positions, size, o);
-    word |= (uint32_t)(sum >= threshold(j, o)) << o % 32u;
-    if (o % 32u == 31u || o + 1u == j->out) {
-      bits[o / 32u] = (word ^ flips[o / 32u]) & (o + 1u == j->out ? last_mask(j->out) : UINT32_MAX);
-      word = 0;
-    }
-  }
-}
-
-/* Windows or tables of all places that are pooled into (y, x). */
-static void fill_scratch(const job *j, uint32_t y, uint32_t x, uint32_t size) {
+/* Windows of all places that are pooled into (y, x). */
+static void fill_windows(const job *j, uint32_t y, uint32_t x, uint32_t size) {
   const uint32_t pool = j->stage[S_POOL];
   uint32_t *at = j->scratch;
-  for (uint32_t row = y * pool; row < (y + 1u) * pool; row++) {
-    for (uint32_t column = x * pool; column < (x + 1u) * pool; column++, at += size) {
-      if (j->stage[S_KIND] == KIND_IMAGE)
-        pixel_tables(j, row, column, (int32_t *)at);
-      else
-        bit_window(j, row, column, at);
+  for (uint32_t row = y * pool; row < (y + 1u) * pool; row++)
+    for (uint32_t column = x * pool; column < (x + 1u) * pool; column++, at += size)
+      bit_window(j, row, column, at);
+}
+
+/* All outputs of one place: 1 where one of its windows has few enough mismatches. */
+static void outputs(const job *j, const kernel *k, const uint32_t *windows, uint32_t positions,
+                    uint32_t *bits) {
+  const uint32_t size = k->taps * k->words, step = k->taps * words_of(j->stage[S_IN]);
+  const uint32_t *weights = j->model->words + j->stage[S_WEIGHTS_AT];
+  memset(bits, 0, words_of(j->out) * sizeof *bits);
+  for (uint32_t o = 0; o < j->out; o++, weights += step) {
+    const int32_t limit = (int32_t)j->limits[o];
+    const uint32_t *window = windows;
+    for (uint32_t left = positions; left; left--, window += size) {
+      if ((int32_t)mismatches(k, window, weights) > limit) continue;
+      bits[o / 32u] |= UINT32_C(1) << o % 32u;
+      break;
     }
+  }
+  finish(j, bits);
+}
+
+/* Up to 16 channels leave half of each word empty: two outputs are computed at once. The windows'
+ * words hold their bits twice, each limit stands in the lower half of its word. */
+static void paired_outputs(const job *j, const kernel *k, uint32_t positions, uint32_t *bits) {
+  const uint32_t mask = k->mask * BOTH, step = BLOCK * words_of(j->stage[S_IN]);
+  const uint32_t *weights = j->model->words + j->stage[S_WEIGHTS_AT];
+  memset(bits, 0, words_of(j->out) * sizeof *bits);
+  for (uint32_t o = 0; o < j->out; o += 2u, weights += 2u * step) {
+    const uint32_t other = o + 1u < j->out ? step : 0u; /* an odd output is there twice */
+    const uint32_t limit = j->limits[o] | j->limits[o + (other != 0u)] << 16;
+    const uint32_t *window = j->scratch;
+    uint32_t both[BLOCK], any = 0;
+    for (uint32_t tap = 0; tap < BLOCK; tap++)
+      both[tap] = (weights[tap] & 0xffffu) | weights[tap + other] << 16;
+    for (uint32_t left = positions; left && any != HIGH; left--, window += BLOCK)
+      any |= (limit - weigh_halves(by_byte(count_block(window, both, mask)), k->coefficients)) & HIGH;
+    bits[o / 32u] |= ((any >> 15 & 1u) | (other ? any >> 30 & 2u : 0u)) << o % 32u;
+  }
+  finish(j, bits);
+}
+
+static int paired(const kernel *k, const job *j) {
+  return k->taps == BLOCK && !k->planes && j->in <= 16u;
+}
+
+/* The most mismatches with which a sum reaches its threshold. */
+static void set_limits(const job *j, const kernel *k) {
+  const int64_t most = total(k, j->in);
+  const int halves = paired(k, j);
+  for (uint32_t o = 0; o < j->out; o++) {
+    const int64_t spare = most - threshold(j, o);
+    const int32_t limit = spare < 0 ? -1 : (int32_t)((spare < 2 * most ? spare : 2 * most) / 2);
+    j->limits[o] = (uint32_t)(halves ? limit + 0x8000 : limit);
   }
 }
 
-static void run_stage(job *j) {
+static void binary_stage(const job *j) {
+  const kernel k = kernel_of(j);
   const uint32_t positions = j->stage[S_POOL] * j->stage[S_POOL];
-  const uint32_t size = taper_scratch_words(j->stage) / positions;
   const uint32_t height = output_height(j->stage), width = output_width(j->stage);
+  const int halves = paired(&k, j);
   uint32_t *bits = j->output;
-  if (j->stage[S_KIND] != KIND_IMAGE) j->total = total(j);
+  set_limits(j, &k);
   if (j->stage[S_KIND] == KIND_LINEAR) {
-    outputs(j, whole_map(j), 1, 0, bits);
+    outputs(j, &k, whole_map(j), 1, bits);
     return;
   }
   for (uint32_t y = 0; y < height; y++) {
     for (uint32_t x = 0; x < width; x++, bits += words_of(j->out)) {
-      fill_scratch(j, y, x, size);
-      outputs(j, j->scratch, positions, size, bits);
+      fill_windows(j, y, x, BLOCK * k.words);
+      if (halves) {
+        for (uint32_t i = 0; i < positions * BLOCK; i++) j->scratch[i] *= BOTH;
+        paired_outputs(j, &k, positions, bits);
+      } else {
+        outputs(j, &k, j->scratch, positions, bits);
+      }
     }
   }
 }
@@ -204,19 +155,23 @@ static size_t side_words(const taper_model *model, uint32_t side) {
 taper_status taper_run(const taper_model *model, uint32_t level, const uint8_t *image, void *arena,
                        size_t arena_bytes, taper_sample *sample) {
   uint32_t *sides[2], *scratch;
-  job j = {model, 0, 0, level, model->channels, 0, image, 0, 0, 0, 0};
+  job j = {model, 0, level, model->channels, 0, image, 0, 0, 0, 0};
   if (level >= model->levels) return TAPER_NO_LEVEL;
   if ((uintptr_t)arena % sizeof(uint32_t)) return TAPER_MISALIGNED;
   if (arena_bytes < model->arena_bytes) return TAPER_NO_ROOM;
   sides[0] = arena;
   sides[1] = sides[0] + side_words(model, 0);
   scratch = sides[1] + side_words(model, 1);
-  for (j.index = 0; j.index < model->stages; j.index++) {
-    j.stage = stage_at(model, j.index);
-    j.out = kept(model, j.index, level);
-    j.output = sides[j.index % 2u];
-    j.scratch = scratch;
-    run_stage(&j);
+  for (uint32_t index = 0; index < model->stages; index++) {
+    j.stage = stage_at(model, index);
+    j.out = kept(model, index, level);
+    j.output = sides[index % 2u];
+    j.limits = scratch;
+    j.scratch = scratch + j.stage[S_OUT];
+    if (j.stage[S_KIND] == KIND_IMAGE)
+      taper_pixel_stage(&j);
+    else
+      binary_stage(&j);
     j.input = j.output;
     j.in = j.out;
   }
@@ -233,16 +188,17 @@ taper_status taper_run(const taper_model *model, uint32_t level, const uint8_t *
 taper_status taper_ask_exit(const taper_model *model, const taper_sample *sample, taper_exit *answer) {
   const uint32_t *words = model->words, *stage = words + words[H_EXIT_AT];
   const uint32_t *level = words + words[H_LEVELS_AT] + sample->level * L_END;
-  job j = {model, stage, 0, sample->level, sample->channels, model->classes,
-           0,     sample->map, 0, sample->scratch, 0};
+  const job j = {model, stage,       sample->level, sample->channels, model->classes,
+                 0,     sample->map, 0,             0,                sample->scratch};
   int64_t best = INT64_MIN, next = INT64_MIN;
   if (!model->has_exit) return TAPER_NO_EXIT;
-  const uint32_t *map = whole_map(&j);
-  j.total = total(&j);
+  const kernel k = kernel_of(&j);
+  const uint32_t *map = whole_map(&j), *weights = words + stage[S_WEIGHTS_AT];
+  const uint32_t most = total(&k, j.in), step = k.taps * words_of(stage[S_IN]);
   const uint32_t row = sample->level * model->classes;
   answer->label = 0;
   for (uint32_t c = 0; c < model->classes; c++) {
-    const int64_t sum = bit_sum(&j, map, 1, 0, c);
+    const int64_t sum = (int32_t)(most - 2u * mismatches(&k, map, weights + c * step));
     const int64_t logit = sum * (int32_t)words[stage[S_THRESHOLDS_AT] + row + c] +
                           (int32_t)words[stage[S_FLIPS_AT] + row + c];
     if (logit > best) {
