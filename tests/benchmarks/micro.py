@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.micro``: the C engine on emulated boards.
+"""``python -m tests.benchmarks.micro``: the C engine on emulated boards, and here with sanitizers.
 
 Memory as the generator reports it; instructions as the emulator counts them, which says nothing of
 milliseconds: real cores take more than one cycle for some. ``--full`` runs 1,000 test images of
@@ -26,7 +26,8 @@ from shared.fractions import level_for
 from shared.model.bundle import DEVICE_GROUPS, Bundle, read_bundle
 from shared.model.footprint import arena_bytes
 from tests.benchmarks.harness import Check, Report, main, table
-from tests.support.boards import BOARDS, Board, Result, build_for_board, expected, run_on_board
+from tests.support import boards
+from tests.support.boards import BOARDS, SANITIZED, Board, Result
 
 FEW, MANY = 5, 1000
 AT_A_TIME = 100  # pictures of one run of the emulator
@@ -40,7 +41,10 @@ def run(full: bool) -> Report:
     flash, stack = (code.flash_bytes, code.stack_bytes) if code else (None, None)
     levels = range(len(mnist.architecture.device_levels))
     d30 = level_for(0.3, mnist.architecture.device_levels)
-    ran = {board.name: exercise(board, mnist, levels, images(full)) for board in BOARDS}
+    ran = {
+        board.name if board else "host": exercise(board, mnist, levels, images(full))
+        for board in (None, *BOARDS)
+    }
     report.checks = [
         _bytes("mnist_ram_bytes", arena_bytes(mnist.architecture, levels), stack, 8192),
         _bytes("mnist_flash_bytes", _blob_bytes(mnist, levels), flash, 40960),
@@ -68,19 +72,27 @@ def images(full: bool) -> npt.NDArray[np.uint8]:
 
 
 def exercise(
-    board: Board, bundle: Bundle, levels: Sequence[int], pictures: npt.NDArray[np.uint8]
+    board: Board | None, bundle: Bundle, levels: Sequence[int], pictures: npt.NDArray[np.uint8]
 ) -> tuple[float, list[float]]:
-    """Share of outputs that equal the packed runtime's; mean instructions at every level."""
+    """Share of outputs that equal the packed runtime's; mean instructions at every level.
+
+    None for ``board`` is this machine, with the sanitizers; it counts no instructions.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         generate(bundle.metadata.name, folder / "model")
-        program = build_for_board(board, folder / "model", folder)
+        if board is None:
+            command = [str(boards.build_for_host(folder / "model", folder, *SANITIZED))]
+        else:
+            command = boards.emulation(
+                board, boards.build_for_board(board, folder / "model", folder)
+            )
         results = [
             result
             for start in range(0, len(pictures), AT_A_TIME)
-            for result in run_on_board(board, program, pictures[start : start + AT_A_TIME], folder)
+            for result in boards.run(command, pictures[start : start + AT_A_TIME], folder)
         ]
-    wanted = expected(bundle, levels, pictures)
+    wanted = boards.expected(bundle, levels, pictures)
     same = [result.equals(one) for result, one in zip(results, wanted, strict=True)]
     by_level = [_instructions(results[index :: len(levels)]) for index in range(len(levels))]
     return mean(same), by_level

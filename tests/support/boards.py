@@ -197,10 +197,10 @@ def read_results(content: bytes) -> list[Result]:
     return results
 
 
-def build_attack(folder: Path) -> Path:
-    """The program that opens damaged blobs, under address and undefined-behaviour sanitizers."""
-    target = folder / "attack"
-    sources = [*sorted(ENGINE.glob("*.c")), HERE / "attack.c"]
+def build_attack(folder: Path, program: str = "attack") -> Path:
+    """A program that reads damaged input, under address and undefined-behaviour sanitizers."""
+    target = folder / program
+    sources = [*sorted(ENGINE.glob("*.c")), HERE / f"{program}.c"]
     command = ["gcc", "-std=c99", "-O1", "-g", *SANITIZED, f"-I{ENGINE}", *map(str, sources)]
     subprocess.run([*command, "-o", str(target)], check=True)
     return target

@@ -14,6 +14,8 @@ from device.micro.command import generate, main
 from shared.bundles import bundle_path
 from shared.data.sample import sample_digits
 from shared.errors import UsageError
+from shared.fleet.messages import Desired, DeviceSettings
+from shared.fleet.payloads import dump
 from shared.model.bundle import Bundle, read_bundle
 from shared.model.footprint import arena_bytes
 from tests.support.boards import (
@@ -98,6 +100,15 @@ def test_damaged_blobs_never_lead_out_of_bounds(name: str, tmp_path: Path) -> No
     bundle = read_bundle(bundle_path(name))
     (tmp_path / "blob").write_bytes(make_blob(bundle, [0, 2]))
     command = [str(build_attack(tmp_path)), str(tmp_path / "blob"), "300", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+
+
+def test_damaged_desired_states_never_lead_out_of_bounds(tmp_path: Path) -> None:
+    settings = DeviceSettings("0.3", 0.9, 5.0, 60.0, "mnist-binary", 0.1)
+    (tmp_path / "desired").write_bytes(dump(Desired(12, settings)))
+    program = build_attack(tmp_path, "attack_desired")
+    command = [str(program), str(tmp_path / "desired"), "100000", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
 
