@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from cloud.telemetry import trail
 from cloud.telemetry.database import open_writing, translated
-from cloud.telemetry.trail import Change
+from cloud.telemetry.trail import ChangeRecord
 
 SHOWN = 100
 R = TypeVar("R")
@@ -32,10 +32,10 @@ class AuditTrail:
         self._fleet = fleet
         self._engine: Engine | None = None
         self._lock = asyncio.Lock()
-        self._changes: deque[Change] = deque(maxlen=SHOWN)
+        self._changes: deque[ChangeRecord] = deque(maxlen=SHOWN)
 
     @property
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[ChangeRecord]:
         """The last changes, the latest first."""
         return list(self._changes)
 
@@ -45,15 +45,17 @@ class AuditTrail:
             found = await self._do(lambda one: trail.recent(one, self._fleet, SHOWN))
             self._changes.extend(found)
 
-    async def begin(self, who: str, target: str, what: str) -> Change:
+    async def begin(self, who: str, target: str, what: str) -> ChangeRecord:
         """Write down a change that is about to be made."""
-        change = Change(self._fleet, time.time(), secrets.token_hex(8), who, target, what, "asked")
+        change = ChangeRecord(
+            self._fleet, time.time(), secrets.token_hex(8), who, target, what, "asked"
+        )
         if self._url is not None:
             await self._do(lambda one: trail.add(one, change))
         self._changes.appendleft(change)
         return change
 
-    async def finish(self, change: Change, result: str) -> None:
+    async def finish(self, change: ChangeRecord, result: str) -> None:
         """Write down the result of a change."""
         done = replace(change, result=result)
         for place, one in enumerate(self._changes):

@@ -20,7 +20,7 @@ from cloud.fleet.client import FleetClient
 from cloud.fleet.state import DeviceState
 from cloud.telemetry.database import reading
 from cloud.telemetry.queries import timeline
-from cloud.telemetry.trail import Change
+from cloud.telemetry.trail import ChangeRecord
 from shared.errors import BrokerError, StoreError, TaperError, UsageError
 from shared.fleet.broker import Broker
 from shared.fleet.messages import Message, Reported, Telemetry, Topic
@@ -167,7 +167,7 @@ class LiveFleet:
         return len(futures)
 
     async def _await_result(
-        self, change: Change, futures: Mapping[str, asyncio.Future[Reported]]
+        self, change: ChangeRecord, futures: Mapping[str, asyncio.Future[Reported]]
     ) -> None:
         """Write the result of a change down once the devices have reported, or after a while."""
         here = [future for name, future in futures.items() if (one := self.device(name)) is not None

@@ -198,7 +198,7 @@ class FleetClient:
                 ):
                     break
                 arrived.append(self._arrived.get_nowait())
-            await self._sink([one for one in batch if one.topic.kind is not MessageKind.DESIRED])
+            await self._sink(batch)
             for _, _, number in arrived:
                 if number:
                     client.acknowledge(number)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -12,6 +14,7 @@ from cloud.fleet.rollout.driver import RolloutDriver, outcome
 from cloud.fleet.rollout.ledger import RolloutLedger
 from cloud.fleet.rollout.record import Phase
 from cloud.fleet.state import DeviceState
+from cloud.telemetry.trail import ChangeRecord, write_change
 from shared.errors import UsageError
 from shared.fleet.messages import Reported
 from shared.fleet.scenario import FleetScenario, Rollout, ScenarioEvent
@@ -71,6 +74,7 @@ class Player:
 
     async def _happen(self, event: ScenarioEvent) -> None:
         at = f"{event.at / 3600:.2f} h"
+        await self._note(event)
         if event.set is not None:
             self._say(f"{at}: {event.target}: set {event.set.model_dump(exclude_none=True)}")
             await self.set(event.target, event.set.given())
@@ -82,6 +86,17 @@ class Player:
             await (self._cloud.stop() if event.cloud == "stop" else self._cloud.start())
         elif event.rollout is not None:
             await self.roll_out(event.target, event.rollout)
+
+    async def _note(self, event: ScenarioEvent) -> None:
+        """Write an event that no desired state shows into the store, for reports."""
+        what = f"cloud {event.cloud}" if event.cloud else ""
+        if event.battery is not None:
+            what = f"battery {event.battery:.0%}"
+        if self._store is None or not what:
+            return
+        fleet, who = self._client.state.fleet, f"scenario {self.name}"
+        change = ChangeRecord(fleet, time.time(), secrets.token_hex(8), who, event.target, what, "")
+        await asyncio.to_thread(write_change, self._store, change)
 
     async def set(self, target: str, values: Mapping[str, Any]) -> dict[str, Reported | None]:
         """Set for ``target`` and wait for the reports; None for a device without one."""

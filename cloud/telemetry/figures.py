@@ -14,9 +14,12 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cloud.telemetry.estimates import exit_accuracy
+from cloud.telemetry.marks import Mark
 from cloud.telemetry.queries import Slice
 
 DEVICE, CLOUD, FAILED, PALE = "#1b7837", "#2166ac", "#b2182b", "#999999"
+INK = "#010203"  # stands for the colour of the page's text
 Slices = Sequence[Slice]
 Draw = Callable[[Axes, Slices], None]
 
@@ -30,19 +33,31 @@ class Drawing:
     svg: str
 
 
-def drawings(slices: Slices) -> list[Drawing]:
-    """Return all figures over ``slices``, of which there is at least one."""
-    return [_drawing(title, note, draw, slices) for title, note, draw in FIGURES]
+def drawings(slices: Slices, marks: Sequence[Mark] = ()) -> list[Drawing]:
+    """Return all figures over ``slices``, of which there is at least one, with ``marks``."""
+    chosen = [*FIGURES, *([AUDITS] if any(one.audited for one in slices) else [])]
+    return [_drawing(title, note, draw, slices, marks) for title, note, draw in chosen]
 
 
-def _drawing(title: str, note: str, draw: Draw, slices: Slices) -> Drawing:
-    # Text is kept as text; the hash salt makes ids unique among the figures of a page.
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 11}
+def _drawing(title: str, note: str, draw: Draw, slices: Slices, marks: Sequence[Mark]) -> Drawing:
+    # Text is kept as text; the hash salt makes ids unique among the figures of a page. What is
+    # black in print takes the colour of the page's text.
+    ink = dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK
+    )
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 11,
+                  "legend.facecolor": "none", "legend.edgecolor": "none", **ink}  # fmt: skip
     with rc_context(style):
-        figure = Figure(figsize=(6.4, 3.4), layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=(6.4, 3.4))
+        axes = figure.add_axes((0.12, 0.12, 0.86, 0.78))
         draw(axes, slices)
         axes.set_title(title)
+        for number, one in enumerate(marks, 1):
+            place: Any = np.datetime64(int(1000 * one.unix_s), "ms")
+            axes.axvline(place, color=PALE, ls=":", lw=1)
+            where = axes.get_xaxis_transform()
+            axes.text(place, 1.0, str(number), fontsize=8, ha="center", va="bottom",
+                      transform=where)  # fmt: skip
         axes.grid(alpha=0.3)
         locator = AutoDateLocator(minticks=3)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
@@ -50,8 +65,8 @@ def _drawing(title: str, note: str, draw: Draw, slices: Slices) -> Drawing:
         if len(axes.get_legend_handles_labels()[0]) > 1:
             axes.legend(loc="best", fontsize=9)
         file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
+        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+    text = file.getvalue().replace(INK, "currentColor")
     return Drawing(title, note, text[text.index("<svg") :])
 
 
@@ -118,7 +133,12 @@ def _energy(axes: Axes, slices: Slices) -> None:
     def power_mw(one: Slice) -> float | None:
         return 1000 * one.energy_j / one.period_s if one.period_s else None
 
-    _line(axes, slices, power_mw, DEVICE, "mean")
+    def idle_mw(one: Slice) -> float | None:
+        return 1000 * one.idle_j / one.period_s if one.period_s else None
+
+    _line(axes, slices, power_mw, DEVICE, "all")
+    if any(one.idle_j for one in slices):
+        _line(axes, slices, idle_mw, PALE, "of it idling")
     axes.set_ylabel("mW a device")
     axes.set_ylim(bottom=0)
 
@@ -131,6 +151,29 @@ def _latency(axes: Axes, slices: Slices) -> None:
         axes.set_yscale("log")
 
 
+def _audits(axes: Axes, slices: Slices) -> None:
+    found = [exit_accuracy(one) for one in slices]
+    low = [float("nan") if one is None else 100 * one.low for one in found]
+    high = [float("nan") if one is None else 100 * one.high for one in found]
+    axes.fill_between(_times(slices), low, high, color=DEVICE, alpha=0.2, lw=0)
+
+    def agreement(one: Slice) -> float | None:
+        return None if one.agreement is None else 100 * one.agreement
+
+    def confidence(one: Slice) -> float | None:
+        return None if one.exit_confidence is None else 100 * one.exit_confidence
+
+    _line(axes, slices, agreement, DEVICE, "local answers that the cloud gave too")
+    _line(axes, slices, confidence, PALE, "mean confidence of the exit head")
+    axes.set_ylabel("%")
+    axes.set_ylim(top=100)
+
+
+AUDITS: tuple[str, str, Draw] = (
+    "Local answers, checked",
+    "Audited answers of the exit head that the cloud gave too, with their 95 % interval.",
+    _audits,
+)
 FIGURES: tuple[tuple[str, str, Draw], ...] = (
     ("Accuracy", "Share of right answers among those with a known label.", _accuracy),
     ("Fraction", "Channels that the devices compute, and the cloud. Means.", _fraction),

@@ -19,6 +19,7 @@ from shared.errors import UsageError
 from shared.fleet.messages import (
     Birth,
     Death,
+    Desired,
     MessageKind,
     Reported,
     Result,
@@ -55,7 +56,7 @@ class StoredEvent:
 
     device: str
     received_s: float
-    message: Birth | Death | Reported | Result
+    message: Birth | Death | Desired | Reported | Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +174,7 @@ def timeline(
 def history(
     connection: Connection, fleet: str, device: str | None = None, limit: int = 1000
 ) -> list[StoredEvent]:
-    """Return the last births, deaths, reported states and results, of a device or of all."""
+    """Return the last births, deaths, desired and reported states and results, in order."""
     columns = tables.event.c
     query = select(tables.event).where(columns.fleet == fleet)
     if device is not None:

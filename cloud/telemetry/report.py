@@ -14,7 +14,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import Connection
 
+from cloud.telemetry.estimates import Estimate, exit_accuracy
 from cloud.telemetry.figures import drawings
+from cloud.telemetry.marks import away, errors, marks
 from cloud.telemetry.queries import (
     Slice,
     Totals,
@@ -56,6 +58,8 @@ class Row:
     size_bytes: str
     energy_mj: str
     latency_ms: str
+    idle_mw: str
+    exits: str
 
 
 def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
@@ -81,6 +85,8 @@ def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
         raise UsageError(f"--since: the store has no telemetry of {fleet} since then")
     drawn, far_off = series(whole, cut)
     sequences = stored_sequences(connection, fleet)
+    first_s, last_s = drawn[0].start_s, drawn[-1].start_s + drawn[-1].width_s
+    done = [one for one in marks(connection, fleet, since_s) if first_s <= one.unix_s <= last_s]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
@@ -90,7 +96,13 @@ def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
         rows=[row(f"all of {fleet}", [whole]), *groups(connection, fleet, of_devices)],
         worst=[row(name, [of_devices[name]]) for name in worst(of_devices)],
         gaps=gaps(sequences),
-        drawings=drawings(drawn),
+        away=[
+            (one.device, one.times, span(round(one.seconds)))
+            for one in away(connection, fleet, since_s)
+        ],
+        errors=errors(connection, fleet),
+        marks=[(moment(one.unix_s), one.text) for one in done],
+        drawings=drawings(drawn, done),
         width=span(drawn[0].width_s),
         first=moment(drawn[0].start_s),
         last=moment(drawn[-1].start_s + drawn[-1].width_s),
@@ -189,9 +201,19 @@ def row(name: str, of: Sequence[Totals]) -> Row:
         cloud=percent(sums.answered_cloud, sums.samples),
         failed=percent(sums.failed, sums.samples),
         size_bytes=ratio(sums.payload_bytes, sums.samples),
-        energy_mj=ratio(1000 * sums.energy_j, sums.samples),
+        energy_mj=ratio(1000 * (sums.energy_j - sums.idle_j), sums.samples),
         latency_ms=ratio(sums.waited_ms, sums.answered),
+        idle_mw=ratio(1000 * sums.idle_j, sums.period_s),
+        exits=interval(exit_accuracy(sums)),
     )
+
+
+def interval(estimate: Estimate | None) -> str:
+    """Format an estimate with its interval."""
+    if estimate is None:
+        return "-"
+    low, high = 100 * estimate.low, 100 * estimate.high
+    return f"{100 * estimate.value:.1f} % ({low:.1f} to {high:.1f})"
 
 
 def holes(ranges: Ranges) -> int:
@@ -216,7 +238,7 @@ def span(seconds: float) -> str:
     """Format a duration in its largest unit."""
     for unit, size_s in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= size_s:
-            return f"{seconds / size_s:g} {unit}"
+            return f"{seconds / size_s:.3g} {unit}"
     return f"{seconds:g} s"
 
 

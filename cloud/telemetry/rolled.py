@@ -34,15 +34,16 @@ def start_of(connection: Connection, fleet: str, since_s: float) -> float:
 
 def rolled_totals(connection: Connection, fleet: str, start_s: float = 0.0) -> Totals | None:
     """Return sums of the whole fleet since ``start_s``; None if there is nothing."""
-    width_s = MINUTE_S if not start_s else DAY_S
     query = select(*_sums(), func.min(_R.start_s), func.max(_R.start_s)).where(
         *_chosen(fleet, DAY_S, start_s), _R.device == ALL
     )
     *sums, first_s, last_s = connection.execute(query).one()
     if first_s is None:
         return None
+    last_s += DAY_S - 1  # within the last day, of which this is the start
+    whole_days_s = start_s // DAY_S * DAY_S
     ends = select(func.min(_R.start_s), func.max(_R.start_s)).where(
-        *_chosen(fleet, width_s, start_s), _R.device == ALL
+        *_chosen(fleet, MINUTE_S, whole_days_s), _R.device == ALL
     )
     fine_first_s, fine_last_s = connection.execute(ends).one()
     # The minutes of the first days may have been dropped for their age.

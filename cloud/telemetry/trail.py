@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select, update
 
 from cloud.telemetry import tables
+from cloud.telemetry.database import open_writing, translated
 
 _C = tables.change.c
 
 
 @dataclass(frozen=True)
-class Change:
+class ChangeRecord:
     """Who changed what, when (seconds since 1970), on which target, and the result."""
 
     fleet: str
@@ -24,18 +25,28 @@ class Change:
     result: str
 
 
-def add(connection: Connection, change: Change) -> None:
+def add(connection: Connection, change: ChangeRecord) -> None:
     """Write a change, before it is made."""
     connection.execute(tables.change.insert(), [vars(change)])
 
 
-def finish(connection: Connection, change: Change) -> None:
+def finish(connection: Connection, change: ChangeRecord) -> None:
     """Write the result of a change."""
     same = (_C.fleet == change.fleet, _C.made_s == change.made_s, _C.id == change.id)
     connection.execute(update(tables.change).where(*same).values(result=change.result))
 
 
-def recent(connection: Connection, fleet: str, limit: int) -> list[Change]:
+def recent(connection: Connection, fleet: str, limit: int) -> list[ChangeRecord]:
     """Return the last changes of ``fleet``, the latest first."""
     query = select(tables.change).where(_C.fleet == fleet).order_by(_C.made_s.desc()).limit(limit)
-    return [Change(*row) for row in connection.execute(query)]
+    return [ChangeRecord(*row) for row in connection.execute(query)]
+
+
+def write_change(url: str, change: ChangeRecord) -> None:
+    """Open the store at ``url`` and write one change; raises ``StoreError`` if that fails."""
+    engine = open_writing(url)
+    try:
+        with translated(engine.url), engine.begin() as connection:
+            add(connection, change)
+    finally:
+        engine.dispose()

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 
 from cloud.telemetry.records import Received
 from cloud.telemetry.store import Store
-from shared.fleet.messages import Telemetry
+from cloud.telemetry.trail import ChangeRecord, write_change
+from shared.fleet.messages import Death, Desired, DeviceSettings, MessageKind, Telemetry, Topic
 from tests.integration.telemetry.test_export import run
-from tests.support.telemetry import birth, said, sent, series
+from tests.support.telemetry import BEGAN_S, birth, said, sent, series
 
 SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
 
@@ -90,3 +91,43 @@ async def test_one_message_is_enough(
     path = tmp_path / "page.html"
     assert run(capsys, "report", "--store", url, "--fleet", "city", "-o", str(path))[0] == 0
     assert len(SVG.findall(path.read_text())) == 7
+
+
+async def test_a_report_says_what_was_done_and_what_went_wrong(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(device: str) -> Received:
+        desired = Desired(2, DeviceSettings("0.25", audit_rate=0.1))
+        return Received(Topic("city", device, MessageKind.DESIRED), desired, at(100))
+
+    def checked(one: Received) -> Received:
+        assert isinstance(one.message, Telemetry)
+        audited = replace(
+            one.message, audited=100, agreed=97, exits_asked=8, exit_confidence=0.9, idle_j=0.4,
+            error="no route to host",
+        )  # fmt: skip
+        return Received(one.topic, audited, one.received_s)
+
+    def at(minute: int) -> float:
+        return BEGAN_S + 60.0 * minute
+
+    async with Store(url) as store:
+        await store.append([said(birth("a", groups=("north",)), at(0)), told("a"), told("b")])
+        await store.append([checked(one) for one in series("a", range(1, 200))])
+        await store.append([said(Death("a", 1, "lost"), at(120)), said(birth("a", 2), at(150))])
+    trail = ChangeRecord("city", at(160), "x", "scenario day", "all", "cloud stop", "")
+    write_change(url, trail)
+    path = tmp_path / "page.html"
+    words = ["report", "--store", url, "--fleet", "city", "-o", str(path)]
+    assert run(capsys, *words)[0] == 0
+    page = path.read_text()
+    assert "<li>2023-11-14 23:53 fraction=0.25 audit_rate=0.1 for 2 devices</li>" in page
+    assert "<li>2023-11-15 00:53 scenario day: all: cloud stop</li>" in page
+    assert "a 30 min (1 time)." in page
+    assert "<li>no route to host (60 messages of 1 devices)</li>" in page
+    assert "97.0 % (96.8 to 97.2)" in page
+    figures = SVG.findall(page)
+    assert len(figures) == 8
+    # They take the colours of the page, dark or light.
+    assert all("currentColor" in one and "#010203" not in one for one in figures)
+    assert "#ffffff" not in "".join(figures)
