@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 check unit test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fleet check unit test lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 ray aarch64 boards web web-types web-check bench train reproduce screenshots lock audit licences protos clean
+.PHONY: help demo fleet check unit test lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 containers ray aarch64 boards web web-types web-check bench train reproduce screenshots lock audit licences protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -82,6 +82,11 @@ chaos: $(VENV)/.dev ## kill programs and break networks for SECONDS (120), then 
 chaos-20: $(VENV)/.dev ## 20 short runs of chaos with different seeds
 	scripts/system-deps broker
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),12) --runs 20 --seed $(or $(SEED),1)
+
+containers: $(VENV)/.dev ## build the images, run deploy/compose.yaml in containers, break them; ten minutes
+	scripts/system-deps broker
+	docker info >/dev/null 2>&1 || scripts/system-deps containers
+	$(BIN)/python -m tests.containers
 
 ray: $(VENV)/.dev ## replicas on Ray Serve: one is killed, one is added; RAY_VENV names an environment
 	test -x $(RAY_VENV)/bin/python || $(PYTHON) -m venv $(RAY_VENV)

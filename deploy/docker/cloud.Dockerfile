@@ -1,7 +1,9 @@
 # The cloud's side. Build in the checkout:
 #   docker build --file deploy/docker/cloud.Dockerfile --tag taper/cloud:0.1.0 .
 #   docker build --file deploy/docker/cloud.Dockerfile --target operations --tag taper/operations:0.1.0 .
-# cloud: the server. operations: the server, and recorder, scenario player and dashboard.
+#   docker build --file deploy/docker/cloud.Dockerfile --target ray --tag taper/ray:0.1.0 .
+# cloud: the server. operations: the server, and recorder, scenario player and dashboard. ray: a node
+# of a Ray cluster (docs/scaling.md).
 FROM python:3.11.11-slim-bookworm AS wheel
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # hadolint ignore=DL3008
@@ -21,6 +23,10 @@ RUN TAPER_REQUIRE_NATIVE=1 PATH=/opt/build/bin:$PATH /opt/build/bin/python -c \
 
 FROM wheel AS operations-packages
 RUN deploy/docker/install-packages operations.txt
+
+FROM wheel AS ray-packages
+RUN deploy/docker/install-packages ray.txt cloud/dashboard cloud/fleet cloud/telemetry \
+        cloud/training device shared/fleet
 
 FROM wheel AS cloud-packages
 RUN deploy/docker/install-packages cloud.txt cloud/dashboard cloud/fleet cloud/telemetry \
@@ -44,6 +50,15 @@ EXPOSE 8080 9101
 # A recorder and a dashboard are asked at ports of their own, as in the compose file.
 HEALTHCHECK NONE
 CMD ["python", "-m", "cloud.fleet", "--help"]
+
+FROM runtime AS ray
+LABEL org.opencontainers.image.title="taper ray"
+COPY --from=ray-packages /opt/taper /opt/taper
+USER 10001:10001
+EXPOSE 50051
+# A node of a cluster has no server of its own to ask; Ray watches it.
+HEALTHCHECK NONE
+CMD ["ray", "start", "--help"]
 
 FROM runtime AS cloud
 LABEL org.opencontainers.image.title="taper cloud"

@@ -80,7 +80,9 @@ async def classify_on(client: SplitClient, tally: Tally, stop: asyncio.Event) ->
 
 
 @asynccontextmanager
-async def load(*servers: str, devices: int = 6, timeout_s: float = 20.0) -> AsyncIterator[Tally]:
+async def load(
+    *servers: str, devices: int = 6, timeout_s: float = 20.0, tally: Tally | None = None
+) -> AsyncIterator[Tally]:
     """Devices that classify while the block runs, one sample at a time each."""
     settings = ClientSettings(
         servers=servers,
@@ -90,7 +92,7 @@ async def load(*servers: str, devices: int = 6, timeout_s: float = 20.0) -> Asyn
         wait_s=timeout_s,
         timeout_s=timeout_s,
     )
-    tally, stop = Tally(), asyncio.Event()
+    tally, stop = tally or Tally(), asyncio.Event()
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(SplitClient(settings)) for _ in range(devices)]
         async with asyncio.TaskGroup() as group:

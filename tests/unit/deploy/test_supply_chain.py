@@ -16,6 +16,7 @@ LOCKS = sorted((ROOT / "deploy/requirements").glob("*.txt"))
 EXTRAS = {
     "agent": (),
     "cloud": ("traces", "http"),
+    "ray": ("ray",),
     "operations": ("traces", "http", "fleet", "dashboard"),
 }
 SOURCES = {"build", "device"}  # locks of a list of names beside them

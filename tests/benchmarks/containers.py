@@ -1,0 +1,63 @@
+"""``python -m tests.benchmarks.containers``: sizes of images, and the deployment in containers.
+
+``deploy/compose.yaml`` is brought up, and its containers are restarted, killed, paused and cut off
+while 10,000 samples go through the proxy. Images are built first,
+with an engine of its own where this machine runs none (root, Debian).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.benchmarks.harness import Check, Report, main, table
+from tests.containers.__main__ import VARIABLE
+from tests.containers.__main__ import main as with_images
+from tests.containers.engine import Engine
+from tests.containers.images import IMAGES, size_mb
+from tests.containers.stack import stack
+from tests.containers.trial import trial
+
+
+def run(full: bool) -> Report:
+    """Measure with the engine that is in the environment."""
+    engine = Engine(own=os.environ[VARIABLE] == "own")
+    sizes = {image: round(size_mb(engine, image), 1) for image in IMAGES}
+    with (
+        tempfile.TemporaryDirectory(prefix="taper-stack-") as folder,
+        stack(engine, Path(folder)) as running,
+    ):
+        outcome = asyncio.run(trial(running))
+        up_s = round(running.up_to_healthy_s, 1)
+    audit = outcome.telemetry
+    checks = [
+        Check("compose_failed", outcome.failed, "samples", 0, "lower"),
+        Check("compose_telemetry_lost", audit.lost + audit.duplicate, "messages", 0, "lower"),
+        Check("device_image_mb", sizes["taper/device:0.1.0"], "MB", 110, "lower"),
+        Check("server_image_mb", sizes["taper/cloud:0.1.0"], "MB", 160, "lower"),
+        Check("up_to_healthy_s", up_s, "s", 60, "lower"),
+    ]
+    results = {
+        "images_mb": sizes,
+        "trial": asdict(outcome),
+        "up_to_healthy_s": up_s,
+    }
+    rows = [(event,) for event in outcome.events]
+    title = f"{outcome.samples} samples, the slowest {outcome.slowest_s:.1f} s"
+    tables = [
+        table(title, ("event",), rows),
+        table("above the base image", ("image", "MB"), [(k, str(v)) for k, v in sizes.items()]),
+    ]
+    return Report(results, checks, tables)
+
+
+if __name__ == "__main__":
+    if VARIABLE in os.environ:
+        main("containers", "Sizes of images, and the deployment in containers.", run)
+    else:
+        words = [sys.executable, "-m", "tests.benchmarks.containers", *sys.argv[1:]]
+        sys.exit(with_images(words))

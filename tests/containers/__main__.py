@@ -1,0 +1,81 @@
+"""``python -m tests.containers [--ray | --chaos] [COMMAND ...]``: builds images, runs the tests.
+
+COMMAND is run in place of the tests. ``--ray`` builds the image for Ray as well, which takes some
+minutes more, ``--chaos`` one with the tools that make networks bad.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.containers.engine import Engine, EngineError, own_engine, present
+from tests.containers.images import build, build_tools
+from tests.containers.stand_ins import make_stand_ins
+from tests.support.processes import ROOT
+
+VARIABLE = "TAPER_CONTAINERS"  # says that images are built: "own" for an engine of ours
+TESTS = [sys.executable, "-m", "pytest", "-q", "--durations", "5", "tests/containers"]
+
+
+def say(text: str) -> None:
+    """Progress, for people."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
+    sys.stderr.flush()
+
+
+def inside(engine: Engine, words: list[str]) -> int:
+    """Run ``words`` where published ports are, with the engine in the environment."""
+    kind = "own" if engine.own else "present"
+    child = subprocess.Popen(
+        [*engine.network, *words], cwd=ROOT, env={**engine.environment(), VARIABLE: kind}
+    )
+    try:
+        return child.wait()
+    finally:
+        child.terminate()  # it removes what it started
+        child.wait()
+
+
+def build_all(engine: Engine, more: set[str]) -> None:
+    """Build our images, and what ``more`` asks for."""
+    build(engine, "--ray" in more)
+    if "--chaos" in more:
+        build_tools(engine)
+
+
+def main(words: list[str]) -> int:
+    """The status of the tests or the command."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    more = {"--ray", "--chaos"} & set(words[:1])
+    command = words[len(more) :] or TESTS
+    engine = present()
+    if engine is not None:
+        say("building images")
+        build_all(engine, more)
+        return inside(engine, command)
+    with tempfile.TemporaryDirectory(prefix="taper-containers-") as name:
+        folder = Path(name)
+        with own_engine(folder, online=True) as builder:
+            say("making base images of Debian's packages")
+            make_stand_ins(builder)
+            say("building images")
+            build_all(builder, more)
+        with own_engine(folder, online=False) as engine:
+            say("running " + " ".join(command))
+            return inside(engine, command)
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except EngineError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,41 @@
+"""Our images: built as docs/deploy.md says, and measured."""
+
+from __future__ import annotations
+
+from tests.containers.engine import Engine
+from tests.containers.stand_ins import base_image
+from tests.support.processes import ROOT
+
+TAG = "0.1.0"
+RAY = f"taper/ray:{TAG}"
+TOOLS = "taper-test/network-tools"
+# The last target of each file is first: it is the one that is built without a name.
+BUILDS = {"device": ("device", "agent"), "cloud": ("cloud", "operations")}
+IMAGES = tuple(f"taper/{target}:{TAG}" for targets in BUILDS.values() for target in targets)
+
+
+def build(engine: Engine, ray: bool = False) -> None:
+    """Build the images of ``deploy/docker``, Ray's only if it is asked for."""
+    network = ["--network", "host"] if engine.own else []
+    for name, targets in BUILDS.items():
+        file = str(ROOT / "deploy/docker" / f"{name}.Dockerfile")
+        for target in (*targets, "ray") if ray and name == "cloud" else targets:
+            words = ["--file", file, "--target", target, "--tag", f"taper/{target}:{TAG}"]
+            engine.docker("build", *network, *words, str(ROOT))
+
+
+def build_tools(engine: Engine) -> None:
+    """Build an image with ``tc`` and ``iptables``, which no image that is deployed has."""
+    install = "apt-get update && apt-get install --yes --no-install-recommends iproute2 iptables"
+    network = ["--network", "host"] if engine.own else []
+    text = f"FROM {base_image()}\nRUN {install}\n"
+    engine.docker("build", *network, "--tag", TOOLS, "-", text=text)
+
+
+def size_mb(engine: Engine, image: str) -> float:
+    """What an image adds to the base image, in MB."""
+    sizes = [
+        int(engine.docker("image", "inspect", "--format", "{{.Size}}", name))
+        for name in (image, base_image())
+    ]
+    return (sizes[0] - sizes[1]) / 1e6

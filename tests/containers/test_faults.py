@@ -1,0 +1,15 @@
+"""Containers are restarted, killed, paused and cut off under load, and nothing is lost."""
+
+from __future__ import annotations
+
+from tests.containers.stack import Stack
+from tests.containers.trial import SAMPLES, trial
+
+
+async def test_no_sample_and_no_telemetry_is_lost(deployed: Stack) -> None:
+    outcome = await trial(deployed)
+    assert outcome.samples >= SAMPLES
+    assert outcome.failed == 0, outcome
+    assert outcome.moved  # a server was found again at another address
+    assert outcome.telemetry.stored > 0
+    assert (outcome.telemetry.lost, outcome.telemetry.duplicate) == (0, 0)
