@@ -23,6 +23,7 @@ from typing import TypeVar
 from cloud.fleet.changes import Change, Changes
 from cloud.fleet.complaints import Complaints, count
 from cloud.fleet.state import DeviceState, FleetState, RefusedError
+from cloud.telemetry.arrival import ArrivalClock
 from cloud.telemetry.records import Received
 from shared.errors import BrokerError, MessageError, TakenOverError
 from shared.fleet.broker import Broker, BrokerClient, Losses
@@ -97,6 +98,8 @@ class FleetClient:
         self.connected = asyncio.Event()
         self.complete = asyncio.Event()
         self.listeners: list[Listener] = []
+        self.clock = ArrivalClock()
+        self.retained: set[str] = set()  # devices whose desired state the broker has
         self.on_retired: Callable[[str], object] = lambda _: None
         self._broker = broker
         self._identifier = identifier or f"client-{secrets.token_hex(6)}"
@@ -148,6 +151,7 @@ class FleetClient:
         )
         async with client, asyncio.TaskGroup() as group:
             group.create_task(self._receive(client), name="fleet messages")
+            self.retained.clear()
             await client.listen(*(f"{ROOT}/{self.state.fleet}/+/{kind.value}" for kind in FOLLOWED))
             self._client = client
             self.counts.connections += 1
@@ -184,7 +188,7 @@ class FleetClient:
         """
         while True:
             arrived = [await self._arrived.get()]
-            until_s, now_s = time.monotonic() + TURN_S, time.time()
+            until_s, now_s = time.monotonic() + TURN_S, self.clock()
             batch = []
             while True:
                 text, payload, _ = arrived[-1]
@@ -235,6 +239,8 @@ class FleetClient:
                 self.on_retired(topic.device)
             return None
         message = load(topic, payload)
+        if isinstance(message, Desired):
+            self.retained.add(topic.device)
         if not self.state.learn(topic, message):
             # Its first copy is stored, or in the batch that is about to be.
             self.counts.duplicates += 1
@@ -260,7 +266,23 @@ class FleetClient:
 
     def _publish(self, device: str, desired: Desired) -> asyncio.Future[None]:
         topic = Topic(self.state.fleet, device, MessageKind.DESIRED)
+        self.retained.add(device)
         return self._connection().post(str(topic), dump(desired), retain=True)
+
+    def restore(self) -> list[str]:
+        """Publish desired states that the broker has lost again; return the devices' names.
+
+        To be called once the states are ``complete``: what is known of a connected device and is
+        not retained, e.g. since the broker's disk was lost. Devices that are retired are not there.
+        """
+        lost = [
+            device
+            for name, device in self.state.devices.items()
+            if device.desired.version and device.online and name not in self.retained
+        ]
+        for device in lost:
+            self._publish(device.name, device.desired)
+        return [device.name for device in lost]
 
     def _connection(self) -> BrokerClient:
         if self._client is None:

@@ -63,6 +63,9 @@ class Recorder:
 
     async def run(self) -> None:
         """Follow, store and mend until cancelled; raises what ``FleetClient.run`` raises."""
+        self.client.clock.at_least(await self._store.newest_s(self.state.fleet))
+        for name, desired in (await self._store.desired(self.state.fleet)).items():
+            self.state.device(name).desired = desired
         stored = await self._store.sequences(self.state.fleet)
         for (name, epoch), ranges in stored.items():
             self.state.device(name).epochs[epoch] = Sequences(ranges)
@@ -106,6 +109,8 @@ class Recorder:
         seen: dict[str, tuple[int, int]] = {}
         while True:
             await asyncio.sleep(MEND_EVERY_S)
+            if self.client.complete.is_set():
+                self._restore()
             holes = {
                 name: hole
                 for name, device in self.state.devices.items()
@@ -117,6 +122,13 @@ class Recorder:
             asking = [self._request(name, *holes[name]) for name in lasting[:RESENDS_AT_ONCE]]
             with contextlib.suppress(BrokerError):
                 await asyncio.gather(*asking)
+
+    def _restore(self) -> None:
+        """Give the broker the desired states back that it lost since they were stored."""
+        with contextlib.suppress(BrokerError):
+            lost = self.client.restore()
+            if lost:
+                _log.warning("the broker had lost %d desired states, of %s ...", len(lost), lost[0])
 
     async def _request(self, name: str, first: int, last: int) -> None:
         """Have a device send numbers again; give up those that it no longer has."""

@@ -42,6 +42,7 @@ class DeviceRecord:
     death: Death | None = None
     reported: Reported | None = None
     telemetry: Telemetry | None = None
+    desired: Desired | None = None
     received_s: float = 0.0  # arrival of the latest of them
 
     @property
@@ -123,6 +124,16 @@ def births(connection: Connection, fleet: str) -> dict[str, Birth]:
     """Return the last birth of each device."""
     columns = tables.state.c
     kind = MessageKind.BIRTH.value
+    query = select(columns.device, columns.payload).where(
+        columns.fleet == fleet, columns.kind == kind
+    )
+    return {name: _parsed(kind, payload) for name, payload in connection.execute(query)}
+
+
+def desired_states(connection: Connection, fleet: str) -> dict[str, Desired]:
+    """Return the last desired state of each device."""
+    columns = tables.state.c
+    kind = MessageKind.DESIRED.value
     query = select(columns.device, columns.payload).where(
         columns.fleet == fleet, columns.kind == kind
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.fleet.messages import Message, Topic
+from shared.fleet.messages import Desired, Message, Topic
 
 Ranges = tuple[tuple[int, int], ...]  # sequence numbers, (first, last), both in, ascending
 
@@ -42,6 +42,12 @@ class TelemetryStore(Protocol):
 
     async def sequences(self, fleet: str) -> Mapping[tuple[str, str], Ranges]:
         """Return the numbers by (device, epoch) that are stored, or were before retention."""
+
+    async def desired(self, fleet: str) -> Mapping[str, Desired]:
+        """Return the last desired state of each device."""
+
+    async def newest_s(self, fleet: str) -> float:
+        """Return the arrival of the newest telemetry; 0 without any."""
 
     async def retire(self, fleet: str, device: str) -> None:
         """Forget the last states of a device; its telemetry stays."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
@@ -14,20 +13,21 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Connection, and_, delete, or_, select
 
 from cloud.telemetry import tables
+from cloud.telemetry.arrival import ArrivalClock
 from cloud.telemetry.database import open_writing, translated
-from cloud.telemetry.queries import stored_sequences
+from cloud.telemetry.queries import desired_states, fleets, newest_s, stored_sequences
 from cloud.telemetry.ranges import NumberRanges
 from cloud.telemetry.records import Appended, Ranges, Received
 from cloud.telemetry.rollups import KEPT_TIMES, roll_up
 from cloud.telemetry.statements import statements
 from shared.errors import StoreError
-from shared.fleet.messages import MessageKind, Telemetry
+from shared.fleet.messages import Desired, MessageKind, Telemetry
 from shared.fleet.payloads import dump
 
 EXPIRE_EVERY_S = 60.0
 ROWS_A_TRANSACTION = 20_000  # expired rows; new telemetry waits for one such transaction at most
 _VALUES = attrgetter(*tables.FIELDS)
-_STATES = (MessageKind.BIRTH, MessageKind.DEATH, MessageKind.REPORTED)
+_STATES = (MessageKind.BIRTH, MessageKind.DEATH, MessageKind.DESIRED, MessageKind.REPORTED)
 Key = tuple[str, str, str]  # fleet, device, epoch
 R = TypeVar("R")
 _log = logging.getLogger(__name__)
@@ -42,10 +42,11 @@ class Store:
     """
 
     def __init__(
-        self, url: str, keep_s: float | None = None, clock: Callable[[], float] = time.time
+        self, url: str, keep_s: float | None = None, clock: Callable[[], float] | None = None
     ) -> None:
         self._url = url
-        self._clock = clock
+        self._clock = clock or ArrivalClock()
+        self._opened_s = self._newest_s = 0.0
         self._keep_s = keep_s
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="telemetry store")
         self._expiring: asyncio.Task[None] | None = None
@@ -77,6 +78,20 @@ class Store:
             return {(name, epoch): one.ranges for (_, name, epoch), one in known.items()}
 
         return await self._run(read)
+
+    async def desired(self, fleet: str) -> Mapping[str, Desired]:
+        """Return the last desired state of each device."""
+        return await self._run(lambda: self._read(lambda one: desired_states(one, fleet)))
+
+    async def newest_s(self, fleet: str) -> float:
+        """Return the arrival of the newest telemetry; 0 without any."""
+        return await self._run(lambda: self._read(lambda one: newest_s(one, fleet)))
+
+    def _read(self, work: Callable[[Connection], R]) -> R:
+        try:
+            return work(self._connection)
+        finally:
+            self._connection.rollback()
 
     async def retire(self, fleet: str, device: str) -> None:
         """Remove a device from the list of devices; its telemetry stays."""
@@ -116,6 +131,9 @@ class Store:
     def _open(self) -> None:
         self._engine = open_writing(self._url)
         self._connection = self._engine.connect()
+        newest = [newest_s(self._connection, fleet) for fleet in fleets(self._connection)]
+        self._opened_s = self._clock()
+        self._newest_s = max(newest, default=0.0) or self._opened_s
         self._statements = statements(self._engine.dialect)
         for row in self._connection.execute(select(tables.device)):
             self._epochs[row.fleet, row.device] = row.epoch
@@ -185,7 +203,10 @@ class Store:
         _insert(connection, self._statements.received, rows)
 
     def _expire(self, keep_s: float) -> int:
-        connection, now_s = self._connection, self._clock()
+        # Age is counted from the newest arrival and the time that this process has run: a wall
+        # clock that is wrong at the start makes nothing old.
+        now_s = self._newest_s + self._clock() - self._opened_s
+        connection = self._connection
         dropped = 0
         with connection.begin():
             for fleet in sorted(self._numbers):
@@ -228,6 +249,8 @@ def _said(batch: Any) -> tuple[Rows, Rows]:
         events.append((*name, digest, one.received_s, text))
         if topic.kind in _STATES:
             epoch, session = getattr(message, "epoch", ""), getattr(message, "session", 0)
+            if isinstance(message, Desired):
+                session = message.version
             states.append((*name, epoch, session, one.received_s, text))
     return states, events
 

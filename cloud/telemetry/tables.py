@@ -48,7 +48,8 @@ telemetry = Table(
 )
 Index("telemetry_received", telemetry.c.fleet, telemetry.c.received_s)
 
-# The last birth, death and reported state of each device: one row a kind.
+# The last birth, death, desired and reported state of each device: one row a kind; the session of
+# a desired state is its version.
 state = Table(
     "device_state",
     metadata,

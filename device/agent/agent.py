@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aiomqtt import Will
@@ -91,6 +92,8 @@ class Agent:
         self.refusals = 0
         self._losses = Losses()
         self._numbering = asyncio.Lock()
+        self._own_birth: Birth | None = None
+        self._outdated = asyncio.Event()
 
     async def run(self) -> None:
         """Classify, report and obey until cancelled."""
@@ -145,7 +148,7 @@ class Agent:
             will=Will(who.topic(MessageKind.DEATH), dump(will), qos=1, retain=True),
         )
         async with client:
-            await client.post(who.topic(MessageKind.BIRTH), dump(self._birth()), retain=True)
+            await self._announce(client)
             await client.listen(who.topic(MessageKind.DESIRED), who.topic(MessageKind.COMMAND))
             self._client = client
             backoff.reset()
@@ -156,13 +159,51 @@ class Agent:
             _log.info("%s: connected to %s", self._who.device, self._broker)
             self.failure = ""
             try:
-                await client.lost()
+                await self._until_lost(client)
             except asyncio.CancelledError:
                 payload = dump(self._death("stopped"))
                 # Do not wait long for a broker that is away: it has the last will.
                 leaving = client.post(who.topic(MessageKind.DEATH), payload, retain=True)
                 await asyncio.wait((leaving,), timeout=FAREWELL_S)
                 raise
+
+    async def _announce(self, client: BrokerClient) -> None:
+        """Publish the birth, after subscribing to it: an earlier one may know a later session."""
+        topic = self._who.topic(MessageKind.BIRTH)
+        self._outdated.clear()
+        self._own_birth = self._birth()
+        with suppress(BrokerError):  # a broker that does not allow it
+            await client.listen(topic, own=True)
+        await client.post(topic, dump(self._own_birth), retain=True)
+
+    async def _until_lost(self, client: BrokerClient) -> None:
+        """Wait until the connection is lost or the ledger turns out to be outdated."""
+        waiting = [
+            asyncio.ensure_future(client.lost()),
+            asyncio.ensure_future(self._outdated.wait()),
+        ]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        if self._outdated.is_set():
+            raise BrokerError("the ledger is an older copy; a new epoch begins")
+        waiting[0].result()
+
+    async def _compare(self, birth: Birth) -> None:
+        """Begin a new epoch if the broker knows a later session of the present one.
+
+        Then the ledger was restored from a backup, or copied: its numbers were used before.
+        """
+        ours = self._session
+        if birth == self._own_birth or birth.epoch != ours.epoch or birth.session < ours.number:
+            return
+        async with self._numbering:
+            self._dropped += await self._ledger.renew(self._who.device)
+            self._next_sequence = 1
+        self._outdated.set()
 
     def _birth(self) -> Birth:
         architecture = self._classifier.bundle.architecture
@@ -216,6 +257,8 @@ class Agent:
             self._report()
         elif isinstance(message, Command):
             await self._do(message)
+        elif isinstance(message, Birth):
+            await self._compare(message)
 
     async def _apply(self, desired: Desired) -> None:
         self._refused = await self._classifier.apply(desired.settings)

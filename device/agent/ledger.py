@@ -106,6 +106,22 @@ class Ledger:
 
         return await self._ask(work)
 
+    async def renew(self, device: str) -> int:
+        """Begin a new epoch of ``device``; return how many unconfirmed messages go with the old."""
+
+        def work(database: sqlite3.Connection) -> int:
+            database.execute("UPDATE epoch SET epoch = ? WHERE device = ?",
+                             (secrets.token_hex(8), device))  # fmt: skip
+            database.execute(
+                "UPDATE device SET session = 0, next_sequence = 1 WHERE name = ?", (device,)
+            )
+            text = "SELECT count(*) FROM telemetry WHERE device = ? AND NOT confirmed"
+            (lost,) = database.execute(text, (device,)).fetchone()
+            database.execute("DELETE FROM telemetry WHERE device = ?", (device,))
+            return int(lost)
+
+        return await self._ask(work)
+
     async def keep_desired(self, device: str, payload: bytes) -> None:
         """Commit the desired state that is in force, for the next start."""
         await self._ask(

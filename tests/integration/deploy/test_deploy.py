@@ -22,6 +22,7 @@ from cloud.fleet.recorder import Recorder
 from cloud.observability.metrics import Metrics, exposition
 from cloud.telemetry.records import Appended, Ranges, Received
 from shared.fleet.broker import parse_broker
+from shared.fleet.messages import Desired
 from tests.support.broker import need_mosquitto
 from tests.support.compose import FILE, Stage, as_root, compose, variables
 from tests.support.processes import ROOT, environment
@@ -136,6 +137,12 @@ class Unused:
 
     async def append(self, batch: Sequence[Received]) -> Appended:
         raise AssertionError
+
+    async def desired(self, fleet: str) -> Mapping[str, Desired]:
+        raise AssertionError(fleet)
+
+    async def newest_s(self, fleet: str) -> float:
+        raise AssertionError(fleet)
 
     async def sequences(self, fleet: str) -> Mapping[tuple[str, str], Ranges]:
         raise AssertionError

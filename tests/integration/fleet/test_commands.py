@@ -254,3 +254,42 @@ async def test_a_scenario_is_played_stored_exported_and_reported(
     status, text = await command("report", *store, "-o", str(page))
     assert status == 0, text
     assert f"{rows} messages of\n3 devices" in page.read_text()
+
+
+async def test_devices_are_shown_in_80_columns_and_retired(
+    loopback: Mosquitto, server: Server, tmp_path: Path
+) -> None:
+    at = ["--broker", loopback.url]
+    with fleet(loopback, server, tmp_path, *at):
+        assert (await command("set", "device-00001", "fraction=0.3", *at))[0] == 0
+        status, text = await command("get", "device-00001", *at)
+        assert status == 0
+        lines = text.splitlines()
+        assert lines[0] == "device-00001 (online): desired version 1: fraction=0.3"
+        assert lines[1].startswith("  reported version 1: fraction=0.3 ")
+        narrow = {**environment(), "COLUMNS": "80"}
+        words = ("-m", "cloud.fleet", "watch", "--seconds", "3", *at)
+        status, text = await program(narrow, sys.executable, *words)
+        assert status == 0
+        shown = text.splitlines()
+        assert max(map(len, shown)) <= 80
+        headings = next(line.split() for line in shown if line.strip().startswith("device"))
+        assert headings == [
+            "device",
+            "online",
+            "battery",
+            "fraction",
+            "cloud",
+            "own",
+            "ms",
+            "error",
+        ]
+        rows = [line.split() for line in shown if line.strip().startswith("device-")]
+        assert [row[:2] for row in rows] == [[f"device-0000{n}", "yes"] for n in (1, 2, 3)]
+        refused = await command("retire", "device-00001", *at)
+        assert refused[0] == 2
+        assert "'device-00001' is connected; stop it first" in refused[1]
+    assert (await command("retire", "device-00001", *at)) == (0, "device-00001: retired\n")
+    status, text = await command("get", "device-00001", *at)
+    assert status == 2
+    assert "is no device and no group of fleet default (2 devices" in text

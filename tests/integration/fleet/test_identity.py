@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from cloud.fleet.changes import setting
+from cloud.fleet.client import FleetClient
 from cloud.fleet.recorder import Recorder
-from cloud.fleet.running import recording
+from cloud.fleet.running import recording, running
+from cloud.fleet.state import DeviceState
 from cloud.telemetry.store import Store
 from tests.support.broker import Mosquitto, mosquitto
 from tests.support.clouds import until
@@ -88,6 +90,73 @@ async def test_a_device_keeps_what_was_desired_when_it_and_the_broker_forget_the
     with mosquitto(tmp_path / "another") as broker:  # it has no retained states
         assert await with_agent(broker, "two", "0.7") == "0.3"
         assert await with_agent(broker, "two", None) == "0.7"
+
+
+def restore(backup: Path, ledger: Path) -> None:
+    for path in ledger.parent.glob(f"{ledger.name}*"):
+        path.unlink()
+    shutil.copy(backup, ledger)
+
+
+def fraction(device: DeviceState) -> str | None:
+    return None if device.reported is None else device.reported.settings.fraction
+
+
+async def test_a_restored_ledger_begins_a_new_epoch_and_its_telemetry_is_stored(
+    server: Server, tmp_path: Path
+) -> None:
+    ledger, backup = tmp_path / "ledger", tmp_path / "backup"
+    scenario = tmp_path / "quick.yaml"
+    scenario.write_text(QUICK)
+    words = ["--devices", "1", "--server", server.address, "--scenario", str(scenario)]
+    words += ["--ledger", str(ledger)]
+    with mosquitto(tmp_path / "broker") as broker:
+        async with (
+            Store(str(tmp_path / "store")) as store,
+            recording(broker.broker, "default", store) as recorder,
+        ):
+            for run in range(3):
+                before = recorder.counts.stored
+                with process("device.fleet", *words, "--broker", broker.url) as fleet:
+                    wait_for_line(fleet, "1 of 1")
+                    await until(lambda: recorder.counts.stored > before + 8, 30)  # noqa: B023
+                if run == 0:
+                    shutil.copy(ledger, backup)
+                elif run == 1:
+                    restore(backup, ledger)
+            (device,) = recorder.state.devices.values()
+            assert len(device.epochs) == 2
+            assert device.last_epoch != next(iter(device.epochs))
+
+
+async def test_a_broker_that_lost_what_is_desired_gets_it_back_from_the_store(
+    server: Server, tmp_path: Path
+) -> None:
+    scenario = tmp_path / "quick.yaml"
+    scenario.write_text(QUICK)
+    words = ["--devices", "1", "--server", server.address, "--scenario", str(scenario)]
+    seen = []
+    for folder, change in (("one", "0.3"), ("two", None)):
+        with mosquitto(tmp_path / folder) as broker:
+            flags = [*words, "--broker", broker.url]
+            with process("device.fleet", *flags, log=tmp_path / "log") as fleet:
+                wait_for_line(fleet, "1 of 1")
+                async with (
+                    Store(str(tmp_path / "store")) as store,
+                    recording(broker.broker, "default", store) as recorder,
+                ):
+                    (device,) = recorder.state.devices.values()
+                    if change is not None:
+                        async with running(FleetClient(broker.broker, "default")) as operator:
+                            devices = operator.state.select("all")
+                            futures = operator.desire(devices, setting({"fraction": change}))
+                            await asyncio.wait_for(asyncio.gather(*futures.values()), 30)
+                        await until(lambda: device.desired.version == 1, 10)  # noqa: B023
+                        await asyncio.sleep(0.5)  # until it is stored
+
+                    await until(lambda: fraction(device) == "0.3", 30)  # noqa: B023
+                    seen.append(fraction(device))
+    assert seen == ["0.3", "0.3"]
 
 
 async def test_a_full_disk_stops_no_device(server: Server, tmp_path: Path) -> None:
