@@ -19,6 +19,7 @@ from shared.model.architecture import Architecture, Stage
 from shared.networks.binary_stage import BinaryStage
 from shared.networks.binarynet import BinaryNet
 from shared.networks.incomplete import IncompleteNetwork, Scheme, Width
+from shared.networks.pixels import check_pixels
 
 
 class BinarizedNetwork(IncompleteNetwork):
@@ -53,6 +54,7 @@ class BinarizedNetwork(IncompleteNetwork):
 
     def run(self, images: Tensor, width: Width) -> Tensor:
         """Logits of one pass."""
+        check_pixels(images)
         x = images
         stages = self._stages()
         for index, stage in enumerate(stages):

@@ -18,6 +18,7 @@ from shared.layers.leading import leading_block
 from shared.model.architecture import Architecture, Kind, Shape, Stage, output_shape
 from shared.networks.binary_stage import BinaryStage, Step
 from shared.networks.calibration import SentBits, measure, run
+from shared.networks.pixels import check_pixels
 
 MAP_VALUES = 2**24  # of the largest map of the images that are calibrated together
 
@@ -68,6 +69,7 @@ class BinaryNet(nn.Module):
 
         The image is never truncated, so every level's sums are the leading channels of these.
         """
+        check_pixels(images)
         first = self._device_steps[-1][0]
         return _channels_last(first.sums(_channels_last(images)))  # of a grey image they are not
 
@@ -122,6 +124,7 @@ class BinaryNet(nn.Module):
         """
         if not len(images):
             raise ValueError("images: there are none; calibration needs some")
+        check_pixels(images)
         training = self.training
         done, of = 0, len(self._device_steps) * (1 + len(self.architecture.cloud_levels))
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from shared.fractions import channels, check_fraction, check_levels, level_for
 from shared.layers.slimmable import SlimmableBatchNorm
+from shared.networks.pixels import check_pixels
 from shared.profiles import Coefficients, ProfileRange, check_ranges, composite
 
 
@@ -147,6 +148,7 @@ class BlockNetwork(IncompleteNetwork):
 
     def run(self, images: Tensor, width: Width) -> Tensor:
         """Logits of one pass."""
+        check_pixels(images)
         x = images / 127.5 - 1  # 0..255 -> -1..1
         draws = iter(width.draws or ())
         for module in (self.first[width.profile], *self.middle, self.last[width.profile]):

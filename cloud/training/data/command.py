@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -72,6 +73,9 @@ def import_command(
     invert: Annotated[bool, typer.Option("--invert", help="Dark and light change places.")] = False,
     labels: Annotated[Path | None, typer.Option(help="Labels of an array of images.")] = None,
     data_dir: DataDir = Path("data"),
+    threads: Annotated[
+        int, typer.Option(min=0, help="That decode pictures; 0 means all cores.")
+    ] = 0,
 ) -> None:
     """Make a data set of your own pictures, and describe how they became its images."""
     shape = parse_size(size, 1 if grey else 3)
@@ -95,6 +99,7 @@ def import_command(
             data_dir / chosen,
             (validation, test),
             on_picture,
+            threads or os.cpu_count() or 1,
         )
     _print_report(chosen, report)
 

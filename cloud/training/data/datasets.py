@@ -17,7 +17,7 @@ from cloud.training.data.known import KNOWN
 from cloud.training.data.splits import content_hashes, validation_mask
 from cloud.training.data.stored import is_stored, read_arrays, read_description
 from shared.errors import DatasetError, ImageError, UsageError
-from shared.images.idx import expand, parse_idx, read_content, read_idx
+from shared.images.idx import LARGEST_CONTENT, expand, parse_idx, read_content, read_idx
 from shared.model.architecture import Shape
 from shared.model.preprocessing import Preprocessing, default_preprocessing
 
@@ -102,6 +102,12 @@ def _own(name: str, split: str) -> Dataset:
             f"data set {name!r} is neither a folder nor known; known: {', '.join(KNOWN)}"
         )
     paths = [_find_images(folder, prefix), _find_labels(folder, prefix)]
+    for path in paths:
+        if path.stat().st_size > LARGEST_CONTENT:
+            raise UsageError(
+                f"{path}: is larger than {LARGEST_CONTENT} bytes; import the folder first: "
+                f"python -m cloud.training.datasets import {folder} --size HxW"
+            )
     contents = [expand(read_content(path), str(path)) for path in paths]
     data = _parse(name, paths, contents, _folder_classes(folder))
     if split == "test":

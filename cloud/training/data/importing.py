@@ -1,4 +1,4 @@
-"""Import pictures into a stored data set: decoded once, one in memory at a time, then split."""
+"""Import pictures into a stored data set: decoded once, a few in memory at a time, then split."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.format import open_memmap
 
+from cloud.training.data.gathering import JOURNAL, PIXELS, Gathered, gather
 from cloud.training.data.items import Item, Target
-from cloud.training.data.splits import content_hashes, test_mask, validation_mask
+from cloud.training.data.splits import test_mask, validation_mask
 from cloud.training.data.stored import DESCRIPTION, Description
-from shared.errors import DatasetError, ImageError, UsageError
+from shared.errors import DatasetError, TaperError, UsageError
 from shared.images.folders import natural
-from shared.images.ready import border
 from shared.model.preprocessing import Preprocessing
 
 SPLITS = ("train", "validation", "test")
 CHUNK = 256  # pictures that are copied at a time
-NAMED = 10  # broken files whose names are kept
 UNIFORM_SHARE = 0.9  # of the pictures, whose borders have one value, for it to be the ground
 UNIFORM_SPREAD = 8.0  # of 255: how far borders of one ground are from each other
 
@@ -47,87 +46,53 @@ class Report:
     examples: list[str] = field(default_factory=list)
 
 
-@dataclass
-class _Gathered:
-    """What is known of every picture, in the order of the source."""
-
-    labels: list[str] = field(default_factory=list)
-    parts: list[str | None] = field(default_factory=list)
-    hashes: list[int] = field(default_factory=list)
-    means: list[float] = field(default_factory=list)
-    borders: list[float] = field(default_factory=list)
-
-
 def import_pictures(
     items: Iterable[Item],
     target: Target,
     folder: Path,
     shares: tuple[float, float],
     on_picture: Callable[[int], None] = lambda _: None,
+    threads: int = 1,
 ) -> Report:
-    """Write the data set ``folder`` with all pictures of ``items``.
+    """Write the data set ``folder`` with all pictures of ``items``, decoded by so many ``threads``.
 
     ``shares`` are those of validation and test, for what the source has no such part of. The folder
-    is there as a whole or not at all. ``DatasetError`` if there are too few pictures or classes.
+    is there as a whole or not at all; an import that was killed goes on when it is asked for again.
+    ``DatasetError`` if there are too few pictures or classes.
     """
     if folder.exists():
         raise UsageError(f"--name: {folder} is there; remove it or give another name")
     scratch = folder.with_name(f".{folder.name}.part")
     try:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        report = Report()
-        pixels = scratch / "pixels"
-        gathered = _gather(items, pixels, report, on_picture)
-        classes = _classes(gathered, folder.name, report)
-        splits = _split(gathered, classes, shares, report)
+        found = gather(items, target, scratch, on_picture, threads)
+        report = Report(broken=found.broken, examples=found.examples)
+        classes = _classes(found, folder.name)
+        splits = _split(found, classes, shares, report)
         digests = {
-            split: _write(scratch, split, pixels, target, splits, gathered, classes)
+            split: _write(scratch, split, scratch / PIXELS, target, splits, found, classes)
             for split in SPLITS
         }
-        pixels.unlink()
-        _count(report, splits, gathered)
-        steps = _described(target, splits, gathered)
+        (scratch / PIXELS).unlink()
+        (scratch / JOURNAL).unlink()
+        _count(report, splits, found)
+        steps = _described(target, splits, found)
         description = Description(folder.name, classes, steps, digests)
         text = json.dumps(description.to_json(), indent=1) + "\n"
         (scratch / DESCRIPTION).write_text(text, encoding="utf-8")
         scratch.rename(folder)
     except OSError as error:
-        raise UsageError(f"--data-dir: cannot write {folder} ({error.strerror})") from error
-    finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        raise UsageError(f"--data-dir: cannot write {folder} ({error.strerror})") from error
+    except TaperError:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
     return report
 
 
-def _gather(
-    items: Iterable[Item], path: Path, report: Report, on_picture: Callable[[int], None]
-) -> _Gathered:
-    """Decode every picture into one file of pixels; what is broken is counted and left out."""
-    found = _Gathered()
-    with path.open("wb") as file:
-        for number, item in enumerate(items, 1):
-            try:
-                image = np.ascontiguousarray(item.read())
-            except ImageError as error:
-                report.broken += 1
-                if len(report.examples) < NAMED:
-                    report.examples.append(str(error))
-                continue
-            finally:
-                on_picture(number)
-            file.write(image.data)
-            found.labels.append(item.label)
-            found.parts.append(item.part)
-            found.hashes.append(int(content_hashes(image[None])[0]))
-            found.means.append(float(image.mean()))
-            found.borders.append(float(np.median(border(image[:, :, 0]))))
-    return found
-
-
-def _classes(found: _Gathered, name: str, report: Report) -> tuple[str, ...]:
+def _classes(found: Gathered, name: str) -> tuple[str, ...]:
     classes = tuple(sorted(set(found.labels), key=lambda text: natural(Path(f"{text}."))))
     if len(classes) < 2:
-        broken = f"; {report.broken} could not be read" if report.broken else ""
+        broken = f"; {found.broken} could not be read" if found.broken else ""
         raise DatasetError(
             f"{name}: {len(found.labels)} pictures of {len(classes)} classes; at least two classes "
             f"are needed{broken}"
@@ -136,7 +101,7 @@ def _classes(found: _Gathered, name: str, report: Report) -> tuple[str, ...]:
 
 
 def _split(
-    found: _Gathered, classes: tuple[str, ...], shares: tuple[float, float], report: Report
+    found: Gathered, classes: tuple[str, ...], shares: tuple[float, float], report: Report
 ) -> npt.NDArray[np.str_]:
     """The split of every picture: its part of the source, else by the hash of its content."""
     hashes = np.array(found.hashes, dtype=np.uint64)
@@ -170,7 +135,7 @@ def _write(
     pixels: Path,
     target: Target,
     splits: npt.NDArray[np.str_],
-    found: _Gathered,
+    found: Gathered,
     classes: tuple[str, ...],
 ) -> str:
     """The arrays of one split; gives the SHA-256 of images and labels."""
@@ -208,13 +173,13 @@ def _chunks(
             yield chunk
 
 
-def _count(report: Report, splits: npt.NDArray[np.str_], found: _Gathered) -> None:
+def _count(report: Report, splits: npt.NDArray[np.str_], found: Gathered) -> None:
     labels = np.array(found.labels)
     for split in SPLITS:
         report.counts[split] = Counter(labels[splits == split].tolist())
 
 
-def _described(target: Target, splits: npt.NDArray[np.str_], found: _Gathered) -> Preprocessing:
+def _described(target: Target, splits: npt.NDArray[np.str_], found: Gathered) -> Preprocessing:
     """The preprocessing with what the training pictures were like."""
     train = splits == "train"
     means, borders = np.array(found.means)[train], np.array(found.borders)[train]

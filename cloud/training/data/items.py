@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from cloud.training.data.large_idx import open_any_idx
 from shared.errors import ImageError, UsageError
 from shared.images.arrays import UNREADABLE_ARRAY, ImageArray, as_images, read_npy
 from shared.images.decoding import Decoded
 from shared.images.folders import is_array, walk
-from shared.images.idx import open_idx
 from shared.images.labels import read_table
 from shared.images.pictures import prepare, prepare_file
 from shared.images.values import Bytes, to_bytes, white_of
@@ -167,7 +167,7 @@ def _from_pairs(pairs: list[tuple[Path, Path, str | None]], target: Target) -> I
 
 
 def _read(path: Path) -> npt.NDArray[np.generic]:
-    return read_npy(path, str(path)) if path.suffix.lower() == ".npy" else open_idx(path)
+    return read_npy(path, str(path)) if path.suffix.lower() == ".npy" else open_any_idx(path)
 
 
 def _from_npz(path: Path, target: Target) -> Iterator[Item]:

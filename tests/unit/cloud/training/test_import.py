@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,13 @@ from typer.testing import CliRunner
 
 from cloud.training.data.command import app
 from cloud.training.data.datasets import Dataset, load
+from cloud.training.data.importing import import_pictures
+from cloud.training.data.items import Item, Target, items_of
 from shared.data.sample import sample_digits
 from shared.images.idx import write_idx
+from shared.images.values import Bytes
+from shared.model.architecture import Shape
+from shared.model.preprocessing import Preprocessing
 
 DIGITS, LABELS = sample_digits()
 NAMES = ("apple", "pear", "plum")
@@ -224,3 +230,46 @@ def test_a_data_set_is_not_overwritten_and_a_damaged_one_is_said(tmp_path: Path)
         path.write_text(text)
         with pytest.raises(Exception, match="import the data again"):
             load("mine", tmp_path, "train")
+
+
+class KilledError(Exception):
+    """Instead of a kill."""
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_killed_import_goes_on_to_the_same_data(
+    tmp_path: Path, lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = class_folders(tmp_path / "fruit")
+    (source / "apple" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    target = Target(Shape(28, 28, 1), Preprocessing(colour=False))
+    read: list[int] = []
+
+    def items() -> Iterator[Item]:
+        for number, item in enumerate(items_of(str(source), target)):
+
+            def counted(item: Item = item, number: int = number) -> Bytes:
+                read.append(number)
+                return item.read()
+
+            yield replace(item, read=counted)
+
+    def kill(number: int) -> None:
+        if number == 20:
+            raise KilledError
+
+    monkeypatch.setattr("cloud.training.data.gathering.FLUSHED", 1)
+    whole = import_pictures(items(), target, tmp_path / "whole", (0.1, 0.2), threads=2)
+    place = tmp_path / "killed"
+    with pytest.raises(KilledError):
+        import_pictures(items(), target, place, (0.1, 0.2), kill, threads=2)
+    pixels = tmp_path / ".killed.part" / "pixels"
+    pixels.write_bytes(pixels.read_bytes()[: -lost or None])  # the last had not reached the disk
+    read.clear()
+    again = import_pictures(items(), target, place, (0.1, 0.2), threads=2)
+    assert min(read) == 20 - lost
+    assert again == whole
+    for name in ("dataset.json", "train-images.npy", "test-labels.npy"):
+        ours, theirs = ((tmp_path / folder / name).read_bytes() for folder in ("killed", "whole"))
+        assert ours.replace(b"killed", b"whole") == theirs
+    assert not (tmp_path / ".killed.part").exists()

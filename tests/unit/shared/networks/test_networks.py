@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from cloud.training.paper.recipes import NETWORKS, build
@@ -11,7 +14,16 @@ from cloud.training.split.architectures import paper
 from shared.errors import FractionError, ProfileError, UsageError
 from shared.layers import IncompleteConv2d
 from shared.model.architecture import Shape, kernel_size, output_shape
-from shared.networks import IncompleteNetwork, Mlp, MobileNet, Scheme, Vgg16, cost, single
+from shared.networks import (
+    BinaryNet,
+    IncompleteNetwork,
+    Mlp,
+    MobileNet,
+    Scheme,
+    Vgg16,
+    cost,
+    single,
+)
 from shared.networks.cost import calls
 from shared.profiles import parse_ranges
 
@@ -146,3 +158,23 @@ def test_all_that_binary_layers_of_the_split_network_see_is_signs_and_integers()
         sent = [call.y[1] for call in seen if call.name.endswith("conv")][:2]
         assert sent == [1, 1] if fraction == 0.1 else [4, 4]
     assert network(x, 0.5).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    "images", [torch.rand(4, 1, 28, 28), torch.randn(4, 1, 28, 28)], ids=["0..1", "around 0"]
+)
+def test_images_that_are_scaled_already_are_refused(images: Tensor) -> None:
+    shape = Shape(28, 28, 1)
+    split = BinaryNet(paper(shape, 10))
+    uses: list[Callable[[Tensor], object]] = [
+        make("mlp", single("linear")),
+        make("binarynet", single("linear")),
+        lambda x: split(x, 0, 0),
+        split.calibrate,
+    ]
+    for use in uses:
+        with pytest.raises(ValueError, match="networks take pixels as they are"):
+            use(images)
+        with torch.no_grad():
+            use(torch.zeros(4, 1, 28, 28))
+            use((images.abs() * 100).clamp(0, 255))
