@@ -132,7 +132,7 @@ def _recalled(folder: Path, target: Target, found: Gathered) -> deque[str]:
     names: deque[str] = deque()
     kept = [begin]
     for line in lines[1:]:
-        entry = json.loads(line) if line.endswith("\n") else {"hash": 0}
+        entry: dict[str, Any] = json.loads(line) if line.endswith("\n") else {}
         if ("broken" not in entry and len(found.labels) == room) or "name" not in entry:
             break  # its pixels had not reached the disk, or the line was cut off
         found.add(entry)
