@@ -26,11 +26,11 @@ RUN deploy/docker/install-packages operations.txt
 
 FROM wheel AS ray-packages
 RUN deploy/docker/install-packages ray.txt cloud/dashboard cloud/fleet cloud/telemetry \
-        cloud/training device shared/fleet
+        cloud/training device
 
 FROM wheel AS cloud-packages
 RUN deploy/docker/install-packages cloud.txt cloud/dashboard cloud/fleet cloud/telemetry \
-        cloud/training device shared/fleet
+        cloud/training device
 
 FROM python:3.11.11-slim-bookworm AS runtime
 RUN groupadd --gid 10001 taper \

@@ -19,6 +19,13 @@ EXTRAS = {
     "ray": ("ray",),
     "operations": ("traces", "http", "fleet", "dashboard"),
 }
+PROGRAMS = {  # of each image
+    "device": ("device.client",),
+    "agent": ("device.client", "device.agent.__main__", "device.fleet.__main__"),
+    "cloud": ("cloud.server", "cloud.health"),
+    "ray": ("cloud.ray_app",),
+    "operations": ("cloud.server", "cloud.fleet.__main__", "cloud.dashboard.__main__"),
+}
 SOURCES = {"build", "device"}  # locks of a list of names beside them
 MODULES = {
     "paho": "paho-mqtt",
@@ -58,12 +65,32 @@ def test_locks_hold_what_the_project_asks_for(name: str) -> None:
     assert names <= set(pins(ROOT / f"deploy/requirements/{name}.txt")), "run: make lock"
 
 
-def test_the_device_image_has_what_its_client_imports_and_no_more() -> None:
-    graph = grimp.build_graph(
-        *("device", "shared", "protos"),
+def imports() -> grimp.ImportGraph:
+    """Who imports whom, those in functions too."""
+    return grimp.build_graph(
+        *("device", "cloud", "shared", "protos"),
         include_external_packages=True,
         exclude_type_checking_imports=True,
+        cache_dir=None,
     )
+
+
+def test_no_image_lacks_a_part_of_taper_that_its_programs_import() -> None:
+    graph = imports()
+    text = "".join(path.read_text() for path in (ROOT / "deploy/docker").glob("*.Dockerfile"))
+    removed = re.findall(r"install-packages (\w+)\.txt((?:[ \\\n]+[\w/]+)*)\n", text)
+    assert {lock for lock, _ in removed} == set(PROGRAMS)
+    for lock, words in removed:
+        folders = [word.replace("/", ".") for word in words.replace("\\", " ").split()]
+        for program in PROGRAMS[lock]:
+            needed = graph.find_upstream_modules(program)
+            for folder in folders:
+                parts = graph.find_descendants(folder) | {folder}
+                assert not parts & needed, f"{program} imports {sorted(parts & needed)}"
+
+
+def test_the_device_image_has_what_its_client_imports_and_no_more() -> None:
+    graph = imports()
     modules = {module.partition(".")[0] for module in graph.find_upstream_modules("device.client")}
     outside = modules - {"device", "shared", "protos"} - sys.stdlib_module_names
     imported = {plain(MODULES.get(module, module)) for module in outside}
