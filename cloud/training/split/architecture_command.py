@@ -100,9 +100,19 @@ def show_command(
 
 
 def write(path: Path, architecture: Architecture) -> None:
-    """Write the file of a network; ``UsageError`` names --output."""
+    """Write the file of a network; ``UsageError`` names --output.
+
+    It is refused if the file would describe another network: stages with names of their own, or of
+    other kinds than convolutions, are beyond it.
+    """
+    shape, classes = architecture.input_shape, architecture.classes
     with replacing(path, "--output") as temporary:
         temporary.write_text(to_toml(architecture), encoding="utf-8")
+        if read_architecture(temporary, shape, classes) != architecture:
+            raise UsageError(
+                f"--output: a file cannot describe {architecture.name}; its stages have other "
+                "names or kinds"
+            )
 
 
 def show(architecture: Architecture) -> None:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cloud.training.split import architectures
-from cloud.training.split.architecture_command import app
+from cloud.training.split.architecture_command import app, write
 from cloud.training.split.architecture_file import read_architecture, to_toml
 from cloud.training.split.architectures import ARCHITECTURES, architecture, register
 from cloud.training.split.suggest import suggest
@@ -155,3 +155,12 @@ def test_own_networks_by_name_and_by_import_path(monkeypatch: pytest.MonkeyPatch
 def test_a_network_that_does_not_fit_says_so() -> None:
     with pytest.raises(UsageError, match="colour does not fit images of 3x3x1"):
         architecture("colour", Shape(3, 3, 1), 3)
+
+
+def test_what_a_file_cannot_say_is_not_written(tmp_path: Path) -> None:
+    made = tiny()
+    renamed = replace(made, device=(replace(made.device[0], name="stem"), *made.device[1:]))
+    with pytest.raises(UsageError, match="a file cannot describe tiny"):
+        write(tmp_path / "net.toml", renamed)
+    assert not list(tmp_path.iterdir())
+    write(tmp_path / "net.toml", made)
