@@ -99,7 +99,7 @@ class FleetClient:
         self.complete = asyncio.Event()
         self.listeners: list[Listener] = []
         self.clock = ArrivalClock()
-        self.retained: set[str] = set()  # devices whose desired state the broker has
+        self.retained: dict[str, int] = {}  # versions of desired states that the broker has
         self.on_retired: Callable[[str], object] = lambda _: None
         self._broker = broker
         self._identifier = identifier or f"client-{secrets.token_hex(6)}"
@@ -240,7 +240,7 @@ class FleetClient:
             return None
         message = load(topic, payload)
         if isinstance(message, Desired):
-            self.retained.add(topic.device)
+            self.retained[topic.device] = message.version
         if not self.state.learn(topic, message):
             # Its first copy is stored, or in the batch that is about to be.
             self.counts.duplicates += 1
@@ -266,7 +266,7 @@ class FleetClient:
 
     def _publish(self, device: str, desired: Desired) -> asyncio.Future[None]:
         topic = Topic(self.state.fleet, device, MessageKind.DESIRED)
-        self.retained.add(device)
+        self.retained[device] = desired.version
         return self._connection().post(str(topic), dump(desired), retain=True)
 
     def restore(self) -> list[str]:
@@ -278,7 +278,7 @@ class FleetClient:
         lost = [
             device
             for name, device in self.state.devices.items()
-            if device.desired.version and device.online and name not in self.retained
+            if device.online and device.desired.version > self.retained.get(name, 0)
         ]
         for device in lost:
             self._publish(device.name, device.desired)

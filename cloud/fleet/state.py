@@ -21,6 +21,7 @@ from shared.fleet.messages import (
 
 ALL = "all"
 MOST_CHANGES = 1_000_000  # of a device whose desired state is not known
+MOST_LOST = 50  # desired states of a device that a broker loses when it is killed
 
 
 class RefusedError(Exception):
@@ -42,6 +43,9 @@ class DeviceState:
     desired: Desired = field(default_factory=lambda: Desired(0))
     reported: Reported | None = None
     telemetry: Telemetry | None = None
+    # A report of a version that is not known: a broker that was killed has lost what was desired,
+    # or the device is wrong. The next change has a higher version.
+    ahead: Reported | None = None
     epochs: dict[str, Sequences] = field(default_factory=dict)
     last_epoch: str = ""
     seen_s: float = 0.0  # monotonic arrival of its last birth or telemetry
@@ -66,15 +70,18 @@ class DeviceState:
                 # Until a desired state is known, assume that an earlier client set some version.
                 most = self.desired.version or MOST_CHANGES
                 if message.version > most:
+                    if message.version <= most + MOST_LOST:
+                        self.ahead = message
                     raise RefusedError(
                         "version",
                         f"{message.version} was never desired; {most} is the most",
                     )
-                self.reported = message
+                self.reported, self.ahead = message, None
             case Desired():
                 # Equal: another client has made the same version; the broker keeps the later one.
                 if message.version >= self.desired.version:
                     self.desired = message
+                    self._catch_up()
             case Telemetry():
                 sequences = self.epochs.setdefault(message.epoch, Sequences())
                 if not sequences.plausible(message.sequence, self.birth is not None):
@@ -121,9 +128,15 @@ class DeviceState:
 
     def change(self, settings: DeviceSettings) -> Desired:
         """Make ``settings`` the next desired state."""
-        reported = 0 if self.reported is None else self.reported.version
-        self.desired = Desired(max(self.desired.version, reported) + 1, settings)
+        said = [one.version for one in (self.reported, self.ahead) if one is not None]
+        self.desired = Desired(max(self.desired.version, *said, 0) + 1, settings)
+        self._catch_up()
         return self.desired
+
+    def _catch_up(self) -> None:
+        """Take a report that was ahead once its version is known."""
+        if self.ahead is not None and self.ahead.version <= self.desired.version:
+            self.reported, self.ahead = self.ahead, None
 
 
 class FleetState:

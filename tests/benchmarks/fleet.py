@@ -5,6 +5,11 @@
 5,000 devices connect, are set all at once and one by one, and send telemetry as fast as they are
 told to; then 100 devices go on while broker, controller and fleet are killed with -9 in turn, and
 every sequence number is audited. ``--full`` repeats the changes and measures longer.
+
+Further parts, one at a time by ``--part``, all with ``--full``: ``rollouts`` (simulated),
+``deaths`` (roll-outs with a death each), ``store`` (on the file of ``--store``, filled if it is
+not there), ``page`` (the dashboard with 5,000 devices), ``fuzz``. Without ``--full`` they are
+short, and the checks, whose targets are those of the complete form, have no value.
 """
 
 from __future__ import annotations
@@ -27,7 +32,12 @@ from cloud.fleet.recorder import Recorder
 from cloud.fleet.running import recording
 from cloud.telemetry.store import Store
 from shared.fleet.messages import DeviceSettings
+from tests.attacks.fuzz_fleet import fuzz
+from tests.benchmarks import fleet_store
+from tests.benchmarks.fleet_page import page_cpu
+from tests.benchmarks.fleet_rollouts import killed_wrong
 from tests.benchmarks.harness import Check, Report, show, table
+from tests.benchmarks.rollouts import rates
 from tests.support.broker import Mosquitto, mosquitto
 from tests.support.fleets import Audit, audit, process, start, stop, wait_for_line
 from tests.support.processes import Server, start_server
@@ -37,6 +47,7 @@ AUDITED = 100
 IDLE = "{rate_per_s: 0, telemetry_s: 30}"
 BUSY = "{rate_per_s: 2, telemetry_s: 0.2}"
 MB = 2**20
+PARTS = ("rollouts", "deaths", "store", "page", "fuzz")
 
 
 def say(text: str) -> None:
@@ -177,8 +188,43 @@ async def killed(broker: Mosquitto, server: Server, folder: Path) -> Audit:
     return audit(folder / f"ledger-{AUDITED}", folder / "audit")
 
 
+def further(part: str, full: bool, store: Path) -> Report:
+    """Measure one of the other parts."""
+    found: dict[str, Any] = {}
+    checks: list[Check] = []
+    if part == "rollouts":
+        found = rates(1000 if full else 20)
+        for name, target in (("false_stop", 0.02), ("missed", 0.05)):
+            value = found[name] if full else None
+            checks.append(Check(f"rollout_{name}", value, "share", target, "lower"))
+    elif part == "deaths":
+        found["rollout_killed_wrong"] = killed_wrong(20 if full else 2)
+        value = found["rollout_killed_wrong"] if full else None
+        checks.append(Check("rollout_killed_wrong", value, "devices", 0, "lower"))
+    elif part == "store":
+        if not store.exists():
+            messages = fleet_store.MESSAGES if full else 200_000
+            found["filled_s"] = fleet_store.fill(store, fleet_store.DEVICES, messages)
+        found |= fleet_store.measure(store)
+        slowest = max(value for name, value in found.items() if "report" in name)
+        for name, value in (("store_report_s", slowest), ("store_start_s", found["store_start_s"])):
+            checks.append(Check(name, value if full else None, "s", 1, "lower"))
+    elif part == "page":
+        found["dashboard_5000_cpu"] = page_cpu()
+        value = found["dashboard_5000_cpu"]
+        checks.append(Check("dashboard_5000_cpu", value, "cores", 0.15, "lower"))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = fuzz(Path(folder), 100_000 if full else 2000, 1)
+        found["fuzz_dead"] = len({*outcome.dead, *outcome.stale, *outcome.tracebacks})
+        checks.append(Check("fuzz_dead", found["fuzz_dead"] if full else None, "programs", 0,
+                            "lower"))  # fmt: skip
+    rows = [(name, f"{value:.4g}") for name, value in found.items()]
+    return Report(found, checks, [table(f"fleet: {part}", ("", "measured"), rows)])
+
+
 def run(count: int, full: bool) -> Report:
-    """Measure everything."""
+    """Measure connecting, changes, telemetry and kills."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with ExitStack() as stack:
@@ -210,9 +256,21 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     parser.add_argument("--full", action="store_true", help="more rounds; takes minutes")
     parser.add_argument("--devices", type=int, default=DEVICES, help="fewer than the targets name")
+    parser.add_argument("--part", choices=("fleet", *PARTS), help="by default fleet")
+    parser.add_argument("--store", type=Path, default=Path("fleet-benchmark.sqlite"))
     options = parser.parse_args()
     began_s = time.monotonic()
-    report = run(options.devices, options.full)
+    report = Report()
+    parts = ("fleet", *PARTS) if options.full else ("fleet",)
+    for part in (options.part,) if options.part else parts:
+        made = (
+            run(options.devices, options.full)
+            if part == "fleet"
+            else further(part, options.full, options.store)
+        )
+        report.results |= made.results
+        report.checks += made.checks
+        report.tables += made.tables
     show("fleet", report, time.monotonic() - began_s, None, options.json)
 
 

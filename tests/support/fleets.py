@@ -8,9 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from shared.bundles import bundle_path
+from shared.model.bundle import make_bundle, read_bundle, write_bundle
 from tests.support.processes import ROOT, STOP_SECONDS, environment
 
 
@@ -74,3 +78,14 @@ def wait_for_line(running: subprocess.Popen[str], text: str) -> str:
         if text in line:
             return line
     raise RuntimeError(f"ended with status {running.wait()} before it said {text!r}")
+
+
+def shifted_bundle(folder: Path) -> Path:
+    """Write the shipped model with its classes one off, as from labels that were read wrongly."""
+    bundle = read_bundle(bundle_path("mnist-binary"))
+    heads = ("cloud.classify.weight", "exit.exit.weight")
+    rolled = {name: np.roll(bundle.tensors[name], 1, axis=0) for name in heads}
+    metadata = replace(bundle.metadata, name="mnist-shifted")
+    path = folder / "mnist-shifted.safetensors"
+    write_bundle(make_bundle(metadata, {**bundle.tensors, **rolled}), path)
+    return path

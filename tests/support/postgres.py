@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from tests.support.clouds import free_port
 from tests.support.processes import ROOT
 
 START_S = 30
+SYSTEM = f"{os.environ.get('PATH', '')}:/usr/sbin"
 
 
 def programs() -> Path:
     """Where Debian puts the server's programs, which are not on the path."""
-    if not shutil.which("pg_createcluster"):
+    if not (shutil.which("pg_createcluster") and shutil.which("pgbouncer", path=SYSTEM)):
         words = [str(ROOT / "scripts/system-deps"), "store"]
         done = subprocess.run(words, capture_output=True, text=True)
         if done.returncode:
@@ -103,3 +105,35 @@ def postgres() -> Iterator[Postgres]:
             running.stop()
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def pgbouncer(server: Postgres) -> Iterator[str]:
+    """A pooler in transaction mode in front of ``server``; yields the URL of the store."""
+    port = free_port()
+    settings = server.folder / "pgbouncer.ini"
+    settings.write_text(
+        f"[databases]\n"
+        f"postgres = host=127.0.0.1 port={server.port} dbname=postgres user=taper\n"
+        f"[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        f"auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\n"
+    )
+    words = [shutil.which("pgbouncer", path=SYSTEM) or "pgbouncer", str(settings)]
+    with (server.folder / "pgbouncer.log").open("ab") as log:
+        running = subprocess.Popen(words, stdout=log, stderr=log, **_user())  # type: ignore[call-overload]
+    url = f"postgresql://taper@127.0.0.1:{port}/postgres"
+    try:
+        end_s = time.monotonic() + START_S
+        while True:
+            try:
+                psycopg.connect(url, connect_timeout=2).close()
+                break
+            except psycopg.OperationalError:
+                if time.monotonic() > end_s or running.poll() is not None:
+                    raise
+                time.sleep(0.1)
+        yield url
+    finally:
+        running.terminate()
+        running.wait(START_S)

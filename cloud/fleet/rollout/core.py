@@ -29,6 +29,7 @@ class Seen:
     model: str = ""
     version: str = ""
     refused: str = ""  # why it does not take the desired model
+    lost: bool = False  # whether it has a later desired state than is known
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ class Step:
 def look(device: DeviceState) -> Seen:
     """Return ``device`` as a roll-out sees it."""
     reported, desired = device.reported, device.desired
-    if reported is None:
-        return Seen(device.online, desired=desired.settings.model)
+    if reported is None or device.ahead is not None:
+        lost = device.ahead is not None
+        return Seen(device.online, desired=desired.settings.model, lost=lost)
     reasons = [one.reason for one in reported.refused if one.field == "model"]
     return Seen(
         device.online,
@@ -151,7 +153,7 @@ def _give(
     orders: Orders = {}
     for one in due:
         device = seen.get(one.name, Seen())
-        if device.desired != target and (device.online or absent):
+        if (device.desired != target or device.lost) and (device.online or absent):
             orders[one.name] = target
         if device.online and device.answered and device.model == target:
             version = version or device.version
@@ -190,7 +192,7 @@ def _go_back(record: RolloutRecord, seen: Mapping[str, Seen]) -> Step:
         elif one.state is not MemberState.RETURNING:
             continue
         device = seen.get(one.name, Seen())
-        if device.desired != one.desired:
+        if device.desired != one.desired or device.lost:
             orders[one.name] = one.desired
         elif device.online and device.answered and one.model in ("", device.model):
             states[one.name] = MemberState.BACK

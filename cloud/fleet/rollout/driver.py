@@ -15,7 +15,7 @@ from cloud.fleet.rollout.ledger import RolloutLedger
 from cloud.fleet.rollout.record import Phase, RolloutRecord
 from shared.errors import BrokerError, StoreError
 
-EVERY_S = 1.0
+EVERY_S = 0.5
 SAY_EVERY_S = 30.0
 PAUSE, ABORT = "pause", "abort"
 _log = logging.getLogger(__name__)

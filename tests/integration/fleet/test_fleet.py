@@ -7,24 +7,20 @@ import json
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cloud.fleet.player import Player
 from cloud.fleet.recorder import Recorder
 from cloud.fleet.running import recording
 from cloud.telemetry.store import Store
-from shared.bundles import bundle_path
 from shared.fleet.broker import BrokerClient
 from shared.fleet.messages import DeviceSettings
 from shared.fleet.scenario import FleetScenario, Rollout
-from shared.model.bundle import make_bundle, read_bundle, write_bundle
 from tests.support.broker import Mosquitto, mosquitto
 from tests.support.clouds import until
-from tests.support.fleets import audit, process, start, stop, wait_for_line
+from tests.support.fleets import audit, process, shifted_bundle, start, stop, wait_for_line
 from tests.support.processes import Server, start_server
 
 DEVICES = 12
@@ -188,22 +184,10 @@ async def test_hostile_messages_are_counted_and_do_no_harm(
             await all_online(recorder)
 
 
-@pytest.fixture
-def shifted(tmp_path: Path) -> Path:
-    """The shipped model with its classes one off, as from labels that were read wrongly."""
-    bundle = read_bundle(bundle_path("mnist-binary"))
-    heads = ("cloud.classify.weight", "exit.exit.weight")
-    rolled = {name: np.roll(bundle.tensors[name], 1, axis=0) for name in heads}
-    metadata = replace(bundle.metadata, name="mnist-shifted")
-    path = tmp_path / "mnist-shifted.safetensors"
-    write_bundle(make_bundle(metadata, {**bundle.tensors, **rolled}), path)
-    return path
-
-
 async def test_a_worse_model_is_rolled_back_and_an_unknown_one_too(
-    broker: Mosquitto, shifted: Path, tmp_path: Path
+    broker: Mosquitto, tmp_path: Path
 ) -> None:
-    models = ("--model", "mnist-binary", "--model", str(shifted))
+    models = ("--model", "mnist-binary", "--model", str(shifted_bundle(tmp_path)))
     with (
         start_server(*models) as server,
         process("device.fleet", *flags(broker, server, tmp_path), log=tmp_path / "log"),

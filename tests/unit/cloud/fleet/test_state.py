@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from cloud.fleet.sequences import FARTHEST_AHEAD, Sequences
 from cloud.fleet.state import DeviceState, FleetState, RefusedError
 from shared.errors import UsageError
-from shared.fleet.messages import PROTOCOL, Birth, Death, DeviceSettings, Reported, Telemetry
+from shared.fleet.messages import (
+    PROTOCOL,
+    Birth,
+    Death,
+    Desired,
+    DeviceSettings,
+    Reported,
+    Telemetry,
+)
 
 
 @given(st.permutations(list(range(1, 20))), st.integers(0, 19))
@@ -65,6 +73,28 @@ def test_a_version_that_was_never_desired_is_refused() -> None:
     device.learn(Reported("a", 1, 1))
     with pytest.raises(RefusedError, match="never desired"):
         device.learn(Reported("a", 1, 2))
+
+
+def test_a_report_that_is_ahead_counts_once_its_version_is_known() -> None:
+    device = DeviceState("a")
+    device.learn(Desired(2))
+    with pytest.raises(RefusedError, match="never desired"):
+        device.learn(Reported("a", 1, 3))  # a broker that was killed has lost version 3
+    assert device.reported is None
+    device.learn(Desired(3))
+    assert device.reported == Reported("a", 1, 3)
+
+
+def test_the_next_change_is_later_than_a_report_that_is_ahead() -> None:
+    device = DeviceState("a")
+    device.learn(Desired(2))
+    with pytest.raises(RefusedError):
+        device.learn(Reported("a", 1, 5))
+    assert device.change(DeviceSettings("0.5")).version == 6
+    assert device.reported == Reported("a", 1, 5)
+    with pytest.raises(RefusedError):
+        device.learn(Reported("a", 1, 10**6))  # that cannot be
+    assert device.change(DeviceSettings("0.7")).version == 7
 
 
 def test_a_target_that_is_nobody_names_the_groups() -> None:
