@@ -6,18 +6,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from cloud.models.costs import CostModel
-from cloud.models.job import Features, Job, Logits
+from cloud.models.job import IMAGES, Features, Job, Logits
 from shared.errors import BundleError, InvalidRequestError
 from shared.model.bundle import DEVICE_GROUPS, Bundle, serialise
 from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import LARGEST_BATCH, PAYLOAD_SLACK_BYTES, Encoding, FeatureCodec
-from shared.protocol.engine import engine_of
+from shared.protocol.engine import engine_of, image_engine_of
 from shared.protocol.messages import Hints
+
+if TYPE_CHECKING:
+    from shared.packed._native import ImageEngine
 
 # Until it is decoded, a payload is not expected to be compressed by more than this factor.
 LIKELY_COMPRESSION = 8
@@ -107,6 +110,8 @@ class ServedModel:
         self.statistics = Statistics()
         self.number = 1  # among the versions of its name; the repository counts
         self._engine = engine_of(self._half, self._codec, bundle)
+        self._image_engine: ImageEngine | None = None  # made with the device half
+        self._most_images = 0
 
     @cached_property
     def device_part(self) -> bytes:
@@ -115,7 +120,9 @@ class ServedModel:
 
     @cached_property
     def _device_half(self) -> DeviceHalf:
-        return DeviceHalf(self.bundle)
+        half = DeviceHalf(self.bundle)
+        self._image_engine = image_engine_of(half, self._half, self.bundle)
+        return half
 
     def warm_up(self) -> None:
         """Measure every pair of levels, the widest first, until ``WARM_UP_S`` has passed."""
@@ -133,7 +140,10 @@ class ServedModel:
                     self.costs.learn_run(level, cloud_level, samples, seconds)
 
     def limit_engine(self, cloud_level: int, budget_s: float) -> None:
-        """Let ``answer_at_once`` take only requests that are predicted to fit ``budget_s``."""
+        """Let the engines take only requests that are predicted to fit ``budget_s``."""
+        self._most_images = self.costs.most_samples(
+            IMAGES, len(self._sizes) - 1, cloud_level, budget_s, LARGEST_AT_ONCE
+        )
         if self._engine is not None:
             levels = range(len(self._sizes))
             self._engine.set_most_samples(
@@ -157,6 +167,16 @@ class ServedModel:
             return None
         load = None if hints is None else hints.load
         found = self._engine.answer(data, cloud_level, load, narrowest)
+        return None if found is None else EngineAnswer(*found)
+
+    def answer_images_at_once(self, data: bytes, cloud_level: int) -> EngineAnswer | None:
+        """The response to a serialised ModelInferRequest of images, as ``answer_at_once``.
+
+        None before the first images have been answered in another way.
+        """
+        if self._image_engine is None:
+            return None
+        found = self._image_engine.answer(data, cloud_level, self._most_images)
         return None if found is None else EngineAnswer(*found)
 
     def check(self, job: Job) -> None:

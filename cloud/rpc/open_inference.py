@@ -166,6 +166,10 @@ class OpenInferenceServicer:
         return pb.ModelStreamInferResponse(infer_response=pb.ModelInferResponse.FromString(answer))
 
     async def _infer(self, data: bytes, call: Call) -> bytes:
+        name = messages.model_named(data)
+        at_once = self._service.answer_images_at_once(name, data, call.caller)
+        if at_once is not None:
+            return at_once
         answer = await self._inference.infer(messages.parse_request(data), call)
         return messages.answer_to_message(answer).SerializeToString()
 

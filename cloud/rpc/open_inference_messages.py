@@ -32,6 +32,8 @@ from shared.errors import InvalidRequestError
 from shared.protocol.codec import LARGEST_BATCH
 from shared.version import installed_version
 
+FIRST_TAG = 0x0A  # field 1, bytes: the name of the model
+LONGEST_NAME = 0x80  # so that its length takes one byte
 SERVER = "taper"
 PLATFORM = "taper_bundle"
 EXTENSIONS = (
@@ -68,6 +70,13 @@ def parse_request(data: bytes) -> TensorRequest:
         level=parameters.get("level"),
         cloud_level=parameters.get("cloud_level"),
     )
+
+
+def model_named(data: bytes) -> str:
+    """The model that a serialised request begins with; empty if it begins with something else."""
+    if len(data) < 2 or data[0] != FIRST_TAG or data[1] >= LONGEST_NAME:
+        return ""
+    return data[2 : 2 + data[1]].decode("ascii", "replace")
 
 
 def level_index(name: str, value: Any) -> int:

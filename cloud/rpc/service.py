@@ -143,6 +143,17 @@ class InferenceService:
             return outcome_to_bytes(error)
         return outcome_to_bytes(begun) if isinstance(begun, Prediction) else begun
 
+    def answer_images_at_once(self, name: str, data: bytes, caller: Caller) -> bytes | None:
+        """The response to a serialised ModelInferRequest to the model ``name``, in one native call.
+
+        None if that cannot be done.
+        """
+        listed = None if self._traces is not None else self.catalog.versions.get(name)
+        if listed is None:
+            return None
+        found = self._scheduler.answer_images_at_once(listed[0], data, caller.name)
+        return None if found is None else found.response
+
     async def classify(self, model: ServedModel, job: Job, call: Call) -> Prediction:
         """The prediction for a job; see ``submit``."""
         done: asyncio.Future[Prediction | RequestError] | None = None

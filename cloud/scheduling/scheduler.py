@@ -133,17 +133,24 @@ class Scheduler:
 
         None for all others; they go to ``submit``.
         """
-        batch = self._running
-        if batch is not None and (self._queue.waits(client) or not batch.may_pass(client)):
+        if not self._may_run_at_once(client):
             return None
         cloud_level = self._load.level_of(model)
         found = model.answer_at_once(data, cloud_level, self._load.hints, self._load.crowded)
-        if found is None:
+        if found is not None:
+            self._answered_at_once(model, found, cloud_level, client)
+        return found
+
+    def answer_images_at_once(
+        self, model: ServedModel, data: bytes, client: str
+    ) -> EngineAnswer | None:
+        """Like ``answer_at_once`` for a ModelInferRequest of the Open Inference Protocol."""
+        if not self._may_run_at_once(client):
             return None
-        if batch is not None:
-            batch.passed(client, found.decode_s + found.run_s)
-        kind = (Key(model, found.level, None), found.encoding, found.samples, cloud_level)
-        self._count_at_once(kind, found.decode_s, found.run_s)
+        cloud_level = self._load.level_of(model)
+        found = model.answer_images_at_once(data, cloud_level)
+        if found is not None:
+            self._answered_at_once(model, found, cloud_level, client)
         return found
 
     def withdraw(self, item: QueuedRequest) -> None:
@@ -174,6 +181,18 @@ class Scheduler:
             model.limit_engine(self._load.level_of(model), INLINE_S)
         self._at_once.clear()
         self._uncounted = 0
+
+    def _may_run_at_once(self, client: str) -> bool:
+        batch = self._running
+        return batch is None or (not self._queue.waits(client) and batch.may_pass(client))
+
+    def _answered_at_once(
+        self, model: ServedModel, found: EngineAnswer, cloud_level: int, client: str
+    ) -> None:
+        if self._running is not None:
+            self._running.passed(client, found.decode_s + found.run_s)
+        kind = (Key(model, found.level, None), found.encoding, found.samples, cloud_level)
+        self._count_at_once(kind, found.decode_s, found.run_s)
 
     def _count_at_once(
         self, kind: tuple[Key, int | None, int, int], decode_s: float, run_s: float

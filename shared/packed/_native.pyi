@@ -78,6 +78,24 @@ class Engine:
         version, seconds of decoding and of running.
         """
 
+class ImageEngine:
+    """Both halves, answering whole images from bytes to bytes; for one thread at a time."""
+
+    def __init__(
+        self,
+        device: Half,
+        cloud: Half,
+        model: str,
+        version: str,
+        image_shape: list[int],
+        cloud_levels: int,
+        classes: int,
+    ) -> None: ...
+    def answer(
+        self, request: bytes, cloud_level: int, most: int
+    ) -> tuple[bytes, int, int, int, bool, bool, float, float] | None:
+        """As ``Engine.answer``, for a ModelInferRequest of at most ``most`` images."""
+
 def respond(
     logits: npt.NDArray[Any],
     id: int,

@@ -60,6 +60,11 @@ class DeviceHalf:
             return pack_map(self.trace(images, level)[-1])
         return self._compiled.run(contiguous(images), level)
 
+    @property
+    def native(self) -> _native.Half | None:
+        """The compiled half, for other native code; None with the reference."""
+        return None if self.kernel == kernels.NUMPY else self._compiled.native
+
     def trace(self, images: npt.NDArray[np.uint8], level: int) -> list[npt.NDArray[np.bool_]]:
         """Bits (B, H, W, n) after every stage, by the reference."""
         level = self._check(images, level)

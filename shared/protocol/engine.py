@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.model.bundle import Bundle
-from shared.packed import CloudHalf, kernels
+from shared.packed import CloudHalf, DeviceHalf, kernels
 from shared.protocol.codec import PAYLOAD_SLACK_BYTES, FeatureCodec
 
 if kernels.missing_reason() == "":
     from shared.packed import _native
 if TYPE_CHECKING:
-    from shared.packed._native import Engine
+    from shared.packed._native import Engine, ImageEngine
 
 
 def engine_of(half: CloudHalf, codec: FeatureCodec, bundle: Bundle) -> Engine | None:
@@ -33,4 +33,25 @@ def engine_of(half: CloudHalf, codec: FeatureCodec, bundle: Bundle) -> Engine | 
         len(architecture.cloud_levels),
         architecture.classes,
         PAYLOAD_SLACK_BYTES,
+    )
+
+
+def image_engine_of(device: DeviceHalf, cloud: CloudHalf, bundle: Bundle) -> ImageEngine | None:
+    """The engine for whole images of the Open Inference Protocol; None without compiled kernels.
+
+    It leaves to its caller whatever it does not answer: wrong requests, other inputs than ``image``
+    as UINT8, parameters, versions. It is for one thread at a time.
+    """
+    if device.native is None or cloud.native is None:
+        return None
+    architecture = bundle.architecture
+    shape = architecture.input_shape
+    return _native.ImageEngine(
+        device.native,
+        cloud.native,
+        bundle.metadata.name,
+        bundle.metadata.version,
+        [shape.height, shape.width, shape.channels],
+        len(architecture.cloud_levels),
+        architecture.classes,
     )

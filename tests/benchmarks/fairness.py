@@ -89,15 +89,20 @@ def _large(address: str) -> Iterator[None]:
         process.communicate()
 
 
-def _run_large(address: str) -> None:
-    """Keep two requests of the most samples in flight; says once that one was answered."""
+def large_request() -> bytes:
+    """A request of the most samples."""
     bundle = read_bundle(bundle_path(DEFAULT_MODEL))
     level = level_for(FRACTION, bundle.architecture.device_levels)
     digits = sample_digits()[0]
     images = digits[[place % len(digits) for place in range(LARGEST_BATCH)]]
     features = DeviceHalf(bundle).run(images[..., None], level)
     frame = FeatureCodec(bundle).encode_as(features, level, Encoding.RAW)
-    body = request_to_message(Request(1, "", "", frame)).SerializeToString()
+    return request_to_message(Request(1, "", "", frame)).SerializeToString()
+
+
+def _run_large(address: str) -> None:
+    """Keep two requests of the most samples in flight; says once that one was answered."""
+    body = large_request()
     call: grpc.UnaryUnaryMultiCallable[bytes, bytes]
     call = grpc.insecure_channel(address).unary_unary(INFER)
 

@@ -1,8 +1,9 @@
-"""``python -m tests.benchmarks.soak``: memory under steady load, and rolling restarts.
+"""``python -m tests.benchmarks.soak``: memory under load and reloads, and rolling restarts.
 
 Memory is the resident set of the server under a mix of streams, calls, refusals and connections
-that come and go; its growth is the slope of a line through the second half. Then two servers on
-fixed ports are restarted in turn under the load of the device library.
+that come and go; its growth is the slope of a line through the second half. Then a bundle in a
+watched folder is replaced over and over, and each version answers before the next one comes. Then
+two servers on fixed ports are restarted in turn under the load of the device library.
 """
 
 from __future__ import annotations
@@ -12,19 +13,26 @@ import asyncio
 import contextlib
 import itertools
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 
 from protos.split.v1 import split_pb2 as pb
+from protos.split.v1 import split_pb2_grpc
 from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.model.bundle import read_bundle
+from shared.model.bundle import make_bundle, read_bundle, write_bundle
 from shared.protocol.codec import Encoding
 from tests.benchmarks.harness import Check, Report, show, table
 from tests.benchmarks.load import INFER, INFER_STREAM, Caller
 from tests.benchmarks.serving import bodies, started
+from tests.benchmarks.whole_images import MODEL_INFER, requests
 from tests.support.clouds import free_port
 from tests.support.devices import SERVED, load, progress
 from tests.support.processes import start_server
@@ -32,6 +40,8 @@ from tests.support.processes import start_server
 SLICE_S = 0.25
 RESTARTS = 6
 SAMPLES_BETWEEN = 300
+ASKED = 5  # of each version, by both protocols
+PATIENCE_S = 30.0
 MB = 2**20
 HOUR_S = 3600.0
 
@@ -57,11 +67,46 @@ def soak(seconds: float) -> tuple[list[float], list[float], int]:
     return times, megabytes, answered
 
 
+def reloads(count: int) -> list[float]:
+    """Megabytes after each of ``count`` new versions of a bundle has answered."""
+    bundle = read_bundle(bundle_path(DEFAULT_MODEL))
+    good, images = bodies(bundle, 1, Encoding.CONTEXT), requests(DEFAULT_MODEL)
+    megabytes = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        write_bundle(bundle, path)
+        flags = ("--models", folder, "--models-poll-seconds", "0.05")
+        command = ("cloud.server", "--host", "127.0.0.1", "--port", "0", *flags)
+        with started(None, *command) as (process, address), grpc.insecure_channel(address) as to:
+            infer: grpc.UnaryUnaryMultiCallable[bytes, bytes] = to.unary_unary(INFER)
+            infer_images: grpc.UnaryUnaryMultiCallable[bytes, bytes] = to.unary_unary(MODEL_INFER)
+            stub = split_pb2_grpc.SplitInferenceStub(to)
+            for number in range(count):
+                names = tuple(f"{name}-{number}" for name in bundle.metadata.class_names)
+                metadata = replace(bundle.metadata, class_names=names)
+                made = make_bundle(metadata, bundle.tensors)
+                write_bundle(made, path)
+                end_s = time.monotonic() + PATIENCE_S
+                while stub.GetModel(pb.GetModelRequest()).version != made.metadata.version:
+                    assert time.monotonic() < end_s, f"version {number} is not served"
+                    time.sleep(0.01)
+                for place in range(ASKED):
+                    infer(good[place])
+                    infer_images(images[place])
+                megabytes.append(process.memory_info().rss / MB)
+    return megabytes
+
+
+def growth_mb(steps: Sequence[float], megabytes: Sequence[float]) -> float:
+    """The slope of a line through the second half, in megabytes a step."""
+    half = len(steps) // 2
+    slope, _ = np.polyfit(steps[half:], megabytes[half:], 1)
+    return float(slope)
+
+
 def growth_mb_per_hour(times: list[float], megabytes: list[float]) -> float:
     """The slope of a line through the second half."""
-    half = len(times) // 2
-    slope, _ = np.polyfit(times[half:], megabytes[half:], 1)
-    return float(slope) * HOUR_S
+    return growth_mb(times, megabytes) * HOUR_S
 
 
 async def restarts() -> tuple[int, int]:
@@ -90,22 +135,30 @@ def main() -> None:
         prog="python -m tests.benchmarks.soak", description=str(__doc__).splitlines()[0]
     )
     parser.add_argument("--seconds", type=float, default=30.0, help="of steady load (default: 30)")
+    parser.add_argument("--reloads", type=int, default=20, help="of a model (default: 20)")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
     begin = time.monotonic()
     times, megabytes, answered = soak(options.seconds)
+    after_reloads = reloads(options.reloads)
     asked, failed = asyncio.run(restarts())
     growth = growth_mb_per_hour(times, megabytes)
+    each = growth_mb(range(options.reloads), after_reloads)
     results: dict[str, Any] = {
         "seconds": options.seconds,
         "answered": answered,
         "mb_first": round(megabytes[0], 1),
         "mb_half": round(megabytes[len(megabytes) // 2], 1),
         "mb_last": round(megabytes[-1], 1),
+        "reloads": options.reloads,
+        "reload_mb_first": round(after_reloads[0], 1),
+        "reload_mb_half": round(after_reloads[options.reloads // 2], 1),
+        "reload_mb_last": round(after_reloads[-1], 1),
         "restart_samples": asked,
     }
     checks = [
         Check("soak_mb_per_hour", round(growth, 2), "MB/h", 1.0, "lower"),
+        Check("reload_mb_per_100", round(100 * each, 2), "MB", 1.0, "lower"),
         Check("drain_failed", float(failed), "samples", 0.0, "lower"),
     ]
     rows = [(name, str(value)) for name, value in results.items()]

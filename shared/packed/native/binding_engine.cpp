@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine.hpp"
+#include "image_engine.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;  // NOLINT: "name"_a
@@ -48,18 +49,56 @@ class OwningEngine {
   std::unique_ptr<Engine> engine_;
 };
 
-nb::object answer(OwningEngine& owner, nb::bytes request, std::uint32_t cloud_level,
-                  std::optional<float> load, bool suggest_lower) {
-  std::optional<EngineAnswer> found;
-  {
-    const std::string_view data(static_cast<const char*>(request.data()), request.size());
-    nb::gil_scoped_release release;
-    found = owner.engine().answer(data, cloud_level, load, suggest_lower);
-  }
+// An image engine together with the halves that it runs.
+class OwningImageEngine {
+ public:
+  OwningImageEngine(nb::object device, nb::object cloud, const std::string& model,
+                    const std::string& version, std::vector<std::size_t> image_shape,
+                    std::size_t cloud_levels, std::size_t classes)
+      : device_(std::move(device)),
+        cloud_(std::move(cloud)),
+        engine_(*nb::cast<Half*>(device_), *nb::cast<Half*>(cloud_), model, version,
+                std::move(image_shape), cloud_levels, classes) {}
+
+  ImageEngine& engine() { return engine_; }
+
+ private:
+  nb::object device_;
+  nb::object cloud_;
+  ImageEngine engine_;
+};
+
+nb::object to_python(const std::optional<EngineAnswer>& found) {
   if (!found) return nb::none();
   return nb::make_tuple(nb::bytes(found->response.data(), found->response.size()), found->level,
                         found->encoding, found->samples, found->names_model,
                         found->names_version, found->decode_s, found->run_s);
+}
+
+std::string_view view_of(const nb::bytes& data) {
+  return {static_cast<const char*>(data.data()), data.size()};
+}
+
+nb::object answer_images(OwningImageEngine& owner, nb::bytes request, std::uint32_t cloud_level,
+                         std::size_t most) {
+  std::optional<EngineAnswer> found;
+  {
+    const std::string_view data = view_of(request);
+    nb::gil_scoped_release release;
+    found = owner.engine().answer(data, cloud_level, most);
+  }
+  return to_python(found);
+}
+
+nb::object answer(OwningEngine& owner, nb::bytes request, std::uint32_t cloud_level,
+                  std::optional<float> load, bool suggest_lower) {
+  std::optional<EngineAnswer> found;
+  {
+    const std::string_view data = view_of(request);
+    nb::gil_scoped_release release;
+    found = owner.engine().answer(data, cloud_level, load, suggest_lower);
+  }
+  return to_python(found);
 }
 
 // Rows of logits from memory that holds float32 without gaps.
@@ -105,6 +144,13 @@ void bind_engine(nb::module_& module) {
            "The response with level, encoding, samples, whether the request names a model and a "
            "version, and the seconds of decoding and running; "
            "None if the request is not answered here.");
+  nb::class_<OwningImageEngine>(module, "ImageEngine", "Both halves, from bytes to bytes.")
+      .def(nb::init<nb::object, nb::object, const std::string&, const std::string&,
+                    std::vector<std::size_t>, std::size_t, std::size_t>(),
+           "device"_a, "cloud"_a, "model"_a, "version"_a, "image_shape"_a, "cloud_levels"_a,
+           "classes"_a)
+      .def("answer", &answer_images, "request"_a, "cloud_level"_a, "most"_a,
+           "As Engine.answer, for a ModelInferRequest of at most `most` images; encoding is 0.");
   module.def("respond", &respond, "logits"_a, "id"_a, "top_k"_a, "level_and_times"_a,
              "load"_a.none(), "suggested_level"_a.none(),
              "A serialised InferResponse; level_and_times = (cloud_level, queue_us, compute_us).");

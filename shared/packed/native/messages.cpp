@@ -2,58 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 #include <vector>
 
+#include "wire.hpp"
+
 namespace taper {
 namespace {
-
-// Wire types of protobuf, https://protobuf.dev/programming-guides/encoding
-constexpr std::uint32_t kVarint = 0;
-constexpr std::uint32_t kFixed64 = 1;
-constexpr std::uint32_t kBytes = 2;
-constexpr std::uint32_t kFixed32 = 5;
-
-class Reader {
- public:
-  explicit Reader(std::string_view data) : data_(data) {}
-
-  bool done() const { return at_ == data_.size(); }
-
-  bool varint(std::uint64_t& value) {
-    value = 0;
-    for (int shift = 0; shift < 70 && at_ < data_.size(); shift += 7) {
-      const auto byte = static_cast<std::uint8_t>(data_[at_++]);
-      if (shift == 63 && byte > 1) return false;
-      value |= std::uint64_t(byte & 0x7f) << shift;
-      if (byte < 0x80) return true;
-    }
-    return false;
-  }
-
-  bool bytes(std::string_view& value) {
-    std::uint64_t size = 0;
-    if (!varint(size) || size > data_.size() - at_) return false;
-    value = data_.substr(at_, static_cast<std::size_t>(size));
-    at_ += static_cast<std::size_t>(size);
-    return true;
-  }
-
-  bool skip(std::size_t size) {
-    if (size > data_.size() - at_) return false;
-    at_ += size;
-    return true;
-  }
-
- private:
-  std::string_view data_;
-  std::size_t at_ = 0;
-};
-
-bool is_ascii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; });
-}
 
 // Puts a varint field where it belongs; fields that are unknown are passed over.
 void set_number(InferRequest& request, std::uint64_t field, std::uint64_t value) {
@@ -83,38 +38,6 @@ bool is_typed(std::uint64_t field, std::uint32_t type) {
   return !known || type == (bytes ? kBytes : kVarint);
 }
 
-void put_varint(std::string& out, std::uint64_t value) {
-  while (value >= 0x80) {
-    out.push_back(static_cast<char>(value | 0x80));
-    value >>= 7;
-  }
-  out.push_back(static_cast<char>(value));
-}
-
-void put_tag(std::string& out, std::uint32_t field, std::uint32_t type) {
-  out.push_back(static_cast<char>(field << 3 | type));
-}
-
-void put_number(std::string& out, std::uint32_t field, std::uint64_t value) {
-  if (value == 0) return;
-  put_tag(out, field, kVarint);
-  put_varint(out, value);
-}
-
-void put_float(std::string& out, std::uint32_t field, float value) {
-  std::uint32_t bits = 0;
-  std::memcpy(&bits, &value, sizeof bits);
-  if (bits == 0) return;
-  put_tag(out, field, kFixed32);
-  for (int i = 0; i < 4; ++i) out.push_back(static_cast<char>(bits >> (8 * i)));
-}
-
-void put_bytes(std::string& out, std::uint32_t field, const std::string& value) {
-  put_tag(out, field, kBytes);
-  put_varint(out, value.size());
-  out += value;
-}
-
 // The most probable labels of one sample as Candidate messages.
 void put_candidates(std::string& out, const float* logits, std::size_t classes, std::size_t count) {
   std::vector<std::uint32_t> order(classes);
@@ -140,15 +63,13 @@ void put_candidates(std::string& out, const float* logits, std::size_t classes, 
 
 std::optional<InferRequest> read_request(std::string_view data) {
   InferRequest request;
-  Reader reader(data);
+  WireReader reader(data);
   while (!reader.done()) {
-    std::uint64_t tag = 0;
+    std::uint64_t field = 0;
     std::uint64_t number = 0;
+    std::uint32_t type = 0;
     std::string_view bytes;
-    if (!reader.varint(tag) || tag > 0xffffffffu || tag >> 3 == 0) return std::nullopt;
-    const std::uint64_t field = tag >> 3;
-    const auto type = static_cast<std::uint32_t>(tag & 7);
-    if (!is_typed(field, type)) return std::nullopt;
+    if (!reader.tag(field, type) || !is_typed(field, type)) return std::nullopt;
     switch (type) {
       case kVarint:
         if (!reader.varint(number)) return std::nullopt;
