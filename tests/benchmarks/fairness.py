@@ -31,6 +31,7 @@ SMALL_ADDRESS = "127.0.0.2"
 FRACTION = 0.3
 LARGE_IN_FLIGHT = 2
 SETTLE_S = 0.2
+REFUSED_S = 0.01
 IN_FLIGHT = (1, 16)
 
 
@@ -100,6 +101,18 @@ def large_request() -> bytes:
     return request_to_message(Request(1, "", "", frame)).SerializeToString()
 
 
+def answered(call: grpc.UnaryUnaryMultiCallable[bytes, bytes], body: bytes) -> bool:
+    """Ask once; False, after a moment, if the client has its share of the queue already."""
+    try:
+        call(body, timeout=60)
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise
+        time.sleep(REFUSED_S)
+        return False
+    return True
+
+
 def _run_large(address: str) -> None:
     """Keep two requests of the most samples in flight; says once that one was answered."""
     body = large_request()
@@ -108,7 +121,8 @@ def _run_large(address: str) -> None:
 
     def ask(told: bool) -> None:
         while True:
-            call(body, timeout=60)
+            if not answered(call, body):
+                continue
             if told:
                 sys.stdout.write("answered\n")
                 sys.stdout.flush()
