@@ -33,6 +33,8 @@ from cloud.scheduling.settings import Observer, SchedulerSettings
 from shared.errors import LateError, OverloadedError, RequestError, ServerFaultError
 
 INLINE_S = 100e-6  # a job may block the event loop for as long as a call costs anyway
+ALONE_S = 300e-6  # and while one client asks alone, for as long as a batch takes
+COMPANY_TICKS = 2  # a client has company for so long after another one has asked
 ACCOUNTED_AT = 64  # jobs that ran at once are counted in groups of this size
 NEVER_S = float("inf")
 
@@ -72,13 +74,15 @@ class Scheduler:
         self._running: Batch | None = None
         self._at_once: dict[tuple[Key, int | None, int, int], _RanAtOnce] = {}
         self._uncounted = 0
+        self._last_client = ""
+        self._company = 0  # ticks for which nobody counts as alone
 
     def serve(self, catalog: Catalog) -> None:
         """Choose among the fractions of the models in ``catalog`` from now on."""
         self.account()
         self._load.serve(catalog)
         for model in catalog.models:
-            model.limit_engine(self._load.level_of(model), INLINE_S)
+            model.limit_engine(self._load.level_of(model), self._inline_s)
 
     @property
     def fraction(self) -> float:
@@ -117,8 +121,9 @@ class Scheduler:
         level = self._load.cloud_level(key)
         predicted_s = model.predicted_s(job, level, expected)
         if self._running is None and not self._queue.requests:
+            self._note(client)
             in_time = remaining_s is None or predicted_s <= remaining_s
-            if predicted_s <= INLINE_S and in_time:
+            if predicted_s <= self._inline_s and in_time:
                 return self._run_at_once(key, job, level)
         self._admit(key, client, expected, predicted_s, remaining_s)
         item = self._item(key, job, client, expected, remaining_s, on_done)
@@ -160,6 +165,7 @@ class Scheduler:
     def tick(self, busy: float, lag_s: float) -> None:
         """Call regularly with the event loop's share of time at work, and its delay in waking."""
         now_s = self._now()
+        self._company = max(self._company - 1, 0)
         self._observe(at_once=True)
         self._load.tick(now_s, busy, lag_s)
 
@@ -178,11 +184,21 @@ class Scheduler:
             self._observer.ran_at_once(model, ran.cloud_level, ran.samples, ran.seconds)
             model.statistics.ran_at_once(ran.samples, ran.seconds)
         for model in {ran.key.model for ran in self._at_once.values()}:
-            model.limit_engine(self._load.level_of(model), INLINE_S)
+            model.limit_engine(self._load.level_of(model), self._inline_s)
         self._at_once.clear()
         self._uncounted = 0
 
+    @property
+    def _inline_s(self) -> float:
+        return INLINE_S if self._company else ALONE_S
+
+    def _note(self, client: str) -> None:
+        """Take note of who asks, to know whether it is alone."""
+        if client != self._last_client:
+            self._last_client, self._company = client, COMPANY_TICKS
+
     def _may_run_at_once(self, client: str) -> bool:
+        self._note(client)
         batch = self._running
         return batch is None or (not self._queue.waits(client) and batch.may_pass(client))
 

@@ -141,6 +141,27 @@ def test_a_cheap_request_passes_a_batch_of_others_until_it_has_its_share(
     assert len(got) == 2
 
 
+def test_only_a_client_that_is_alone_has_larger_jobs_run_at_once(thread: Postponed) -> None:
+    model = ServedModel(BUNDLE)
+    scheduler = Scheduler(SchedulerSettings(objective_s=60.0), thread, Metrics())
+    scheduler.serve(Catalog.of([model]))
+
+    def at_once(client: str) -> bool:
+        for samples in 200 * [1, 1000]:  # 50 us, and 10 us for each sample
+            model.costs.learn_run(LEVEL, WIDEST, samples, 50e-6 + samples * 10e-6)
+            model.costs.learn_decode(Encoding.RAW, LEVEL, samples, 1e-6)
+        begun = scheduler.submit(model, raw(12, WIDEST), client, None, lambda _: None)
+        thread.finish()
+        return isinstance(begun, Prediction)
+
+    assert not at_once("a")  # others may have asked a moment ago
+    for _ in range(2):
+        scheduler.tick(0.0, 0.0)
+    assert at_once("a")
+    assert not at_once("b")
+    assert not at_once("a")
+
+
 def test_images_get_the_logits_of_both_halves(
     scheduler: Scheduler, model: ServedModel, thread: Postponed
 ) -> None:
