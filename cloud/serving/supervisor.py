@@ -64,6 +64,8 @@ class WorkerProcess:
         async with self._asking:
             try:
                 async with asyncio.timeout(ANSWER_S):
+                    if self._writer.is_closing():  # the worker has just died
+                        return False
                     self._asked += 1
                     self._writer.write(f"{self._asked}\n".encode())
                     await self._writer.drain()
