@@ -157,6 +157,10 @@ class Fuzzer:
         ):
             try:
                 coder.decode(given, output)
+                decoder = coder.decoder(given)
+                decoder.next(output)
+                decoder.finished()
+                decoder.next(self.hostile())
                 coder.decode(given, self.hostile())
             except EXPECTED:
                 continue
