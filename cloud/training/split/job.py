@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from cloud.training.data.datasets import Dataset
+from cloud.training.split.board import board
 from cloud.training.split.budget import Budget
 from cloud.training.split.fit import EpochReport, Fit, OnStep, trunk_of
 from cloud.training.split.processor import Processor
@@ -32,6 +33,7 @@ class Job:
 
     ``checkpoint``: the state of the training; the teacher's lies beside it. ``log``: a line of JSON
     for every epoch, appended. ``start``: a network whose weights are the first ones.
+    ``tensorboard``: a folder for TensorBoard.
     """
 
     architecture: Architecture
@@ -42,6 +44,7 @@ class Job:
     checkpoint: Path | None = None
     log: Path | None = None
     start: BinaryNet | None = None
+    tensorboard: Path | None = None
 
     def prepare(self, say: Say, seconds: float | None = None) -> tuple[Fit, Teacher | None]:
         """The teacher, trained if there is to be one, and the training that it is for, resumed.
@@ -73,14 +76,16 @@ class Job:
 
     def run(self, fit: Fit, say: Say, on_step: OnStep | None = None) -> None:
         """Train what is missing, a line for every epoch."""
+        with board(self.tensorboard) as draw:
 
-        def on_epoch(report: EpochReport) -> None:
-            say(epoch_line(report))
-            if self.log:
-                with self.log.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(report)) + "\n")
+            def on_epoch(report: EpochReport) -> None:
+                say(epoch_line(report))
+                draw(report)
+                if self.log:
+                    with self.log.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(asdict(report)) + "\n")
 
-        fit.run(self.checkpoint, on_step, on_epoch)
+            fit.run(self.checkpoint, on_step, on_epoch)
 
     def remove_checkpoints(self) -> None:
         """Begin anew: forget what earlier runs kept."""

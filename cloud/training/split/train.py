@@ -17,6 +17,7 @@ from cloud.training.data.augment import AUGMENTATIONS
 from cloud.training.data.datasets import DATA_DIR_VARIABLE, SPLITS, load
 from cloud.training.split.architecture_file import read_architecture
 from cloud.training.split.architectures import ARCHITECTURES, architecture
+from cloud.training.split.board import summary_writer
 from cloud.training.split.calibration import calibrate
 from cloud.training.split.export import export
 from cloud.training.split.job import Job, check_output
@@ -114,6 +115,9 @@ def train(
     log: Annotated[
         Path | None, typer.Option(help="File to add a line of JSON an epoch to.")
     ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder for TensorBoard (extra tensorboard).")
+    ] = None,
     given: Annotated[
         Path | None,
         typer.Option("--from", help="Weights to begin with; without --epochs, to export."),
@@ -136,6 +140,8 @@ def train(
     for path, flag in ((output, "--output"), (weights, "--weights"), (log, "--log")):
         if path:
             check_output(path, flag)
+    if tensorboard:
+        summary_writer()  # that it is missing is better known now
     start, before = read_network(given) if given else (None, None)
     if start and before and output and epochs is None:
         show([export_network(start, before, data_dir, output)])
@@ -183,7 +189,8 @@ def train(
             for path in (output, weights, checkpoint, log)
         )
         run = replace(settings, seed=seed)
-        job = Job(made, run, train_set, validation_set, place, state, lines, start)
+        folder = tensorboard and tensorboard / f"seed{seed}"
+        job = Job(made, run, train_set, validation_set, place, state, lines, start, folder)
         if overwrite:
             job.remove_checkpoints()
         net, validation = train_network(job)
