@@ -21,17 +21,6 @@ COPY . .
 RUN TAPER_REQUIRE_NATIVE=1 PATH=/opt/build/bin:$PATH /opt/build/bin/python -c \
         'from scikit_build_core.build import build_wheel; build_wheel("/wheels")'
 
-FROM wheel AS operations-packages
-RUN deploy/docker/install-packages operations.txt
-
-FROM wheel AS ray-packages
-RUN deploy/docker/install-packages ray.txt cloud/dashboard cloud/fleet cloud/telemetry \
-        cloud/training device
-
-FROM wheel AS cloud-packages
-RUN deploy/docker/install-packages cloud.txt cloud/dashboard cloud/fleet cloud/telemetry \
-        cloud/training device
-
 FROM python:3.11.11-slim-bookworm AS runtime
 RUN groupadd --gid 10001 taper \
     && useradd --uid 10001 --gid taper --no-create-home --shell /usr/sbin/nologin taper \
@@ -42,14 +31,9 @@ LABEL org.opencontainers.image.vendor="taper" \
 ENV PATH=/opt/taper/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /data
 
-FROM runtime AS operations
-LABEL org.opencontainers.image.title="taper operations"
-COPY --from=operations-packages /opt/taper /opt/taper
-USER 10001:10001
-EXPOSE 8080 9101
-# A recorder and a dashboard are asked at ports of their own, as in the compose file.
-HEALTHCHECK NONE
-CMD ["python", "-m", "cloud.fleet", "--help"]
+FROM wheel AS ray-packages
+RUN deploy/docker/install-packages ray.txt cloud/dashboard cloud/fleet cloud/telemetry \
+        cloud/training device
 
 FROM runtime AS ray
 LABEL org.opencontainers.image.title="taper ray"
@@ -59,6 +43,22 @@ EXPOSE 50051
 # A node of a cluster has no server of its own to ask; Ray watches it.
 HEALTHCHECK NONE
 CMD ["ray", "start", "--help"]
+
+FROM wheel AS operations-packages
+RUN deploy/docker/install-packages operations.txt
+
+FROM runtime AS operations
+LABEL org.opencontainers.image.title="taper operations"
+COPY --from=operations-packages /opt/taper /opt/taper
+USER 10001:10001
+EXPOSE 8080 9101
+# A recorder and a dashboard are asked at ports of their own, as in the compose file.
+HEALTHCHECK NONE
+CMD ["python", "-m", "cloud.fleet", "--help"]
+
+FROM wheel AS cloud-packages
+RUN deploy/docker/install-packages cloud.txt cloud/dashboard cloud/fleet cloud/telemetry \
+        cloud/training device
 
 FROM runtime AS cloud
 LABEL org.opencontainers.image.title="taper cloud"

@@ -19,13 +19,6 @@ COPY . .
 RUN TAPER_REQUIRE_NATIVE=1 PATH=/opt/build/bin:$PATH /opt/build/bin/python -c \
         'from scikit_build_core.build import build_wheel; build_wheel("/wheels")'
 
-FROM wheel AS agent-packages
-RUN deploy/docker/install-packages agent.txt cloud
-
-FROM wheel AS device-packages
-RUN deploy/docker/install-packages device.txt cloud device/agent device/fleet device/micro \
-        device/simulate shared/layers shared/networks
-
 FROM python:3.11.11-slim-bookworm AS runtime
 RUN groupadd --gid 10002 taper \
     && useradd --uid 10002 --gid taper --no-create-home --shell /usr/sbin/nologin taper \
@@ -40,11 +33,18 @@ WORKDIR /data
 HEALTHCHECK NONE
 ENTRYPOINT ["python", "-m"]
 
+FROM wheel AS agent-packages
+RUN deploy/docker/install-packages agent.txt cloud
+
 FROM runtime AS agent
 LABEL org.opencontainers.image.title="taper agent"
 COPY --from=agent-packages /opt/taper /opt/taper
 USER 10002:10002
 CMD ["device.agent", "--help"]
+
+FROM wheel AS device-packages
+RUN deploy/docker/install-packages device.txt cloud device/agent device/fleet device/micro \
+        device/simulate shared/layers shared/networks
 
 FROM runtime AS device
 LABEL org.opencontainers.image.title="taper device"

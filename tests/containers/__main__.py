@@ -20,6 +20,7 @@ from tests.containers.stand_ins import make_stand_ins
 from tests.support.processes import ROOT
 
 VARIABLE = "TAPER_CONTAINERS"  # says that images are built: "own" for an engine of ours
+CLEAN_UP_S = 120
 TESTS = [sys.executable, "-m", "pytest", "-q", "--durations", "5", "tests/containers"]
 
 
@@ -37,9 +38,15 @@ def inside(engine: Engine, words: list[str]) -> int:
     )
     try:
         return child.wait()
+    except SystemExit:
+        child.send_signal(signal.SIGINT)  # as Ctrl-C has told it: it removes what it started
+        raise
     finally:
-        child.terminate()  # it removes what it started
-        child.wait()
+        try:
+            child.wait(CLEAN_UP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
 
 
 def build_all(engine: Engine, more: set[str]) -> None:

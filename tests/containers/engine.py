@@ -20,8 +20,8 @@ import psutil
 
 START_S = 60.0
 STOP_S = 30.0
-CGROUP = "taper-containers"
-DAEMON = ("dockerd", "--cgroup-parent", CGROUP, "--iptables=true", "--log-level", "warn")
+CGROUP = f"taper-containers-{os.getpid()}"
+DAEMON = ("dockerd", "--cgroup-parent", CGROUP, "--log-level", "warn")
 OFFLINE = ("--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false")
 PROGRAMS = ("docker", "dockerd", "docker-compose", "debootstrap", "unshare", "nsenter")
 
@@ -44,8 +44,9 @@ class Engine:
 
     def environment(self) -> dict[str, str]:
         """The environment of ``docker`` and of Compose."""
-        # The classic builder of Debian's engine; newer ones take BuildKit whatever is said here.
-        return {**os.environ, "DOCKER_BUILDKIT": "0" if self.own else "1", **self.variables}
+        # Debian's engine has the classic builder alone.
+        classic = {"DOCKER_BUILDKIT": "0"} if self.own else {}
+        return {**os.environ, **classic, **self.variables}
 
     def run(self, *words: str, text: str | None = None, seconds: float = 600.0) -> str:
         """The output of a command; ``EngineError`` with what it said if it fails."""

@@ -78,7 +78,7 @@ def imports() -> grimp.ImportGraph:
 def test_no_image_lacks_a_part_of_taper_that_its_programs_import() -> None:
     graph = imports()
     text = "".join(path.read_text() for path in (ROOT / "deploy/docker").glob("*.Dockerfile"))
-    removed = re.findall(r"install-packages (\w+)\.txt((?:[ \\\n]+[\w/]+)*)\n", text)
+    removed = re.findall(r"install-packages (\w+)\.txt((?:(?: \\\n)? +[\w/]+)*)$", text, re.M)
     assert {lock for lock, _ in removed} == set(PROGRAMS)
     for lock, words in removed:
         folders = [word.replace("/", ".") for word in words.replace("\\", " ").split()]
