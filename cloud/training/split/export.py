@@ -14,9 +14,12 @@ from cloud.training.split.codec_tables import codec_tensors
 from cloud.training.split.context import ContextSettings
 from cloud.training.split.evaluate import exit_levels, grid_accuracy
 from cloud.training.split.exit_calibration import calibrate
+from cloud.training.split.look_calibration import level_answers, plans_of
 from shared.model.architecture import Stage
 from shared.model.bits import pack
 from shared.model.bundle import Bundle, Metadata, make_bundle, stage_to_file
+from shared.model.looks import METADATA_KEY as LOOKS
+from shared.model.looks import to_rows
 from shared.model.stage_tensors import StageTensors
 from shared.networks.binarynet import BinaryNet
 
@@ -59,6 +62,8 @@ def export(
             test_set.labels,
         )
         extra["exit"] = calibrate(levels)
+    answers = level_answers(bundle, validation_set.images, validation_set.labels)
+    extra[LOOKS] = to_rows(plans_of(answers))
     accuracy = grid_accuracy(bundle, test_set.images, test_set.labels)
     return make_bundle(replace(metadata, accuracy=accuracy, extra=extra), tensors)
 

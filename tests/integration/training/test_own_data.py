@@ -11,6 +11,7 @@ import pytest
 from shared.data.sample import sample_digits
 from shared.images.idx import write_idx
 from shared.model.bundle import Bundle, read_bundle
+from shared.model.looks import NO_LOOK, read_plans
 from tests.support.processes import client_command, run, start_server
 
 CLASSES = 4
@@ -52,6 +53,7 @@ def test_the_bundle_says_what_it_was_made_of(own: Bundle) -> None:
     assert own.metadata.name == "shapes"
     assert own.architecture.input_shape.height == 24
     assert len(own.metadata.class_names) == CLASSES
+    assert any(plan.second != NO_LOOK for plan in read_plans(own))
     assert set(own.metadata.extra["exit"]) == {"temperature", "threshold", "promise", "curve"}
     # Four classes: a network that learnt nothing is right once in four.
     assert own.metadata.accuracy[-1][-1] >= 0.6
