@@ -57,7 +57,10 @@ def run(full: bool) -> Report:
     ]
     report.results = {name: {"same": same, "instructions": n} for name, (same, n) in ran.items()}
     fractions = [f"{fraction:g}" for fraction in mnist.architecture.device_levels]
-    rows = [(name, f"{same:.3f}", *(f"{n:,.0f}" for n in by)) for name, (same, by) in ran.items()]
+    rows = [
+        (name, f"{same:.3f}", *(f"{n:,.0f}" if n else "-" for n in by))
+        for name, (same, by) in ran.items()
+    ]
     title = "mnist-binary: share of equal outputs, mean instructions by fraction"
     report.tables = [table(title, ("board", "equal", *fractions), rows)]
     return report
