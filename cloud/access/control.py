@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # an extra that need not be installed
     from cloud.observability.tracing import Traces
 
 REMEMBERED = 65_536  # connections whose last use is known
+FORGOTTEN_S = 60.0  # those that were used longer ago all count as idle longest
 Context = grpc.aio.ServicerContext[Any, Any]
 
 STREAM_TOO_OLD = "server: this stream is old enough; open another one"
@@ -180,7 +181,15 @@ class AccessControl:
         guard = ConnectionGuard(port, raise_file_limit())
         while True:
             await asyncio.sleep(POLL_S)
+            self.forget_idle(time.monotonic())
             guard.check(self._used_s, self._limits.connections)
+
+    def forget_idle(self, now_s: float) -> int:
+        """Forget connections that were used long ago; returns how many are still remembered."""
+        used_s = self._used_s
+        while used_s and next(iter(used_s.values())) < now_s - FORGOTTEN_S:
+            used_s.popitem(last=False)
+        return len(used_s)
 
     def _use(self, connection: str) -> None:
         """Remember when a connection was used last, for as many as may be open."""
