@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -31,6 +33,7 @@ from shared.fleet.messages import (
     RefusedSetting,
     Reported,
     Result,
+    Telemetry,
     Topic,
     parse_topic,
 )
@@ -38,6 +41,8 @@ from shared.fleet.payloads import dump, load
 from shared.version import installed_version
 
 RESEND_AT_MOST = 500  # messages for one command
+HELD = 2000  # messages of telemetry that wait for the disk
+WITHOUT_DISK_S = 600.0  # how long the ledger may fail before its numbers are kept in memory
 FAREWELL_S = 2.0
 _log = logging.getLogger(__name__)
 
@@ -72,9 +77,11 @@ class Agent:
         classifier: Classifier,
         ledger: Ledger,
         pace: Pace,
+        find_broker: Callable[[], Broker] | None = None,
     ) -> None:
         self._who = identity
         self._broker = broker
+        self._find_broker = find_broker
         self._classifier = classifier
         classifier.on_model = self._report
         self._ledger = ledger
@@ -84,6 +91,8 @@ class Agent:
         self._next_sequence = 1
         self._version = 0
         self._dropped = 0
+        self._held: deque[Telemetry] = deque()  # without a number, since the ledger fails
+        self._failing_s: float | None = None  # since when it does
         self._refused: tuple[RefusedSetting, ...] = ()
         self._inbox: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._retimed = asyncio.Event()
@@ -93,7 +102,7 @@ class Agent:
         self._losses = Losses()
         self._numbering = asyncio.Lock()
         self._own_birth: Birth | None = None
-        self._outdated = asyncio.Event()
+        self._outdated = asyncio.Event()  # the session's numbers are not the ledger's
 
     async def run(self) -> None:
         """Classify, report and obey until cancelled."""
@@ -114,8 +123,10 @@ class Agent:
                 self._note_loss(BrokerError(str(error)))
                 await asyncio.sleep(backoff.next_s())
                 continue
-            if not measuring:
+            if not measuring or self._outdated.is_set():
                 self._next_sequence = self._session.next_sequence
+                self._outdated.clear()
+            if not measuring:
                 await self._restore_desired()
                 group.create_task(self._measure(), name=f"{self._who.device} telemetry")
                 measuring = True
@@ -137,9 +148,24 @@ class Agent:
             _log.info("%s: not connected: %s", self._who.device, text)
         self.failure = text
 
+    @property
+    def status(self) -> str:
+        """In a line, for people: whether it is connected, and why not."""
+        where = f"connected to {self._broker}" if self.connected.is_set() else self.failure
+        return f"{self._who.fleet}/{self._who.device}: {where or 'connecting'}"
+
+    def _renew_broker(self) -> None:
+        """Read the broker's certificates again: they may have been renewed since."""
+        if self._find_broker is not None:
+            try:
+                self._broker = self._find_broker()
+            except UsageError as error:  # e.g. half of the new files are there
+                _log.warning("%s: the old certificates are used: %s", self._who.device, error)
+
     async def _converse(self, backoff: Backoff) -> None:
         """One connection, until it is lost or this task is cancelled."""
         who = self._who
+        self._renew_broker()
         will = self._death("connection lost")
         client = BrokerClient(
             self._broker,
@@ -170,7 +196,6 @@ class Agent:
     async def _announce(self, client: BrokerClient) -> None:
         """Publish the birth, after subscribing to it: an earlier one may know a later session."""
         topic = self._who.topic(MessageKind.BIRTH)
-        self._outdated.clear()
         self._own_birth = self._birth()
         with suppress(BrokerError):  # a broker that does not allow it
             await client.listen(topic, own=True)
@@ -189,7 +214,7 @@ class Agent:
                 one.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
         if self._outdated.is_set():
-            raise BrokerError("the ledger is an older copy; a new epoch begins")
+            raise BrokerError("another ledger is used; a new epoch begins")
         waiting[0].result()
 
     async def _compare(self, birth: Birth) -> None:
@@ -202,8 +227,7 @@ class Agent:
             return
         async with self._numbering:
             self._dropped += await self._ledger.renew(self._who.device)
-            self._next_sequence = 1
-        self._outdated.set()
+            self._outdated.set()
 
     def _birth(self) -> Birth:
         architecture = self._classifier.bundle.architecture
@@ -348,23 +372,48 @@ class Agent:
     async def _send_telemetry(self) -> None:
         """Number a message, commit it to the ledger, and send it if connected.
 
-        A message that the ledger cannot take, e.g. since the disk is full, is dropped and counted.
+        Messages that the ledger cannot take, e.g. since the disk is full, wait in memory for a
+        number; of more than ``HELD`` the oldest is dropped and counted.
         """
         device = self._who.device
         async with self._numbering:
-            sequence = self._next_sequence
-            made = self._classifier.take(device, self._session.number, sequence, self._version)
-            payload = dump(replace(made, dropped=self._dropped, epoch=self._session.epoch))
-            try:
-                self._dropped = await self._ledger.add(device, sequence, payload)
-            except UsageError as error:
-                if not self._dropped:
-                    _log.warning("%s: telemetry is dropped: %s", device, error)
+            made = self._classifier.take(device, self._session.number, 1, self._version)
+            if len(self._held) == HELD:
+                self._held.popleft()
                 self._dropped += 1
-                return
-            self._next_sequence = sequence + 1
-        if self._client is not None:
-            self._post_telemetry(self._client, sequence, payload)
+            self._held.append(made)
+            while self._held and not self._outdated.is_set():
+                sequence, session = self._next_sequence, self._session
+                message = replace(
+                    self._held[0],
+                    session=session.number,
+                    sequence=sequence,
+                    dropped=self._dropped,
+                    epoch=session.epoch,
+                )
+                payload = dump(message)
+                try:
+                    self._dropped = await self._ledger.add(device, sequence, payload)
+                except UsageError as error:
+                    await self._keep_waiting(error)
+                    return
+                self._held.popleft()
+                self._failing_s = None
+                self._next_sequence = sequence + 1
+                if self._client is not None:
+                    self._post_telemetry(self._client, sequence, payload)
+                self._classifier.draw_telemetry(len(payload))
+
+    async def _keep_waiting(self, error: UsageError) -> None:
+        """Say once that the ledger fails; do without its file if that lasts."""
+        now_s = self._pace.elapsed_s
+        if self._failing_s is None:
+            self._failing_s = now_s
+            _log.warning("%s: telemetry waits in memory: %s", self._who.device, error)
+        elif now_s - self._failing_s > WITHOUT_DISK_S:
+            self._failing_s = None
+            await self._ledger.leave_disk()
+            self._outdated.set()
 
     def _post_telemetry(self, client: BrokerClient, sequence: int, payload: bytes) -> None:
         device, ledger = self._who.device, self._ledger

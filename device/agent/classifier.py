@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from msgspec.structs import replace
 
 from device.agent.pace import Pace
+from device.agent.supply import Sample, Supply
 from device.energy.power import Power
-from device.policy.simple import AUTO, make_policy
+from device.policy.simple import AUTO
 from device.split.client import SplitClient
 from device.split.sample import DEVICE, SampleResult
 from shared.energy.model import EnergyModel, device_work, exit_work
@@ -24,25 +23,12 @@ from shared.fractions import level_for
 from shared.model.bundle import Bundle
 
 RENEW_EVERY_S = 5.0
+HELD = 1000  # samples that wait for another version of the model
+BEAT_S = 10.0  # how often an idle classifier shows that it lives
+STUCK_S = 120.0  # longer than any sample may take
 OpenClient = Callable[[Bundle], SplitClient]  # not entered yet
 FindModel = Callable[[str, str], Awaitable[Bundle]]  # name, and a version that is of no use
 DEFAULTS = DeviceSettings(fraction="auto", rate_per_s=1.0, telemetry_s=10.0)
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Images (N, H, W, C) uint8 to classify in turn without end, and their labels if known."""
-
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64] | None = None
-    first: int = 0  # where to begin
-
-    def stream(self) -> Iterator[tuple[npt.NDArray[np.uint8], int | None]]:
-        """Yield image and label without end."""
-        for index in itertools.count(self.first):
-            place = index % len(self.images)
-            label = None if self.labels is None else int(self.labels[place])
-            yield self.images[place], label
 
 
 @dataclass
@@ -78,7 +64,7 @@ class Classifier:
         find_model: FindModel,
         energy: EnergyModel,
         power: Power,
-        pictures: Pictures,
+        supply: Supply,
         pace: Pace,
         settings: DeviceSettings = DEFAULTS,
     ) -> None:
@@ -86,7 +72,9 @@ class Classifier:
         self._find_model = find_model
         self._energy = energy
         self._power = power
-        self._images = pictures.stream()
+        self._supply = supply
+        self._held: deque[Sample] = deque()
+        self._beat_s = time.monotonic()
         self._pace = pace
         self._given = self._wanted = settings
         self._renew_s = 0.0  # no other version is fetched before
@@ -137,7 +125,7 @@ class Classifier:
                 await self._change_model(name)
             except TaperError as error:
                 refused.append(RefusedSetting("model", str(error)[:500]))
-                self._note(error)
+                self._note(str(error))
         refused += self._steer(wanted)
         return tuple(refused)
 
@@ -156,54 +144,88 @@ class Classifier:
             telemetry_s=given.telemetry_s if telemetry is None else telemetry,
             audit_rate=wanted.audit_rate,
         )
-        levels = self._bundle.architecture.device_levels
-        policy = make_policy(self._settings.fraction or AUTO, levels, "fraction")
+        policy = self.client.policy_for(self._settings.fraction or AUTO)
         self.client.steer(policy, threshold, wanted.audit_rate or 0.0)
         self._woken.set()
         return refused
 
     async def _change_model(self, name: str) -> None:
-        """Open the client of another model before the old one is closed."""
+        """Work with another model from the next sample on."""
         own = name == self._own.metadata.name
-        await self._use(self._own if own else await self._find_model(name, ""))
+        self._use(self._own if own else await self._find_model(name, ""))
 
-    async def _use(self, bundle: Bundle) -> None:
+    def _use(self, bundle: Bundle) -> None:
         shape = bundle.architecture.input_shape
         if shape != self._bundle.architecture.input_shape:
             raise RequestError(
                 f"model {bundle.metadata.name}: takes other images than this device has"
             )
-        client = await self._open_client(bundle).__aenter__()
-        old, self.client, self._bundle = self.client, client, bundle
-        await old.__aexit__(None, None, None)
+        self.client.switch(bundle)
+        self._bundle = bundle
+
+    @property
+    def is_working(self) -> bool:
+        """Whether ``run`` has gone on within the last minutes."""
+        return time.monotonic() - self._beat_s < STUCK_S
 
     async def run(self) -> None:
         """Take an image every 1 / rate seconds and have it classified; never returns."""
         while True:
+            self._beat_s = time.monotonic()
             rate = self._settings.rate_per_s
             if not rate:
-                await self._woken.wait()
-                self._woken.clear()
+                await self._pace.sleep(BEAT_S * self._pace.speed, self._woken)
             elif not await self._pace.sleep(1 / rate, self._woken):
                 await self.one()
 
     async def one(self) -> None:
-        """Classify the next image."""
-        image, label = next(self._images)
+        """Classify the next image, if there is one."""
+        sample = await self._supply.take()
+        if sample is None:
+            if self._supply.problem:
+                self._note(self._supply.problem)
+            return
         self._draw()  # before every sample: an empty battery must stop the work at once
         if self._power.charge().level <= 0:
             self._period.failed += 1
-            self._period.error = "the battery is empty"
+            self._note("the battery is empty")
             return
+        await self._classify(sample)
+
+    async def _classify(self, sample: Sample) -> None:
         try:
-            result = await self.client.classify(image)
+            result = await self.client.classify(sample.image)
+        except VersionMismatchError as error:
+            self._note(str(error))
+            self._hold(sample)
+            await self._renew_model()
         except (LinkError, RequestError) as error:
-            self._period.failed += 1
-            self._note(error)
-            if isinstance(error, VersionMismatchError):
-                await self._renew_model()
+            self._fail(str(error))
         else:
-            self._count(result, label)
+            self._count(result, sample.label)
+            if self._held and result.source != DEVICE:  # the cloud has this version again
+                await self._release()
+
+    def _hold(self, sample: Sample) -> None:
+        """Keep a sample until the server and this device have the same version of the model."""
+        if len(self._held) == HELD:
+            self._held.popleft()
+            self._fail("too many samples wait for another version of the model")
+        self._held.append(sample)
+
+    async def _release(self) -> None:
+        """Classify the samples that were held, oldest first."""
+        held, self._held = self._held, deque()
+        while held:
+            await self._classify(held.popleft())
+
+    def _fail(self, reason: str) -> None:
+        """Count a sample without an answer; it was taken and computed all the same."""
+        self._period.failed += 1
+        self._note(reason)
+        level = 0 if self.client.decision is None else self.client.decision.level
+        work = device_work(self._bundle.architecture, level)
+        self._draw(self._energy.hardware.sensor_j + self._energy.compute_j(work))
 
     async def _renew_model(self) -> None:
         """Take the version of the present model that the server has now."""
@@ -214,18 +236,23 @@ class Classifier:
         old = self._bundle.metadata
         try:
             bundle = await self._find_model(old.name, old.version)
-            await self._use(bundle)
+            self._use(bundle)
         except TaperError as error:
-            self._note(error)
+            self._note(str(error))
             return
         if old.name == self._own.metadata.name:
             self._own = bundle
         self._steer(self._wanted)
         self.on_model()
+        await self._release()
 
-    def _note(self, error: Exception) -> None:
+    def draw_telemetry(self, size_bytes: int) -> None:
+        """Draw the energy of sending a message of telemetry, and of its confirmation."""
+        self._draw(self._energy.exchange_j(size_bytes))
+
+    def _note(self, reason: str) -> None:
         # Strip characters that the contract forbids; error texts can hold any.
-        self._period.error = str(error)[:500].encode(errors="replace").decode().replace("\0", "")
+        self._period.error = reason[:500].encode(errors="replace").decode().replace("\0", "")
 
     def _count(self, result: SampleResult, label: int | None) -> None:
         period = self._period

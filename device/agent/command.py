@@ -1,58 +1,37 @@
-"""The command line of ``python -m device.agent``: one real device of a fleet."""
+"""``python -m device.agent``: one real device of a fleet; and its installation."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
-import socket
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
-
-import typer
-from rich.console import Console
 
 from device.agent.agent import Agent, AgentIdentity
-from device.agent.classifier import DEFAULTS, Classifier, Pictures
+from device.agent.classifier import Classifier
+from device.agent.flags import AgentLine, config_words, given_names, line_of, parse, parser
+from device.agent.installation import CONFIG, STATE, UNITS, install
 from device.agent.ledger import Ledger
 from device.agent.models import FleetModels
 from device.agent.pace import Pace
+from device.agent.service import notify, report, set_up_logging
+from device.agent.supply import Supply, Wanted, supply_for
 from device.energy.power import MachinePower
-from device.images.reading import read_images, read_labels, sample_images
 from device.split.client import SplitClient
-from device.split.settings import ClientSettings
-from device.transport.channel import Security
-from shared.bundles import DEFAULT_MODEL, bundle_path
-from shared.energy.hardware import PI_WIFI, find_hardware
+from device.split.settings import ModelSettings, SpoolSettings
+from device.split.steering import battery_of
+from device.transport.backoff import Backoff
+from shared.bundles import bundle_path
+from shared.command import run_command, say
+from shared.energy.hardware import find_hardware
 from shared.energy.model import EnergyModel
-from shared.errors import UsageError
-from shared.fleet.broker import parse_broker
-from shared.fleet.messages import check_name
-from shared.model.architecture import Shape
+from shared.errors import TaperError, UsageError
 from shared.model.bundle import DEVICE_GROUPS, Bundle, read_bundle
-from shared.typer_app import run_app
 
-app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-stderr = Console(stderr=True)
-
-
-def read_pictures(source: str | None, labels: Path | None, shape: Shape) -> Pictures:
-    """Return the images to classify; without ``source`` the shipped digits with their labels."""
-    if source is None:
-        sample = sample_images(shape)
-        return Pictures(sample.images, sample.labels)
-    images = read_images(source, shape)
-    known = None if labels is None else read_labels(labels, len(images.names))
-    return Pictures(images.images, known)
-
-
-def checked(value: str, flag: str) -> str:
-    """Return ``value`` if it is a name, else ``UsageError`` that names ``flag``."""
-    try:
-        return check_name(value, flag)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+_log = logging.getLogger(__name__)
 
 
 def until_signal(work: asyncio.Task[None]) -> None:
@@ -61,73 +40,145 @@ def until_signal(work: asyncio.Task[None]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, work.cancel)
 
 
-@app.command()
-def run(
-    device: Annotated[str, typer.Option(help="Name of this device.")] = socket.gethostname(),
-    fleet: Annotated[str, typer.Option(help="Fleet that it belongs to.")] = "default",
-    broker: Annotated[str, typer.Option(help="**mqtt://HOST:PORT** or **mqtts://HOST:PORT**.")] = (
-        "mqtt://localhost:1883"
-    ),
-    server: Annotated[str, typer.Option(help="The cloud, HOST:PORT.")] = "localhost:50051",
-    group: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
-    model: Annotated[
-        str, typer.Option(help="Shipped bundle or bundle file to start with.")
-    ] = DEFAULT_MODEL,
-    hardware: Annotated[str, typer.Option(help="Whose energy constants to use.")] = PI_WIFI.name,
-    source: Annotated[
-        str | None, typer.Option("--input", help="Images; default: the shipped digits.")
-    ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Their labels, for the accuracy.")] = None,
-    ledger: Annotated[
-        Path, typer.Option(help="File of unconfirmed telemetry and sequence numbers.")
-    ] = Path("taper-agent.sqlite"),
-    model_folder: Annotated[Path, typer.Option(help="Where fetched models are kept.")] = Path(
-        "taper-models"
-    ),
-    password: Annotated[
-        str | None,
-        typer.Option(envvar="TAPER_BROKER_PASSWORD", help="For the broker, or **@FILE**."),
-    ] = None,
-    ca: Annotated[Path | None, typer.Option(help="Certificates to trust (PEM).")] = None,
-    cert: Annotated[Path | None, typer.Option(help="The device's certificate (PEM).")] = None,
-    key: Annotated[Path | None, typer.Option(help="The key of --cert (PEM).")] = None,
-) -> None:
-    """Run this machine as a device of a fleet, until Ctrl-C or SIGTERM."""
-    identity = AgentIdentity(
-        checked(fleet, "--fleet"),
-        checked(device, "--device"),
-        tuple(checked(one, "--group") for one in group or ()),
-        find_hardware(hardware).name,
-    )
-    username = None if password is None else f"{fleet}/{device}"
-    where = parse_broker(broker, username, password, ca, cert, key)
-    bundle = read_bundle(bundle_path(model), DEVICE_GROUPS)
-    pictures = read_pictures(source, labels, bundle.architecture.input_shape)
-    settings = ClientSettings(servers=(server,), start_offline=True)
+async def first_model(line: AgentLine, models: FleetModels) -> Bundle:
+    """The model to start with; one that the server has is waited for, however long it takes."""
+    model = line.client.model
+    if not model.from_server:
+        return read_bundle(bundle_path(model.name), DEVICE_GROUPS)
+    backoff, said = Backoff(0.5, 60.0), ""
+    while True:
+        try:
+            return await models(model.name)
+        except TaperError as error:
+            if str(error) != said:
+                said = str(error)
+                _log.warning("no model yet: %s", said)
+        await asyncio.sleep(backoff.next_s())
 
-    def open_client(using: Bundle) -> SplitClient:
-        return SplitClient(settings, bundle=using)
 
-    async def work() -> None:
-        pace = Pace()
-        models = FleetModels(model_folder, (server,), Security())
-        energy = EnergyModel(find_hardware(hardware))
-        classifier = Classifier(
-            bundle, open_client, models, energy, MachinePower(), pictures, pace, DEFAULTS
-        )
-        async with Ledger(ledger) as kept, classifier:
-            agent = Agent(identity, where, classifier, kept, pace)
-            task = asyncio.create_task(agent.run(), name="agent")
-            until_signal(task)
-            await asyncio.gather(task, return_exceptions=False)
+def usable(settings: SpoolSettings | None) -> SpoolSettings | None:
+    """The spool if its file can be used; a disk that fails does not stop the agent."""
+    if settings is None:
+        return None
+    from device.split.spool import Spool
 
     try:
-        asyncio.run(work())
+        Spool(settings.path, settings.limit).close()
+    except UsageError as error:
+        _log.warning("%s; going on without it", error)
+        return None
+    return settings
+
+
+def supply_of(line: AgentLine, bundle: Bundle) -> Supply:
+    """The pictures that the flags name, as inputs of ``bundle``."""
+    labels = None
+    if line.labels is not None:
+        from shared.images.labels import read_labels
+
+        labels = read_labels(line.labels, f"--labels: {line.labels}")
+    meta = bundle.metadata
+    return supply_for(
+        Wanted(
+            line.sources,
+            meta.architecture.input_shape,
+            line.changes.apply(meta.steps),
+            meta.class_names,
+            labels,
+            line.live,
+        )
+    )
+
+
+async def work(line: AgentLine) -> None:
+    """Be the device until cancelled."""
+    settings, pace = line.client, Pace()
+    models = FleetModels(line.model_folder, settings.servers, settings.security)
+    bundle = await first_model(line, models)
+    # where models come from is decided here, not by each client
+    settings = replace(settings, model=ModelSettings(bundle.metadata.name))
+    settings = replace(settings, spool=usable(settings.spool))
+    power = MachinePower(battery_of(settings))
+    identity = AgentIdentity(
+        line.fleet, line.device, line.groups, find_hardware(settings.hardware).name
+    )
+
+    def open_client(using: Bundle) -> SplitClient:
+        return SplitClient(settings, bundle=using, battery=power)
+
+    energy = EnergyModel(find_hardware(settings.hardware))
+    supply = supply_of(line, bundle)
+    classifier = Classifier(bundle, open_client, models, energy, power, supply, pace, line.defaults)
+    async with Ledger(line.ledger) as ledger, classifier:
+        agent = Agent(identity, line.find_broker(), classifier, ledger, pace, line.find_broker)
+        watched = asyncio.create_task(
+            report(lambda: classifier.is_working, lambda: agent.status), name="systemd"
+        )
+        try:
+            await agent.run()
+        finally:
+            notify("STOPPING=1")
+            watched.cancel()
+            supply.close()
+
+
+async def run(line: AgentLine) -> None:
+    """``work`` until Ctrl-C or SIGTERM."""
+    task = asyncio.create_task(work(line), name="agent")
+    until_signal(task)
+    await task
+
+
+def install_agent(arguments: Sequence[str]) -> None:
+    """Write the flags ``arguments`` to a config file, and a unit that runs the agent with it."""
+    made = parser()
+    group = made.add_argument_group("installation")
+    group.add_argument("--config-file", type=Path, default=CONFIG, help=f"default: {CONFIG}")
+    group.add_argument("--unit-folder", type=Path, default=UNITS, help=f"default: {UNITS}")
+    group.add_argument("--force", action="store_true", help="replace what is there")
+    given = made.parse_args(list(arguments))
+    line_of(given)
+    values: dict[str, object] = {
+        "ledger": f"{STATE}/agent.sqlite",
+        "model-folder": f"{STATE}/models",
+    }
+    own = {"config", "config_file", "unit_folder", "force"}
+    names = given_names(arguments)
+    for name, value in vars(given).items():
+        flag = name.replace("_", "-")
+        if name not in own and f"--{flag}" in names:
+            values[flag] = _absolute(value)
+    config, unit = install(values, given.config_file, given.unit_folder, given.force)
+    config_words(config, set())  # it can be read again
+    sys.stdout.write(
+        f"wrote {config} and {unit}\n"
+        "start it with: systemctl daemon-reload && systemctl enable --now taper-agent\n"
+        "see it with: systemctl status taper-agent, journalctl -u taper-agent\n"
+    )
+
+
+def _absolute(value: object) -> object:
+    """A value as the service sees it, which runs in another folder."""
+    if isinstance(value, Path):
+        return str(value.absolute())
+    if isinstance(value, list):
+        return [str(Path(one).absolute()) if Path(one).exists() else one for one in value]
+    return value
+
+
+def start(arguments: Sequence[str]) -> None:
+    """Run the agent, or install it."""
+    if arguments[:1] == ["install"]:
+        install_agent(arguments[1:])
+        return
+    line = parse(arguments)
+    set_up_logging()
+    try:
+        asyncio.run(run(line))
     except asyncio.CancelledError:
-        stderr.print("stopped", highlight=False)
+        say("stopped")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; a user's mistake is one line and its exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    run_app(app, arguments)
+    run_command(lambda words: start(list(sys.argv[1:] if words is None else words)), arguments)

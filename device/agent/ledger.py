@@ -8,6 +8,8 @@ recorder can request those that a broker lost.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -17,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from device.split.damaged import set_aside
 from device.split.group_commit import GroupCommit
 from shared.errors import UsageError
 
@@ -38,6 +41,7 @@ CREATE TABLE IF NOT EXISTS telemetry (
 ) STRICT, WITHOUT ROWID;
 """
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 Work = Callable[[sqlite3.Connection], Any]
 Entry = tuple[int, bytes]  # sequence number, payload
 
@@ -55,7 +59,8 @@ class Ledger:
     """The numbers and unconfirmed telemetry of the devices of one process, in the file ``path``.
 
     ``limit`` is how many unconfirmed messages a device may have; the oldest is dropped.
-    Use as ``async with``. ``UsageError`` if the file cannot be used.
+    A file that is damaged is set aside, and one that cannot be used is done without, in memory;
+    both are logged. Use as ``async with``.
     """
 
     def __init__(self, path: Path | str, limit: int = 2000) -> None:
@@ -65,17 +70,37 @@ class Ledger:
         self._commits: GroupCommit[Work, Any] = GroupCommit(self._commit, self._thread)
 
     async def __aenter__(self) -> Self:
-        try:
-            self._database = sqlite3.connect(
-                self._path, isolation_level=None, check_same_thread=False
-            )
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
-            self._database.executescript(SCHEMA)
-        except sqlite3.Error as error:
-            raise UsageError(f"--ledger: {self._path} cannot be used ({error})") from None
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
         return self
+
+    def _open(self) -> None:
+        """Open the file; do with a new one if it is damaged, and without one if need be."""
+        try:
+            self._database = _connect(self._path)
+        except sqlite3.OperationalError as error:
+            self._without_file(str(error))
+        except sqlite3.DatabaseError as error:
+            path = Path(self._path)
+            try:
+                aside = set_aside(path)
+                self._database = _connect(path)
+            except (OSError, sqlite3.Error) as second:
+                self._without_file(str(second))
+            else:
+                _log.warning("--ledger: %s is damaged (%s); set aside as %s", path, error, aside)
+
+    def _without_file(self, reason: str) -> None:
+        _log.warning("--ledger: %s cannot be used (%s); kept in memory", self._path, reason)
+        self._database = _connect(":memory:")
+
+    async def leave_disk(self) -> None:
+        """Go on in memory, with numbers of a new epoch: the file cannot be written."""
+
+        def leave() -> None:
+            self._database.close()
+            self._without_file("it has failed for long")
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, leave)
 
     async def __aexit__(
         self,
@@ -205,3 +230,22 @@ class Ledger:
                 self._database.execute("ROLLBACK")
             raise UsageError(f"--ledger: cannot be written ({error})") from None
         return results
+
+
+def _connect(path: Path | str) -> sqlite3.Connection:
+    """Open the file, or make it; ``sqlite3.Error``."""
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        database.execute("PRAGMA locking_mode=EXCLUSIVE")
+        if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("its pages do not fit together")
+        database.executescript(SCHEMA)
+        database.execute("BEGIN IMMEDIATE")  # a disk that is read-only is noticed now
+        database.execute("PRAGMA user_version=1")
+        database.execute("COMMIT")
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database

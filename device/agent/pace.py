@@ -6,6 +6,8 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+from device.energy.clock import boot_s
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -16,12 +18,12 @@ class Pace:
 
     speed: float = 1.0
     start_unix_s: float | None = None
-    _began_s: float = field(default_factory=time.monotonic)
+    _began_s: float = field(default_factory=boot_s)
 
     @property
     def elapsed_s(self) -> float:
         """Seconds that have passed on this clock."""
-        return (time.monotonic() - self._began_s) * self.speed
+        return (boot_s() - self._began_s) * self.speed
 
     def now_unix_s(self) -> float:
         """Seconds since 1970 on this clock."""

@@ -27,11 +27,13 @@ from msgspec import structs
 from rich.console import Console
 
 from device.agent.agent import Agent, AgentIdentity
-from device.agent.classifier import DEFAULTS, Classifier, Pictures
-from device.agent.command import checked, read_pictures, until_signal
+from device.agent.classifier import DEFAULTS, Classifier
+from device.agent.command import until_signal
+from device.agent.flags import checked
 from device.agent.ledger import Ledger
 from device.agent.models import FleetModels
 from device.agent.pace import Pace
+from device.agent.supply import ArraySupply, read_arrays
 from device.energy.power import SimulatedPower
 from device.energy.recharge import parse_recharge
 from device.energy.simulated_battery import Cell, SimulatedBattery
@@ -72,7 +74,7 @@ class FleetPlan:
     ledger: Path
     models: Path
     bundle: Bundle
-    pictures: Pictures
+    pictures: ArraySupply
     passwords: dict[str, str] | None = None
 
 
@@ -256,7 +258,7 @@ def run(
             ledger=Path(folder) / "ledger.sqlite" if ledger is None else ledger,
             models=Path(folder) / "models",
             bundle=bundle,
-            pictures=read_pictures(source, labels, bundle.architecture.input_shape),
+            pictures=read_arrays(source, labels, bundle.architecture.input_shape),
             passwords=None if credentials is None else read_credentials(credentials),
         )
         try:

@@ -192,7 +192,7 @@ class _Simulation:
         """Discharge the battery by ``count`` samples and idling; how many it carried."""
         battery, step_s = self._battery, self._workload.step_s
         need = self._need(decision, threshold, first, count)
-        idle_j = self._device.energy.hardware.idle_w * step_s
+        idle_j = self._shared.energy.hardware.idle_w * step_s
         share = battery.spend(need.energy_j + idle_j)
         if share >= 1:
             return need, count

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -21,7 +21,7 @@ from device.split.delivery import Delivery
 from device.split.pipeline import ExitSettings, Pipeline
 from device.split.sample import DeviceOutput, SampleResult, device_result
 from device.split.settings import ClientSettings
-from device.split.steering import Steering
+from device.split.steering import Steering, client_policy
 from device.transport.channel import open_channel
 from device.transport.connection import Opener
 from device.transport.link import Link
@@ -131,7 +131,7 @@ class SplitClient:
                 from device.split.follower import ModelFollower
 
                 self._follower = await stack.enter_async_context(
-                    ModelFollower(store, self._version, self._switch, settings.model.poll_s)
+                    ModelFollower(store, self._version, self.switch, settings.model.poll_s)
                 )
             self._delivery = Delivery(
                 self._coalescer,
@@ -198,7 +198,12 @@ class SplitClient:
     def _version(self) -> str:
         return self.bundle.metadata.version
 
-    def _switch(self, bundle: Bundle) -> None:
+    def policy_for(self, fraction: str) -> Policy:
+        """The policy of this name or number, with the goals of the settings."""
+        return client_policy(replace(self._settings, fraction=fraction), self.bundle)
+
+    def switch(self, bundle: Bundle) -> None:
+        """Work with another model, or another version of it, from the next sample on."""
         name, version = bundle.metadata.name, bundle.metadata.version[:16]
         _log.warning("model %s: switched to version %s", name, version)
         self._use(bundle)

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from device.split.damaged import set_aside
 from shared.errors import UsageError
 
 FORMAT = 1
@@ -194,17 +195,8 @@ class Spool:
         return database
 
     def _set_aside(self, error: sqlite3.Error) -> None:
-        aside = next(
-            path
-            for number in range(1, 1_000_000)
-            if not (path := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists()
-        )
         try:
-            self.path.rename(aside)
-            for suffix in ("-wal", "-shm"):
-                extra = self.path.with_name(self.path.name + suffix)
-                if extra.exists():
-                    extra.rename(aside.with_name(aside.name + suffix))
+            aside = set_aside(self.path)
         except OSError as failure:
             raise UsageError(
                 f"--spool: {self.path} is damaged and cannot be set aside ({failure.strerror})"

@@ -41,7 +41,7 @@ class Steering:
         clock: Clock = boot_s,
     ) -> None:
         self._settings = settings
-        self._battery = battery or _battery(settings)
+        self._battery = battery or battery_of(settings)
         self._capacity_j = _capacity_j(settings)
         self._given = policy
         self._policy = policy
@@ -151,7 +151,8 @@ def client_policy(settings: ClientSettings, bundle: Bundle) -> Policy:
     return make_policy(settings.fraction, levels, "--fraction", plan if settings.planned else None)
 
 
-def _battery(settings: ClientSettings) -> Battery:
+def battery_of(settings: ClientSettings) -> Battery:
+    """The battery that the settings name: the machine's own, or one that stays as it is."""
     percent = settings.battery_percent
     return SystemBattery() if percent is None else FixedBattery(percent)
 

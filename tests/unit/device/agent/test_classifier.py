@@ -8,8 +8,9 @@ import pytest
 from msgspec import structs
 
 from device import ClientSettings, SplitClient
-from device.agent.classifier import DEFAULTS, Classifier, Pictures
+from device.agent.classifier import DEFAULTS, Classifier
 from device.agent.pace import Pace
+from device.agent.supply import ArraySupply
 from device.energy.power import SimulatedPower
 from device.energy.simulated_battery import Cell, SimulatedBattery
 from shared.energy.hardware import MCU_BLE
@@ -42,7 +43,7 @@ async def test_the_battery_runs_empty_between_two_messages_of_telemetry() -> Non
         no_other_model,
         EnergyModel(hardware),
         power,
-        Pictures(images(4)),
+        ArraySupply(images(4)),
         Pace(),
         settings=structs.replace(DEFAULTS, telemetry_s=DAY_S),
     )
@@ -60,7 +61,13 @@ async def test_an_idle_device_drains_its_battery_too() -> None:
     hardware = replace(MCU_BLE, idle_w=1.0)
     power = SimulatedPower(SimulatedBattery(Cell(capacity_j=1e-6)))
     classifier = Classifier(
-        BUNDLE, offline, no_other_model, EnergyModel(hardware), power, Pictures(images(1)), Pace()
+        BUNDLE,
+        offline,
+        no_other_model,
+        EnergyModel(hardware),
+        power,
+        ArraySupply(images(1)),
+        Pace(),
     )
     async with classifier:
         await classifier.one()

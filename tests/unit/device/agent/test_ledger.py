@@ -37,3 +37,57 @@ async def test_a_ledger_whose_last_commit_fails_says_so_and_still_ends(
             await failing
         begun_session = await waiting
         assert (begun_session.number, begun_session.next_sequence) == (1, 1)
+
+
+async def test_a_damaged_ledger_is_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "ledger"
+    path.write_bytes(b"this is no database" * 1000)
+    async with Ledger(path) as ledger:
+        session = await ledger.begin("a")
+        assert (session.number, session.next_sequence) == (1, 1)
+        await ledger.add("a", 1, b"kept")
+    assert (tmp_path / "ledger.damaged-1").exists()
+    assert "is damaged" in caplog.text
+    async with Ledger(path) as ledger:
+        assert (await ledger.begin("a")).next_sequence == 2
+
+
+async def test_damage_inside_a_ledger_is_found_when_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    async with Ledger(path) as ledger:
+        await ledger.begin("a")
+        for sequence in range(1, 200):
+            await ledger.add("a", sequence, b"x" * 300)
+    data = bytearray(path.read_bytes())
+    data[4096:40960] = b"\xff" * (40960 - 4096)
+    path.write_bytes(data)
+    async with Ledger(path) as ledger:
+        assert (await ledger.begin("a")).number == 1
+    assert (tmp_path / "ledger.damaged-1").exists()
+
+
+async def test_without_a_disk_the_ledger_is_kept_in_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Ledger(tmp_path / "no" / "folder" / "ledger") as ledger:
+        session = await ledger.begin("a")
+        await ledger.add("a", 1, b"first")
+        assert await ledger.unconfirmed("a") == [(1, b"first")]
+    assert session.epoch
+    assert "kept in memory" in caplog.text
+
+
+async def test_a_ledger_that_leaves_its_disk_begins_another_epoch(tmp_path: Path) -> None:
+    async with Ledger(tmp_path / "ledger") as ledger:
+        before = await ledger.begin("a")
+        await ledger.add("a", 1, b"on the disk")
+        await ledger.leave_disk()
+        after = await ledger.begin("a")
+        assert (after.number, after.next_sequence) == (1, 1)
+        assert after.epoch != before.epoch
+    async with Ledger(tmp_path / "ledger") as ledger:  # the next start
+        again = await ledger.begin("a")
+        assert (again.epoch, again.next_sequence) == (before.epoch, 2)
+        assert await ledger.unconfirmed("a") == [(1, b"on the disk")]
