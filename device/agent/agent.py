@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from device.agent.classifier import Classifier
 from device.agent.ledger import Ledger, Session
 from device.agent.pace import Pace
+from device.energy.clock import boot_s
 from device.transport.backoff import Backoff
 from shared.errors import BrokerError, MessageError, TakenOverError, UsageError
 from shared.fleet.broker import Broker, BrokerClient, Losses
@@ -406,11 +407,11 @@ class Agent:
 
     async def _keep_waiting(self, error: UsageError) -> None:
         """Say once that the ledger fails; do without its file if that lasts."""
-        now_s = self._pace.elapsed_s
+        now_s = boot_s()
         if self._failing_s is None:
             self._failing_s = now_s
             _log.warning("%s: telemetry waits in memory: %s", self._who.device, error)
-        elif now_s - self._failing_s > WITHOUT_DISK_S:
+        elif now_s - self._failing_s > WITHOUT_DISK_S and not self._who.simulated:
             self._failing_s = None
             await self._ledger.leave_disk()
             self._outdated.set()

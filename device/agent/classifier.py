@@ -225,7 +225,7 @@ class Classifier:
         self._note(reason)
         level = 0 if self.client.decision is None else self.client.decision.level
         work = device_work(self._bundle.architecture, level)
-        self._draw(self._energy.hardware.sensor_j + self._energy.compute_j(work))
+        self._draw(self._picture_j() + self._energy.compute_j(work))
 
     async def _renew_model(self) -> None:
         """Take the version of the present model that the server has now."""
@@ -274,6 +274,9 @@ class Classifier:
             period.right += result.label == label
         self._draw(self._energy_of(result))
 
+    def _picture_j(self) -> float:
+        return self._energy.picture_j(self._settings.rate_per_s or 0.0)
+
     def _energy_of(self, result: SampleResult) -> float:
         """Joules of sensing, computing and, if the cloud answered, the radio."""
         architecture = self._bundle.architecture
@@ -281,7 +284,7 @@ class Classifier:
         work = device_work(architecture, level)
         if result.exit_confidence is not None:
             work += exit_work(architecture, level)
-        energy_j = self._energy.hardware.sensor_j + self._energy.compute_j(work)
+        energy_j = self._picture_j() + self._energy.compute_j(work)
         if result.source != DEVICE:
             energy_j += self._energy.exchange_j(result.payload_bytes)
         return energy_j

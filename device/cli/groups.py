@@ -167,6 +167,20 @@ def add_battery(group: Group) -> None:
         "--battery", type=float, metavar="PERCENT", help="pretend that it holds this much"
     )
     group.add_argument(
+        "--battery-command",
+        metavar="COMMAND",
+        help="a program that prints the charge: 57, 57%% charging, or "
+        '{"percent": 57, "plugged": true}',
+    )
+    group.add_argument(
+        "--battery-file", type=Path, metavar="FILE", help="a file that holds the same"
+    )
+    group.add_argument(
+        "--battery-plugin",
+        metavar="NAME",
+        help="a battery of another package, an entry point of taper.batteries",
+    )
+    group.add_argument(
         "--hardware",
         type=hardware_name,
         default=DEFAULTS.hardware,

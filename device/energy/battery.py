@@ -1,53 +1,48 @@
-"""Batteries: the machine's own, and one whose charge is fixed.
+"""Batteries: the machine's own, one whose charge is fixed, and how a reading that fails is bridged.
 
-``device.energy.simulated_battery`` has the third kind, a model with a capacity and a charger.
+``device.energy.field_batteries`` has those of hats and plug-ins, ``simulated_battery`` a model with
+a capacity and a charger.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
 
+from device.energy.charge import Charge
 from device.energy.clock import Clock, boot_s
 from shared.errors import UsageError
 
 READ_EVERY_S = 5.0  # the charge moves slowly, and asking the system takes longer than a sample
+SUPPLIES = Path("/sys/class/power_supply")
+UNREADABLE = (OSError, ValueError, TypeError, AttributeError, RuntimeError)
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Charge:
-    """State of a battery: ``level`` from 0 (empty) to 1 (full), and whether it is being charged."""
+class ReadBattery:
+    """A battery that ``read`` reads, asked at most every ``READ_EVERY_S`` seconds.
 
-    level: float
-    plugged: bool
-
-
-class Battery(Protocol):
-    """Something with a charge."""
-
-    def charge(self) -> Charge:
-        """The state now."""
-
-
-class SystemBattery:
-    """The machine's own battery, read at most every ``READ_EVERY_S`` seconds.
-
-    A machine without a battery counts as full and plugged in. A battery that cannot be read keeps
-    its last known charge, or counts as half full and not plugged in if there is none, so that a
-    policy is careful; this is logged once.
+    ``read`` gives None if there is no battery: the machine counts as full and plugged in, which is
+    logged once if one is ``needed``. A battery that cannot be read keeps its last known charge, or
+    counts as half full and not plugged in if there is none, so that a policy is careful; this is
+    logged once.
     """
 
-    def __init__(self, clock: Clock = boot_s) -> None:
+    def __init__(
+        self, read: Callable[[], Charge | None], clock: Clock = boot_s, needed: bool = False
+    ) -> None:
+        self._ask = read
         self._clock = clock
+        self._needed = needed
         self._read_s = -math.inf
         self._last = Charge(0.5, plugged=False)
         self._said = False
 
     def charge(self) -> Charge:
-        """The state that the operating system reports."""
+        """The state now."""
         now_s = self._clock()
         if not 0 <= now_s - self._read_s < READ_EVERY_S:
             self._read_s = now_s
@@ -55,25 +50,48 @@ class SystemBattery:
         return self._last
 
     def _read(self) -> Charge:
-        import psutil  # here, since it costs 50 ms that a device without auto need not pay
-
         try:
-            sensors = psutil.sensors_battery()
-            if sensors is None:
-                return Charge(1.0, plugged=True)
-            level = sensors.percent / 100
-            if not math.isfinite(level):
-                raise ValueError(f"charge {level}")
-            return Charge(min(max(level, 0.0), 1.0), bool(sensors.power_plugged))
-        except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            if not self._said:
-                _log.warning(
-                    "the battery cannot be read (%s); going on with %d%%",
-                    error,
-                    round(100 * self._last.level),
-                )
-                self._said = True
+            found = self._ask()
+        except UNREADABLE as error:
+            self._say(f"the battery cannot be read ({error}); going on with {self._last.level:.0%}")
             return self._last
+        if found is None:
+            if self._needed:
+                self._say(
+                    "this machine has no battery that the system knows; counting as full and "
+                    "plugged in (--battery-command and --battery-file read others)"
+                )
+            return Charge(1.0, plugged=True)
+        return found
+
+    def _say(self, text: str) -> None:
+        if not self._said:
+            _log.warning("%s", text)
+            self._said = True
+
+
+class SystemBattery(ReadBattery):
+    """The machine's own battery, as the system lists it."""
+
+    def __init__(self, clock: Clock = boot_s, needed: bool = False) -> None:
+        super().__init__(read_system, clock, needed)
+
+
+def read_system() -> Charge | None:
+    """The charge that the operating system reports; None if it knows no battery."""
+    if SUPPLIES.is_dir():
+        from device.energy.supplies import read_supplies
+
+        return read_supplies(SUPPLIES)
+    import psutil  # here, since it costs 50 ms that a device without auto need not pay
+
+    sensors = psutil.sensors_battery()
+    if sensors is None:
+        return None
+    level = sensors.percent / 100
+    if not math.isfinite(level):
+        raise ValueError(f"charge {level}")
+    return Charge(min(max(level, 0.0), 1.0), bool(sensors.power_plugged))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from device.energy.battery import Battery, Charge, SystemBattery
+from device.energy.battery import SystemBattery
+from device.energy.charge import Battery, Charge
 from device.energy.simulated_battery import SimulatedBattery
 
 

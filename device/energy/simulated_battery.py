@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from device.energy.battery import Charge
+from device.energy.charge import Charge
 from device.energy.recharge import DAY_S, NoRecharge, Schedule
 from shared.errors import UsageError
 

@@ -151,7 +151,9 @@ def operating_point(
         batch=batch,
         stays=stays,
         accuracy=point.combined if point else table.accuracy,
-        energy_j=model.hardware.sensor_j + model.compute_j(work) + leaves * exchange_j,
+        energy_j=model.picture_j(conditions.rate_per_s)
+        + model.compute_j(work)
+        + leaves * exchange_j,
         latency_s=model.compute_s(work) + away_s,
     )
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from device.energy.battery import Charge
+from device.energy.charge import Charge
 from shared.errors import UsageError
 from shared.fractions import check_fraction, level_for, parse_fraction
 
 AUTO = "auto"
+FOLLOWERS = ("linear", "step")  # of the charge
 LARGEST_BATCH = 64  # samples that wait for each other at most
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ DEFAULT_POLICIES = "auto, linear, step, fixed:1.0, fixed:0.5, fixed:0.3"
 FULL = "fixed:1.0"
 WITH_EXIT = "+exit"
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+
+Expected = Literal["schedule", "history"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,13 @@ def run(
         str,
         typer.Option(help="**none**, **solar:PEAK_MW** or **mains:MW@HOUR+HOURS**."),
     ] = "none",
+    forecast: Annotated[
+        Expected,
+        typer.Option(help="What auto expects of charging: by the schedule or the days before."),
+    ] = "schedule",
+    telemetry: Annotated[
+        str | None, typer.Option(help="Send telemetry so often, e.g. 10m; default: never.")
+    ] = None,
     lifetime: Annotated[
         str | None, typer.Option(help="Goal of auto, e.g. 7d; default: the length.")
     ] = None,
@@ -106,7 +115,12 @@ def run(
     capacity_j = chosen.battery_j if capacity_wh is None else capacity_wh * WATT_HOUR_J
     setup = Setup(
         hardware=chosen,
-        workload=Workload(days, rate),
+        workload=Workload(
+            days,
+            rate,
+            telemetry_s=parse_duration(telemetry, "--telemetry") if telemetry else None,
+            by_history=forecast == "history",
+        ),
         cell=Cell(capacity_j),
         schedule=parse_recharge(recharge),
         goal=goal,

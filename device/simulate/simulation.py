@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from device.energy.harvest import HarvestHistory
 from device.energy.recharge import DAY_S
 from device.energy.simulated_battery import SimulatedBattery
 from device.policy.operating_points import LevelTable
@@ -15,18 +16,23 @@ from shared.energy.model import EnergyModel
 from shared.model.exits import NEVER
 
 STEP_S = 600.0  # a policy is asked this often
+TELEMETRY_BYTES = 600  # of a message as the agent sends it
 
 
 @dataclass(frozen=True)
 class Workload:
     """How long the device runs and how many samples a second it takes.
 
-    The policy is asked every ``step_s``.
+    The policy is asked every ``step_s``. A message of telemetry is sent every ``telemetry_s``, None
+    for never. With ``by_history`` the policy expects the harvest of the days before; else it knows
+    the schedule.
     """
 
     days: float = 7.0
     rate_per_s: float = 5.0
     step_s: float = STEP_S
+    telemetry_s: float | None = None
+    by_history: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,8 @@ class _Simulation:
         self._battery = battery
         self._workload = workload
         self._spent: list[_Spent] = []
+        self._history = HarvestHistory()
+        self._drawn_j = 0.0  # from the battery, in the last step
         self._offered = self._answered = 0
         self._fraction_sum = 0.0
         self._empty_s: float | None = None  # when the battery was empty for the first time
@@ -172,11 +180,15 @@ class _Simulation:
     def _situation(self) -> Situation:
         battery = self._battery
         left_s = self._workload.days * DAY_S - battery.now_s
+        forecast = battery.forecast(left_s) if left_s > 0 else ()
+        if self._workload.by_history:
+            self._history.observe(battery.now_s, battery.stored_j, self._drawn_j)
+            forecast = self._history.forecast(battery.now_s, max(left_s, 0.0))
         return Situation(
             charge=battery.charge(),
             now_s=battery.now_s,
             stored_j=battery.stored_j,
-            forecast=battery.forecast(left_s) if left_s > 0 else (),
+            forecast=forecast,
             rate_per_s=self._workload.rate_per_s,
         )
 
@@ -192,14 +204,22 @@ class _Simulation:
         """Discharge the battery by ``count`` samples and idling; how many it carried."""
         battery, step_s = self._battery, self._workload.step_s
         need = self._need(decision, threshold, first, count)
-        idle_j = self._shared.energy.hardware.idle_w * step_s
+        idle_j = self._device.energy.hardware.idle_w * step_s + self._telemetry_j(step_s)
         share = battery.spend(need.energy_j + idle_j)
+        self._drawn_j = share * (need.energy_j + idle_j)
         if share >= 1:
             return need, count
         if self._empty_s is None:
             self._empty_s = battery.now_s + share * step_s
         done = round(share * count)
         return self._need(decision, threshold, first, done), done
+
+    def _telemetry_j(self, seconds: float) -> float:
+        """Joules of the telemetry of a time."""
+        every_s = self._workload.telemetry_s
+        if every_s is None:
+            return 0.0
+        return seconds / every_s * self._device.energy.exchange_j(TELEMETRY_BYTES)
 
     def _need(self, decision: Decision, threshold: float, first: int, count: int) -> _Spent:
         """Energy and results of ``count`` samples from number ``first`` on."""
@@ -213,7 +233,7 @@ class _Simulation:
         if decision.batch > 1:
             size_bytes *= level.batched_bytes / max(float(level.payload_bytes.mean()), 1.0)
         work = table.work + table.exit_work if threshold <= 1 else table.work
-        energy_j = count * (energy.hardware.sensor_j + energy.compute_j(work))
+        energy_j = count * (energy.picture_j(self._workload.rate_per_s) + energy.compute_j(work))
         if exchanges:
             energy_j += exchanges * energy.exchange_j(size_bytes / exchanges, away / exchanges)
         return _Spent(energy_j, totals.right, totals.stayed, round(size_bytes), exchanges)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
-from device.energy.battery import Battery
+from device.energy.charge import Battery
 from device.policy.simple import Decision, Policy
 from device.split.coalesce import Coalescer
 from device.split.delivery import Delivery

@@ -43,7 +43,8 @@ class ClientSettings:
 
     servers         HOST:PORT, tried in this order
     fraction        a number above 0 and up to 1, ``auto``, ``linear`` or ``step``
-    battery_percent pretend this charge; None: ask the system
+    battery_percent pretend this charge; None: ask the system, or one of the next three
+    battery_command, battery_file, battery_plugin   who knows the charge, if the system does not
     lifetime_s, min_accuracy   goals of ``auto``; without either it follows the charge
     hardware        whose energy constants ``auto`` plans with
     capacity_j      energy of the full battery; None: a usual one of the hardware
@@ -61,6 +62,9 @@ class ClientSettings:
     model: ModelSettings = field(default_factory=ModelSettings)
     fraction: str = AUTO
     battery_percent: float | None = None
+    battery_command: str | None = None
+    battery_file: Path | None = None
+    battery_plugin: str | None = None
     lifetime_s: float | None = None
     min_accuracy: float | None = None
     hardware: str = "pi-wifi"
@@ -89,6 +93,16 @@ class ClientSettings:
         return goal and self.fraction == AUTO
 
     def __post_init__(self) -> None:
+        ways = (
+            self.battery_percent,
+            self.battery_command,
+            self.battery_file,
+            self.battery_plugin,
+        )
+        if sum(way is not None for way in ways) > 1:
+            raise UsageError(
+                "--battery, --battery-command, --battery-file, --battery-plugin: give one of them"
+            )
         if self.exit_threshold is not None:
             check_threshold(self.exit_threshold)
             if not self.use_exit:

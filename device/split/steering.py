@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from device.energy.battery import Battery, Charge, FixedBattery, SystemBattery
+from device.energy.battery import FixedBattery, ReadBattery, SystemBattery
+from device.energy.charge import Battery, Charge
 from device.energy.clock import Clock, boot_s
 from device.policy.simple import (
+    FOLLOWERS,
     LARGEST_BATCH,
     Decision,
     FixedPolicy,
@@ -20,6 +23,9 @@ from device.split.settings import ClientSettings
 from device.transport.link import Link
 from shared.model.bundle import Bundle
 from shared.protocol.messages import Hints
+
+if TYPE_CHECKING:
+    from device.energy.harvest import Forecast, Prospect
 
 DECIDE_EVERY_S = 0.5
 RATE_SMOOTHING = 0.3  # weight of the newest period in the mean rate
@@ -50,6 +56,7 @@ class Steering:
         self._on_decision = on_decision
         self._clock = clock
         self._rate = SampleRate()
+        self._prospect = _prospect(settings)
         self._decided_s = 0.0
         self.decision: Decision | None = None
 
@@ -97,12 +104,16 @@ class Steering:
             raise RuntimeError("no model is in use")
         # A fixed level needs no charge, and reading it may take longer than a sample.
         charge = Charge(1.0, plugged=True) if self._pinned else self._battery.charge()
-        capacity_j = self._capacity_j
+        stored_j = None if self._capacity_j is None else charge.level * self._capacity_j
+        forecast: Forecast = ()
+        if self._prospect is not None and stored_j is not None and not self._pinned:
+            forecast = self._prospect(now_s, stored_j)
         decision = self._policy.decide(
             Situation(
                 charge=charge,
                 now_s=now_s,
-                stored_j=None if capacity_j is None else charge.level * capacity_j,
+                stored_j=stored_j,
+                forecast=forecast,
                 rate_per_s=self._rate.measure(now_s),
                 round_trip_s=link.round_trip_s,
                 # With a spool the cloud is only late: what is meant for it is kept, not given up.
@@ -152,9 +163,21 @@ def client_policy(settings: ClientSettings, bundle: Bundle) -> Policy:
 
 
 def battery_of(settings: ClientSettings) -> Battery:
-    """The battery that the settings name: the machine's own, or one that stays as it is."""
-    percent = settings.battery_percent
-    return SystemBattery() if percent is None else FixedBattery(percent)
+    """The battery that the settings name; by default the machine's own. ``UsageError``."""
+    if settings.battery_percent is not None:
+        return FixedBattery(settings.battery_percent)
+    ways = (settings.battery_command, settings.battery_file, settings.battery_plugin)
+    if not any(ways):
+        return SystemBattery(needed=settings.planned or settings.fraction in FOLLOWERS)
+    from device.energy import field_batteries as field
+
+    if settings.battery_file is not None:
+        return ReadBattery(field.read_file(settings.battery_file))
+    if settings.battery_command is not None:
+        read = field.read_command(settings.battery_command)
+    else:
+        read = field.read_plugin(settings.battery_plugin or "")
+    return ReadBattery(field.Background(read))
 
 
 def _capacity_j(settings: ClientSettings) -> float | None:
@@ -164,6 +187,16 @@ def _capacity_j(settings: ClientSettings) -> float | None:
     from shared.energy.hardware import find_hardware
 
     return find_hardware(settings.hardware).battery_j
+
+
+def _prospect(settings: ClientSettings) -> Prospect | None:
+    """What charging will bring, for a policy that plans for a lifetime."""
+    if not settings.planned or settings.lifetime_s is None:
+        return None
+    from device.energy.harvest import Prospect
+    from shared.energy.hardware import find_hardware
+
+    return Prospect(find_hardware(settings.hardware).idle_w, settings.lifetime_s)
 
 
 def _differs(one: Decision, other: Decision | None) -> bool:

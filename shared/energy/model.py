@@ -81,6 +81,12 @@ class EnergyModel:
         hardware = self.hardware
         return work.binary_macs * hardware.binary_mac_s + work.pixel_macs * hardware.pixel_mac_s
 
+    def picture_j(self, rate_per_s: float) -> float:
+        """Joules of taking one picture of ``rate_per_s``: the camera is not on twice at a time."""
+        hardware = self.hardware
+        apart_s = math.inf if rate_per_s <= 0 else 1 / rate_per_s
+        return hardware.sensor_w * min(hardware.sensor_s, apart_s)
+
     def exchange_j(
         self, payload_bytes: float, samples: float = 1.0, round_trip_s: float | None = None
     ) -> float:

@@ -35,7 +35,7 @@ async def no_other_model(name: str, stale: str) -> Bundle:
 
 
 async def test_the_battery_runs_empty_between_two_messages_of_telemetry() -> None:
-    hardware = replace(MCU_BLE, sensor_j=0.5, idle_w=0.0)
+    hardware = replace(MCU_BLE, sensor_w=0.5, sensor_s=1.0, idle_w=0.0)
     power = SimulatedPower(SimulatedBattery(Cell(capacity_j=2.2)))
     classifier = Classifier(
         BUNDLE,

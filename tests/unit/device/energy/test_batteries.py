@@ -5,17 +5,26 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
-from device.energy.battery import Charge, FixedBattery, SystemBattery
+import device.energy.battery
+from device.energy.battery import FixedBattery, SystemBattery
+from device.energy.charge import Charge
 from device.energy.clock import boot_s
 from device.energy.recharge import DAY_S, HOUR_S, Mains, NoRecharge, Solar, parse_recharge
 from device.energy.simulated_battery import Cell, SimulatedBattery, accepted
 from shared.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def no_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that lists no supplies: psutil is asked."""
+    monkeypatch.setattr(device.energy.battery, "SUPPLIES", Path("/nothing/here"))
 
 
 def sensor(percent: Any, plugged: bool = False) -> Callable[[], Any]:

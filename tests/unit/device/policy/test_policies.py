@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device.energy.battery import Charge
+from device.energy.charge import Charge
 from device.energy.recharge import DAY_S, Solar
 from device.energy.simulated_battery import Cell, SimulatedBattery
 from device.policy.auto import AutoPolicy, Goal, sustainable_w
