@@ -90,9 +90,9 @@ def supply_of(line: AgentLine, bundle: Bundle) -> Supply:
     )
 
 
-async def work(line: AgentLine) -> None:
-    """Be the device until cancelled."""
-    settings, pace = line.client, Pace()
+async def work(line: AgentLine, pace: Pace | None = None) -> None:
+    """Be the device until cancelled; ``pace`` is a clock other than the machine's."""
+    settings, pace = line.client, pace or Pace()
     models = FleetModels(line.model_folder, settings.servers, settings.security)
     bundle = await first_model(line, models)
     # where models come from is decided here, not by each client

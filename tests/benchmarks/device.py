@@ -43,9 +43,11 @@ from shared.images.idx import read_idx
 from shared.model.bundle import Bundle, read_bundle
 from shared.protocol.messages import Request, request_to_message
 from tests.benchmarks import pictures
+from tests.benchmarks.agent_days import agent_days
 from tests.benchmarks.echo import STREAM, UNARY
 from tests.benchmarks.endurance import endure
 from tests.benchmarks.harness import Check, Report, main, table
+from tests.benchmarks.live import live_fps
 from tests.support.processes import ROOT, environment, start_server
 
 STARTS = 7
@@ -71,9 +73,15 @@ def run(full: bool) -> Report:
     with start_server("--model", model) as server:
         footprint(report, model, server.address)
         picture_folders(report, server.address)
+        fps = round(live_fps(model, server.address), 1)
+        report.checks.append(Check("live_fps", fps, "pictures/s", 60, "higher"))
         with running_echo() as echo:
             rounds = 4 * ROUNDS if full else ROUNDS
             asyncio.run(latency(report, model, server.address, echo, rounds))
+    days = agent_days()
+    report.results["agent days"] = days
+    lost = days["telemetry_lost"] + days["samples_lost"]
+    report.checks.append(Check("agent_days_lost", lost, "messages and samples", 0, "lower"))
     battery_life(report, bundle)
     found = asyncio.run(endure(model, bundle))
     report.results["endurance"] = found

@@ -154,3 +154,17 @@ def test_pinned_threshold_is_the_only_one() -> None:
     assert {option.exit_threshold for option in pinned} == {0.7}
     never = operating_points(tables, model, Conditions(), pinned_threshold=NEVER)
     assert {option.stays for option in never} == {0.0}
+
+
+def test_a_camera_is_not_on_twice_at_a_time() -> None:
+    """Half a second of a Pi's camera for one picture, and never more than its whole power."""
+    model = EnergyModel(PI_WIFI)
+    assert model.picture_j(0.1) == pytest.approx(0.45)
+    assert model.picture_j(30) * 30 == pytest.approx(0.9)
+    assert model.picture_j(0) == pytest.approx(0.45)
+
+
+def test_idling_keeps_the_link() -> None:
+    """An LTE-M modem wakes every 60 s for MQTT, an ESP32 for its access point."""
+    assert MCU_LTEM.idle_w == pytest.approx(0.105 / 60, rel=0.01)
+    assert HARDWARE["mcu-wifi"].idle_w == pytest.approx(2.33e-3 * 3.3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,11 +174,13 @@ def test_simulation_plays_measured_results() -> None:
     assert everything.payload_bytes == 0
 
 
-def play(name: str, policy: Policy, capacity_j: float, sun: bool = False) -> Outcome:
+def play(
+    name: str, policy: Policy, capacity_j: float, sun: bool = False, **workload_settings: Any
+) -> Outcome:
     bundle = tiny_bundle()
     results = measure(bundle, images(40), np.zeros(40, dtype=np.int64))
     battery = SimulatedBattery(Cell(capacity_j), Solar(0.0005) if sun else None)
-    workload = Workload(days=2, rate_per_s=1.0)
+    workload = Workload(**{"days": 2, "rate_per_s": 1.0, **workload_settings})
     device = MeasuredDevice(TABLES, results, MODEL)
     return simulate(name, policy, device, battery, workload)
 
@@ -197,6 +200,21 @@ def test_simulation_with_sun_and_an_empty_battery() -> None:
     assert dead.life_days < 0.01
     assert dead.answered < dead.offered
     assert play("fixed:1.0", FixedPolicy(1.0, LEVELS), 20.0, sun=True).answered > 0
+
+
+def test_telemetry_shortens_a_life() -> None:
+    silent = play("fixed:1.0", FixedPolicy(1.0, LEVELS), 23.0)
+    telling = play("fixed:1.0", FixedPolicy(1.0, LEVELS), 23.0, telemetry_s=5.0)
+    assert telling.life_days < 0.9 * silent.life_days
+
+
+def test_a_plan_by_history_lasts_with_the_sun_that_it_has_seen() -> None:
+    days = 4.0
+    known = play("auto", auto(days * DAY_S), 23.0, sun=True, days=days)
+    learnt = play("auto", auto(days * DAY_S), 23.0, sun=True, days=days, by_history=True)
+    assert learnt.life_days == pytest.approx(days, abs=0.02)
+    assert learnt.answered >= 0.98 * known.answered
+    assert learnt.delivered >= known.delivered - 0.02
 
 
 def test_verdict_compares_with_full_and_counts_dominators() -> None:
