@@ -11,12 +11,12 @@ import random
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from aiomqtt import Will
 from msgspec.structs import replace
 
 from device.agent.classifier import Classifier
+from device.agent.identity import AgentIdentity, software
 from device.agent.ledger import Ledger, Session
 from device.agent.pace import Pace
 from device.energy.clock import boot_s
@@ -39,33 +39,12 @@ from shared.fleet.messages import (
     parse_topic,
 )
 from shared.fleet.payloads import dump, load
-from shared.version import installed_version
 
 RESEND_AT_MOST = 500  # messages for one command
 HELD = 2000  # messages of telemetry that wait for the disk
 WITHOUT_DISK_S = 600.0  # how long the ledger may fail before its numbers are kept in memory
 FAREWELL_S = 2.0
 _log = logging.getLogger(__name__)
-
-
-def software() -> str:
-    """Return name and version of this package."""
-    return f"taper {installed_version()}"
-
-
-@dataclass(frozen=True)
-class AgentIdentity:
-    """Name and kind of a device."""
-
-    fleet: str
-    device: str
-    groups: tuple[str, ...] = ()
-    hardware: str = ""
-    simulated: bool = False
-
-    def topic(self, kind: MessageKind) -> str:
-        """Return the device's topic of ``kind``."""
-        return str(Topic(self.fleet, self.device, kind))
 
 
 class Agent:
@@ -204,10 +183,7 @@ class Agent:
 
     async def _until_lost(self, client: BrokerClient) -> None:
         """Wait until the connection is lost or the ledger turns out to be outdated."""
-        waiting = [
-            asyncio.ensure_future(client.lost()),
-            asyncio.ensure_future(self._outdated.wait()),
-        ]
+        waiting = [asyncio.ensure_future(one) for one in (client.lost(), self._outdated.wait())]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -384,15 +360,9 @@ class Agent:
                 self._dropped += 1
             self._held.append(made)
             while self._held and not self._outdated.is_set():
-                sequence, session = self._next_sequence, self._session
-                message = replace(
-                    self._held[0],
-                    session=session.number,
-                    sequence=sequence,
-                    dropped=self._dropped,
-                    epoch=session.epoch,
-                )
-                payload = dump(message)
+                sequence, ours = self._next_sequence, self._session
+                place = {"session": ours.number, "epoch": ours.epoch, "sequence": sequence}
+                payload = dump(replace(self._held[0], dropped=self._dropped, **place))
                 try:
                     self._dropped = await self._ledger.add(device, sequence, payload)
                 except UsageError as error:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from device.agent.agent import Agent, AgentIdentity
+from device.agent.agent import Agent
 from device.agent.classifier import Classifier
 from device.agent.flags import AgentLine, config_words, given_names, line_of, parse, parser
+from device.agent.identity import AgentIdentity
 from device.agent.installation import CONFIG, STATE, UNITS, install
 from device.agent.ledger import Ledger
 from device.agent.models import FleetModels

@@ -26,10 +26,11 @@ import uvloop
 from msgspec import structs
 from rich.console import Console
 
-from device.agent.agent import Agent, AgentIdentity
+from device.agent.agent import Agent
 from device.agent.classifier import DEFAULTS, Classifier
 from device.agent.command import until_signal
 from device.agent.flags import checked
+from device.agent.identity import AgentIdentity
 from device.agent.ledger import Ledger
 from device.agent.models import FleetModels
 from device.agent.pace import Pace

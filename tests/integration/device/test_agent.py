@@ -313,7 +313,7 @@ async def test_systemd_is_told_by_the_program_itself(
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(LIMIT_S)
+        systemd.settimeout(3 * LIMIT_S)
         config = tmp_path / "agent.toml"
         config.write_text(f'broker = "{broker.url}"\ndevice = "service"\n')
         process = await asyncio.create_subprocess_exec(
