@@ -116,8 +116,8 @@ web-check: $(VENV)/.dev ## the module against the packed runtime, 1,000 test ima
 	$(BIN)/python -m cloud.training.datasets fetch mnist
 	$(BIN)/python -m tests.benchmarks.web --full --json
 
-soak: $(VENV)/.dev ## ten minutes of load, memory watched, then rolling restarts
-	$(BIN)/python -m tests.benchmarks.soak --seconds 600 --json
+soak: $(VENV)/.dev ## ten minutes of load and 400 reloads, memory watched, then rolling restarts
+	$(BIN)/python -m tests.benchmarks.soak --seconds 600 --reloads 400 --json
 
 bench: $(VENV)/.dev ## print the benchmarks' tables
 	$(BIN)/python -m tests.benchmarks.kernels
