@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 check unit test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fleet check unit test lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 containers ray aarch64 boards web web-types web-check bench train reproduce screenshots lock audit licences protos clean
+.PHONY: help demo demo-web fleet check unit test lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 containers ray aarch64 boards web web-types web-check bench train reproduce screenshots lock audit licences protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,10 @@ fuzz: $(VENV)/.dev ## fuzz the binding of the kernels for a minute
 fleet: $(VENV)/.dev ## a broker, a server, 50 devices, a recorder and the dashboard, until Ctrl-C
 	scripts/system-deps broker
 	$(BIN)/python scripts/fleet.py
+
+demo-web: $(VENV)/.dev web ## a broker, a server, the dashboard and the playground, until Ctrl-C
+	scripts/system-deps broker
+	$(BIN)/python scripts/demo_web.py
 
 fuzz-fleet: $(VENV)/.dev ## send 100,000 hostile messages to the programs of a running fleet
 	scripts/system-deps broker

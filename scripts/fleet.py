@@ -9,16 +9,13 @@ from __future__ import annotations
 import os
 import runpy
 import shutil
-import subprocess
 import sys
-import time
-from contextlib import ExitStack
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from together import ROOT, run_together
+
 DEVICES = 50
 BROKER_PORT, SERVER_PORT, METRICS_PORT, PAGE_PORT = 1883, 50051, 9101, 8080
-STOP_S = 15.0
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
@@ -51,37 +48,13 @@ def main() -> None:
     if os.geteuid() == 0:  # else it becomes a user who may not write here
         settings = f"user root\n{settings}"
     (folder / "mosquitto.conf").write_text(settings)
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    with ExitStack() as stack:
-        try:
-            for name, words in commands(folder).items():
-                log = stack.enter_context((folder / f"{name}.log").open("ab"))
-                running[name] = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log)
-                time.sleep(1.0)
-            sys.stdout.write(
-                f"{DEVICES} devices on http://localhost:{PAGE_PORT}\n"
-                f"logs are in {folder}; Ctrl-C stops all\n"
-                "python -m cloud.fleet watch      the fleet in a terminal\n"
-                f"python -m cloud.fleet report --store {folder / 'telemetry.sqlite'}\n"
-            )
-            sys.stdout.flush()
-            ended = ""
-            while not ended:
-                time.sleep(0.5)
-                # The scenario has an end; the others have none.
-                ended = next((n for n, one in running.items() if one.poll() not in (None, 0)), "")
-            sys.exit(f"error: {ended} ended; see {folder / (ended + '.log')}")
-        except KeyboardInterrupt:
-            sys.stdout.write("stopping\n")
-        finally:
-            for one in reversed(running.values()):
-                if one.poll() is None:
-                    one.terminate()
-            for one in running.values():
-                try:
-                    one.wait(STOP_S)
-                except subprocess.TimeoutExpired:
-                    one.kill()
+    greeting = (
+        f"{DEVICES} devices on http://localhost:{PAGE_PORT}\n"
+        f"logs are in {folder}; Ctrl-C stops all\n"
+        "python -m cloud.fleet watch      the fleet in a terminal\n"
+        f"python -m cloud.fleet report --store {folder / 'telemetry.sqlite'}\n"
+    )
+    run_together(commands(folder), folder, greeting)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from cloud.fleet import archive, operate, play, record, watch
+from cloud.fleet import archive, enrol, operate, play, record, watch
 from cloud.fleet.rollout import commands as rollout
 from shared.typer_app import run_app
 
@@ -15,6 +15,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exce
 app.command(name="set")(operate.set_)
 app.command()(operate.get)
 app.command()(operate.retire)
+app.command()(enrol.enrol)
 app.command()(watch.watch)
 app.command()(record.record)
 app.command()(play.play)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -43,25 +44,46 @@ def serve(
     ca: Annotated[
         Path | None, typer.Option(help="Authority of the cloud server's certificate, in PEM.")
     ] = None,
+    websockets: Annotated[
+        str | None,
+        typer.Option(help="A fleet's broker for browsers: ws://HOST:PORT or wss://HOST:PORT."),
+    ] = None,
+    enrolments: Annotated[
+        Path | None,
+        typer.Option(help="Folder of one-time codes (**cloud.fleet enrol**) for that fleet."),
+    ] = None,
 ) -> None:
     """Serve the page until Ctrl-C, and pass its questions on to the cloud server.
 
     The variable `TAPER_TOKEN` is the token for that server; the page never sees it.
     """
     with needing_extra("http"):
-        from cloud.playground.application import application, check_built
+        from cloud.playground.application import Membership, application, check_built
         from cloud.playground.listening import Listening, run
+    from cloud.playground.enrolment import Enrolments
     from cloud.playground.relay import Relay
 
     if (tls_cert is None) != (tls_key is None):
         raise UsageError("--tls-cert, --tls-key: give both or none")
     if self_signed and tls_cert is not None:
         raise UsageError("--self-signed: --tls-cert is given already")
-    check_built()
+    membership = None
+    if websockets is not None and enrolments is not None:
+        membership = Membership(parse_websockets(websockets), Enrolments(enrolments))
+    elif websockets is not None or enrolments is not None:
+        raise UsageError("--websockets, --enrolments: give both or none")
+    check_built(with_fleet=membership is not None)
     relay = Relay(server, os.environ.get(TOKEN_VARIABLE), ca)
     names = tuple(one.lower() for one in name or ())
     listening = Listening(host, port, names, self_signed, tls_cert, tls_key)
-    run(application(relay, names), listening)
+    run(application(relay, names, membership), listening)
+
+
+def parse_websockets(url: str) -> str:
+    """Return ``url`` if it is ws://HOST:PORT or wss://HOST:PORT, else raise ``UsageError``."""
+    if not re.fullmatch(r"wss?://[A-Za-z0-9.:\[\]-]+", url):
+        raise UsageError(f"--websockets: {url!r} is not allowed; give ws://HOST:PORT or wss://...")
+    return url
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

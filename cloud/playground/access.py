@@ -14,21 +14,17 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SAFE_METHODS = ("GET", "HEAD")
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self' 'wasm-unsafe-eval'",
-        "style-src 'self'",
-        "img-src 'self' blob:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+POLICY = (
+    "default-src 'none'",
+    "script-src 'self' 'wasm-unsafe-eval'",
+    "style-src 'self'",
+    "img-src 'self' blob:",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
 )
 HEADERS = {
     "Cache-Control": "no-cache",  # asks whether a file has changed
-    "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
@@ -40,11 +36,16 @@ HEADERS = {
 class Guard:
     """Lets requests through to ``inner`` and puts the page's policy on every answer.
 
-    ``names`` are hosts that are allowed besides localhost and addresses in figures.
+    ``names`` are hosts that are allowed besides localhost and addresses in figures; ``broker`` is
+    the address of WebSockets that the page may connect to besides its own host.
     """
 
-    def __init__(self, inner: ASGIApp, names: Sequence[str] = ()) -> None:
+    def __init__(
+        self, inner: ASGIApp, names: Sequence[str] = (), broker: str | None = None
+    ) -> None:
         self._inner = inner
+        connect = "connect-src 'self'" if broker is None else f"connect-src 'self' {broker}"
+        self._headers = {**HEADERS, "Content-Security-Policy": "; ".join((*POLICY, connect))}
         self._names = frozenset({"localhost", *names})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +56,7 @@ class Guard:
         async def with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in self._headers.items():
                     headers[name] = value
             await send(message)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -17,47 +19,71 @@ from starlette.types import ASGIApp
 from cloud.access.clients import Limits
 from cloud.access.control import AccessControl
 from cloud.playground.access import Guard
+from cloud.playground.enrolment import Enrolments
 from cloud.playground.relay import Relay
 from cloud.rpc.rest import HttpContext
 from shared.bundles import DEFAULT_MODEL
 from shared.data.sample import sample_digits
-from shared.errors import OverloadedError, UnavailableError, UsageError
+from shared.errors import (
+    InvalidRequestError,
+    OverloadedError,
+    UnauthenticatedError,
+    UnavailableError,
+    UsageError,
+)
 
 STATIC = Path(__file__).parent / "static"
 BUILT = ("taper.wasm", "taper.js", "exit.js", f"{DEFAULT_MODEL}.blob", f"{DEFAULT_MODEL}.json")
+LIBRARY = "mqtt.js"
 LARGEST_QUESTION = 64 * 1024
 LIMITS = Limits(streams=0, connections=0, calls=8, call_bytes=4 * LARGEST_QUESTION)
+WRONG_CODE_S = 1.0
 READY = "/v2/health/ready"
 INFER = f"/v2/models/{DEFAULT_MODEL}/infer"
 
 
-def check_built(folder: Path = STATIC) -> None:
-    """Raise ``UsageError`` unless the device half has been built."""
-    missing = [name for name in BUILT if not (folder / "device" / name).is_file()]
+def check_built(with_fleet: bool, folder: Path = STATIC) -> None:
+    """Raise ``UsageError`` unless the device half, and what a fleet needs, has been built."""
+    wanted = (*BUILT, LIBRARY) if with_fleet else BUILT
+    missing = [name for name in wanted if not (folder / "device" / name).is_file()]
     if missing:
         raise UsageError(
             f"static/device: {', '.join(missing)} missing; in a checkout 'make web' makes them"
         )
 
 
-def application(relay: Relay, names: tuple[str, ...]) -> ASGIApp:
+def application(
+    relay: Relay, names: tuple[str, ...], membership: Membership | None = None
+) -> ASGIApp:
     """The ASGI application; ``names`` are hosts by which it may be reached besides localhost."""
-    ways = Questions(relay)
+    ways = Questions(relay, membership)
+    broker = None if membership is None else membership.websockets
     routes = [
         Route("/", _page),
         Route("/digits", _digits),
         Route("/cloud", ways.ready),
+        Route("/settings", ways.settings),
+        Route("/enrol", ways.enrol, methods=["POST"]),
         Route(INFER, ways.infer, methods=["POST"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    return Guard(Starlette(routes=routes, middleware=[Middleware(GZipMiddleware)]), names)
+    return Guard(Starlette(routes=routes, middleware=[Middleware(GZipMiddleware)]), names, broker)
+
+
+@dataclass(frozen=True)
+class Membership:
+    """A fleet that browsers may join: its broker's WebSockets, and the codes that are waiting."""
+
+    websockets: str
+    enrolments: Enrolments
 
 
 class Questions:
-    """What the page asks the cloud; each browser has the limits of ``LIMITS``."""
+    """What the page asks; each browser has the limits of ``LIMITS``."""
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, membership: Membership | None) -> None:
         self._relay = relay
+        self._membership = membership
         self._access = AccessControl(LIMITS, tokens=None)
 
     async def ready(self, request: Request) -> Response:
@@ -67,13 +93,38 @@ class Questions:
 
     async def infer(self, request: Request) -> Response:
         """Pass a question on."""
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > LARGEST_QUESTION:
-                text = f"body: more than {LARGEST_QUESTION} bytes are not allowed"
-                return JSONResponse({"error": text}, 413)
-        return await self._ask(request, INFER, body)
+        try:
+            return await self._ask(request, INFER, await _body(request))
+        except InvalidRequestError as error:
+            return JSONResponse({"error": str(error)}, 413)
+
+    async def settings(self, _: Request) -> Response:
+        """What the page has to know of this host."""
+        broker = None if self._membership is None else self._membership.websockets
+        return JSONResponse({"websockets": broker})
+
+    async def enrol(self, request: Request) -> Response:
+        """Exchange a one-time code; a wrong one costs its sender a second."""
+        try:
+            with self._access.call(HttpContext(request)):
+                return JSONResponse(await self._redeem(await _body(request)))
+        except (InvalidRequestError, UnauthenticatedError) as error:
+            return JSONResponse({"error": str(error)}, 403)
+        except OverloadedError as error:
+            return JSONResponse({"error": str(error)}, 429)
+
+    async def _redeem(self, body: bytes) -> dict[str, str]:
+        try:
+            if self._membership is None:
+                raise UnauthenticatedError("code: this playground has no fleet")
+            try:
+                code = json.loads(body)["code"]
+            except (ValueError, TypeError, LookupError):
+                raise InvalidRequestError("code: is missing") from None
+            return self._membership.enrolments.redeem(str(code))
+        except UnauthenticatedError:
+            await asyncio.sleep(WRONG_CODE_S)
+            raise
 
     async def _ask(self, request: Request, path: str, body: bytes) -> Response:
         try:
@@ -84,6 +135,15 @@ class Questions:
         except UnavailableError as error:
             return JSONResponse({"error": str(error)}, 502)
         return Response(reply.body, reply.status, media_type="application/json")
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST_QUESTION:
+            raise InvalidRequestError(f"body: more than {LARGEST_QUESTION} bytes are not allowed")
+    return body
 
 
 async def _page(_: Request) -> Response:

@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument(
         "--headers", action="store_true", help="write each device's credentials as a C header"
     )
+    parser.add_argument("--websockets", type=int, metavar="PORT", help="for browsers as devices")
     given = parser.parse_args()
     for command in ("openssl", "mosquitto_passwd"):
         if shutil.which(command) is None:
@@ -68,7 +69,11 @@ def main() -> None:
         devices = {name: known[f"{given.fleet}/{name}"] for name in names}
         headers(folder, given.fleet, devices, (given.host, given.port))
     settings = "mosquitto.conf"
-    (folder / settings).write_text(configuration("mosquitto.conf.in", folder, given.port))
+    text = configuration("mosquitto.conf.in", folder, given.port)
+    if given.websockets is not None:
+        listener = (HERE / "websockets.conf.in").read_text()
+        text += filled(listener, folder, given.port, given.websockets)
+    (folder / settings).write_text(text)
     share(folder)
     if os.geteuid() == 0:
         hand_over(folder, given.owner)
@@ -101,8 +106,15 @@ def hand_over(folder: Path, owner: int) -> None:
 
 def configuration(name: str, folder: Path, port: int) -> str:
     """The settings file ``name``, filled in."""
-    text = (HERE / name).read_text() + (HERE / "common.conf").read_text()
-    return text.replace("@FOLDER@", str(folder)).replace("@PORT@", str(port))
+    return filled((HERE / name).read_text() + (HERE / "common.conf").read_text(), folder, port)
+
+
+def filled(text: str, folder: Path, port: int, websockets: int | None = None) -> str:
+    """Settings with the folder and the ports in their places."""
+    words = {"@FOLDER@": folder, "@PORT@": port, "@WEBSOCKETS@": websockets}
+    for word, value in words.items():
+        text = text.replace(word, str(value))
+    return text
 
 
 def access(people: list[str]) -> str:

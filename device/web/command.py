@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from device.micro.blob import make_blob
+from device.web.broker_library import PACKAGE, fetch_library, is_library
 from device.web.build import SCRIPTS, compile_engine
 from device.web.description import describe
 from shared.atomic_file import replacing
@@ -50,6 +51,22 @@ def build(
             temporary.write_bytes(content)
     sizes = ", ".join(f"{file} {len(content)}" for file, content in files.items())
     stderr.print(f"{output}: {sizes} bytes", markup=False, highlight=False)
+    add_library(output)
+
+
+def add_library(output: Path) -> None:
+    """Fetch the MQTT library unless it is there; without it a page cannot join a fleet."""
+    target = output / "mqtt.js"
+    if is_library(target):
+        return
+    try:
+        content = fetch_library()
+    except OSError as error:
+        why = f"{PACKAGE} was not fetched ({error}): the page works, but joins no fleet"
+        stderr.print(why, markup=False, highlight=False)
+        return
+    with replacing(target, "--output") as temporary:
+        temporary.write_bytes(content)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from PIL import Image
 from selenium.webdriver.common.by import By
 
-from cloud.playground.application import STATIC
+from cloud.playground.application import LIBRARY, STATIC
 from device.web.command import build
 from tests.support.browser import Browser
 from tests.support.debian import need
@@ -29,10 +30,15 @@ MODEL = "mnist-binary"
 
 
 @contextmanager
-def playground(log: Path, *flags: str) -> Iterator[str]:
-    """``python -m cloud.playground`` on a free port, its device half built; yields its address."""
+def playground(log: Path, *flags: str, fleet: bool = False) -> Iterator[str]:
+    """``python -m cloud.playground`` on a free port, its device half built; yields its address.
+
+    With ``fleet`` it needs the library for brokers: tests are skipped where npm cannot fetch it.
+    """
     need("web", "clang", "wasm-ld")
     build(STATIC / "device", MODEL)
+    if fleet and not (STATIC / "device" / LIBRARY).exists():
+        pytest.skip("npm could not fetch the library for brokers")
     with process("cloud.playground", "--port", "0", *flags, log=log) as running:
         yield wait_for_line(running, "playground on").split()[-1]
 

@@ -4,11 +4,13 @@
 import {askCloud, CloudAway, cloudIsReady} from './cloud.js';
 import {drawCurve, running, Strip, testDigits} from './digits.js';
 import {Half} from './half.js';
+import {Member} from './member.js';
 import {Pad} from './pad.js';
 import {greyPng} from './png.js';
 import {prepare, toGrey} from './prepare.js';
 import {Camera, readFile} from './sources.js';
 import {element, percent, showAnswer, showBits, showPicture, showSizes, whole, write} from './view.js';
+import {Work} from './work.js';
 
 /** @typedef {import('./half.js').Run} Run */
 /** @typedef {import('./cloud.js').CloudAnswer} CloudAnswer */
@@ -178,7 +180,8 @@ async function play() {
   element('csv').disabled = true;
   for (const digit of await testDigits()) {
     if (!playing) break;
-    strip.rows.push(await playOne(digit.pixels, digit.label));
+    const threshold = exitOn() ? half.description.exit.threshold[level()] : null;
+    strip.rows.push(await playOne(digit.pixels, digit.label, level(), threshold));
     showStrip();
   }
   playing = false;
@@ -188,15 +191,19 @@ async function play() {
 }
 
 /**
+ * One digit, as a device does it.
  * @param {Uint8Array} digit
  * @param {number} label
+ * @param {number} at the device's level
+ * @param {number | null} threshold confidence from which the exit head answers; null: it is off
  * @returns {Promise<import('./digits.js').Played>}
  */
-async function playOne(digit, label) {
-  const run = half.run(digit, level());
-  const kept = exitOn() && run.stays;
+async function playOne(digit, label, at, threshold) {
+  const run = half.run(digit, at);
+  const sure = run.probabilities[run.label];
+  const kept = threshold !== null && sure >= threshold;
   const bytes = kept ? 0 : run.payload.length;
-  const known = {label, bytes, fraction: fractions[run.level], cloud: null, ms: null};
+  const known = {label, bytes, sure, fraction: fractions[run.level], cloud: null, ms: null};
   const joules = half.joules(run.level, kept ? null : bytes, HARDWARE);
   if (!kept) {
     try {
@@ -208,7 +215,7 @@ async function playOne(digit, label) {
       setCloud(false, error.message);
     }
   }
-  await new Promise((resolve) => requestAnimationFrame(resolve));
+  await new Promise((resolve) => setTimeout(resolve)); // so that the page stays alive
   return {...known, joules, answer: run.label, by: kept ? 'exit head' : 'exit head, cloud away'};
 }
 
@@ -287,6 +294,47 @@ async function showDigit() {
   see(digit.pixels);
 }
 
+/** @param {{connected: boolean, device: string, version: number, sent: number}} state */
+function showMember({connected, device, version, sent}) {
+  element('join-form').hidden = Boolean(device);
+  element('member').hidden = !device;
+  write('member-name', device);
+  write('member-state', connected ? 'connected' : 'not connected');
+  write('member-version', version ? `desired state ${version} in force` : 'no desired state yet');
+  write('member-sent', `${sent} messages of telemetry confirmed`);
+}
+
+/** Offer membership if this page's host has a fleet; a browser that is a member goes on. */
+async function offerFleet() {
+  const {websockets} = await (await fetch('/settings')).json();
+  if (!websockets) return;
+  element('fleet').hidden = false;
+  const steered = (/** @type {number} */ at) => {
+    element('d').value = at;
+    update();
+  };
+  const member = new Member(websockets, () => new Work(half, playOne, steered), showMember);
+  element('join-form').addEventListener('submit', async (/** @type {Event} */ event) => {
+    event.preventDefault();
+    try {
+      await member.enrol(element('code').value);
+      write('join-note', '');
+      await begin();
+    } catch (error) {
+      write('join-note', /** @type {Error} */ (error).message);
+    }
+  });
+  element('leave').addEventListener('click', () => member.leave());
+  /** Two pages of one browser would take the connection from each other. */
+  const begin = () => {
+    void navigator.locks.request('taper-member', {ifAvailable: true}, async (lock) => {
+      if (!lock) write('join-note', 'Another page of this browser is the member.');
+      else await member.live();
+    });
+  };
+  if (member.enrolled) begin();
+}
+
 for (const id of ['d', 'c', 'exit']) element(id).addEventListener('input', update);
 element('clear').addEventListener('click', () => {
   stopCamera();
@@ -306,3 +354,4 @@ element('play').addEventListener('click', () => (playing ? (playing = false) : v
 element('csv').addEventListener('click', () => save(strip.csv(), 'text/csv', 'digits.csv'));
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', update);
 await showDigit();
+await offerFleet();

@@ -8,8 +8,8 @@ const COLUMNS = 'digit,label,answer,answered_by,right,sent_bytes,energy_j,device
 /** @typedef {{pixels: Uint8Array, label: number}} Digit */
 
 /**
- * What came of one digit; `bytes` is 0 and `cloud` null if nothing was sent.
- * @typedef {{label: number, answer: number, by: string, bytes: number, joules: number,
+ * What came of one digit; `sure` is the exit head's confidence, `bytes` is 0 and `cloud` null if nothing was sent.
+ * @typedef {{label: number, answer: number, sure: number, by: string, bytes: number, joules: number,
  *   fraction: number, cloud: number | null, ms: number | null}} Played
  */
 

@@ -10,7 +10,7 @@ const FOLDER = '/static/device';
 /**
  * What device.web writes about a model (device/web/description.py).
  * @typedef {{title: string, compute_j: number[], exchange_j: number, byte_j: number}} Energy
- * @typedef {{name: string, classes: string[], fractions: number[], cloud_fractions: number[],
+ * @typedef {{name: string, version: string, classes: string[], fractions: number[], cloud_fractions: number[],
  *   macs: number[], sent_channels: number[], energy: Record<string, Energy>,
  *   input: {height: number, width: number, channels: number},
  *   preprocessing: import('./prepare.js').Steps,

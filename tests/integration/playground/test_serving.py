@@ -116,7 +116,7 @@ def test_a_self_signed_certificate_makes_it_https(tmp_path: Path) -> None:
 
 def test_a_device_half_that_was_not_built_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"taper\.wasm.* missing; in a checkout 'make web'"):
-        check_built(tmp_path)
+        check_built(False, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""Programs that run together on this machine: started in turn, stopped together."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAUSE_S = 1.0  # between two that start
+STOP_S = 15.0
+
+
+def run_together(commands: dict[str, list[str]], folder: Path, greeting: str) -> None:
+    """Start ``commands`` by name, print ``greeting``, and wait for Ctrl-C.
+
+    Logs go into ``folder``. If one of them fails all are stopped and the exit names its log; one
+    that ends well is missed by nobody.
+    """
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    with ExitStack() as stack:
+        try:
+            for name, words in commands.items():
+                log = stack.enter_context((folder / f"{name}.log").open("ab"))
+                running[name] = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log)
+                time.sleep(PAUSE_S)
+            sys.stdout.write(greeting)
+            sys.stdout.flush()
+            ended = ""
+            while not ended:
+                time.sleep(0.5)
+                ended = next((n for n, one in running.items() if one.poll() not in (None, 0)), "")
+            sys.exit(f"error: {ended} ended; see {folder / (ended + '.log')}")
+        except KeyboardInterrupt:
+            sys.stdout.write("stopping\n")
+        finally:
+            _stop(running)
+
+
+def _stop(running: dict[str, subprocess.Popen[bytes]]) -> None:
+    for one in reversed(running.values()):
+        if one.poll() is None:
+            one.terminate()
+    for one in running.values():
+        try:
+            one.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            one.kill()
