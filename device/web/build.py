@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from device.micro.footprint import ENGINE
@@ -21,6 +22,7 @@ FLAGS = (
 )
 
 
+@cache
 def compile_engine(engine: Path = ENGINE) -> bytes:
     """The module's bytes; ``UsageError`` without the compiler, or if it refuses the sources."""
     for program in (COMPILER, LINKER):

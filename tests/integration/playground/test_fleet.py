@@ -101,9 +101,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         broker.start()
         stack.callback(broker.kill)
         stack.enter_context(start_server("--http-port", str(rest)))
-        flags = ("--server", f"http://127.0.0.1:{rest}")
-        flags += ("--websockets", f"wss://localhost:{websockets}")
-        flags += ("--enrolments", str(folder / "broker" / "enrolments"))
+        flags = ["--server", f"http://127.0.0.1:{rest}"]
+        flags += ["--websockets", f"wss://localhost:{websockets}"]
+        flags += ["--enrolments", str(folder / "broker" / "enrolments")]
         url = stack.enter_context(playground(folder / "log", *flags, fleet=True))
         tab = stack.enter_context(browser("--ignore-certificate-errors"))
         made = Site(Page(tab, url), broker, store)
