@@ -83,9 +83,12 @@ def drop_old(waiting: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone may read, in one step."""
+    """Write a file that its owner alone may read, in one step; root leaves it to the folder's."""
     with replacing(path, "--folder") as temporary:
         temporary.chmod(0o600)
+        if os.geteuid() == 0:
+            owner = path.parent.stat()
+            os.chown(temporary, owner.st_uid, owner.st_gid)
         temporary.write_text(text)
 
 

@@ -22,8 +22,7 @@ export function exitProbabilities(head, sample) {
   const logits = head.weights.map((text, label) => {
     const weights = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const sum = weightedSum(bits, weights, sample, head.coefficients);
-    const scaled = Math.fround(sum * Math.fround(head.scale[level][label]));
-    return Math.fround(scaled + Math.fround(head.bias[level][label]));
+    return sum * head.scale[level][label] + head.bias[level][label];
   });
   return softmax(logits.map((logit) => logit / head.temperature[level]));
 }

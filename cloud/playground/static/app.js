@@ -72,7 +72,7 @@ function update() {
 
 /** @param {Run} run */
 function exitNote(run) {
-  const sure = percent(run.probabilities[run.label]);
+  const sure = percent(run.sure);
   const least = percent(half.description.exit.threshold[run.level]);
   return `${sure} sure; ${run.stays ? 'at least' : 'less than'} ${least}: ${run.stays ? 'it may answer' : 'the cloud is asked'}`;
 }
@@ -200,10 +200,9 @@ async function play() {
  */
 async function playOne(digit, label, at, threshold) {
   const run = half.run(digit, at);
-  const sure = run.probabilities[run.label];
-  const kept = threshold !== null && sure >= threshold;
+  const kept = threshold !== null && half.isSure(run, threshold);
   const bytes = kept ? 0 : run.payload.length;
-  const known = {label, bytes, sure, fraction: fractions[run.level], cloud: null, ms: null};
+  const known = {label, bytes, sure: run.sure, fraction: fractions[run.level], cloud: null, ms: null};
   const joules = half.joules(run.level, kept ? null : bytes, HARDWARE);
   if (!kept) {
     try {

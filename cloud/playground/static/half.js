@@ -6,6 +6,7 @@ import {load} from './device/taper.js';
 
 const MODEL = 'mnist-binary';
 const FOLDER = '/static/device';
+const ONE = 2 ** 20; // a logit of 1 in the engine's whole numbers
 
 /**
  * What device.web writes about a model (device/web/description.py).
@@ -18,10 +19,11 @@ const FOLDER = '/static/device';
  */
 
 /**
- * One picture after the device's stages. `stays`: the exit head is sure enough to answer by itself.
+ * One picture after the device's stages. `margin`: how far the exit head's best logit is above the
+ * next best, `sure` the same as a confidence; `stays`: that is enough to answer by itself.
  * @typedef {{level: number, height: number, width: number, channels: number, raw: Uint8Array,
  *   payload: Uint8Array, encoding: string, label: number, probabilities: number[],
- *   stays: boolean}} Run
+ *   margin: number, sure: number, stays: boolean}} Run
  */
 
 /** The model of this page, ready to run. */
@@ -60,12 +62,25 @@ export class Half {
     const {exit} = this.description;
     const {payload, encoding} = sample.encode();
     const probabilities = exitProbabilities(exit, sample);
-    const label = sample.exit?.label ?? 0;
+    const {label, margin, stays} = sample.exit ?? {label: 0, margin: 0n, stays: false};
     return {
       ...{level, height: sample.height, width: sample.width, channels: sample.channels},
       ...{raw: sample.raw(), payload, encoding, label, probabilities},
-      stays: probabilities[label] >= exit.threshold[level],
+      ...{margin: Number(margin), stays},
+      sure: 1 / (1 + Math.exp(-Number(margin) / (ONE * exit.temperature[level]))),
     };
+  }
+
+  /**
+   * Whether the exit head answers at a threshold (shared/model/exits.py, margin_threshold).
+   * @param {Run} run
+   * @param {number} confidence
+   */
+  isSure({level, margin}, confidence) {
+    if (confidence >= 1) return false;
+    const logits = Math.log(confidence) - Math.log1p(-confidence);
+    const least = Math.ceil(ONE * this.description.exit.temperature[level] * logits);
+    return confidence <= 0.5 || margin >= least;
   }
 
   /**
