@@ -6,6 +6,8 @@
 
 void *memcpy(void *to, const void *from, size_t size);
 void *memmove(void *to, const void *from, size_t size);
+int memcmp(const void *one, const void *other, size_t size);
+size_t strlen(const char *text);
 void *memset(void *to, int value, size_t size);
 
 #endif

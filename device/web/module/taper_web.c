@@ -26,6 +26,19 @@ void *memmove(void *to, const void *from, size_t size) { return __builtin_memmov
 
 void *memset(void *to, int value, size_t size) { return __builtin_memset(to, value, size); }
 
+int memcmp(const void *one, const void *other, size_t size) {
+  const uint8_t *a = one, *b = other;
+  for (size_t i = 0; i < size; i++)
+    if (a[i] != b[i]) return a[i] < b[i] ? -1 : 1;
+  return 0;
+}
+
+size_t strlen(const char *text) {
+  size_t length = 0;
+  while (text[length]) length++;
+  return length;
+}
+
 /* The first aligned address at or after `at`. */
 static uint8_t *aligned(uint8_t *at) {
   return (uint8_t *)(((uintptr_t)at + ALIGNMENT - 1u) / ALIGNMENT * ALIGNMENT);
