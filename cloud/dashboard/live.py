@@ -26,7 +26,7 @@ from shared.fleet.broker import Broker
 from shared.fleet.messages import Message, Reported, Telemetry, Topic
 
 AGAIN_S = 1.0
-VIEW_S = 0.9  # pages ask every second
+VIEW_S, AT_ONCE = 0.9, 1000  # pages ask every second
 STORED = 2000  # messages of a device's timeline
 POINT_EVERY_S, POINTS = 5.0, 720  # of the time series of the whole fleet: an hour
 RESULT_WITHIN_S = 60.0
@@ -83,6 +83,7 @@ class LiveFleet:
         self.broker_error = "not connected yet"
         self._view: View | None = None
         self._view_s = 0.0
+        self._asked = self._told = 0  # changes, and those that the view shows
 
     async def run(self) -> None:
         """Follow the fleet; connect again whenever the broker is away."""
@@ -109,11 +110,17 @@ class LiveFleet:
         return ["all", *sorted(state.groups()), *sorted(state.devices)]
 
     def view(self) -> View:
-        """Return the fleet as of less than a second ago; all open pages share one view."""
+        """Return the fleet as of a short time ago; all open pages share one view.
+
+        That is less than a second up to ``AT_ONCE`` devices, and longer in proportion above.
+        """
         now_s = time.monotonic()
-        if self._view is None or now_s - self._view_s >= VIEW_S:
+        devices = self._client.state.devices
+        keep_s = VIEW_S * max(len(devices) / AT_ONCE, 1.0)
+        if self._view is None or now_s - self._view_s >= keep_s or self._told != self._asked:
             self._forget_reported()
-            self._view = view(self._client.state.devices, self._tails, self._pending, now_s)
+            self._told = self._asked
+            self._view = view(devices, self._tails, self._pending, now_s)
             self._view_s = now_s
             if now_s - self._point_s >= POINT_EVERY_S:
                 self._point_s = now_s
@@ -161,6 +168,7 @@ class LiveFleet:
             await self.trail.finish(change, f"failed: {error}")
             raise
         self._pending.update(futures)
+        self._asked += 1
         task = asyncio.create_task(self._await_result(change, futures), name="result of a change")
         self._results.add(task)
         task.add_done_callback(self._results.discard)

@@ -89,11 +89,16 @@ def overview(live: LiveFleet, person: Person, prefix: str) -> None:
         refreshing.append(_devices(live, prefix))
         _changes(live)
 
+        last: View | None = None
+
         def refresh() -> None:
+            nonlocal last
             seen = live.view()
             fill_tiles(tiles, seen.summary, live)
-            for one in refreshing:
-                one(seen)
+            if seen is not last:
+                last = seen
+                for one in refreshing:
+                    one(seen)
 
         refresh()
         ui.timer(EVERY_S, refresh)
@@ -129,9 +134,12 @@ def _charts(live: LiveFleet) -> Refresh:
         show(charts["Accuracy against energy"], scatter_chart(seen))
         for title, options in fleet_charts(list(live.points)).items():
             show(charts[title], options)
+
+    def follow_cloud() -> None:
         if live.cloud is not None:
             show(charts["Cloud"], cloud_chart(list(live.cloud.points)))
 
+    ui.timer(EVERY_S, follow_cloud)
     return refresh
 
 

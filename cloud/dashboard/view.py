@@ -16,6 +16,7 @@ REMEMBERED = 400  # messages of a device that are kept for its timeline
 RECENT = 20  # messages that rates, accuracy and energy are taken over
 MOST_ROWS = 500  # of the table: a browser gets slow with more
 BATTERY_BINS = 10
+MOST_POINTS = 1000  # of the chart of accuracy against energy
 
 
 @dataclass
@@ -240,10 +241,13 @@ def counted(rows: Sequence[Row]) -> tuple[tuple[str, int], ...]:
 
 
 def scattered(rows: Sequence[Row]) -> tuple[tuple[float, float, str, float], ...]:
-    """Return a point for each device of which energy and accuracy are known."""
+    """Return a point for each device of which energy and accuracy are known.
+
+    Of a large fleet, a regular sample of at most ``MOST_POINTS``.
+    """
     return tuple(
         (round(row.energy_mj, 4), round(row.accuracy, 4), row.name, row.fraction or 0.0)
-        for row in rows
+        for row in rows[:: len(rows) // MOST_POINTS + 1]
         if row.energy_mj is not None and row.accuracy is not None
     )
 

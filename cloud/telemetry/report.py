@@ -28,6 +28,7 @@ from cloud.telemetry.queries import (
 )
 from cloud.telemetry.records import Ranges
 from cloud.telemetry.rolled import (
+    rolled_messages,
     rolled_slices,
     rolled_totals,
     rolled_totals_by_device,
@@ -40,7 +41,7 @@ MOST_POINTS = 150  # of a line
 WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400, 604_800)
 SPREAD = 10  # times the span of nearly all messages; clocks outside of it are wrong
 TEMPLATE = "report.html.j2"
-EXACT_S = 86_400.0
+EXACT_S, EXACT_MESSAGES = 86_400.0, 20_000
 MOST_WORST, MOST_GAPS = 10, 5
 
 
@@ -65,16 +66,18 @@ class Row:
 def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
     """Return the page on what arrived since ``since_s``; ``UsageError`` if nothing did.
 
-    A day at most is read from messages, more from roll-ups, in whole days of the devices' time.
+    A day at most, of not too many messages, is read from messages, more from roll-ups, in whole
+    days of the devices' time.
     """
-    if since_s > time.time() - EXACT_S:
+    start_s = start_of(connection, fleet, since_s) if since_s else 0.0
+    recent = since_s > time.time() - EXACT_S
+    if recent and rolled_messages(connection, fleet, start_s) <= EXACT_MESSAGES:
         whole = totals(connection, fleet, since_s=since_s)
         of_devices = totals_by_device(connection, fleet, since_s)
 
         def cut(width_s: float) -> list[Slice]:
             return slices(connection, fleet, width_s, since_s=since_s)
     else:
-        start_s = start_of(connection, fleet, since_s) if since_s else 0.0
         whole = rolled_totals(connection, fleet, start_s)
         of_devices = rolled_totals_by_device(connection, fleet, start_s)
 

@@ -32,6 +32,14 @@ def start_of(connection: Connection, fleet: str, since_s: float) -> float:
     return float(first.unix_s)
 
 
+def rolled_messages(connection: Connection, fleet: str, start_s: float) -> int:
+    """Return how many messages there are since ``start_s``, to the minute."""
+    query = select(func.sum(_R.messages)).where(
+        *_chosen(fleet, MINUTE_S, start_s), _R.device == ALL
+    )
+    return int(connection.execute(query).scalar() or 0)
+
+
 def rolled_totals(connection: Connection, fleet: str, start_s: float = 0.0) -> Totals | None:
     """Return sums of the whole fleet since ``start_s``; None if there is nothing."""
     query = select(*_sums(), func.min(_R.start_s), func.max(_R.start_s)).where(
