@@ -115,8 +115,9 @@ web: $(VENV)/.runtime ## build the playground's WebAssembly module and model
 web-types: web ## check the types of the JavaScript with tsc, fetched by npm
 	npm exec --yes --package typescript@5.9.3 -- tsc --project device/web
 
-web-check: $(VENV)/.dev ## the module against the packed runtime, 1,000 test images
+web-check: $(VENV)/.dev ## the playground's long tests, and 1,000 test images in Node and Chromium
 	scripts/system-deps web
+	TAPER_WEB=full $(BIN)/python -m pytest -q tests/integration/playground tests/integration/device/test_web.py
 	$(BIN)/python -m cloud.training.datasets fetch mnist
 	$(BIN)/python -m tests.benchmarks.web --full --json
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -27,6 +28,8 @@ from tests.support.processes import run_client
 AXE = Path(str(files("axe_core_python"))) / "axe.min.js"
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 MODEL = "mnist-binary"
+# Tests that take seconds each: make test leaves them to make web-check.
+long = pytest.mark.skipif(os.environ.get("TAPER_WEB") != "full", reason="make web-check runs it")
 
 
 @contextmanager

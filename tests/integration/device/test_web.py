@@ -18,7 +18,10 @@ from shared.model.exits import local_answer, read_calibration
 from shared.packed import DeviceHalf
 from tests.integration.device.test_micro import SHIPPED, agrees, pictures
 from tests.support.debian import need
+from tests.support.playgrounds import long
 from tests.support.web_module import build_module, run_in_node
+
+OTHERS = [name for name in SHIPPED if name != "mnist-binary"]
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +29,7 @@ def _programs() -> None:
     need("web", "clang", "wasm-ld", "node")
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", ["mnist-binary", *(pytest.param(n, marks=long) for n in OTHERS)])
 def test_the_module_gives_the_bits_and_requests_of_the_packed_runtime(
     name: str, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ from shared.packed import DeviceHalf
 from shared.protocol.codec import FeatureCodec
 from tests.support.browser import DESKTOP, PHONE, browser
 from tests.support.clouds import free_port
-from tests.support.playgrounds import CAMERA, MODEL, Page, client_answer, playground
+from tests.support.playgrounds import CAMERA, MODEL, Page, client_answer, long, playground
 from tests.support.processes import Server, start_server
 
 pytestmark = pytest.mark.alone
@@ -108,6 +108,7 @@ def test_a_drawing_is_classified_as_by_the_python_client(
     agrees_with_the_client(site, tmp_path)
 
 
+@long
 def test_keys_draw_too(page: Page) -> None:
     page.tab.named("clear").click()
     page.until_answered()
@@ -130,6 +131,7 @@ def test_a_file_of_the_right_size_reaches_the_network_unchanged(
     agrees_with_the_client(site, tmp_path)
 
 
+@long
 def test_a_photograph_of_a_page_is_prepared_as_the_python_client_does(
     page: Page, tmp_path: Path
 ) -> None:
@@ -165,6 +167,7 @@ def test_a_file_that_is_no_picture_is_named(page: Page, tmp_path: Path) -> None:
     page.tab.until(lambda: page.tab.text("note").startswith("words.png is not a picture"))
 
 
+@long
 def test_the_camera_gives_pictures_until_it_is_stopped(page: Page) -> None:
     before = page.seen()
     page.tab.named("camera").click()
@@ -208,6 +211,7 @@ def test_the_exit_head_answers_what_it_is_sure_of(page: Page) -> None:
     assert page.tab.text("by").startswith("the cloud, from ")
 
 
+@long
 def test_the_strip_of_digits_ends_in_a_table(page: Page, site: Site) -> None:
     page.tab.named("play").click()
     page.tab.until(lambda: "200 of 200" in page.tab.text("strip-count"))

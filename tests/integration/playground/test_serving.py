@@ -15,7 +15,7 @@ from cloud.playground.__main__ import main
 from cloud.playground.application import INFER, LARGEST_QUESTION, check_built
 from shared.errors import UsageError
 from tests.support.clouds import free_port
-from tests.support.playgrounds import playground
+from tests.support.playgrounds import long, playground
 from tests.support.processes import start_server
 
 TOKEN = "a-token-of-more-than-16"
@@ -103,6 +103,7 @@ def test_what_is_too_large_or_asks_for_more_than_the_page_needs_is_refused(url: 
     assert (status, json.loads(body)) == (400, {"error": "body: is no JSON"})
 
 
+@long
 def test_a_self_signed_certificate_makes_it_https(tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     with playground(tmp_path / "log", "--self-signed", "--server", nobody) as secure:
