@@ -30,6 +30,10 @@ def build(
     bundle: Annotated[
         str, typer.Argument(help="Shipped bundle by name, or a bundle file.")
     ] = DEFAULT_MODEL,
+    fleet: Annotated[
+        bool,
+        typer.Option("--fleet/--no-fleet", help="Fetch mqtt.js, by which a page joins a fleet."),
+    ] = True,
 ) -> None:
     """Write **taper.wasm**, its JavaScript, and the model with its description."""
     given = read_bundle(bundle_path(bundle, "BUNDLE"), DEVICE_GROUPS)
@@ -51,7 +55,8 @@ def build(
             temporary.write_bytes(content)
     sizes = ", ".join(f"{file} {len(content)}" for file, content in files.items())
     stderr.print(f"{output}: {sizes} bytes", markup=False, highlight=False)
-    add_library(output)
+    if fleet:
+        add_library(output)
 
 
 def add_library(output: Path) -> None:

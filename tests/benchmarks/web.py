@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from cloud.playground.application import STATIC
 from cloud.training.data.datasets import DATA_DIR_VARIABLE, load
+from device.web.command import build
 from shared.bundles import bundle_path
 from shared.data.sample import sample_digits
 from shared.model.bundle import Bundle, read_bundle
@@ -50,6 +51,7 @@ def run(full: bool) -> Report:
         found = {"node": run_in_node(built, MODEL, pictures)[0]}
         port = free_port()
         stack.enter_context(start_server("--http-port", str(port), "--model", MODEL))
+        build(STATIC / "device", MODEL)  # with what a fleet needs, which counts as the page's
         flags = ("--server", f"http://127.0.0.1:{port}")
         url = stack.enter_context(playground(folder / "log", *flags))
         tab = stack.enter_context(browser())

@@ -39,7 +39,7 @@ def playground(log: Path, *flags: str, fleet: bool = False) -> Iterator[str]:
     With ``fleet`` it needs the library for brokers: tests are skipped where npm cannot fetch it.
     """
     need("web", "clang", "wasm-ld")
-    build(STATIC / "device", MODEL)
+    build(STATIC / "device", MODEL, fleet)
     if fleet and not (STATIC / "device" / LIBRARY).exists():
         pytest.skip("npm could not fetch the library for brokers")
     with process("cloud.playground", "--port", "0", *flags, log=log) as running:

@@ -30,7 +30,7 @@ const device = await load(blob, await fetch(folder + 'taper.wasm'));
 def build_module(name: str, folder: Path) -> Path:
     """A folder with everything that a page loads for a shipped bundle."""
     output = folder / "page"
-    build(output, name)
+    build(output, name, fleet=False)
     (output / "package.json").write_text('{"type": "module"}')  # or Node takes .js for CommonJS
     return output
 
