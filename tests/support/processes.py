@@ -90,9 +90,9 @@ def run_client(*flags: str, stdin: bytes = b"", model: str = "mnist-binary-paper
     return run(client_command("--model", model, *flags), stdin)
 
 
-def run(command: Sequence[str], stdin: bytes = b"") -> Finished:
+def run(command: Sequence[str], stdin: bytes = b"", timeout_s: float = RUN_SECONDS) -> Finished:
     """Run a program to its end."""
     done = subprocess.run(
-        command, input=stdin, capture_output=True, cwd=ROOT, env=environment(), timeout=RUN_SECONDS
+        command, input=stdin, capture_output=True, cwd=ROOT, env=environment(), timeout=timeout_s
     )
     return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
