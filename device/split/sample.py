@@ -23,7 +23,7 @@ class SampleResult:
     payload_bytes   of the request; a share of it where samples travelled together
     candidates      (label, probability), if asked for
     confidence      probability of the answer, by whoever gave it; None if the server sent none
-    exit_confidence of the exit head's label against its next best, what ``--exit-threshold`` is
+    exit_confidence of the exit head by its margin, what ``--exit-threshold`` is
                     compared with; None where it was not asked; ``exit_label``: its answer
     audited         whether the exit head was sure, and the cloud was asked to check its answer
     kept            whether the sample waits in the spool for the cloud's own answer, as ``number``

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.training.intervals import wilson
-from shared.model.exits import ONE, Logits, margin_threshold, margins
+from shared.model.exits import ONE, RIVALS, Logits, margin_threshold, margins
 
 CloudLogits = npt.NDArray[np.float32]  # (N, classes)
 Labels = npt.NDArray[np.int64]  # (N,)
@@ -93,8 +93,9 @@ def probabilities(
 
 
 def confidence(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
-    """Probability of the best class against the next best: (N, classes) -> (N,)."""
-    sure: npt.NDArray[np.float64] = 1 / (1 + np.exp(-margins(logits) / (ONE * temperature)))
+    """What ``margin_threshold`` is the threshold of: (N, classes) -> (N,)."""
+    unit = ONE * temperature
+    sure: npt.NDArray[np.float64] = 1 / (1 + RIVALS * np.exp(-margins(logits) / unit))
     return sure
 
 

@@ -17,6 +17,7 @@ from shared.model.bundle import Bundle, make_bundle
 from shared.model.exits import (
     NEVER_MARGIN,
     ONE,
+    RIVALS,
     local_answer,
     margin_threshold,
     margins,
@@ -87,11 +88,11 @@ def test_a_margin_reaches_the_threshold_when_its_confidence_does(
 def test_thresholds_rise_with_their_confidence(threshold: float, temperature: float) -> None:
     lower = margin_threshold(threshold * 0.99, temperature)
     assert 0 <= lower <= margin_threshold(threshold, temperature) <= NEVER_MARGIN
-    assert margin_threshold(0.5, temperature) == 0
+    assert margin_threshold(1 / 3, temperature) == 0
     assert margin_threshold(1.0, temperature) == NEVER_MARGIN
 
 
-def test_a_threshold_is_the_odds_of_the_two_best() -> None:
+def test_a_threshold_is_the_odds_against_two_of_the_next_best() -> None:
     nine_to_one = margin_threshold(0.9, 1.0)
-    assert nine_to_one == math.ceil(ONE * math.log(9))
+    assert nine_to_one == pytest.approx(ONE * math.log(9 * RIVALS), abs=1)
     assert margin_threshold(0.9, 2.0) == pytest.approx(2 * nine_to_one, abs=2)
