@@ -10,6 +10,7 @@ import asyncio
 import json
 import random
 import shutil
+import signal
 import sqlite3
 import tempfile
 import time
@@ -126,7 +127,7 @@ async def corrupt_spool(life: Life) -> None:
 
 async def no_broker(life: Life) -> None:
     """The broker is away for a day."""
-    await asyncio.to_thread(life.broker.kill)
+    await asyncio.to_thread(life.broker.kill, signal.SIGTERM)
     await life.pass_days(1.0)
     await asyncio.to_thread(life.broker.start)
     await life.pass_days(FAULT_DAYS)
@@ -154,7 +155,7 @@ async def other_model(life: Life) -> None:
 
 async def renewed_certificates(life: Life) -> None:
     """The broker comes back with certificates of another authority."""
-    await asyncio.to_thread(life.broker.kill)
+    await asyncio.to_thread(life.broker.kill, signal.SIGTERM)
     provisioning().certificates(life.broker.folder, "localhost")
     await asyncio.to_thread(life.broker.start)
     await life.pass_days(FAULT_DAYS)
@@ -225,8 +226,8 @@ async def listen(life: Life) -> None:
         try:
             broker = parse_broker(
                 f"mqtts://localhost:{life.broker.port}",
-                "city/recorder",
-                life.broker.passwords["city/recorder"],
+                "controller",
+                life.broker.passwords["controller"],
                 ca=life.broker.folder / "ca.crt",
             )
             async with BrokerClient(broker, "listener", receive) as client:
@@ -258,7 +259,7 @@ def agent_days(seed: int = SEED) -> dict[str, Any]:
         folder = Path(place)
         (folder / "served").mkdir()
         shutil.copy(bundle_path(MODEL), folder / "served")
-        users = ("city/pi-kitchen", "city/recorder")
+        users = ("city/pi-kitchen",)
         broker = stack.enter_context(mosquitto(folder / "broker", users))
         port = free_port()
         flags = [

@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from device.agent.flags import parse
 from shared.fleet.broker import Broker, BrokerClient
 from shared.model.bundle import write_bundle
 from tests.support.broker import Mosquitto, mosquitto, provisioning
+from tests.support.certificates import Authority
 from tests.support.clouds import Cloud, free_port, images, serve, tiny_bundle, until
 from tests.support.databases import connections, fill_disk
+from tests.support.processes import start_server
 
 OLD, NEW = tiny_bundle(0), tiny_bundle(1)
 LIMIT_S = 20
@@ -294,6 +296,36 @@ async def test_renewed_certificates_of_the_broker_are_used(
             provisioning().certificates(own.folder, "localhost")  # another authority
             await asyncio.to_thread(own.start)
             await until(lambda: caplog.text.count("pi: connected to") == 2, LIMIT_S)
+
+
+async def test_a_renewed_authority_of_the_server_is_trusted(
+    broker: Mosquitto, flags: list[str], tmp_path: Path
+) -> None:
+    ca, port = tmp_path / "trusted.pem", free_port()
+    secure = ["--tls", "--ca", str(ca), *to(broker, "renewed", f"localhost:{port}")]
+    model = str(tmp_path / "tiny.safetensors")
+    served = ("--model", model)
+
+    def renew(name: str) -> tuple[str, ...]:
+        authority = Authority(tmp_path / name)
+        pair = authority.issue("localhost")
+        ca.write_bytes(authority.certificate.read_bytes())
+        return ("--tls-cert", str(pair.certificate), "--tls-key", str(pair.key))
+
+    first = renew("first")
+    async with (
+        listening(broker.broker, "renewed") as heard,
+        agent(*flags, *secure),
+    ):
+        for files in (first, None):
+            words = files or renew("second")
+            with ExitStack() as stack:
+                await asyncio.to_thread(
+                    stack.enter_context, start_server(*served, *words, port=port)
+                )
+                before = heard.total("answered_cloud")
+                await until(lambda: heard.total("answered_cloud") > before + 5, 2 * LIMIT_S)  # noqa: B023
+    assert heard.total("failed") == 0
 
 
 async def test_a_host_name_with_dots_is_no_obstacle(
