@@ -342,9 +342,13 @@ class Agent:
         while True:
             # A random first wait: a fleet that is set at once must not send at once.
             wait_s = self._classifier.telemetry_s * random.random()  # noqa: S311
-            while not await self._pace.sleep(wait_s, self._retimed):
-                await self._send_telemetry()
-                wait_s = self._classifier.telemetry_s
+            try:
+                while not await self._pace.sleep(wait_s, self._retimed):
+                    await self._send_telemetry()
+                    wait_s = self._classifier.telemetry_s
+            except asyncio.CancelledError:
+                await self._send_telemetry()  # of the last samples; the next start sends it
+                raise
 
     async def _send_telemetry(self) -> None:
         """Number a message, commit it to the ledger, and send it if connected.

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -17,10 +18,13 @@ from device.policy.simple import AUTO
 from device.split.client import SplitClient
 from device.split.sample import DEVICE, SampleResult
 from shared.energy.model import EnergyModel, device_work, exit_work
-from shared.errors import LinkError, RequestError, TaperError, VersionMismatchError
+from shared.errors import LinkError, RequestError, SpooledError, TaperError, VersionMismatchError
 from shared.fleet.messages import DeviceSettings, RefusedSetting, Telemetry
 from shared.fractions import level_for
 from shared.model.bundle import Bundle
+
+if TYPE_CHECKING:
+    from device.split.outbox import LateAnswer
 
 RENEW_EVERY_S = 5.0
 HELD = 1000  # samples that wait for another version of the model
@@ -74,6 +78,7 @@ class Classifier:
         self._power = power
         self._supply = supply
         self._held: deque[Sample] = deque()
+        self._spooled: set[int] = set()  # samples of the spool without an answer
         self._beat_s = time.monotonic()
         self._pace = pace
         self._given = self._wanted = settings
@@ -199,12 +204,22 @@ class Classifier:
             self._note(str(error))
             self._hold(sample)
             await self._renew_model()
+        except SpooledError as error:  # not lost: its answer comes later
+            if error.number is not None:
+                self._spooled.add(error.number)
+            self._note(str(error))
         except (LinkError, RequestError) as error:
             self._fail(str(error))
         else:
             self._count(result, sample.label)
             if self._held and result.source != DEVICE:  # the cloud has this version again
                 await self._release()
+
+    def late(self, answer: LateAnswer) -> None:
+        """Count the cloud's answer to a sample of the spool that had none."""
+        if answer.number in self._spooled:
+            self._spooled.discard(answer.number)
+            self._period.answered_cloud += 1
 
     def _hold(self, sample: Sample) -> None:
         """Keep a sample until the server and this device have the same version of the model."""

@@ -105,7 +105,9 @@ async def work(line: AgentLine, pace: Pace | None = None) -> None:
     )
 
     def open_client(using: Bundle) -> SplitClient:
-        return SplitClient(settings, bundle=using, battery=power)
+        return SplitClient(
+            settings, bundle=using, battery=power, on_late=lambda answer: classifier.late(answer)
+        )
 
     energy = EnergyModel(find_hardware(settings.hardware))
     supply = supply_of(line, bundle)
