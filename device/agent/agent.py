@@ -344,7 +344,7 @@ class Agent:
             wait_s = self._classifier.telemetry_s * random.random()  # noqa: S311
             try:
                 while not await self._pace.sleep(wait_s, self._retimed):
-                    await self._send_telemetry()
+                    await asyncio.shield(self._send_telemetry())  # else a number is used twice
                     wait_s = self._classifier.telemetry_s
             except asyncio.CancelledError:
                 await self._send_telemetry()  # of the last samples; the next start sends it
