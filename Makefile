@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 check unit test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-web fleet check unit test lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 containers ray aarch64 boards web web-types web-check bench train reproduce screenshots lock audit licences protos clean
+.PHONY: help demo demo-web fleet check unit test lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 containers containers-ray containers-upgrade ray aarch64 boards web web-types web-check bench train reproduce screenshots lock audit licences sbom protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -79,9 +79,10 @@ fuzz-fleet: $(VENV)/.dev ## send 100,000 hostile messages to the programs of a r
 fuzz-frames: $(VENV)/.dev ## send 100,000 hostile frames through a real server
 	$(BIN)/python -m tests.attacks.fuzz_frames --frames 100000
 
-chaos: $(VENV)/.dev ## kill programs and break networks for SECONDS (120), then audit
+chaos: $(VENV)/.dev ## kill programs and break networks for SECONDS (120), then audit; CONTAINERS=1: in containers
 	scripts/system-deps broker
-	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),120) $(if $(SEED),--seed $(SEED))
+	$(if $(CONTAINERS),$(BIN)/python -m tests.containers --chaos $(BIN)/python -m tests.containers.chaos,$(BIN)/python -m tests.chaos) \
+	    --seconds $(or $(SECONDS),120) $(if $(SEED),--seed $(SEED))
 
 chaos-20: $(VENV)/.dev ## 20 short runs of chaos with different seeds
 	scripts/system-deps broker
@@ -91,6 +92,15 @@ containers: $(VENV)/.dev ## build the images, run deploy/compose.yaml in contain
 	scripts/system-deps broker
 	docker info >/dev/null 2>&1 || scripts/system-deps containers
 	$(BIN)/python -m tests.containers
+
+containers-ray: $(VENV)/.dev ## a Ray cluster of three containers: a worker is killed, another one joins
+	docker info >/dev/null 2>&1 || scripts/system-deps containers
+	$(BIN)/python -m tests.containers --ray $(BIN)/python -m pytest -q tests/containers/test_ray_cluster.py
+
+containers-upgrade: $(VENV)/.dev ## upgrade a running deployment of the last release to this checkout
+	scripts/system-deps broker
+	docker info >/dev/null 2>&1 || scripts/system-deps containers
+	$(BIN)/python -m tests.containers --upgrade $(BIN)/python -m pytest -q tests/containers/test_upgrade.py
 
 ray: $(VENV)/.dev ## replicas on Ray Serve: one is killed, one is added; RAY_VENV names an environment
 	test -x $(RAY_VENV)/bin/python || $(PYTHON) -m venv $(RAY_VENV)
@@ -158,6 +168,11 @@ lock: $(VENV)/.release ## write the hashes of what each role installs
 
 audit: $(VENV)/.release ## known vulnerabilities of what is installed; needs a vulnerability service
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r deploy/requirements/operations.txt
+
+sbom: $(VENV)/.release ## write dist/IMAGE.cdx.json: the packages of each image, as CycloneDX
+	mkdir -p dist
+	for image in device agent cloud operations ray; do $(BIN)/cyclonedx-py requirements deploy/requirements/$$image.txt \
+	    --pyproject pyproject.toml --output-file dist/$$image.cdx.json || exit; done
 
 licences: $(VENV)/.release ## write docs/licences.md
 	PYTHON=$(BIN)/python scripts/list-licences

@@ -1,8 +1,9 @@
 """``python -m tests.benchmarks.containers``: sizes of images, and the deployment in containers.
 
 ``deploy/compose.yaml`` is brought up, and its containers are restarted, killed, paused and cut off
-while 10,000 samples go through the proxy. Images are built first,
-with an engine of its own where this machine runs none (root, Debian).
+while 10,000 samples go through the proxy. Then a Ray cluster of two machines, each a container,
+loses its worker under load and gets another. Images are built first, with an engine of its own
+where this machine runs none (root, Debian).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.containers.__main__ import VARIABLE
 from tests.containers.__main__ import main as with_images
 from tests.containers.engine import Engine
 from tests.containers.images import IMAGES, size_mb
+from tests.containers.ray_trial import cluster, ray_trial
 from tests.containers.stack import stack
 from tests.containers.trial import trial
 
@@ -33,17 +35,25 @@ def run(full: bool) -> Report:
     ):
         outcome = asyncio.run(trial(running))
         up_s = round(running.up_to_healthy_s, 1)
+    with (
+        tempfile.TemporaryDirectory(prefix="taper-ray-") as folder,
+        cluster(engine, Path(folder)) as nodes,
+    ):
+        ray = asyncio.run(ray_trial(nodes))
     audit = outcome.telemetry
     checks = [
         Check("compose_failed", outcome.failed, "samples", 0, "lower"),
         Check("compose_telemetry_lost", audit.lost + audit.duplicate, "messages", 0, "lower"),
         Check("device_image_mb", sizes["taper/device:0.1.0"], "MB", 110, "lower"),
         Check("server_image_mb", sizes["taper/cloud:0.1.0"], "MB", 160, "lower"),
+        Check("ray_nodes", ray.nodes, "machines", 2, "higher"),
+        Check("ray_node_loss_failed", ray.failed, "samples", 0, "lower"),
         Check("up_to_healthy_s", up_s, "s", 60, "lower"),
     ]
     results = {
         "images_mb": sizes,
         "trial": asdict(outcome),
+        "ray": asdict(ray),
         "up_to_healthy_s": up_s,
     }
     rows = [(event,) for event in outcome.events]
@@ -59,5 +69,5 @@ if __name__ == "__main__":
     if VARIABLE in os.environ:
         main("containers", "Sizes of images, and the deployment in containers.", run)
     else:
-        words = [sys.executable, "-m", "tests.benchmarks.containers", *sys.argv[1:]]
+        words = ["--ray", sys.executable, "-m", "tests.benchmarks.containers", *sys.argv[1:]]
         sys.exit(with_images(words))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from device import ClientSettings, SplitClient
 from device.split.outbox import LateAnswer
 from device.split.settings import ModelSettings, SpoolSettings
+from shared.bundles import bundle_path
 from shared.data.sample import sample_digits
 from shared.errors import SpooledError, TaperError
+from shared.model.bundle import read_bundle
 from tests.support.devices import FRACTION, MODEL, expected
 
 TIMEOUT_S = 3.0  # a silent network is given up after this
@@ -21,11 +24,23 @@ EVERY_S = 0.03
 DRAIN_S = 60.0
 
 
+@cache
+def cloud_levels() -> tuple[float, ...]:
+    """The fractions of the cloud that the model has."""
+    return tuple(read_bundle(bundle_path(MODEL)).architecture.cloud_levels)
+
+
+def pinned(cloud_fraction: float) -> Sequence[int]:
+    """The right labels, whatever a server says that it has computed: it was told."""
+    return expected()
+
+
 @dataclass
 class Book:
     """The samples of one client: what was asked, and every answer that came, by sample."""
 
     images: int
+    right: Callable[[float], Sequence[int]] = pinned  # labels, by the fraction of the cloud
     asked: int = 0
     waiting: dict[int, int] = field(default_factory=dict)  # number in the spool -> sample
     late: list[LateAnswer] = field(default_factory=list)
@@ -33,17 +48,18 @@ class Book:
     wrong: int = 0
     failures: list[str] = field(default_factory=list)
 
-    def answered(self, sample: int, label: int) -> None:
+    def answered(self, sample: int, label: int, cloud_fraction: float = 1.0) -> None:
         """Book an answer."""
         self.answers[sample] += 1
-        self.wrong += label != expected()[sample % self.images]
+        self.wrong += label != self.right(cloud_fraction)[sample % self.images]
 
     def close(self) -> Count:
         """Book the late answers and count. One to a sample that had its answer is a second one."""
         strays = 0
         for answer in self.late:
             if answer.number in self.waiting:
-                self.answered(self.waiting[answer.number], answer.label)
+                fraction = cloud_levels()[answer.cloud_level]
+                self.answered(self.waiting[answer.number], answer.label, fraction)
             else:
                 strays += 1
         several = sum(count - 1 for count in self.answers.values())
@@ -92,7 +108,7 @@ async def classify_all(client: SplitClient, book: Book, stop: asyncio.Event) -> 
         index = sample % book.images
         try:
             result = await client.classify(images[index][..., None], index)
-            book.answered(sample, result.label)
+            book.answered(sample, result.label, result.cloud_fraction)
         except SpooledError as error:
             if error.number is None:
                 book.failures.append(f"spooled without a number: {error}")
@@ -121,12 +137,18 @@ class Clients:
 
 
 @asynccontextmanager
-async def clients(servers: Sequence[str], folder: Path, count: int) -> AsyncIterator[Clients]:
+async def clients(
+    servers: Sequence[str],
+    folder: Path,
+    count: int,
+    right: Callable[[float], Sequence[int]] = pinned,
+) -> AsyncIterator[Clients]:
     """``count`` clients that classify. The first ones know one of ``servers`` each, so that samples
-    wait in their spools; the others know all of them, in an order of their own.
+    wait in their spools; the others know all of them, in an order of their own. ``right`` gives the
+    right labels where the cloud computes a fraction; by default servers have none but one.
     """
     images, _ = sample_digits()
-    books = [Book(len(images)) for _ in range(count)]
+    books = [Book(len(images), right) for _ in range(count)]
     stop = asyncio.Event()
     made: list[SplitClient] = []
     for place, book in enumerate(books):

@@ -1,7 +1,8 @@
-"""``python -m tests.containers [--ray | --chaos] [COMMAND ...]``: builds images, runs the tests.
+"""``python -m tests.containers [OPTION] [COMMAND ...]``: builds images, runs the tests.
 
 COMMAND is run in place of the tests. ``--ray`` builds the image for Ray as well, which takes some
-minutes more, ``--chaos`` one with the tools that make networks bad.
+minutes more, ``--chaos`` one with the tools that make networks bad, ``--upgrade`` those of the last
+release.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import time
 from pathlib import Path
 
 from tests.containers.engine import Engine, EngineError, own_engine, present
-from tests.containers.images import build, build_tools
+from tests.containers.images import TAG, build, build_tools, rename
+from tests.containers.release import RELEASED, released
 from tests.containers.stand_ins import make_stand_ins
 from tests.support.processes import ROOT
 
 VARIABLE = "TAPER_CONTAINERS"  # says that images are built: "own" for an engine of ours
 CLEAN_UP_S = 120
+APART = ("test_ray_cluster.py", "test_upgrade.py")  # have targets of their own
 TESTS = [sys.executable, "-m", "pytest", "-q", "--durations", "5", "tests/containers"]
+TESTS += [f"--ignore=tests/containers/{name}" for name in APART]
 
 
 def say(text: str) -> None:
@@ -51,6 +55,10 @@ def inside(engine: Engine, words: list[str]) -> int:
 
 def build_all(engine: Engine, more: set[str]) -> None:
     """Build our images, and what ``more`` asks for."""
+    if "--upgrade" in more:
+        with released() as root:
+            build(engine, root=root)
+        rename(engine, TAG, RELEASED)
     build(engine, "--ray" in more)
     if "--chaos" in more:
         build_tools(engine)
@@ -59,7 +67,7 @@ def build_all(engine: Engine, more: set[str]) -> None:
 def main(words: list[str]) -> int:
     """The status of the tests or the command."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    more = {"--ray", "--chaos"} & set(words[:1])
+    more = {"--ray", "--chaos", "--upgrade"} & set(words[:1])
     command = words[len(more) :] or TESTS
     engine = present()
     if engine is not None:

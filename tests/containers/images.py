@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.containers.engine import Engine
 from tests.containers.stand_ins import base_image
 from tests.support.processes import ROOT
@@ -14,14 +16,21 @@ BUILDS = {"device": ("device", "agent"), "cloud": ("cloud", "operations")}
 IMAGES = tuple(f"taper/{target}:{TAG}" for targets in BUILDS.values() for target in targets)
 
 
-def build(engine: Engine, ray: bool = False) -> None:
-    """Build the images of ``deploy/docker``, Ray's only if it is asked for."""
+def build(engine: Engine, ray: bool = False, root: Path = ROOT) -> None:
+    """Build the images of the checkout ``root``, Ray's only if it is asked for."""
     network = ["--network", "host"] if engine.own else []
     for name, targets in BUILDS.items():
-        file = str(ROOT / "deploy/docker" / f"{name}.Dockerfile")
+        file = str(root / "deploy/docker" / f"{name}.Dockerfile")
         for target in (*targets, "ray") if ray and name == "cloud" else targets:
             words = ["--file", file, "--target", target, "--tag", f"taper/{target}:{TAG}"]
-            engine.docker("build", *network, *words, str(ROOT))
+            engine.docker("build", *network, *words, str(root))
+
+
+def rename(engine: Engine, before: str, after: str) -> None:
+    """Give our images of one tag another tag as well."""
+    for image in IMAGES:
+        name = image.partition(":")[0]
+        engine.docker("tag", f"{name}:{before}", f"{name}:{after}")
 
 
 def build_tools(engine: Engine) -> None:

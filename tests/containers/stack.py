@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.containers.engine import Engine, EngineError, lines
-from tests.support.compose import FILE, compose, variables
+from tests.support.compose import compose, variables
 from tests.support.processes import ROOT, environment
 
 NETWORK = "taper_inside"
@@ -100,14 +100,23 @@ def query(expression: str) -> dict[str, float]:
 
 
 @contextmanager
-def stack(engine: Engine, folder: Path) -> Iterator[Stack]:
-    """All services whose images are there, healthy; removed with networks and volumes."""
+def stack(engine: Engine, folder: Path, root: Path = ROOT) -> Iterator[Stack]:
+    """All services whose images are there, healthy; removed with networks and volumes.
+
+    The files are those of the checkout ``root``.
+    """
     broker, settings = folder / "broker", folder / "environment"
-    script = ROOT / "deploy/mosquitto/provision.py"
+    script = root / "deploy/mosquitto/provision.py"
     words = [sys.executable, str(script), str(broker), "--fleet", "default", "--devices", "50"]
     subprocess.run([*words, "--host", "broker"], env=environment(), check=True, capture_output=True)
     settings.write_text("".join(f"{name}={value}\n" for name, value in variables(broker).items()))
-    command = [*engine.compose_words(), "--env-file", str(settings), "--file", str(FILE)]
+    command = [
+        *engine.compose_words(),
+        "--env-file",
+        str(settings),
+        "--file",
+        str(root / "deploy/compose.yaml"),
+    ]
     services = tuple(name for name in compose()["services"] if not missing(engine, name))
     made = Stack(engine, tuple(command), services, folder)
     try:
