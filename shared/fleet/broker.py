@@ -254,8 +254,16 @@ class BrokerClient:
         Messages that this client publishes are delivered to it only with ``own``.
         """
         options = SubscribeOptions(qos=1, noLocal=not own)
+        wanted = [(topic, options) for topic in topics]
+        subscribing = asyncio.ensure_future(self._connection.subscribe(wanted))
+        # A connection that ends meanwhile would be noticed only after the timeout.
+        await asyncio.wait((subscribing, self._ended), return_when=asyncio.FIRST_COMPLETED)
+        if not subscribing.done():
+            subscribing.cancel()
+            await asyncio.gather(subscribing, return_exceptions=True)
+            raise self._ended.result()
         try:
-            codes = await self._connection.subscribe([(topic, options) for topic in topics])
+            codes = subscribing.result()
         except aiomqtt.MqttError as error:
             raise self._failure(_reason(error)) from None
         for topic, code in zip(topics, codes, strict=True):
