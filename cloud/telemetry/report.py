@@ -14,7 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import Connection
 
-from cloud.telemetry.estimates import Estimate, exit_accuracy
+from cloud.telemetry.estimates import Estimate, drift, exit_accuracy
 from cloud.telemetry.figures import drawings
 from cloud.telemetry.marks import away, errors, marks
 from cloud.telemetry.queries import (
@@ -34,7 +34,7 @@ from cloud.telemetry.rolled import (
     rolled_totals_by_device,
     start_of,
 )
-from cloud.telemetry.sums import add_up
+from cloud.telemetry.sums import Sums, add_up
 from shared.errors import UsageError
 
 MOST_POINTS = 150  # of a line
@@ -71,6 +71,7 @@ def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
     """
     start_s = start_of(connection, fleet, since_s) if since_s else 0.0
     recent = since_s > time.time() - EXACT_S
+    changed = None
     if recent and rolled_messages(connection, fleet, start_s) <= EXACT_MESSAGES:
         whole = totals(connection, fleet, since_s=since_s)
         of_devices = totals_by_device(connection, fleet, since_s)
@@ -78,6 +79,7 @@ def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
         def cut(width_s: float) -> list[Slice]:
             return slices(connection, fleet, width_s, since_s=since_s)
     else:
+        changed = confidence_drift(connection, fleet)
         whole = rolled_totals(connection, fleet, start_s)
         of_devices = rolled_totals_by_device(connection, fleet, start_s)
 
@@ -106,12 +108,28 @@ def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
         errors=errors(connection, fleet),
         marks=[(moment(one.unix_s), one.text) for one in done],
         drawings=drawings(drawn, done),
+        drift=changed,
         width=span(drawn[0].width_s),
         first=moment(drawn[0].start_s),
         last=moment(drawn[-1].start_s + drawn[-1].width_s),
         far_off=far_off,
         missing=sum(map(holes, sequences.values())),
     )
+
+
+def confidence_drift(connection: Connection, fleet: str) -> Estimate | None:
+    """Return the change of the exit head's confidence from all days before to the last one."""
+    whole = rolled_totals(connection, fleet)
+    if whole is None:
+        return None
+    every = rolled_totals_by_device(connection, fleet)
+    last = rolled_totals_by_device(connection, fleet, whole.last_s)
+    pairs = []
+    for name, now in last.items():
+        asked = every[name].exits_asked - now.exits_asked
+        before = Sums(exits_asked=asked, confidence=every[name].confidence - now.confidence)
+        pairs.append((before, now))
+    return drift(pairs)
 
 
 def series(whole: Totals, cut: Callable[[float], list[Slice]]) -> tuple[list[Slice], int]:

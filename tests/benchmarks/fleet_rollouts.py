@@ -128,7 +128,10 @@ def killed_wrong(rollouts: int, seed: int = 1) -> int:
             good = number % 2 == 0
             model = next(name for name in MODELS if name != current) if good else "mnist-shifted"
             one(site, model, chance)
-            current = model if good else current
+            # Done or stopped, by the rules: no device may differ from what the record says.
+            done = ": done" in status(site)
+            current = model if done else current
+            wrong += DEVICES * (done and not good)
             found = site.models()
             missing = DEVICES - found.count(current)
             wrong += missing

@@ -131,3 +131,24 @@ async def test_a_report_says_what_was_done_and_what_went_wrong(
     # They take the colours of the page, dark or light.
     assert all("currentColor" in one and "#010203" not in one for one in figures)
     assert "#ffffff" not in "".join(figures)
+
+
+async def test_a_report_says_how_far_the_exit_head_drifts(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def seen(device: str, day: int, confidence: float) -> Received:
+        one = sent(device, day)
+        assert isinstance(one.message, Telemetry)
+        unix_s = BEGAN_S + 86_400.0 * day
+        said = replace(one.message, unix_s=unix_s, exits_asked=8, exit_confidence=confidence)
+        return dataclasses.replace(one, message=said, received_s=unix_s)
+
+    async with Store(url) as store:
+        for number in range(12):
+            own = 0.8 + number / 100
+            days = [seen(f"d{number}", day, own) for day in range(1, 5)]
+            await store.append([*days, seen(f"d{number}", 5, own - 0.05)])
+    path = tmp_path / "page.html"
+    assert run(capsys, "report", "--store", url, "--fleet", "city", "-o", str(path))[0] == 0
+    assert "by -0.0500\n(-0.0500 to -0.0500" in path.read_text()
+    assert "<strong>it drifts</strong>" in path.read_text()
