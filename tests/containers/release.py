@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.support.processes import ROOT
 
-REVISION = "6d4059df"
+REVISION = "6d4059d0196e"
 RELEASED = "released"  # tag of its images, beside ours
 
 
