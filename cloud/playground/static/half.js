@@ -7,6 +7,7 @@ import {load} from './device/taper.js';
 const MODEL = 'mnist-binary';
 const FOLDER = '/static/device';
 const ONE = 2 ** 20; // a logit of 1 in the engine's whole numbers
+const RIVALS = 2; // of the next best label, that all others count as (shared/model/exits.py)
 
 /**
  * What device.web writes about a model (device/web/description.py).
@@ -67,7 +68,7 @@ export class Half {
       ...{level, height: sample.height, width: sample.width, channels: sample.channels},
       ...{raw: sample.raw(), payload, encoding, label, probabilities},
       ...{margin: Number(margin), stays},
-      sure: 1 / (1 + Math.exp(-Number(margin) / (ONE * exit.temperature[level]))),
+      sure: 1 / (1 + RIVALS * Math.exp(-Number(margin) / (ONE * exit.temperature[level]))),
     };
   }
 
@@ -78,9 +79,9 @@ export class Half {
    */
   isSure({level, margin}, confidence) {
     if (confidence >= 1) return false;
-    const logits = Math.log(confidence) - Math.log1p(-confidence);
+    const logits = Math.log(RIVALS * confidence) - Math.log1p(-confidence);
     const least = Math.ceil(ONE * this.description.exit.temperature[level] * logits);
-    return confidence <= 0.5 || margin >= least;
+    return confidence * (1 + RIVALS) <= 1 || margin >= least;
   }
 
   /**
