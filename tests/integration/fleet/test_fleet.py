@@ -80,7 +80,11 @@ async def test_devices_do_what_is_desired_and_say_so(
             await until(lambda: bool(one.telemetry and one.telemetry.fraction == 0.3), 30)
 
             # Every answer of the exit head is sent too, and the cloud's counts.
-            await until(lambda: bool(one.telemetry and one.telemetry.audited), 30)
+            def all_audited() -> bool:
+                sent = one.telemetry
+                return bool(sent and sent.audited and not sent.answered_device)
+
+            await until(all_audited, 30)  # the period of the change has answers of before it
             last = one.telemetry
             assert last is not None
             assert last.agreed <= last.audited <= last.answered_cloud
