@@ -285,7 +285,7 @@ async def test_devices_are_shown_in_80_columns_and_retired(
             "error",
         ]
         rows = [line.split() for line in shown if line.strip().startswith("device-")]
-        assert [row[:2] for row in rows] == [[f"device-0000{n}", "yes"] for n in (1, 2, 3)]
+        assert sorted(row[:2] for row in rows) == [[f"device-0000{n}", "yes"] for n in (1, 2, 3)]
         refused = await command("retire", "device-00001", *at)
         assert refused[0] == 2
         assert "'device-00001' is connected; stop it first" in refused[1]
