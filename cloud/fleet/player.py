@@ -10,11 +10,8 @@ from typing import Any, Protocol
 
 from cloud.fleet.changes import Change, setting
 from cloud.fleet.client import FleetClient
-from cloud.fleet.rollout.driver import RolloutDriver, outcome
-from cloud.fleet.rollout.ledger import RolloutLedger
 from cloud.fleet.rollout.record import Phase
 from cloud.fleet.state import DeviceState
-from cloud.telemetry.trail import ChangeRecord, write_change
 from shared.errors import UsageError
 from shared.fleet.messages import Reported
 from shared.fleet.scenario import FleetScenario, Rollout, ScenarioEvent
@@ -94,6 +91,8 @@ class Player:
             what = f"battery {event.battery:.0%}"
         if self._store is None or not what:
             return
+        from cloud.telemetry.trail import ChangeRecord, write_change  # of the extra "fleet"
+
         fleet, who = self._client.state.fleet, f"scenario {self.name}"
         change = ChangeRecord(fleet, time.time(), secrets.token_hex(8), who, event.target, what, "")
         await asyncio.to_thread(write_change, self._store, change)
@@ -130,6 +129,9 @@ class Player:
         """
         if self._store is None:
             raise UsageError("--store: a roll-out needs the store of the recorder")
+        from cloud.fleet.rollout.driver import RolloutDriver, outcome  # of the extra "fleet"
+        from cloud.fleet.rollout.ledger import RolloutLedger
+
         ledger = await asyncio.to_thread(RolloutLedger, self._store, self._client.state.fleet)
         try:
             watch_s = rules.watch / self._speed

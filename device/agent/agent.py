@@ -81,6 +81,7 @@ class Agent:
         self.refusals = 0
         self._losses = Losses()
         self._numbering = asyncio.Lock()
+        self._measuring: asyncio.Task[None] | None = None
         self._own_birth: Birth | None = None
         self._outdated = asyncio.Event()  # the session's numbers are not the ledger's
 
@@ -95,7 +96,6 @@ class Agent:
     async def _talk(self, group: asyncio.TaskGroup) -> None:
         """Keep a connection to the broker; connect again when it is lost."""
         backoff = Backoff(0.5, 10.0)
-        measuring = False
         while True:
             try:
                 self._session = await self._ledger.begin(self._who.device)
@@ -103,13 +103,12 @@ class Agent:
                 self._note_loss(BrokerError(str(error)))
                 await asyncio.sleep(backoff.next_s())
                 continue
-            if not measuring or self._outdated.is_set():
+            if self._measuring is None or self._outdated.is_set():
                 self._next_sequence = self._session.next_sequence
                 self._outdated.clear()
-            if not measuring:
+            if self._measuring is None:
                 await self._restore_desired()
-                group.create_task(self._measure(), name=f"{self._who.device} telemetry")
-                measuring = True
+                self._measuring = group.create_task(self._measure(), name="telemetry")
             try:
                 await self._converse(backoff)
             except BrokerError as error:
@@ -167,8 +166,10 @@ class Agent:
             try:
                 await self._until_lost(client)
             except asyncio.CancelledError:
+                # Do not wait long for a disk that hangs or a broker that is away.
+                if self._measuring is not None:  # it ends with a message of the last samples
+                    await asyncio.wait((self._measuring,), timeout=FAREWELL_S)
                 payload = dump(self._death("stopped"))
-                # Do not wait long for a broker that is away: it has the last will.
                 leaving = client.post(who.topic(MessageKind.DEATH), payload, retain=True)
                 await asyncio.wait((leaving,), timeout=FAREWELL_S)
                 raise
@@ -195,10 +196,7 @@ class Agent:
         waiting[0].result()
 
     async def _compare(self, birth: Birth) -> None:
-        """Begin a new epoch if the broker knows a later session of the present one.
-
-        Then the ledger was restored from a backup, or copied: its numbers were used before.
-        """
+        """Begin a new epoch if the broker knows a later session: the ledger is an older copy."""
         ours = self._session
         if birth == self._own_birth or birth.epoch != ours.epoch or birth.session < ours.number:
             return
@@ -306,9 +304,8 @@ class Agent:
             case "battery":
                 result = self._set_battery(command, result)
             case _:
-                known = "ping, measure, resend, battery"
-                text = f"name: {command.name!r} is unknown; known are {known}"
-                result = replace(result, ok=False, error=text)
+                why = f"name: {command.name!r} is unknown; known are ping, measure, resend, battery"
+                result = replace(result, ok=False, error=why)
         if self._client is not None:
             self._client.post(self._who.topic(MessageKind.RESULT), dump(result))
 
@@ -347,7 +344,9 @@ class Agent:
                     await asyncio.shield(self._send_telemetry())  # else a number is used twice
                     wait_s = self._classifier.telemetry_s
             except asyncio.CancelledError:
-                await self._send_telemetry()  # of the last samples; the next start sends it
+                await (
+                    self._send_telemetry()
+                )  # of the last samples; if not now, sent at the next start
                 raise
 
     async def _send_telemetry(self) -> None:

@@ -60,7 +60,8 @@ def to_bytes_picture(
     """
     if image.mode.startswith(("I", "F")):
         return _numbers(image, declared, name)
-    raw = _rawmode(opened())
+    with opened() as unread:
+        raw = _rawmode(unread)
     if ";16" in raw:
         shallow = _shallow_depth(image, declared, opened, raw, name)
         if shallow is not None:

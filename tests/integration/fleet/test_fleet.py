@@ -64,6 +64,13 @@ async def quiet(recorder: Recorder) -> None:
     await until(lambda: all(d.sequences.hole() is None for d in devices.values()), 30)
 
 
+async def all_gone(recorder: Recorder) -> None:
+    """All devices have said farewell, and their last telemetry has come."""
+    devices = recorder.state.devices
+    await until(lambda: not any(device.online for device in devices.values()), 30)
+    await until(lambda: all(d.sequences.hole() is None for d in devices.values()), 30)
+
+
 async def test_devices_do_what_is_desired_and_say_so(
     broker: Mosquitto, server: Server, tmp_path: Path
 ) -> None:
@@ -141,6 +148,8 @@ async def test_a_kill_in_mid_run_loses_and_repeats_nothing(
                 kept_before = recorder.counts.stored
                 await until(lambda: recorder.counts.stored > kept_before + 5 * DEVICES, 60)
                 await quiet(recorder)
+                await asyncio.to_thread(stop, fleet)
+                await all_gone(recorder)
         finally:
             stop(fleet)
     found = audit(tmp_path / "ledger", tmp_path / "store")
