@@ -40,6 +40,10 @@ def serve(
     proxy: Annotated[
         list[str] | None, typer.Option(help="Address of the proxy; by default this machine.")
     ] = None,
+    own_network: Annotated[
+        bool,
+        typer.Option("--own-network", help="Only operators reach --host, such as in a container."),
+    ] = False,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
     user: User = None,
     password: Password = None,
@@ -59,7 +63,7 @@ def serve(
         parse_store(store)
     cloud = None if metrics is None else CloudPage(metrics)
     where = parse_where(broker, user, "dashboard", password, ca)
-    access = Access(host, trust_header, role_header, tuple(proxy or LOOPBACK))
+    access = Access(host, trust_header, role_header, tuple(proxy or LOOPBACK), own_network)
     access.check()
     run(LiveFleet(where, parse_fleet(fleet), store, cloud), access, port)
 

@@ -48,21 +48,24 @@ class ForbiddenError(Exception):
 class Access:
     """The rules. Without ``header`` everybody on this machine is an operator.
 
-    ``header`` has the user's name and ``role_header`` the role; both are believed only from the
-    addresses in ``proxies``. ``host`` is where the dashboard listens.
+    With ``own_network`` so is everybody who reaches ``host``: the dashboard is in a container whose
+    port is published to one machine. ``header`` has the user's name and ``role_header`` the role;
+    both are believed only from the addresses in ``proxies``. ``host`` is where the dashboard
+    listens.
     """
 
     host: str
     header: str | None = None
     role_header: str = "X-Taper-Role"
     proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    own_network: bool = False
 
     def check(self) -> None:
         """Raise ``UsageError`` for rules that would let everybody in."""
         for name in (self.header, self.role_header):
             if name is not None and not HEADER.fullmatch(name):
                 raise UsageError(f"--trust-header, --role-header: {name!r} is no header's name")
-        if self.header is None and self.host not in LOOPBACK:
+        if self.header is None and self.host not in LOOPBACK and not self.own_network:
             raise UsageError(
                 f"--host: {self.host} can be reached by others, who could set the fleet; put a "
                 "proxy with passwords in front and name its header with --trust-header"

@@ -60,3 +60,11 @@ def test_a_request_that_is_refused_says_why(access: Access, scope: Scope, why: s
 
 def test_a_page_of_its_own_site_may_call_it() -> None:
     assert OPEN.person(request("127.0.0.1", ("Origin", "http://localhost:8080"))).may_set
+
+
+def test_a_container_of_its_own_may_listen_everywhere_and_answers_its_published_name_only() -> None:
+    inside = Access("0.0.0.0", own_network=True)
+    inside.check()
+    assert inside.person(request(host="127.0.0.1:8080")).may_set
+    with pytest.raises(ForbiddenError):
+        inside.person(request(host="evil.example"))
