@@ -26,7 +26,8 @@ from cloud.fleet.state import DeviceState, FleetState, RefusedError
 from cloud.telemetry.arrival import ArrivalClock
 from cloud.telemetry.records import Received
 from shared.errors import BrokerError, MessageError, TakenOverError
-from shared.fleet.broker import Broker, BrokerClient, Losses
+from shared.fleet.broker import Broker, BrokerClient
+from shared.fleet.losses import Losses
 from shared.fleet.messages import (
     RETAINED,
     ROOT,

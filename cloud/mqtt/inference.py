@@ -29,7 +29,8 @@ from shared.errors import (
     TakenOverError,
 )
 from shared.fleet.arrived import Arrived
-from shared.fleet.broker import IN_FLIGHT, Broker, BrokerClient, Losses
+from shared.fleet.broker import IN_FLIGHT, Broker, BrokerClient
+from shared.fleet.losses import Losses
 from shared.fleet.messages import NAME, NAME_RULE, ROOT
 from shared.protocol.messages import parse_request
 

@@ -19,10 +19,10 @@ from device.agent.classifier import Classifier
 from device.agent.identity import AgentIdentity, software
 from device.agent.ledger import Ledger, Session
 from device.agent.pace import Pace
+from device.agent.standing import Standing
 from device.energy.clock import boot_s
-from device.transport.backoff import Backoff
-from shared.errors import BrokerError, MessageError, TakenOverError, UsageError
-from shared.fleet.broker import Broker, BrokerClient, Losses
+from shared.errors import BrokerError, MessageError, UsageError
+from shared.fleet.broker import Broker, BrokerClient
 from shared.fleet.messages import (
     PROTOCOL,
     Birth,
@@ -77,9 +77,8 @@ class Agent:
         self._inbox: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._retimed = asyncio.Event()
         self.connected = asyncio.Event()
-        self.failure = ""  # why there is no connection
         self.refusals = 0
-        self._losses = Losses()
+        self._standing = Standing(identity.device)
         self._numbering = asyncio.Lock()
         self._measuring: asyncio.Task[None] | None = None
         self._own_birth: Birth | None = None
@@ -95,13 +94,13 @@ class Agent:
 
     async def _talk(self, group: asyncio.TaskGroup) -> None:
         """Keep a connection to the broker; connect again when it is lost."""
-        backoff = Backoff(0.5, 10.0)
+        standing = self._standing
         while True:
             try:
                 self._session = await self._ledger.begin(self._who.device)
             except UsageError as error:  # e.g. a full disk: try again
-                self._note_loss(BrokerError(str(error)))
-                await asyncio.sleep(backoff.next_s())
+                standing.lose(BrokerError(str(error)))
+                await asyncio.sleep(standing.wait_s())
                 continue
             if self._measuring is None or self._outdated.is_set():
                 self._next_sequence = self._session.next_sequence
@@ -110,28 +109,21 @@ class Agent:
                 await self._restore_desired()
                 self._measuring = group.create_task(self._measure(), name="telemetry")
             try:
-                await self._converse(backoff)
+                await self._converse()
             except BrokerError as error:
-                self._note_loss(error)
+                standing.lose(error)
             finally:
                 self._client = None
                 self.connected.clear()
-            await asyncio.sleep(backoff.next_s())
-
-    def _note_loss(self, error: BrokerError) -> None:
-        """Log why there is no connection: a reason once, until there was a connection again."""
-        text = str(error)
-        if self._losses.repeated() and self.failure == "" and not isinstance(error, TakenOverError):
-            text += "; is there another device with this name?"
-        if text != self.failure:
-            _log.info("%s: not connected: %s", self._who.device, text)
-        self.failure = text
+            await asyncio.sleep(standing.wait_s())
 
     @property
     def status(self) -> str:
         """In a line, for people: whether it is connected, and why not."""
-        where = f"connected to {self._broker}" if self.connected.is_set() else self.failure
-        return f"{self._who.fleet}/{self._who.device}: {where or 'connecting'}"
+        standing = self._standing
+        where = f"connected to {self._broker}" if self.connected.is_set() else standing.failure
+        parts = (where or "connecting", standing.namesake)
+        return f"{self._who.fleet}/{self._who.device}: {'; '.join(filter(None, parts))}"
 
     def _renew_broker(self) -> None:
         """Read the broker's certificates again: they may have been renewed since."""
@@ -141,7 +133,7 @@ class Agent:
             except UsageError as error:  # e.g. half of the new files are there
                 _log.warning("%s: the old certificates are used: %s", self._who.device, error)
 
-    async def _converse(self, backoff: Backoff) -> None:
+    async def _converse(self) -> None:
         """One connection, until it is lost or this task is cancelled."""
         who = self._who
         self._renew_broker()
@@ -156,13 +148,12 @@ class Agent:
             await self._announce(client)
             await client.listen(who.topic(MessageKind.DESIRED), who.topic(MessageKind.COMMAND))
             self._client = client
-            backoff.reset()
             self._report()
             for sequence, payload in await self._ledger.unconfirmed(who.device):
                 self._post_telemetry(client, sequence, payload)
             self.connected.set()
             _log.info("%s: connected to %s", self._who.device, self._broker)
-            self.failure = ""
+            self._standing.welcome()
             try:
                 await self._until_lost(client)
             except asyncio.CancelledError:
@@ -178,6 +169,7 @@ class Agent:
         """Publish the birth, after subscribing to it: an earlier one may know a later session."""
         topic = self._who.topic(MessageKind.BIRTH)
         self._own_birth = self._birth()
+        self._standing.announce(self._own_birth)
         with suppress(BrokerError):  # a broker that does not allow it
             await client.listen(topic, own=True)
         await client.post(topic, dump(self._own_birth), retain=True)
@@ -197,6 +189,7 @@ class Agent:
 
     async def _compare(self, birth: Birth) -> None:
         """Begin a new epoch if the broker knows a later session: the ledger is an older copy."""
+        self._standing.hear(birth)
         ours = self._session
         if birth == self._own_birth or birth.epoch != ours.epoch or birth.session < ours.number:
             return
@@ -344,9 +337,7 @@ class Agent:
                     await asyncio.shield(self._send_telemetry())  # else a number is used twice
                     wait_s = self._classifier.telemetry_s
             except asyncio.CancelledError:
-                await (
-                    self._send_telemetry()
-                )  # of the last samples; if not now, sent at the next start
+                await self._send_telemetry()  # of the last samples; perhaps at the next start
                 raise
 
     async def _send_telemetry(self) -> None:
@@ -358,6 +349,7 @@ class Agent:
         device = self._who.device
         async with self._numbering:
             made = self._classifier.take(device, self._session.number, 1, self._version)
+            made = replace(made, error=made.error or self._standing.namesake)
             if len(self._held) == HELD:
                 self._held.popleft()
                 self._dropped += 1

@@ -10,13 +10,12 @@ import asyncio
 import contextlib
 import logging
 import ssl
-import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import aiomqtt
@@ -35,9 +34,9 @@ TIMEOUT_S = 30  # of connecting and subscribing
 FAILURE = 128  # reason codes from here on are refusals
 SESSION_TAKEN_OVER = 142  # reason code of a DISCONNECT
 DAY_S = 86_400
-LOST_TIMES, LOST_WITHIN_S = 3, 15.0
 OnMessage = Callable[[str, bytes, int], None]  # topic, payload, number to acknowledge
 OnRequest = Callable[[Arrived], None]
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _log.setLevel(logging.CRITICAL)  # paho's own log lines: failures arrive as ``BrokerError``
 
@@ -126,23 +125,6 @@ def _context(
     except (OSError, ssl.SSLError) as error:
         raise UsageError(f"{flags}: cannot be used ({error})") from None
     return context
-
-
-class Losses:
-    """Notices a client whose connection is lost again and again.
-
-    Not every broker says that another client has connected with the same identifier.
-    """
-
-    def __init__(self) -> None:
-        self._times_s: list[float] = []
-
-    def repeated(self) -> bool:
-        """Count a loss; return whether there were ``LOST_TIMES`` within ``LOST_WITHIN_S``."""
-        now_s = time.monotonic()
-        self._times_s = [at_s for at_s in self._times_s if at_s > now_s - LOST_WITHIN_S]
-        self._times_s.append(now_s)
-        return len(self._times_s) >= LOST_TIMES
 
 
 class BrokerClient:
@@ -246,7 +228,10 @@ class BrokerClient:
         except aiomqtt.MqttError:
             _log.debug("the broker had gone before the connection was closed")
         finally:
-            self._fail_posted("the connection was closed")
+            self._fail_posted(self._failure("the connection was closed"))
+            if self._ended.done():  # else aiomqtt's reason is reported as never looked at
+                with contextlib.suppress(aiomqtt.MqttError):
+                    await anext(self._connection.messages)
 
     async def listen(self, *topics: str, own: bool = False) -> None:
         """Subscribe at QoS 1; return when the broker has confirmed.
@@ -255,27 +240,28 @@ class BrokerClient:
         """
         options = SubscribeOptions(qos=1, noLocal=not own)
         wanted = [(topic, options) for topic in topics]
-        subscribing = asyncio.ensure_future(self._connection.subscribe(wanted))
-        # A connection that ends meanwhile would be noticed only after the timeout.
-        await asyncio.wait((subscribing, self._ended), return_when=asyncio.FIRST_COMPLETED)
-        if not subscribing.done():
-            subscribing.cancel()
-            await asyncio.gather(subscribing, return_exceptions=True)
-            raise self._ended.result()
-        try:
-            codes = subscribing.result()
-        except aiomqtt.MqttError as error:
-            raise self._failure(_reason(error)) from None
+        codes = await self._answered(self._connection.subscribe(wanted))
         for topic, code in zip(topics, codes, strict=True):
             if int(getattr(code, "value", code)) >= FAILURE:  # type: ignore[call-overload]
                 raise self._failure(f"does not allow to read {topic}")
 
     async def ignore(self, topic: str) -> None:
         """End the subscription of ``topic``; return when the broker has confirmed."""
+        await self._answered(self._connection.unsubscribe(topic))
+
+    async def _answered(self, asking: Coroutine[Any, Any, T]) -> T:
+        """What the broker answers; a connection that ends meanwhile is noticed at once."""
+        task = asyncio.ensure_future(asking)
         try:
-            await self._connection.unsubscribe(topic)
+            await asyncio.wait((task, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise self._ended.result()
+            return task.result()
         except aiomqtt.MqttError as error:
             raise self._failure(_reason(error)) from None
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     def post(
         self,
@@ -344,12 +330,13 @@ class BrokerClient:
             self._disconnect_theirs(client, userdata, flags, code, properties)
         if self._ended.done():
             return
+        error = self._failure(f"closed the connection ({code})")
         if getattr(code, "value", code) == SESSION_TAKEN_OVER:
             who = self._broker.username or "this client id"
             text = f"{self._broker.flag}: {self._broker}: another client has connected as {who}"
-            self._ended.set_result(TakenOverError(text))
-        else:
-            self._ended.set_result(self._failure(f"closed the connection ({code})"))
+            error = TakenOverError(text)
+        self._ended.set_result(error)
+        self._fail_posted(error)  # whoever waits for a confirmation waits no longer
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:  # noqa: ARG002 - paho's signature
         number = message.mid if message.qos else 0
@@ -374,11 +361,11 @@ class BrokerClient:
         else:
             future.set_result(None)
 
-    def _fail_posted(self, reason: str) -> None:
+    def _fail_posted(self, error: BrokerError) -> None:
         waiting = [*self._posted.values(), *(publish.future for publish in self._queued)]
         for future in waiting:
             if not future.done():
-                future.set_exception(self._failure(reason))
+                future.set_exception(error)
         self._posted.clear()
         self._queued.clear()
 

@@ -72,6 +72,32 @@ async def test_a_broker_that_says_so_names_the_one_who_took_over(delay_s: float)
                 await client.lost()
 
 
+@pytest.mark.parametrize("say", [TAKEN_OVER, b""], ids=["it says so", "it hangs up"])
+async def test_who_waits_for_a_confirmation_learns_that_the_connection_has_ended(
+    say: bytes,
+) -> None:
+    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(WELCOME)
+        await writer.drain()
+        await reader.read(1000)  # the message
+        writer.write(say)
+        await writer.drain()
+
+    async with answering(end) as port, asyncio.timeout(60):
+        broker = parse_broker(f"mqtt://127.0.0.1:{port}")
+        asking: tuple[Callable[[BrokerClient], Awaitable[None]], ...] = (
+            lambda client: client.post("topic", b"payload"),
+            lambda client: client.listen("topic"),
+            lambda client: client.ignore("topic"),
+        )
+        for ask in asking:
+            client = BrokerClient(broker, "x", lambda *_: None, session_s=0)
+            with pytest.raises(TakenOverError if say else BrokerError):
+                async with client:
+                    await ask(client)
+
+
 async def test_the_client_pings_as_often_as_the_broker_demands() -> None:
     pinged = asyncio.Event()
 
