@@ -48,7 +48,7 @@ def classify(line: CommandLine) -> None:
     if line.publish is not None:
         from device.cli.publishing import Publisher
 
-        publisher = Publisher(line.publish, line.settings)
+        publisher = Publisher(line.publish, line.settings, line.certificates)
         receivers.append(publisher.send)
     run = Run(client, line, receivers, publisher)
     with writable_output():

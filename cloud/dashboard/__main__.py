@@ -54,7 +54,7 @@ def serve(
         from cloud.dashboard.pages import run
     from cloud.dashboard.cloud_page import CloudPage
     from cloud.dashboard.live import LiveFleet
-    from cloud.dashboard.people import LOOPBACK, Access
+    from cloud.dashboard.people import Access
     from cloud.telemetry.database import parse_store
 
     if metrics is not None and not metrics.startswith(("http://", "https://")):
@@ -63,7 +63,7 @@ def serve(
         parse_store(store)
     cloud = None if metrics is None else CloudPage(metrics)
     where = parse_where(broker, user, "dashboard", password, ca)
-    access = Access(host, trust_header, role_header, tuple(proxy or LOOPBACK), own_network)
+    access = Access(host, trust_header, role_header, tuple(proxy or ()), own_network)
     access.check()
     run(LiveFleet(where, parse_fleet(fleet), store, cloud), access, port)
 

@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from shared.errors import UsageError
+from shared.loopback import is_loopback
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 USER = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 Scope = MutableMapping[str, Any]
@@ -50,14 +50,14 @@ class Access:
 
     With ``own_network`` so is everybody who reaches ``host``: the dashboard is in a container whose
     port is published to one machine. ``header`` has the user's name and ``role_header`` the role;
-    both are believed only from the addresses in ``proxies``. ``host`` is where the dashboard
-    listens.
+    both are believed only from the addresses in ``proxies``; of none, from this machine. ``host``
+    is where the dashboard listens.
     """
 
     host: str
     header: str | None = None
     role_header: str = "X-Taper-Role"
-    proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    proxies: tuple[str, ...] = ()
     own_network: bool = False
 
     def check(self) -> None:
@@ -65,7 +65,7 @@ class Access:
         for name in (self.header, self.role_header):
             if name is not None and not HEADER.fullmatch(name):
                 raise UsageError(f"--trust-header, --role-header: {name!r} is no header's name")
-        if self.header is None and self.host not in LOOPBACK and not self.own_network:
+        if self.header is None and not is_loopback(self.host) and not self.own_network:
             raise UsageError(
                 f"--host: {self.host} can be reached by others, who could set the fleet; put a "
                 "proxy with passwords in front and name its header with --trust-header"
@@ -79,11 +79,12 @@ class Access:
             raise ForbiddenError("the request comes from the page of another site")
         if self.header is None:
             # A name that a foreign site has pointed at this machine must not get in.
-            if (urlsplit(f"//{host}").hostname or "") not in (*LOOPBACK, self.host):
+            name = urlsplit(f"//{host}").hostname or ""
+            if name != self.host and not is_loopback(name):
                 raise ForbiddenError(f"this is not {host[:100]}")
             return Person(getpass.getuser(), Role.OPERATOR)
         peer = (scope.get("client") or ("",))[0]
-        if peer not in self.proxies:
+        if not (peer in self.proxies if self.proxies else is_loopback(peer)):
             raise ForbiddenError("this page is reached through its proxy only")
         name, role = self._one(scope, self.header), self._one(scope, self.role_header)
         if name is None or not USER.fullmatch(name):

@@ -43,14 +43,17 @@ EPILOG = """\
 Exit status: 0 every sample was answered; 1 the server refused a request; 2 a
 flag or an input is wrong; 3 the server could not be reached or went away.
 """
+# Files in PEM: authorities to trust, the own certificate, its key.
+Certificates = tuple[Path | None, Path | None, Path | None]
 
 
 @dataclass(frozen=True)
 class CommandLine:
     """The values of the command line: settings of the client, and its input and output.
 
-    sources   as for ``--input``; none: the shipped sample
-    publish   address of a broker and a topic for the answers
+    sources       as for ``--input``; none: the shipped sample
+    publish       address of a broker and a topic for the answers
+    certificates  for that broker, if it has TLS
     """
 
     settings: ClientSettings
@@ -62,6 +65,7 @@ class CommandLine:
     changes: Changes
     live: LiveSettings
     publish: str | None
+    certificates: Certificates
 
     @property
     def endless(self) -> bool:
@@ -86,6 +90,9 @@ class Help(argparse.RawDescriptionHelpFormatter):
 def parse(arguments: Sequence[str] | None = None) -> CommandLine:
     """Read the command line; ``UsageError`` names the flag that is wrong."""
     given = _parser().parse_args(arguments)
+    certificates = (given.ca, given.cert, given.key)
+    if not given.tls and (given.publish or "").startswith("mqtts://"):
+        given.ca = given.cert = given.key = None  # they are for the broker alone
     line = CommandLine(
         client_settings(given),
         tuple(given.input or ()),
@@ -96,6 +103,7 @@ def parse(arguments: Sequence[str] | None = None) -> CommandLine:
         Changes(given.invert, given.crop, given.resize),
         live_settings(given),
         given.publish,
+        certificates,
     )
     if line.endless and line.output == "json":
         raise UsageError("--output json: prints once, at the end; take jsonl for endless input")

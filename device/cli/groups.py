@@ -82,7 +82,8 @@ def add_output(group: Group) -> None:
     group.add_argument(
         "--publish",
         metavar="ADDRESS",
-        help="send every answer to mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC (or mqtts://) too",
+        help="send every answer to mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC too, or mqtts:// with "
+        "--ca, --cert and --key",
     )
     group.add_argument(
         "--top-k",

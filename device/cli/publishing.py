@@ -9,10 +9,12 @@ import os
 import socket
 from collections import deque
 from functools import partial
+from itertools import count
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from device.cli.flags import Certificates
 from device.cli.report import sample_json
 from device.split.sample import SampleResult
 from device.split.settings import ClientSettings
@@ -24,10 +26,10 @@ KEPT = 10_000  # answers that wait for the broker; the oldest make room
 _log = logging.getLogger(__name__)
 
 
-def parse_address(text: str, settings: ClientSettings) -> tuple[Broker, str]:
+def parse_address(text: str, files: Certificates) -> tuple[Broker, str]:
     """Broker and topic of ``mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC``; ``UsageError``.
 
-    A broker with TLS gets the certificates of the settings' security.
+    ``files`` are for a broker with TLS: the authority, the own certificate and its key.
     """
     try:
         parts = urlsplit(text)
@@ -40,8 +42,6 @@ def parse_address(text: str, settings: ClientSettings) -> tuple[Broker, str]:
             "--publish: give mqtt://HOST:PORT/TOPIC or mqtts://HOST:PORT/TOPIC, the topic "
             "without # and +"
         )
-    security = settings.security
-    files = (security.ca, security.certificate, security.key)
     try:
         broker = parse_broker(
             f"{parts.scheme}://{parts.netloc}",
@@ -62,11 +62,14 @@ class Publisher:
     ``BrokerError`` at the start if there is no broker, and at the end if answers are left.
     """
 
-    def __init__(self, address: str, settings: ClientSettings) -> None:
-        self._broker, self._topic = parse_address(address, settings)
+    def __init__(
+        self, address: str, settings: ClientSettings, files: Certificates = (None, None, None)
+    ) -> None:
+        self._broker, self._topic = parse_address(address, files)
         self._wait_s = settings.wait_s
         self._patient = settings.link.patient
-        self._waiting: deque[bytes] = deque()
+        self._numbers = count()
+        self._waiting: deque[tuple[int, bytes]] = deque()  # number and message, oldest first
         self._changed = asyncio.Event()
         self._client: BrokerClient | None = None
         self._unconfirmed: set[asyncio.Future[None]] = set()
@@ -110,7 +113,8 @@ class Publisher:
         if len(self._waiting) == KEPT:
             self._waiting.popleft()
             self._dropped += 1
-        self._waiting.append(json.dumps(sample_json(result, name)).encode())
+        payload = json.dumps(sample_json(result, name)).encode()
+        self._waiting.append((next(self._numbers), payload))
         self._post()
 
     def _reason(self) -> str:
@@ -120,15 +124,15 @@ class Publisher:
     def _post(self) -> None:
         """Hand what waits to the connection, if there is one."""
         while self._client is not None and self._waiting:
-            payload = self._waiting.popleft()
-            future = self._client.post(self._topic, payload)
+            message = self._waiting.popleft()
+            future = self._client.post(self._topic, message[1])
             self._unconfirmed.add(future)
-            future.add_done_callback(partial(self._confirmed, payload))
+            future.add_done_callback(partial(self._confirmed, message))
 
-    def _confirmed(self, payload: bytes, done: asyncio.Future[None]) -> None:
+    def _confirmed(self, message: tuple[int, bytes], done: asyncio.Future[None]) -> None:
         self._unconfirmed.discard(done)
         if done.cancelled() or done.exception() is not None:
-            self._waiting.appendleft(payload)  # once more, on the next connection
+            self._waiting.appendleft(message)  # once more, on the next connection
         self._changed.set()
 
     async def _stay_connected(self) -> None:
@@ -142,6 +146,7 @@ class Publisher:
                     backoff.reset()
                     self._failure = ""
                     self._ready.set()
+                    self._waiting = deque(sorted(self._waiting))  # some have been sent in vain
                     self._post()
                     await self._client.lost()
             except BrokerError as error:

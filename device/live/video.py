@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,13 +15,13 @@ from shared.command import needing_extra
 from shared.errors import ImageError
 from shared.images.decoding import LARGEST_IMAGE_PIXELS, Decoded
 from shared.images.values import Bytes
+from shared.loopback import is_loopback
 
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
 
 OPEN_S, READ_S = 5.0, 10.0  # how long an address may take to answer, and to send more
-LOOPBACK = re.compile(r"localhost|127\..*|::1")
 
 
 class Video:
@@ -93,7 +92,7 @@ def _open(source: str) -> InputContainer:
         address = urlsplit(source)
         if address.scheme.lower().startswith("rtsp"):
             options["rtsp_transport"] = "tcp"  # a lost packet costs no frame
-        elif LOOPBACK.fullmatch(address.hostname or ""):
+        elif is_loopback(address.hostname or ""):
             options["http_proxy"] = ""
         return av.open(source, options=options, timeout=(OPEN_S, READ_S))
     return av.open(source)

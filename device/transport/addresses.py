@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 
 from shared.errors import UsageError
+from shared.loopback import is_loopback
 
 ADDRESS = re.compile(r"(?P<host>[^:\s/]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d{1,5})")
-LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 # The variables that gRPC reads, in its order.
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 EXCEPTION_VARIABLES = ("no_grpc_proxy", "no_proxy")
@@ -29,9 +29,9 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def is_loopback(address: str) -> bool:
-    """Whether ``address`` is on this machine."""
-    return LOOPBACK.fullmatch(split_address(address)[0]) is not None
+def is_local(address: str) -> bool:
+    """Whether the server at ``address`` is on this machine."""
+    return is_loopback(split_address(address)[0])
 
 
 def proxy_for(address: str, environment: Mapping[str, str] = os.environ) -> tuple[str, str] | None:
@@ -39,7 +39,7 @@ def proxy_for(address: str, environment: Mapping[str, str] = os.environ) -> tupl
 
     Loopback addresses never go through a proxy.
     """
-    if is_loopback(address):
+    if is_local(address):
         return None
     host = split_address(address)[0]
     exceptions = next((environment[v] for v in EXCEPTION_VARIABLES if environment.get(v)), "")

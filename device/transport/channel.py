@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 
-from device.transport.addresses import check_address, is_loopback
+from device.transport.addresses import check_address, is_local
 from shared.certificates import check_authorities, check_pair, read_pem
 from shared.errors import UsageError
 from shared.protocol.messages import DEFAULT_MAX_MESSAGE_BYTES
@@ -66,7 +66,7 @@ def check_addresses(servers: str | Sequence[str], security: Security) -> tuple[s
     if not listed:
         raise UsageError("--server: give at least one HOST:PORT")
     for address in listed:
-        local = is_loopback(check_address(address))
+        local = is_local(check_address(address))
         if security.token is not None and not security.tls and not local:
             raise UsageError(f"--token: would travel to {address} in the clear; add --tls")
     return listed
@@ -80,7 +80,7 @@ def open_channel(address: str, security: Security) -> grpc.aio.Channel:
     """
     _check_process()
     options = [*OPTIONS]
-    if is_loopback(address):
+    if is_local(address):
         options.append(("grpc.enable_http_proxy", 0))
     if not security.tls:
         return grpc.aio.insecure_channel(address, options=options)

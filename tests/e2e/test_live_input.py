@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -220,6 +221,20 @@ async def test_answers_are_published(server: str, tmp_path: Path) -> None:
     assert done.status == 0, done.err
     assert messages == done.out.splitlines()
     assert len(messages) == 200
+
+
+def test_a_broker_with_tls_needs_no_tls_towards_the_server(server: str, tmp_path: Path) -> None:
+    with mosquitto(tmp_path, ("default/pi",)) as broker:
+        user = f"default%2Fpi:{quote(broker.passwords['default/pi'], safe='')}"
+        address = f"mqtts://{user}@localhost:{broker.port}/taper/v1/default/pi/result"
+        trusted = ("--ca", str(broker.folder / "ca.crt"))
+        done = run_client("--server", server, "--publish", address, *trusted)
+        assert done.status == 0, done.err
+        done = run_client("--server", server, "--publish", address)
+        assert done.status == 3, done.err
+        assert done.err.startswith("error: --publish: ")
+        assert "certificate" in done.err
+        assert "answered" not in done.err
 
 
 async def test_answers_wait_for_a_broker_that_goes_away(tmp_path: Path) -> None:
