@@ -79,8 +79,8 @@ class Access:
             raise ForbiddenError("the request comes from the page of another site")
         if self.header is None:
             # A name that a foreign site has pointed at this machine must not get in.
-            name = urlsplit(f"//{host}").hostname or ""
-            if name != self.host and not is_loopback(name):
+            asked = urlsplit(f"//{host}").hostname or ""
+            if asked != self.host and not is_loopback(asked):
                 raise ForbiddenError(f"this is not {host[:100]}")
             return Person(getpass.getuser(), Role.OPERATOR)
         peer = (scope.get("client") or ("",))[0]
