@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 # Tests must not pass, slowly, on numpy because the kernels silently did not build.
-check unit test lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
+check unit test without-kernels lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-web fleet check unit test lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 containers containers-ray containers-upgrade ray aarch64 boards web web-types web-check bench train reproduce screenshots lock audit licences sbom protos clean
+.PHONY: help demo demo-web fleet check unit test without-kernels lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 containers containers-ray containers-upgrade ray aarch64 boards web web-types web-check bench train reproduce screenshots lock audit licences sbom protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,13 +20,18 @@ $(BIN)/python:
 # What is installed depends on these files alone; Python code is used from the checkout.
 INSTALLED := pyproject.toml constraints.txt CMakeLists.txt $(wildcard shared/packed/native/*)
 
+# Built in this environment, not an isolated one: then build/ is kept, and a wheel compiles nothing.
+BUILD := scikit-build-core nanobind cmake ninja
+
 $(VENV)/.runtime: $(INSTALLED) | $(BIN)/python
-	$(PIP) --editable .
+	$(PIP) $(BUILD)
+	$(PIP) --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/.dev: $(INSTALLED) | $(BIN)/python
 	scripts/system-deps test
-	$(PIP) --editable '.[dev]'
+	$(PIP) $(BUILD)
+	$(PIP) --no-build-isolation --editable '.[dev]'
 	touch $@ $(VENV)/.runtime
 
 demo: $(VENV)/.runtime ## a real server and client over real test digits, one table
@@ -42,11 +47,14 @@ COVERAGE := --cov --cov-report=
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -q $(PARALLEL) tests/unit tests/property
 
-test: lint sanitize ## lint, sanitizers, all tests, coverage: what CI runs
-	TAPER_KERNEL=numpy $(BIN)/python -m pytest -q tests/unit/shared/packed/test_native.py tests/e2e/test_commands.py
+test: $(VENV)/.dev ## lint, sanitizers, all tests, coverage: what CI runs
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=recurse lint sanitize without-kernels
 	$(BIN)/python -m pytest $(PARALLEL) -m "not alone" --durations 10 $(COVERAGE)
 	$(BIN)/python -m pytest -m alone --durations 10 $(COVERAGE) --cov-append
 	$(BIN)/coverage report
+
+without-kernels: $(VENV)/.dev
+	TAPER_KERNEL=numpy $(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/shared/packed/test_native.py tests/e2e/test_commands.py
 
 lint: $(VENV)/.dev ## ruff, mypy, import contracts, structure, protocol files
 	$(BIN)/ruff check .

@@ -31,7 +31,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the installed commands are."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    run(folder, *pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT)
+    build = ("wheel", "--quiet", "--no-deps", "--no-build-isolation")
+    run(folder, *pip, *build, "--wheel-dir", folder, ROOT)
     (wheel,) = folder.glob("taper_split-*.whl")
     run(folder, sys.executable, "-m", "venv", "clean")
     programs = folder / "clean" / "bin"
