@@ -86,8 +86,12 @@ class UnknownModelError(RequestError):
 
 
 class VersionMismatchError(RequestError):
-    """The request names a version of the model that is not served here."""
+    """The request names a version of the model that is not served here.
 
+    ``number`` is the sample's in the spool, if it waits there for that version to come back.
+    """
+
+    number: int | None = None
     grpc_status = "FAILED_PRECONDITION"
 
 

@@ -337,6 +337,7 @@ class Agent:
                     await asyncio.shield(self._send_telemetry())  # else a number is used twice
                     wait_s = self._classifier.telemetry_s
             except asyncio.CancelledError:
+                await self._classifier.finish()
                 await self._send_telemetry()  # of the last samples; perhaps at the next start
                 raise
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 RENEW_EVERY_S = 5.0
 HELD = 1000  # samples that wait for another version of the model
 BEAT_S = 10.0  # how often an idle classifier shows that it lives
+FINISH_S = 1.0  # that the sample under way may still take when the agent ends
 STUCK_S = 120.0  # longer than any sample may take
 OpenClient = Callable[[Bundle], SplitClient]  # not entered yet
 FindModel = Callable[[str, str], Awaitable[Bundle]]  # name, and a version that is of no use
@@ -77,8 +78,9 @@ class Classifier:
         self._energy = energy
         self._power = power
         self._supply = supply
-        self._held: deque[Sample] = deque()
-        self._spooled: set[int] = set()  # samples of the spool without an answer
+        self._held: deque[tuple[Sample, int | None]] = deque()  # and their numbers in the spool
+        self._sampling: asyncio.Task[None] | None = None
+        self._finished = False
         self._beat_s = time.monotonic()
         self._pace = pace
         self._given = self._wanted = settings
@@ -97,6 +99,17 @@ class Classifier:
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        await self.finish()
+
+    async def finish(self) -> None:
+        """End the sample under way and the client: nothing is counted any more after that."""
+        if self._finished:
+            return
+        self._finished = True
+        if self._sampling is not None:
+            await asyncio.wait((self._sampling,), timeout=FINISH_S)
+            self._sampling.cancel()
+            await asyncio.gather(self._sampling, return_exceptions=True)
         await self.client.__aexit__(None, None, None)
 
     @property
@@ -181,7 +194,8 @@ class Classifier:
             if not rate:
                 await self._pace.sleep(BEAT_S * self._pace.speed, self._woken)
             elif not await self._pace.sleep(1 / rate, self._woken):
-                await self.one()
+                self._sampling = asyncio.ensure_future(self.one())
+                await asyncio.shield(self._sampling)  # ``finish`` ends it in order
 
     async def one(self) -> None:
         """Classify the next image, if there is one."""
@@ -202,11 +216,9 @@ class Classifier:
             result = await self.client.classify(sample.image)
         except VersionMismatchError as error:
             self._note(str(error))
-            self._hold(sample)
+            self._hold(sample, error.number)
             await self._renew_model()
-        except SpooledError as error:  # not lost: its answer comes later
-            if error.number is not None:
-                self._spooled.add(error.number)
+        except SpooledError as error:  # not lost: its answer comes later, perhaps to another run
             self._note(str(error))
         except (LinkError, RequestError) as error:
             self._fail(str(error))
@@ -217,22 +229,25 @@ class Classifier:
 
     def late(self, answer: LateAnswer) -> None:
         """Count the cloud's answer to a sample of the spool that had none."""
-        if answer.number in self._spooled:
-            self._spooled.discard(answer.number)
+        if not answer.answered:
             self._period.answered_cloud += 1
 
-    def _hold(self, sample: Sample) -> None:
+    def _hold(self, sample: Sample, number: int | None) -> None:
         """Keep a sample until the server and this device have the same version of the model."""
         if len(self._held) == HELD:
-            self._held.popleft()
-            self._fail("too many samples wait for another version of the model")
-        self._held.append(sample)
+            _, spooled = self._held.popleft()
+            if spooled is None:
+                self._fail("too many samples wait for another version of the model")
+        self._held.append((sample, number))
 
     async def _release(self) -> None:
-        """Classify the samples that were held, oldest first."""
+        """Classify the samples that were held, oldest first, instead of their bits in the spool."""
         held, self._held = self._held, deque()
         while held:
-            await self._classify(held.popleft())
+            sample, number = held.popleft()
+            await self._classify(sample)
+            if number is not None:
+                await self.client.forget(number)
 
     def _fail(self, reason: str) -> None:
         """Count a sample without an answer; it was taken and computed all the same."""

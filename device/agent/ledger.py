@@ -9,6 +9,7 @@ recorder can request those that a broker lost.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import secrets
 import sqlite3
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from device.split.damaged import set_aside
+from device.split.damaged import readable_rows, set_aside
 from device.split.group_commit import GroupCommit
 from shared.errors import UsageError
 
@@ -59,8 +60,9 @@ class Ledger:
     """The numbers and unconfirmed telemetry of the devices of one process, in the file ``path``.
 
     ``limit`` is how many unconfirmed messages a device may have; the oldest is dropped.
-    A file that is damaged is set aside, and one that cannot be used is done without, in memory;
-    both are logged. Use as ``async with``.
+    A file that is damaged is set aside, its unconfirmed messages are kept where they can be read,
+    and a new epoch begins; a file that cannot be used is done without, in memory. Both are logged.
+    Use as ``async with``.
     """
 
     def __init__(self, path: Path | str, limit: int = 2000) -> None:
@@ -84,10 +86,12 @@ class Ledger:
             try:
                 aside = set_aside(path)
                 self._database = _connect(path)
+                kept = _take_over(aside, self._database, self._limit)
             except (OSError, sqlite3.Error) as second:
                 self._without_file(str(second))
             else:
-                _log.warning("--ledger: %s is damaged (%s); set aside as %s", path, error, aside)
+                text = "--ledger: %s is damaged (%s); set aside as %s, %d unsent messages are kept"
+                _log.warning(text, path, error, aside, kept)
 
     def _without_file(self, reason: str) -> None:
         _log.warning("--ledger: %s cannot be used (%s); kept in memory", self._path, reason)
@@ -204,7 +208,7 @@ class Ledger:
 
     async def oldest(self, device: str) -> int | None:
         """Return the lowest stored number; None if none is stored."""
-        text = "SELECT min(sequence) FROM telemetry WHERE device = ?"
+        text = "SELECT min(sequence) FROM telemetry WHERE device = ? AND sequence > 0"
         return await self._ask(lambda database: database.execute(text, (device,)).fetchone()[0])
 
     async def between(self, device: str, first: int, last: int) -> list[Entry]:
@@ -249,3 +253,40 @@ def _connect(path: Path | str) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _take_over(aside: Path, database: sqlite3.Connection, limit: int) -> int:
+    """Keep what a damaged ledger still says: desired states, and messages to send.
+
+    These have numbers of an epoch that is over, which are inside them; here they get numbers below
+    those of the new epoch. Returns how many there are, ``limit`` at most.
+    """
+    desired = [
+        (row["device"], row["payload"])
+        for row in readable_rows(aside, "desired", "device")
+        if isinstance(row["payload"], bytes)
+    ]
+    rows = readable_rows(aside, "telemetry", "device", "sequence")
+    unsent = [row for row in rows if row["confirmed"] == 0 and _is_whole(row)][-limit:]
+    numbers = range(-len(unsent), 0)
+    messages = [
+        (row["device"], number, row["payload"]) for number, row in zip(numbers, unsent, strict=True)
+    ]
+    database.execute("BEGIN")
+    database.executemany("INSERT INTO desired VALUES (?, ?)", desired)
+    text = "INSERT INTO telemetry (device, sequence, payload) VALUES (?, ?, ?)"
+    database.executemany(text, messages)
+    database.execute("COMMIT")
+    return len(messages)
+
+
+def _is_whole(row: sqlite3.Row) -> bool:
+    """Whether a row of a damaged ledger has a message that is of its device and number."""
+    try:
+        message = json.loads(row["payload"])
+        return bool(
+            message["device"] == row["device"]
+            and (row["sequence"] < 0 or message["sequence"] == row["sequence"])
+        )
+    except (TypeError, ValueError, KeyError):
+        return False

@@ -186,6 +186,11 @@ class SplitClient:
         """Wait until the spool is empty, at most ``limit_s``; how many samples still wait."""
         return 0 if self._outbox is None else await self._outbox.empty(limit_s)
 
+    async def forget(self, number: int) -> None:
+        """Take a sample out of the spool: its caller has done without the answer."""
+        if self._outbox is not None:
+            await self._outbox.confirm(number)
+
     def flush(self) -> None:
         """Send now what waits to be coalesced: no more samples will come soon."""
         self._coalescer.flush()

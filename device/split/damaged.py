@@ -1,7 +1,9 @@
-"""Damaged database files are kept beside their successors, for whoever wants to look at them."""
+"""Damaged database files are kept beside their successors, and what can be read of them is."""
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 
@@ -18,3 +20,29 @@ def set_aside(path: Path) -> Path:
         if extra.exists():
             extra.rename(aside.with_name(aside.name + suffix))
     return aside
+
+
+def readable_rows(path: Path, table: str, *key: str) -> list[sqlite3.Row]:
+    """The rows of a damaged database that can still be reached, in the order of ``key``.
+
+    From the first one up to a damaged page, and from the last one down to one; no index is used.
+    Their values may be wrong. Nothing if the file is no database any more.
+    """
+    found: dict[tuple[object, ...], sqlite3.Row] = {}
+    ahead: list[sqlite3.Row] = []
+    back: list[sqlite3.Row] = []
+    for order, rows in (("ASC", ahead), ("DESC", back)):
+        columns = ", ".join(f"{column} {order}" for column in key)
+        try:
+            with closing(sqlite3.connect(path)) as database:
+                database.row_factory = sqlite3.Row
+                text = f"SELECT * FROM {table} NOT INDEXED ORDER BY {columns}"  # noqa: S608 - ours
+                for row in database.execute(text):
+                    place = tuple(row[column] for column in key)
+                    if place in found:
+                        break
+                    found[place] = row
+                    rows.append(row)
+        except (sqlite3.Error, OverflowError, UnicodeDecodeError):
+            continue  # as far as it goes
+    return [*ahead, *reversed(back)]

@@ -64,15 +64,20 @@ class Delivery:
             number = await outbox.put(identity.model, identity.version, output.level, bits)
         if outbox is None or number is None:
             return await self._answer(pipeline, output, decision, None)
-        confirmed = False
+        answered = confirmed = False
         try:
             result = await self._answer(pipeline, output, decision, number)
+            answered = True
             if result.source == CLOUD:
                 await outbox.confirm(number)
                 confirmed = True
+        except VersionMismatchError as error:
+            refused = VersionMismatchError(str(error))  # the error itself may be many callers'
+            refused.number = number
+            raise refused from None
         finally:
             if not confirmed:
-                outbox.leave(number)
+                outbox.leave(number, answered)
         return result
 
     async def audit(

@@ -8,7 +8,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
@@ -47,6 +47,7 @@ class LateAnswer:
     number     of the sample in the spool, as in ``SampleResult.number``
     taken_at   when the sample was spooled, in seconds since 1970
     confidence probability of the label, if the server sent it
+    answered   whether the device had answered the sample itself when the cloud was away
     """
 
     number: int
@@ -57,6 +58,7 @@ class LateAnswer:
     cloud_level: int
     taken_at: float
     confidence: float | None = None
+    answered: bool = False
 
 
 class Outbox:
@@ -75,7 +77,9 @@ class Outbox:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         self._puts = GroupCommit(self._put_group, self._thread)
         self._confirms = GroupCommit(self._confirm_group, self._thread)
+        self._marks = GroupCommit(self._mark_group, self._thread)
         self._awaited: set[int] = set()  # samples for whose answer a caller is waiting
+        self._answered: set[int] = set()  # those that the device has answered meanwhile
         self._unwritten: set[int] = set()  # answered samples whose confirmation failed to commit
         self._deferrals = Deferrals()
         self._wake = asyncio.Event()
@@ -94,8 +98,8 @@ class Outbox:
     ) -> None:
         self._drainer.cancel()
         await asyncio.gather(self._drainer, return_exceptions=True)
-        await self._puts.settle()
-        await self._confirms.settle()
+        for commits in (self._puts, self._confirms, self._marks):
+            await commits.settle()
         self._thread.shutdown()
         self._spool.close()
 
@@ -110,11 +114,18 @@ class Outbox:
 
     async def confirm(self, number: int) -> None:
         """Commit that the cloud has answered; afterwards the answer may be handed out."""
-        await self._confirms.post([number])
+        await asyncio.shield(self._confirms.post([number]))
         self._awaited.discard(number)
 
-    def leave(self, number: int) -> None:
-        """The caller no longer waits: send this sample when the cloud is back."""
+    def leave(self, number: int, answered: bool) -> None:
+        """The caller no longer waits, perhaps ``answered`` by the device: send this sample later.
+
+        That is kept with the sample: who counts answers must not count it twice, or not at all,
+        whichever process sends it.
+        """
+        if answered:
+            self._answered.add(number)
+            self._marks.post(number)
         self._awaited.discard(number)
         self._wake.set()
 
@@ -156,10 +167,18 @@ class Outbox:
             self._unwritten.clear()
         return [None] * len(groups)
 
+    def _mark_group(self, numbers: Sequence[int]) -> list[None]:
+        """Commit that the device has answered samples, on the spool's thread."""
+        try:
+            self._spool.mark_answered(numbers)
+        except OSError as error:  # this process knows it all the same
+            _log.warning("%s", error)
+        return [None] * len(numbers)
+
     def _abandon(self, stored: asyncio.Future[int | None]) -> None:
         number = None if stored.cancelled() or stored.exception() else stored.result()
         if number is not None:
-            self.leave(number)
+            self.leave(number, answered=False)
 
     async def _drain(self) -> None:
         """Send what waits, oldest first, for as long as the client lives."""
@@ -217,12 +236,25 @@ class Outbox:
             return
         if len(response.answers) != len(samples):
             raise LinkError("server: its answer does not fit the model")
-        await self._confirms.post([sample.id for sample in samples])
+        committed = self._confirms.post([sample.id for sample in samples])
+        # Also if this task is cancelled meanwhile: what is deleted is handed out.
+        committed.add_done_callback(lambda done: self._hand_out(done, samples, response))
+        await asyncio.shield(committed)
+
+    def _hand_out(
+        self, done: asyncio.Future[None], samples: Sequence[Sample], response: Response
+    ) -> None:
+        if done.cancelled() or done.exception() is not None:
+            return
         for sample, answer in zip(samples, response.answers, strict=True):
             self._deferrals.forget(sample.id)
             self.late_answers += 1
+            late = _late(sample, answer, response)
+            if sample.id in self._answered:
+                self._answered.discard(sample.id)
+                late = replace(late, answered=True)
             if self._on_late:
-                self._on_late(_late(sample, answer, response))
+                self._on_late(late)
 
     async def _refused(self, sample: Sample, error: RequestError) -> None:
         """Set a sample aside if it can never be answered, else try it again later.
@@ -232,6 +264,7 @@ class Outbox:
         now_s = asyncio.get_running_loop().time()
         if not isinstance(error, InvalidRequestError) and self._deferrals.defer(sample.id, now_s):
             return
+        self._answered.discard(sample.id)
         _log.warning("spool: sample %d is refused and set aside (%s)", sample.id, error)
         await self._run(self._spool.refuse, sample.id, str(error))
 
@@ -251,4 +284,5 @@ def _late(sample: Sample, answer: Answer, response: Response) -> LateAnswer:
         cloud_level=response.cloud_level,
         taken_at=sample.taken_at,
         confidence=answer.candidates[0][1] if answer.candidates else None,
+        answered=sample.answered,
     )

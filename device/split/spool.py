@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from device.split.damaged import set_aside
+from device.split.damaged import readable_rows, set_aside
 from shared.errors import UsageError
 
 FORMAT = 1
@@ -31,10 +31,12 @@ SCHEMA = """
 CREATE TABLE sample (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     model TEXT NOT NULL, version TEXT NOT NULL, level INTEGER NOT NULL,
-    bits BLOB NOT NULL, digest BLOB NOT NULL, taken_at REAL NOT NULL, refused TEXT
+    bits BLOB NOT NULL, digest BLOB NOT NULL, taken_at REAL NOT NULL, refused TEXT,
+    answered INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX waiting ON sample (id) WHERE refused IS NULL;
 """
+COLUMNS = ("id", "model", "version", "level", "bits", "digest", "taken_at", "answered")
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +44,7 @@ _log = logging.getLogger(__name__)
 class Sample:
     """One stored sample: packed bits of device level ``level`` of a model.
 
-    ``taken_at`` is the wall clock at storing and decides nothing.
+    ``taken_at`` is the wall clock at storing and decides nothing; ``answered``: by the device.
     """
 
     model: str
@@ -51,12 +53,14 @@ class Sample:
     bits: bytes
     id: int = 0
     taken_at: float = 0.0
+    answered: bool = False
 
 
 class Spool:
     """Samples in the SQLite file ``path``, at most ``limit``. For one thread and one process.
 
-    A file that is damaged or not a spool is renamed, with a warning, and a new one is started.
+    A file that is damaged or not a spool is renamed, with a warning, and a new one is started with
+    the samples that can still be read.
     ``UsageError`` if the file cannot be used at all. ``wall`` is the wall clock; a clock that
     jumps changes no order, since samples are numbered.
     """
@@ -73,9 +77,10 @@ class Spool:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise self._unusable(error) from None
-            self._set_aside(error)
+            aside = self._set_aside(error)
             try:
                 self._db = self._open()
+                self._take_over(aside)
             except sqlite3.Error as again:
                 raise self._unusable(again) from None
 
@@ -122,6 +127,15 @@ class Spool:
         except sqlite3.Error as error:
             raise OSError(f"spool {self.path}: cannot be written ({error})") from None
 
+    def mark_answered(self, numbers: Iterable[int]) -> None:
+        """Note that the device has answered samples itself; ``OSError`` if that fails."""
+        try:
+            with self._db:
+                text = "UPDATE sample SET answered = 1 WHERE id = ?"
+                self._db.executemany(text, [(n,) for n in numbers])
+        except sqlite3.Error as error:
+            raise OSError(f"spool {self.path}: cannot be written ({error})") from None
+
     def refuse(self, number: int, reason: str) -> None:
         """Set a sample aside, with the reason; ``OSError`` if that cannot be written."""
         try:
@@ -137,19 +151,19 @@ class Spool:
         """
         skip = set(without)
         rows = self._db.execute(
-            "SELECT model, version, level, bits, digest, id, taken_at FROM sample"
+            "SELECT model, version, level, bits, digest, id, taken_at, answered FROM sample"
             " WHERE refused IS NULL ORDER BY id LIMIT ?",
             (count + len(skip),),
         ).fetchall()
         samples: list[Sample] = []
-        for model, version, level, bits, digest, number, taken_at in rows:
+        for model, version, level, bits, digest, number, taken_at, answered in rows:
             if number in skip:
                 continue
             if _digest(model, version, level, bits) != digest:
                 _log.warning("spool %s: sample %d is damaged and set aside", self.path, number)
                 self.refuse(number, "damaged")
                 continue
-            sample = Sample(model, version, level, bits, number, taken_at)
+            sample = Sample(model, version, level, bits, number, taken_at, bool(answered))
             if samples and _kind(samples[0]) != _kind(sample):
                 break
             samples.append(sample)
@@ -185,6 +199,7 @@ class Spool:
                 database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
             elif version != FORMAT:
                 raise sqlite3.DatabaseError(f"it is no spool of format {FORMAT}")
+            _add_answered(database)
             # Takes the lock now, so that a second process fails at its start.
             with database:
                 database.execute("BEGIN IMMEDIATE")
@@ -194,7 +209,7 @@ class Spool:
             raise
         return database
 
-    def _set_aside(self, error: sqlite3.Error) -> None:
+    def _set_aside(self, error: sqlite3.Error) -> Path:
         try:
             aside = set_aside(self.path)
         except OSError as failure:
@@ -207,6 +222,20 @@ class Spool:
             error,
             aside.name,
         )
+        return aside
+
+    def _take_over(self, aside: Path) -> None:
+        """Put the waiting samples of a damaged spool that are whole into this one."""
+        rows = [_row(row) for row in readable_rows(aside, "sample", "id")]
+        whole = [row for row in rows if row is not None][: self._limit]
+        if whole:
+            with self._db:
+                text = (
+                    "INSERT INTO sample (id, model, version, level, bits, digest, taken_at,"
+                    " answered) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+                )
+                self._db.executemany(text, whole)
+            _log.warning("spool %s: %d samples of %s are kept", self.path, len(whole), aside.name)
 
     def _unusable(self, error: sqlite3.Error) -> UsageError:
         if "locked" in str(error):
@@ -230,6 +259,29 @@ class Spool:
         if not self._said_full:
             _log.warning("spool %s %s; new samples are not kept", self.path, why)
             self._said_full = True
+
+
+def _add_answered(database: sqlite3.Connection) -> None:
+    """Give a spool of an earlier release the column that it lacks; that release ignores it."""
+    columns = {name for _, name, *_ in database.execute("PRAGMA table_info(sample)")}
+    if "answered" not in columns:
+        database.execute("ALTER TABLE sample ADD COLUMN answered INTEGER NOT NULL DEFAULT 0")
+
+
+def _row(row: sqlite3.Row) -> tuple[str | int | float | bytes, ...] | None:
+    """The values of ``COLUMNS`` in a row of a damaged spool; None if it is not whole or waiting."""
+    names = row.keys()
+    if not set(COLUMNS[:-1]) <= set(names) or row["refused"] is not None:
+        return None
+    parts = row["model"], row["version"], row["level"], row["bits"]
+    kinds = (str, str, int, bytes)
+    if not all(isinstance(part, kind) for part, kind in zip(parts, kinds, strict=True)):
+        return None
+    if _digest(*parts) != row["digest"]:
+        return None
+    answered = bool(row["answered"]) if "answered" in names else False
+    taken_at = row["taken_at"] if isinstance(row["taken_at"], float) else 0.0
+    return (row["id"], *parts, row["digest"], taken_at, answered)
 
 
 def _kind(sample: Sample) -> tuple[str, str, int]:

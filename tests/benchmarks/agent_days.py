@@ -15,7 +15,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,21 @@ class Life:
         """The agent's open ledger."""
         return next(one for one in reversed(self.databases) if _is_open_ledger(one))
 
+    def undelivered(self) -> int:
+        """What the ledger and the spool still hold, while the agent is off."""
+        return sum(
+            _count(self.folder / name, text)
+            for name, text in (
+                ("ledger", "SELECT count(*) FROM telemetry WHERE NOT confirmed"),
+                ("spool", "SELECT count(*) FROM sample WHERE refused IS NULL"),
+            )
+        )
+
+
+def _count(path: Path, text: str) -> int:
+    with closing(sqlite3.connect(path)) as database:
+        return int(database.execute(text).fetchone()[0])
+
 
 def _is_open_ledger(database: sqlite3.Connection) -> bool:
     try:
@@ -110,9 +125,47 @@ async def corrupt(life: Life, name: str) -> None:
     """A file is damaged while the agent is off, once the broker and server have all of it."""
     await life.pass_days(FAULT_DAYS / 4)
     await life.stop_agent()
+    while life.undelivered():  # what exists nowhere else nobody can restore
+        life.start_agent()
+        await life.pass_days(FAULT_DAYS / 4)
+        await life.stop_agent()
     (life.folder / name).write_bytes(random.Random(SEED).randbytes(20_000))
     life.start_agent()
     await life.pass_days(FAULT_DAYS)
+
+
+async def torn(life: Life, name: str, index: str) -> None:
+    """A page of a file that holds no data itself is damaged, while much waits in it."""
+    away = name == "spool"
+    stop, start = (
+        (life.server_stack.close, life.start_server)
+        if away
+        else (lambda: life.broker.kill(signal.SIGTERM), life.broker.start)
+    )
+    await asyncio.to_thread(stop)
+    await life.pass_days(FAULT_DAYS / 2)
+    await life.stop_agent()
+    path = life.folder / name
+    with closing(sqlite3.connect(path)) as database:
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+        text = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
+        (page,) = database.execute(text, (index,)).fetchone()
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * size : page * size] = bytes(size)
+    path.write_bytes(data)
+    life.start_agent()
+    await asyncio.to_thread(start)
+    await life.pass_days(FAULT_DAYS)
+
+
+async def torn_ledger(life: Life) -> None:
+    """Its messages wait for the broker."""
+    await torn(life, "ledger", "epoch")
+
+
+async def torn_spool(life: Life) -> None:
+    """Its samples wait for the server."""
+    await torn(life, "spool", "waiting")
 
 
 async def corrupt_ledger(life: Life) -> None:
@@ -184,6 +237,8 @@ FAULTS: tuple[Callable[[Life], Awaitable[None]], ...] = (
     read_only_disk,
     corrupt_ledger,
     corrupt_spool,
+    torn_ledger,
+    torn_spool,
     no_broker,
     no_server,
     other_model,
@@ -247,10 +302,10 @@ def lost_telemetry(life: Life) -> int:
 
 
 def lost_samples(life: Life) -> int:
-    """Pictures that were taken and that no telemetry counts as answered."""
+    """Pictures that were taken and not counted as answered, or answers that count twice."""
     names = ("answered_device", "answered_cloud")
     answered = sum(int(message.get(name, 0)) for message in life.heard.values() for name in names)
-    return max(life.taken - answered, 0)
+    return abs(life.taken - answered)
 
 
 def agent_days(seed: int = SEED) -> dict[str, Any]:

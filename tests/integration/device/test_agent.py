@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import socket
 import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device.agent.command import work
-from device.agent.flags import parse
-from shared.fleet.broker import Broker, BrokerClient
+from device.agent.supply import FileSupply, Sample
 from shared.model.bundle import write_bundle
+from tests.support.agents import agent, listening, to
 from tests.support.broker import Mosquitto, mosquitto, provisioning
 from tests.support.certificates import Authority
 from tests.support.clouds import Cloud, free_port, images, serve, tiny_bundle, until
@@ -48,45 +46,6 @@ def flags(tmp_path: Path) -> list[str]:
         *("--model-folder", str(tmp_path / "models"), "--input", str(tmp_path / "pictures.npy")),
         *("--rate", "50", "--telemetry", "0.2s", "--fraction", "1.0", "--no-exit"),
     ]
-
-
-@asynccontextmanager
-async def agent(*flags: str) -> AsyncIterator[asyncio.Task[None]]:
-    """An agent that runs while the block does, and must not end before."""
-    task = asyncio.create_task(work(parse(flags)))
-    try:
-        yield task
-        assert not task.done(), task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-class Heard(list[dict[str, Any]]):
-    """Telemetry of one device, as the broker delivers it."""
-
-    def total(self, field: str) -> int:
-        return sum(message.get(field, 0) for message in self)
-
-    def new(self) -> int:
-        """How many different messages there are."""
-        return len({(message.get("epoch"), message["sequence"]) for message in self})
-
-
-@asynccontextmanager
-async def listening(broker: Broker, device: str) -> AsyncIterator[Heard]:
-    heard = Heard()
-
-    def receive(_: str, payload: bytes, __: int) -> None:
-        heard.append(json.loads(payload))
-
-    async with BrokerClient(broker, f"listener of {device}", receive, session_s=0) as client:
-        await client.listen(f"taper/v1/default/{device}/telemetry")
-        yield heard
-
-
-def to(broker: Mosquitto, device: str, server: str) -> list[str]:
-    return ["--broker", broker.url, "--device", device, "--server", server]
 
 
 async def test_a_model_replaced_under_its_name_costs_no_sample(
@@ -236,6 +195,41 @@ async def test_an_outage_of_the_server_is_spooled_and_one_of_the_broker_is_kept(
     sequences = {message["sequence"] for message in heard}
     assert max(sequences) - min(sequences) + 1 == len(sequences)
     assert nearly_empty(spool)
+
+
+@pytest.mark.parametrize("exit_head", [False, True])
+async def test_every_sample_is_counted_once_over_outages_and_restarts(
+    broker: Mosquitto,
+    flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    exit_head: bool,
+) -> None:
+    bundle = tiny_bundle(3, exit_head)
+    write_bundle(bundle, tmp_path / "tiny.safetensors")
+    take, taken, port = FileSupply.take, 0, free_port()
+
+    async def counted(self: FileSupply) -> Sample | None:
+        nonlocal taken
+        taken += 1
+        return await take(self)
+
+    monkeypatch.setattr(FileSupply, "take", counted)
+    name = f"once{exit_head}"
+    words = [*flags, "--spool", str(tmp_path / "spool"), *to(broker, name, f"127.0.0.1:{port}")]
+    async with listening(broker.broker, name) as heard:
+        async with agent(*words):
+            await until(lambda: taken > 20, LIMIT_S)
+        for _ in range(2):  # stopped in the middle of emptying the spool
+            async with serve(Cloud(bundle), port), agent(*words):
+                seen = taken
+                await until(lambda: taken > seen + 20, LIMIT_S)  # noqa: B023
+        async with serve(Cloud(bundle), port), agent(*words, "--rate", "0"):
+            await until(lambda: heard.answered() >= taken, LIMIT_S)
+            last = heard.new()
+            await until(lambda: heard.new() > last + 2, LIMIT_S)
+    assert heard.answered() == taken
+    assert heard.total("failed") == 0
 
 
 def nearly_empty(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from pathlib import Path
 
@@ -66,6 +67,40 @@ async def test_damage_inside_a_ledger_is_found_when_it_is_opened(tmp_path: Path)
     async with Ledger(path) as ledger:
         assert (await ledger.begin("a")).number == 1
     assert (tmp_path / "ledger.damaged-1").exists()
+
+
+async def test_what_a_damaged_ledger_still_has_to_send_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+
+    def message(sequence: int) -> bytes:
+        return json.dumps({"device": "a", "sequence": sequence, "text": "x" * 300}).encode()
+
+    async with Ledger(path) as ledger:
+        before = await ledger.begin("a")
+        await ledger.keep_desired("a", b"desired")
+        for sequence in range(1, 400):
+            await ledger.add("a", sequence, message(sequence))
+        ledger.confirm("a", 1)
+    data = bytearray(path.read_bytes())
+    half = len(data) // 8192 * 4096
+    data[half : half + 8192] = b"\xff" * 8192
+    path.write_bytes(data)
+    for _ in range(2):  # the second time there is no damage
+        async with Ledger(path) as ledger:
+            after = await ledger.begin("a")
+            kept = [json.loads(payload)["sequence"] for _, payload in await ledger.unconfirmed("a")]
+            assert await ledger.desired("a") == b"desired"
+            assert await ledger.oldest("a") is None
+        assert after.epoch != before.epoch
+        assert after.next_sequence == 1
+        assert 300 < len(kept) < 398
+        assert kept == sorted(kept)
+        assert 1 not in kept
+    async with Ledger(path) as ledger:
+        number, _ = (await ledger.unconfirmed("a"))[0]
+        ledger.confirm("a", number)
+    async with Ledger(path) as ledger:
+        assert len(await ledger.unconfirmed("a")) == len(kept) - 1
 
 
 async def test_without_a_disk_the_ledger_is_kept_in_memory(

@@ -89,16 +89,52 @@ def test_damaged_spool_is_set_aside(
     assert (tmp_path / "s.db.damaged-2").exists()
 
 
-def test_torn_pages_are_noticed(tmp_path: Path) -> None:
+def test_of_torn_pages_the_whole_samples_are_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "s.db"
     with Spool(path) as spool:
         spool.put(sample(i) for i in range(5000))
+        spool.confirm(range(1, 11))
+        spool.refuse(11, "unknown model")
+        spool.mark_answered([12, 5000])
     data = bytearray(path.read_bytes())
-    data[8192:20_000] = bytes(20_000 - 8192)
+    data[20_480:40_960] = bytes(20_480)
     path.write_bytes(data)
     with Spool(path) as spool:
-        assert spool.waiting() == 0
+        kept = spool.oldest(5000)
+        assert 4000 < spool.waiting() == len(kept) < 5000
+        assert [(one.id, *bits([one])) for one in kept] == [(one.id, one.id - 1) for one in kept]
+        assert kept[0].id == 12
+        assert [one.id for one in kept if one.answered] == [12, 5000]
+        assert spool.put([sample(0)]) == [5001]
     assert (tmp_path / "s.db.damaged-1").exists()
+    assert f"{len(kept)} samples of s.db.damaged-1 are kept" in caplog.text
+
+
+def test_what_has_rotted_in_a_damaged_spool_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with Spool(path) as spool:
+        spool.put([sample(1), sample(2), sample(3)])
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE sample SET bits = x'00' WHERE id = 2")
+        database.execute("PRAGMA user_version = 7")
+    database.close()
+    with Spool(path) as spool:
+        assert bits(spool.oldest(10)) == [1, 3]
+
+
+def test_a_spool_of_release_0_1_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with Spool(path) as spool:
+        spool.put([sample(1)])
+    with sqlite3.connect(path) as database:
+        database.execute("ALTER TABLE sample DROP COLUMN answered")
+    database.close()
+    with Spool(path) as spool:
+        spool.put([sample(2)])
+        spool.mark_answered([2])
+        assert [one.answered for one in spool.oldest(10)] == [False, True]
 
 
 def test_foreign_database_is_set_aside(tmp_path: Path) -> None:
