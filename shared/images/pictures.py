@@ -21,6 +21,8 @@ from shared.model.architecture import Shape
 from shared.model.preprocessing import Preprocessing
 
 INK_PIXELS = 480  # on the shorter side, in which ink is looked for
+COARSE_PIXELS = 240  # on the shorter side, in which it is looked for first
+ENOUGH = 4  # times the pixels of the box: ink that is as large in a coarse picture is scaled down
 SPARE = 3  # times the input's pixels: what scaling smoothly needs
 COLOURFUL = 40.0  # mean distance between the channels of a picture that lives by its colours
 
@@ -76,7 +78,7 @@ def _with_ink(grey: Bytes, shape: Shape, steps: Preprocessing, notes: list[str])
         )
     light = steps.ink is not None and steps.ink > steps.ground
     dark = not light if steps.invert else None
-    strokes = find_ink(grey, dark)
+    strokes = _strokes(grey, dark, steps.ink_box)
     if strokes is None:
         notes.append("no ink stands out; scaled as a whole")
         return _finished(
@@ -85,6 +87,16 @@ def _with_ink(grey: Bytes, shape: Shape, steps: Preprocessing, notes: list[str])
     canvas = set_ink(strokes, steps.ink_box, shape)
     image = _between(canvas, steps)[:, :, None]
     return _finished(image, grey[:, :, None], shape, steps, notes)
+
+
+def _strokes(grey: Bytes, ink_is_dark: bool | None, box: int) -> Bytes | None:
+    """The strokes of a picture (H, W), of a smaller copy of it where that shows enough of them."""
+    factor = min(grey.shape) // COARSE_PIXELS
+    if factor > 1:
+        strokes = find_ink(np.asarray(Image.fromarray(grey).reduce(factor)), ink_is_dark)
+        if strokes is not None and max(strokes.shape) >= ENOUGH * box:
+            return strokes
+    return find_ink(grey, ink_is_dark)
 
 
 def _between(canvas: Bytes, steps: Preprocessing) -> Bytes:

@@ -151,16 +151,30 @@ def start_client(model: str, server: str, images: Path) -> dict[str, float]:
     with process.stdout:
         json.loads(process.stdout.readline())
         first_s = time.perf_counter() - begin
-        process.stdout.read()
+        peak_mb = [peak_memory_mb(process.pid)]
+        peak_mb += [peak_memory_mb(process.pid) for _ in process.stdout]
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"the client ended with {process.returncode}")
     return {
         "first_s": first_s,
-        "rss_mb": usage.ru_maxrss / 1024,
+        "rss_mb": max(peak_mb),
         "cpu_s": usage.ru_utime + usage.ru_stime,
     }
+
+
+def peak_memory_mb(pid: int) -> float:
+    """The most memory that a process has had so far; 0 once it has ended.
+
+    Not what ``wait4`` says: that includes what this process had when it started the other.
+    """
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    found = [line.split()[1] for line in text.splitlines() if line.startswith("VmHWM:")]
+    return int(found[0]) / 1024 if found else 0.0
 
 
 async def latency(report: Report, model: str, server: str, echo: str, rounds: int) -> None:
