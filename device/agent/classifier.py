@@ -149,21 +149,24 @@ class Classifier:
 
     def _steer(self, wanted: DeviceSettings) -> list[RefusedSetting]:
         refused = []
-        threshold = wanted.exit_threshold
-        if threshold is not None and not self._bundle.architecture.exit_head:
-            refused.append(RefusedSetting("exit_threshold", "this model has no exit head"))
-            threshold = None
         given = self._given
-        rate, telemetry = wanted.rate_per_s, wanted.telemetry_s
+        threshold = wanted.exit_threshold
+        if not self._bundle.architecture.exit_head:
+            if threshold is not None:
+                refused.append(RefusedSetting("exit_threshold", "this model has no exit head"))
+            threshold = None
+        elif threshold is None:
+            threshold = given.exit_threshold
+        rate, telemetry, audit = wanted.rate_per_s, wanted.telemetry_s, wanted.audit_rate
         self._settings = DeviceSettings(
             fraction=wanted.fraction or given.fraction,
             exit_threshold=threshold,
             rate_per_s=given.rate_per_s if rate is None else rate,
             telemetry_s=given.telemetry_s if telemetry is None else telemetry,
-            audit_rate=wanted.audit_rate,
+            audit_rate=given.audit_rate if audit is None else audit,
         )
         policy = self.client.policy_for(self._settings.fraction or AUTO)
-        self.client.steer(policy, threshold, wanted.audit_rate or 0.0)
+        self.client.steer(policy, threshold, self._settings.audit_rate or 0.0)
         self._woken.set()
         return refused
 

@@ -15,6 +15,7 @@ from device.energy.power import SimulatedPower
 from device.energy.simulated_battery import Cell, SimulatedBattery
 from shared.energy.hardware import MCU_BLE
 from shared.energy.model import EnergyModel
+from shared.fleet.messages import DeviceSettings
 from shared.model.bundle import Bundle
 from tests.support.clouds import free_port, images, tiny_bundle
 
@@ -72,3 +73,22 @@ async def test_an_idle_device_drains_its_battery_too() -> None:
     async with classifier:
         await classifier.one()
         assert classifier.take("device", 1, 1, 0).failed == 1
+
+
+async def test_what_is_not_desired_stays_as_it_was_given() -> None:
+    given = DeviceSettings("auto", 1.0, rate_per_s=3.0, telemetry_s=7.0, audit_rate=0.5)
+    classifier = Classifier(
+        BUNDLE,
+        offline,
+        no_other_model,
+        EnergyModel(MCU_BLE),
+        SimulatedPower(SimulatedBattery(Cell(capacity_j=1.0))),
+        ArraySupply(images(1)),
+        Pace(),
+        settings=given,
+    )
+    async with classifier:
+        assert await classifier.apply(DeviceSettings(exit_threshold=0.4)) == ()
+        assert classifier.settings.exit_threshold == 0.4
+        assert await classifier.apply(DeviceSettings(model=BUNDLE.metadata.name)) == ()
+        assert classifier.settings == structs.replace(given, model=BUNDLE.metadata.name)
