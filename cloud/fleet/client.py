@@ -101,6 +101,7 @@ class FleetClient:
         self.listeners: list[Listener] = []
         self.clock = ArrivalClock()
         self.retained: dict[str, int] = {}  # versions of desired states that the broker has
+        self._unconfirmed: set[asyncio.Future[None]] = set()  # desired states on their way to it
         self.on_retired: Callable[[str], object] = lambda _: None
         self._broker = broker
         self._identifier = identifier or f"client-{secrets.token_hex(6)}"
@@ -137,6 +138,10 @@ class FleetClient:
                 self._client = None
                 self.connected.clear()
                 self.complete.clear()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # A task group that fails while it is cancelled raises its failure alone.
+                raise asyncio.CancelledError
             await asyncio.sleep(RECONNECT_S)
 
     async def _follow(self) -> None:
@@ -267,23 +272,44 @@ class FleetClient:
 
     def _publish(self, device: str, desired: Desired) -> asyncio.Future[None]:
         topic = Topic(self.state.fleet, device, MessageKind.DESIRED)
+        sent = self._connection().post(str(topic), dump(desired), retain=True)
         self.retained[device] = desired.version
-        return self._connection().post(str(topic), dump(desired), retain=True)
+        self._unconfirmed.add(sent)
 
-    def restore(self) -> list[str]:
-        """Publish desired states that the broker has lost again; return the devices' names.
+        def confirmed(sent: asyncio.Future[None]) -> None:
+            self._unconfirmed.discard(sent)
+            if sent.cancelled() or sent.exception() is not None:
+                self.retained.pop(device, None)
 
-        To be called once the states are ``complete``: what is known of a connected device and is
-        not retained, e.g. since the broker's disk was lost. Devices that are retired are not there.
+        sent.add_done_callback(confirmed)
+        return sent
+
+    def lost(self, names: Iterable[str] | None = None) -> list[DeviceState]:
+        """Return those of ``names``, or of the connected devices, whose desired state is lost.
+
+        Lost is what is known here and not retained at the broker, e.g. since the broker was killed.
+        Devices that are retired are not there.
         """
-        lost = [
-            device
-            for name, device in self.state.devices.items()
-            if device.online and device.desired.version > self.retained.get(name, 0)
-        ]
+        known = self.state.devices
+        if names is None:
+            devices = [device for device in known.values() if device.online]
+        else:
+            devices = [known[name] for name in names if name in known]
+        return [one for one in devices if one.desired.version > self.retained.get(one.name, 0)]
+
+    def restore(self, names: Iterable[str] | None = None) -> list[str]:
+        """Publish ``lost`` desired states again; return the devices' names.
+
+        To be called once the states are ``complete``.
+        """
+        lost = self.lost(names)
         for device in lost:
             self._publish(device.name, device.desired)
         return [device.name for device in lost]
+
+    def settled(self, names: Iterable[str]) -> bool:
+        """Whether the broker has confirmed the desired states of all ``names``."""
+        return self.complete.is_set() and not self._unconfirmed and not self.lost(names)
 
     def _connection(self) -> BrokerClient:
         if self._client is None:

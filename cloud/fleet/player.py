@@ -134,6 +134,7 @@ class Player:
 
         ledger = await asyncio.to_thread(RolloutLedger, self._store, self._client.state.fleet)
         try:
+            ledger.remember(self._client.state)
             watch_s = rules.watch / self._speed
             devices = self._client.state.select(target)
             record = await asyncio.to_thread(

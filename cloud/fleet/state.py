@@ -67,16 +67,7 @@ class DeviceState:
             case Death():
                 self.death = message
             case Reported():
-                # Until a desired state is known, assume that an earlier client set some version.
-                most = self.desired.version or MOST_CHANGES
-                if message.version > most:
-                    if message.version <= most + MOST_LOST:
-                        self.ahead = message
-                    raise RefusedError(
-                        "version",
-                        f"{message.version} was never desired; {most} is the most",
-                    )
-                self.reported, self.ahead = message, None
+                self._learn_report(message)
             case Desired():
                 # Equal: another client has made the same version; the broker keeps the later one.
                 if message.version >= self.desired.version:
@@ -107,6 +98,20 @@ class DeviceState:
         self.birth = message
         self.last_epoch = message.epoch
         self.sequences.announce(message.next_sequence)
+
+    def _learn_report(self, message: Reported) -> None:
+        known = self.reported
+        if known is not None and message.epoch == known.epoch and message.session < known.session:
+            return  # a broker that was killed still has it
+        # Until a desired state is known, assume that an earlier client set some version.
+        most = self.desired.version or MOST_CHANGES
+        if message.version > most:
+            if message.version <= most + MOST_LOST:
+                self.ahead = message
+            raise RefusedError(
+                "version", f"{message.version} was never desired; {most} is the most"
+            )
+        self.reported, self.ahead = message, None
 
     def clear(self, kind: MessageKind) -> None:
         """Forget a retained state that was cleared at the broker."""

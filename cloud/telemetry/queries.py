@@ -20,6 +20,7 @@ from shared.fleet.messages import (
     Birth,
     Death,
     Desired,
+    Message,
     MessageKind,
     Reported,
     Result,
@@ -100,6 +101,16 @@ def check_fleet(connection: Connection, fleet: str) -> None:
     if fleet not in known:
         held = f"it has {', '.join(known)}" if known else "it is empty"
         raise UsageError(f"--fleet: the store has nothing of {fleet!r}; {held}")
+
+
+def states(connection: Connection, fleet: str) -> dict[str, dict[MessageKind, Message]]:
+    """Return the last birth, death, desired and reported state of each device, by kind."""
+    columns = tables.state.c
+    query = select(columns.device, columns.kind, columns.payload).where(columns.fleet == fleet)
+    found: dict[str, dict[MessageKind, Message]] = {}
+    for name, kind, payload in connection.execute(query):
+        found.setdefault(name, {})[MessageKind(kind)] = _parsed(kind, payload)
+    return found
 
 
 def devices(connection: Connection, fleet: str) -> list[DeviceRecord]:

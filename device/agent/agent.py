@@ -69,7 +69,7 @@ class Agent:
         self._client: BrokerClient | None = None
         self._session = Session("", 0, 1)
         self._next_sequence = 1
-        self._version = 0
+        self._desired = Desired(0)
         self._dropped = 0
         self._held: deque[Telemetry] = deque()  # without a number, since the ledger fails
         self._failing_s: float | None = None  # since when it does
@@ -236,10 +236,10 @@ class Agent:
 
     async def _obey(self, message: Message) -> None:
         if isinstance(message, Desired):
-            if message.version < self._version:
+            if message.version < self._desired.version:
                 self.refusals += 1
                 _log.warning("refused: desired version %d is an old one", message.version)
-            elif message.version > self._version:
+            elif message != self._desired:  # of an equal version, the later message counts
                 await self._apply(message)
                 try:
                     await self._ledger.keep_desired(self._who.device, dump(message))
@@ -254,7 +254,7 @@ class Agent:
 
     async def _apply(self, desired: Desired) -> None:
         self._refused = await self._classifier.apply(desired.settings)
-        self._version = desired.version
+        self._desired = desired
 
     async def _restore_desired(self) -> None:
         """Work with the desired state of the last run until the broker delivers one."""
@@ -276,7 +276,7 @@ class Agent:
             device=self._who.device,
             session=self._session.number,
             epoch=self._session.epoch,
-            version=self._version,
+            version=self._desired.version,
             settings=self._classifier.settings,
             refused=self._refused,
             model_version=self._classifier.bundle.metadata.version,
@@ -349,7 +349,7 @@ class Agent:
         """
         device = self._who.device
         async with self._numbering:
-            made = self._classifier.take(device, self._session.number, 1, self._version)
+            made = self._classifier.take(device, self._session.number, 1, self._desired.version)
             made = replace(made, error=made.error or self._standing.namesake)
             if len(self._held) == HELD:
                 self._held.popleft()

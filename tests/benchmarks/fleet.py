@@ -198,9 +198,9 @@ def further(part: str, full: bool, store: Path) -> Report:
             value = found[name] if full else None
             checks.append(Check(f"rollout_{name}", value, "share", target, "lower"))
     elif part == "deaths":
-        found["rollout_killed_wrong"] = killed_wrong(20 if full else 2)
-        value = found["rollout_killed_wrong"] if full else None
-        checks.append(Check("rollout_killed_wrong", value, "devices", 0, "lower"))
+        wrong, unended = killed_wrong(20 if full else 2)
+        found |= {"rollout_killed_wrong": wrong, "rollout_killed_unended": unended}
+        checks.append(Check("rollout_killed_wrong", wrong if full else None, "devices", 0, "lower"))
     elif part == "store":
         if not store.exists():
             messages = fleet_store.MESSAGES if full else 200_000

@@ -80,12 +80,12 @@ def wait_for_line(running: subprocess.Popen[str], text: str) -> str:
     raise RuntimeError(f"ended with status {running.wait()} before it said {text!r}")
 
 
-def shifted_bundle(folder: Path) -> Path:
-    """Write the shipped model with its classes one off, as from labels that were read wrongly."""
+def shifted_bundle(folder: Path, name: str = "mnist-shifted", shift: int = 1) -> Path:
+    """Write the shipped model with its classes off, as from labels that were read wrongly."""
     bundle = read_bundle(bundle_path("mnist-binary"))
     heads = ("cloud.classify.weight", "exit.exit.weight")
-    rolled = {name: np.roll(bundle.tensors[name], 1, axis=0) for name in heads}
-    metadata = replace(bundle.metadata, name="mnist-shifted")
-    path = folder / "mnist-shifted.safetensors"
+    rolled = {head: np.roll(bundle.tensors[head], shift, axis=0) for head in heads}
+    metadata = replace(bundle.metadata, name=name)
+    path = folder / f"{name}.safetensors"
     write_bundle(make_bundle(metadata, {**bundle.tensors, **rolled}), path)
     return path

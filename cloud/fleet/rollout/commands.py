@@ -102,17 +102,15 @@ def resume(
     ca: Authority = None,
 ) -> None:
     """Go on with a roll-out that was paused, or whose process has died."""
+    from cloud.fleet.rollout.core import resumed
     from cloud.fleet.rollout.record import Phase
 
     def begin(ledger: RolloutLedger, client: FleetClient) -> RolloutRecord:  # noqa: ARG001 - as start
         record = ledger.take()
         if record.progress.phase is Phase.DONE:
             raise UsageError(f"rollout: roll-out {record.number} is done")
-        if record.progress.phase is Phase.PAUSED:
-            # What was measured before the pause is of another time.
-            record = record.moved(phase=Phase.RUNNING, mark_s=None, since_s=time.time())
         ledger.wish("")
-        return record
+        return resumed(record, time.time())
 
     with _ledger(store, fleet) as ledger:
         _drive(ledger, parse_where(broker, user, "operator", password, ca), begin)
@@ -146,7 +144,7 @@ def abort(
     ca: Authority = None,
 ) -> None:
     """Give every device back what it had."""
-    from cloud.fleet.rollout.core import stop
+    from cloud.fleet.rollout.core import resumed, stop
 
     with _ledger(store, fleet) as ledger:
         _unfinished(ledger)
@@ -158,7 +156,7 @@ def abort(
             return
 
         def begin(ledger: RolloutLedger, client: FleetClient) -> RolloutRecord:  # noqa: ARG001 - as start
-            return stop(ledger.take(), "aborted")
+            return stop(resumed(ledger.take(), time.time()), "aborted")
 
         with suppress(typer.Exit):  # that it was stopped is what was asked for
             _drive(ledger, parse_where(broker, user, "operator", password, ca), begin)
@@ -188,6 +186,7 @@ def _drive(ledger: RolloutLedger, where: Broker, begin: Begin) -> None:
     from cloud.fleet.rollout.record import Phase
 
     async def work(client: FleetClient) -> None:
+        ledger.remember(client.state)
         record = begin(ledger, client)
         say(f"roll-out {record.number} of {record.rules.model}: {len(record.members)} devices")
         record = await RolloutDriver(client, ledger, record, say).run()

@@ -15,6 +15,7 @@ from cloud.fleet.state import DeviceState
 from cloud.telemetry.sums import Sums
 
 TAKE_WITHIN_S = 60.0  # devices that have not taken the model by then are not waited for
+QUIET_S = 300.0  # at the end: without an answer for so long, the others count as away
 PATIENCE = 20  # times the watch: a wave that is undecided for so long is paused
 Orders = dict[str, str | None]  # the model to desire by device; None for the device's own
 
@@ -75,10 +76,27 @@ def step(record: RolloutRecord, seen: Mapping[str, Seen], evidence: Evidence, no
         case Phase.RUNNING:
             return _run(record, seen, evidence, now_s)
         case Phase.SPREADING:
-            return _spread(record, seen)
+            return _spread(record, seen, now_s)
         case Phase.GOING_BACK | Phase.STOPPED:
-            return _go_back(record, seen)
+            return _go_back(record, seen, now_s)
     return Step(record)
+
+
+def resumed(record: RolloutRecord, now_s: float) -> RolloutRecord:
+    """Return a record that another driver goes on with.
+
+    Whether the last driver's orders went out is not known, so devices that go back are told again.
+    """
+    progress = record.progress
+    back = MemberState.RETURNING
+    told = {one.name: MemberState.ASKED for one in record.members.values() if one.state is back}
+    record = record.having(told)
+    if progress.phase is Phase.PAUSED:
+        # What was measured before the pause is of another time.
+        return record.moved(phase=Phase.RUNNING, mark_s=None, since_s=now_s)
+    if progress.phase is Phase.RUNNING:
+        return record
+    return record.moved(since_s=now_s)
 
 
 def stop(record: RolloutRecord, reason: str) -> RolloutRecord:
@@ -140,7 +158,7 @@ def _next_wave(record: RolloutRecord, reason: str, now_s: float) -> RolloutRecor
     later = [number for number in range(record.progress.wave + 1, record.waves)
              if record.of_wave(number)]  # fmt: skip
     if not later:
-        return record.moved(phase=Phase.SPREADING, reason=reason)
+        return record.moved(phase=Phase.SPREADING, since_s=now_s, reason=reason)
     return record.moved(wave=later[0], mark_s=None, since_s=now_s, reason=reason)
 
 
@@ -166,13 +184,14 @@ def _give(
     return record.having(states).moved(version=version), orders
 
 
-def _spread(record: RolloutRecord, seen: Mapping[str, Seen]) -> Step:
+def _spread(record: RolloutRecord, seen: Mapping[str, Seen], now_s: float) -> Step:
     """Give the accepted model to everybody; those who are away find it when they are back."""
-    everybody = list(record.members.values())
-    record, orders = _give(record, everybody, seen, absent=True)
+    before = record
+    record, orders = _give(record, list(record.members.values()), seen, absent=True)
+    record = _note_answers(before, record, now_s)
     here = [one for one in record.members.values() if seen.get(one.name, Seen()).online]
-    open_ = [one for one in here if one.state not in (MemberState.TOOK, MemberState.REFUSED)]
-    if open_ or orders:
+    open_ = any(one.state not in (MemberState.TOOK, MemberState.REFUSED) for one in here)
+    if orders or (open_ and now_s - record.progress.since_s < QUIET_S):
         return Step(record, orders)
     counts = record.counts()
     took, refused = counts[MemberState.TOOK.value], counts[MemberState.REFUSED.value]
@@ -182,28 +201,36 @@ def _spread(record: RolloutRecord, seen: Mapping[str, Seen]) -> Step:
     return Step(record.moved(phase=Phase.DONE, reason=text))
 
 
-def _go_back(record: RolloutRecord, seen: Mapping[str, Seen]) -> Step:
+def _go_back(record: RolloutRecord, seen: Mapping[str, Seen], now_s: float) -> Step:
     """Restore what the devices had, and have each confirm it."""
+    before, waiting = record, False
     states: dict[str, MemberState] = {}
     orders: Orders = {}
     for one in record.members.values():
+        device = seen.get(one.name, Seen())
         if one.state in TOUCHED:
+            # Told in any case: a broker that was killed need not know that it has the model.
             states[one.name] = MemberState.RETURNING
+            orders[one.name] = one.desired
         elif one.state is not MemberState.RETURNING:
             continue
-        device = seen.get(one.name, Seen())
-        if device.desired != one.desired or device.lost:
+        elif device.desired != one.desired or device.lost:
             orders[one.name] = one.desired
-        elif device.online and device.answered and one.model in ("", device.model):
+        elif device.online and device.answered and _is_back(one, device, record.rules.model):
             states[one.name] = MemberState.BACK
-    record = record.having(states)
-    open_ = record.counts()[MemberState.RETURNING.value]
-    waiting = any(
-        one.state is MemberState.RETURNING and seen.get(one.name, Seen()).online
-        for one in record.members.values()
-    )
-    if not waiting and not orders:
-        record = record.moved(phase=Phase.STOPPED)
-    elif open_:
-        record = record.moved(phase=Phase.GOING_BACK)
-    return Step(record, orders)
+            continue
+        waiting = waiting or device.online
+    record = _note_answers(before, record.having(states), now_s)
+    if not orders and not (waiting and now_s - record.progress.since_s < QUIET_S):
+        return Step(record.moved(phase=Phase.STOPPED))
+    return Step(record.moved(phase=Phase.GOING_BACK), orders)
+
+
+def _is_back(member: Member, device: Seen, target: str) -> bool:
+    """Whether a device that answers its old desired state has left the model ``target``."""
+    return device.model != target or target in (member.desired, member.model)
+
+
+def _note_answers(before: RolloutRecord, after: RolloutRecord, now_s: float) -> RolloutRecord:
+    """Return ``after`` with the time of the last change of a device."""
+    return after if after.members == before.members else after.moved(since_s=now_s)

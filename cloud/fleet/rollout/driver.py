@@ -39,6 +39,7 @@ class RolloutDriver:
         self._client = client
         self._ledger = ledger
         self.record = record
+        self._names = tuple(record.members)
         self._say = say
         self._every_s = EVERY_S / max(speed, 1.0)
         self._said: tuple[object, ...] = ()
@@ -57,7 +58,7 @@ class RolloutDriver:
                     _log.warning("%s; the roll-out waits", error)
                 self._announce()
                 phase = self.record.progress.phase
-                if phase is Phase.PAUSED or phase.over:
+                if phase is Phase.PAUSED or (phase.over and self._client.settled(self._names)):
                     return self.record
                 await asyncio.sleep(self._every_s)
         finally:
@@ -71,6 +72,8 @@ class RolloutDriver:
             # Without the broker's states nothing can be decided; the sign of life goes on.
             await asyncio.to_thread(self._ledger.save, record)
             return
+        # What a killed broker has lost of earlier orders, and orders that never reached it.
+        self._client.restore(self._names)
         devices = self._client.state.devices
         seen = {name: look(devices[name]) for name in record.members if name in devices}
         found = step(record, seen, evidence, time.time())

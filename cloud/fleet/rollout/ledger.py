@@ -7,7 +7,7 @@ import platform
 import secrets
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,14 @@ import msgspec
 
 from cloud.fleet.rollout.core import Evidence
 from cloud.fleet.rollout.record import Member, MemberState, Progress, RolloutRecord, plan
-from cloud.fleet.state import DeviceState
+from cloud.fleet.state import DeviceState, FleetState, RefusedError
 from cloud.telemetry import rollouts
 from cloud.telemetry.database import open_writing, translated
-from cloud.telemetry.queries import newest_s, sums_since
+from cloud.telemetry.queries import newest_s, states, sums_since
 from cloud.telemetry.rollouts import MemberRow, RolloutRow
 from cloud.telemetry.sums import Sums, add_up
 from shared.errors import UsageError
+from shared.fleet.messages import MessageKind, Reported
 from shared.fleet.scenario import Rollout
 
 if TYPE_CHECKING:
@@ -45,6 +46,24 @@ class RolloutLedger:
     def close(self) -> None:
         """Close the store."""
         self._engine.dispose()
+
+    def remember(self, state: FleetState) -> None:
+        """Add to ``state`` what the store knows, and a broker that was killed has lost."""
+        with self._transaction() as connection:
+            found = states(connection, self.fleet)
+        for name, messages in found.items():
+            if MessageKind.BIRTH not in messages:
+                continue
+            device = state.device(name)
+            kinds = [MessageKind.DESIRED]
+            kinds += [MessageKind.BIRTH, MessageKind.DEATH] * (device.birth is None)
+            known, stored = device.reported, messages.get(MessageKind.REPORTED)
+            if isinstance(stored, Reported) and (known is None or known.session < stored.session):
+                kinds.append(MessageKind.REPORTED)
+            for kind in kinds:
+                if kind in messages:
+                    with suppress(RefusedError):  # a report of a version that was lost
+                        device.learn(messages[kind])
 
     def start(self, rules: Rollout, devices: Sequence[DeviceState], who: str) -> RolloutRecord:
         """Write a new roll-out, with what every device has now, and become its driver."""

@@ -62,7 +62,7 @@ class Progress(msgspec.Struct, frozen=True):
     """How far a roll-out is.
 
     wave     the present one, from 0
-    since_s  when it began, by the clock of the process that drives it
+    since_s  when it began, or at the end when a device last answered, by the driver's clock
     mark_s   arrival of the newest telemetry when the wave had the model; what is newer is judged
     version  of the model that the devices took; the first one decides if the rules leave it open
     """

@@ -66,6 +66,27 @@ async def test_a_model_replaced_under_its_name_costs_no_sample(
     assert heard.total("failed") == 0
 
 
+async def test_of_two_desired_states_with_one_version_the_later_counts(
+    broker: Mosquitto, flags: list[str]
+) -> None:
+    told: list[str] = []
+
+    def hear(_: str, payload: bytes, __: int) -> None:
+        told.append(json.loads(payload)["settings"]["fraction"])
+
+    topic = "taper/v1/default/twice"
+    async with (
+        serve(Cloud(OLD)) as server,
+        BrokerClient(broker.broker, "listener of two", hear, session_s=0) as client,
+        agent(*flags, *to(broker, "twice", server)),
+    ):
+        await client.listen(f"{topic}/reported")
+        for fraction in ("0.25", "0.5"):
+            payload = json.dumps({"version": 1, "settings": {"fraction": fraction}}).encode()
+            await client.post(f"{topic}/desired", payload, retain=True)
+            await until(lambda wanted=fraction: wanted in told, LIMIT_S)
+
+
 async def test_a_version_that_cannot_be_fetched_holds_samples_until_the_old_one_is_back(
     broker: Mosquitto, flags: list[str]
 ) -> None:

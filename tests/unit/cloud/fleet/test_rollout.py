@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from cloud.fleet.rollout.core import TAKE_WITHIN_S, Evidence, Seen, step, stop
+from cloud.fleet.rollout.core import QUIET_S, TAKE_WITHIN_S, Evidence, Seen, resumed, step, stop
 from cloud.fleet.rollout.record import CONTROL, MemberState, Phase, RolloutRecord, plan
 from cloud.fleet.rollout.sequential import Outcome, judge
 from cloud.fleet.state import DeviceState
@@ -190,6 +190,38 @@ def test_going_back_restores_what_was_desired_before() -> None:
     assert set(fleet.step().values()) == {None}
     fleet.step()
     assert fleet.phase() is Phase.STOPPED
+
+
+def test_another_process_tells_devices_that_go_back_again() -> None:
+    fleet = Fleet()
+    fleet.step()
+    fleet.step()
+    having = fleet.has(MemberState.TOOK)
+    fleet.record = stop(fleet.record, "aborted")
+    kept = step(fleet.record, fleet.seen(), Evidence(1.0), 9.0).record  # its orders are lost
+    # The broker may have lost that the devices have the model, and shows old answers.
+    fleet.model, fleet.desired = dict.fromkeys(fleet.model, "old"), dict.fromkeys(fleet.desired)
+    orders = step(resumed(kept, 10.0), fleet.seen(), Evidence(1.0), 11.0).orders
+    assert orders == dict.fromkeys(having)
+
+
+def test_the_end_does_not_wait_for_ever_for_a_device_that_does_not_answer() -> None:
+    fleet = Fleet()
+    fleet.step()
+    fleet.step()
+    lost = min(fleet.has(MemberState.TOOK))
+    fleet.record = stop(fleet.record, "aborted")
+    fleet.step()
+    fleet.model[lost] = "new"  # it counts as connected, and has not answered
+    for _ in range(3):
+        fleet.refusing = {lost}
+        fleet.model[lost] = "new"
+        fleet.step()
+    assert fleet.phase() is Phase.GOING_BACK
+    fleet.now_s += QUIET_S
+    fleet.step()
+    assert fleet.phase() is Phase.STOPPED
+    assert fleet.has(MemberState.RETURNING) == {lost}
 
 
 def test_one_device_alone_has_no_control_group() -> None:

@@ -97,6 +97,16 @@ def test_the_next_change_is_later_than_a_report_that_is_ahead() -> None:
     assert device.change(DeviceSettings("0.7")).version == 7
 
 
+def test_a_report_of_an_earlier_session_is_one_that_a_killed_broker_still_had() -> None:
+    device = DeviceState("a")
+    device.learn(Desired(3))
+    device.learn(Reported("a", 2, 3, epoch="e"))
+    device.learn(Reported("a", 1, 2, epoch="e"))
+    assert device.reported == Reported("a", 2, 3, epoch="e")
+    device.learn(Reported("a", 1, 3, epoch="f"))  # another ledger
+    assert device.reported == Reported("a", 1, 3, epoch="f")
+
+
 def test_a_target_that_is_nobody_names_the_groups() -> None:
     fleet = FleetState("city")
     fleet.device("cam").learn(Birth("cam", 1, 1, 0.0, PROTOCOL, groups=("north",)))
