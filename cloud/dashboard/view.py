@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from cloud.fleet.exits import ExitHistory
 from cloud.fleet.problems import problems
 from cloud.fleet.state import DeviceState
 from cloud.telemetry.estimates import Estimate, drift, exit_accuracy
@@ -25,16 +26,14 @@ class Tail:
 
     messages: deque[Telemetry] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     seen_s: float = 0.0
-    before: Sums = field(default_factory=Sums)  # what is older than the last ``RECENT``
-
+    exits: ExitHistory = field(default_factory=ExitHistory)
     _sums: tuple[Telemetry | None, Sums] = (None, Sums())
 
     def add(self, message: Telemetry, seen_s: float) -> None:
         """Take a message that arrived at ``seen_s``."""
         self.messages.append(message)
         self.seen_s = seen_s
-        if len(self.messages) > RECENT:
-            self.before = add_exits(self.before, self.messages[-RECENT - 1])
+        self.exits.add(message)
 
     def sums(self) -> Sums:
         """Return the sums over the last ``RECENT`` messages; computed once for each new message."""
@@ -139,7 +138,7 @@ def view(
         energy_mj=sums.energy_mj,
         battery=mean(batteries),
         exits=exit_accuracy(sums),
-        drift=drift((tail.before, tail.sums()) for tail in tails.values()),
+        drift=drift((tail.exits.before, tail.exits.now) for tail in tails.values()),
     )
     wrong = Counter(problem for row in rows for problem in row.problems)
     return View(
@@ -184,17 +183,6 @@ def grouped(
 def mean(values: Sequence[float]) -> float | None:
     """Return the mean; None without values."""
     return sum(values) / len(values) if values else None
-
-
-def add_exits(sums: Sums, one: Telemetry) -> Sums:
-    """Return ``sums`` with what the exit head said in ``one``; the rest is not needed."""
-    if not one.exits_asked:
-        return sums
-    return replace(
-        sums,
-        exits_asked=sums.exits_asked + one.exits_asked,
-        confidence=sums.confidence + one.exit_confidence * one.exits_asked,
-    )
 
 
 def row_of(device: DeviceState, tail: Tail, pending: bool, now_s: float) -> Row:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from prometheus_client import start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from cloud.fleet.exits import FleetExits
 from cloud.fleet.problems import Problem, problems
 from cloud.fleet.recorder import Recorder
 from shared.errors import UsageError
@@ -50,9 +51,12 @@ def families(recorder: Recorder, now_s: float) -> list[Metric]:
     known = sorted(recorder.state.groups())[:MOST_GROUPS]
     states: Counter[tuple[str, str]] = Counter()
     wrong: Counter[tuple[str, str]] = Counter({(g, p.value): 0 for g in known for p in Problem})
+    members: defaultdict[str, list[str]] = defaultdict(list)
     for device in devices:
         groups = device.birth.groups if device.birth is not None else ()
         labels = {group if group in known else OTHER for group in groups} or {NONE}
+        for label in labels:
+            members[label].append(device.name)
         state = "online" if device.online else "away"
         found = problems(device, now_s)
         for label in labels:
@@ -62,6 +66,7 @@ def families(recorder: Recorder, now_s: float) -> list[Metric]:
         _gauge("taper_fleet_devices", "Devices by group and state.", fleet, "state", states),
         _gauge("taper_fleet_problems", "Devices with a problem.", fleet, "problem", wrong),
     ]
+    made += exit_families(fleet, recorder.exits, members)
     connected = GaugeMetricFamily(
         "taper_fleet_broker_connected", "1 while the broker is connected.", labels=["fleet"]
     )
@@ -80,6 +85,30 @@ def families(recorder: Recorder, now_s: float) -> list[Metric]:
         counter.add_metric([fleet], value)
         made.append(counter)
     return made
+
+
+def exit_families(
+    fleet: str, exits: FleetExits, members: Mapping[str, Sequence[str]]
+) -> list[Metric]:
+    """Return what the exit heads of each group say, and how far they have drifted."""
+    labels = ["fleet", "group"]
+    texts = {
+        "confidence": "Mean confidence of exit heads in the last samples.",
+        "agreement": "Share of audited local answers that the cloud gave too.",
+        "drift": "Change of the mean confidence of exit heads from what it was before.",
+        "drift_margin": "Half of the 95 % interval of the drift.",
+    }
+    made = {name: GaugeMetricFamily(f"taper_fleet_exit_{name}", text, labels=labels)
+            for name, text in texts.items()}  # fmt: skip
+    for group, names in sorted(members.items()):
+        now, drift = exits.now(names), exits.drift(names)
+        values = {"confidence": now.exit_confidence, "agreement": now.agreement}
+        if drift is not None:
+            values |= {"drift": drift.value, "drift_margin": (drift.high - drift.low) / 2}
+        for name, value in values.items():
+            if value is not None:
+                made[name].add_metric([fleet, group], value)
+    return list(made.values())
 
 
 def _gauge(

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cloud.fleet.client import FleetClient
+from cloud.fleet.exits import FleetExits
 from cloud.fleet.sequences import Sequences
 from cloud.fleet.state import FleetState
 from cloud.telemetry.records import Appended, Received, TelemetryStore
@@ -52,6 +53,8 @@ class Recorder:
             broker, fleet, identifier or f"controller-{fleet}", self._store_batch, SESSION_S
         )
         self.client.on_retired = self._retire
+        self.exits = FleetExits()
+        self.client.listeners.append(self.exits.see)
         self.counts = StoreCounts()
         self._retiring: set[asyncio.Task[None]] = set()
         self._store = store
@@ -91,6 +94,7 @@ class Recorder:
             except StoreError as error:
                 _log.warning("%s: is retired, and stays in the store: %s", name, error)
 
+        self.exits.forget(name)
         task = asyncio.create_task(forget(), name=f"retire {name}")
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
