@@ -55,6 +55,10 @@ class AuditTrail:
         self._changes.appendleft(change)
         return change
 
+    def note(self, change: ChangeRecord) -> None:
+        """Show what a device did; the recorder writes it down."""
+        self._changes.appendleft(change)
+
     async def finish(self, change: ChangeRecord, result: str) -> None:
         """Write down the result of a change."""
         done = replace(change, result=result)

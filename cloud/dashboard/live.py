@@ -20,10 +20,10 @@ from cloud.fleet.client import FleetClient
 from cloud.fleet.state import DeviceState
 from cloud.telemetry.database import reading
 from cloud.telemetry.queries import timeline
-from cloud.telemetry.trail import ChangeRecord
+from cloud.telemetry.trail import ChangeRecord, epoch_of
 from shared.errors import BrokerError, StoreError, TaperError, UsageError
 from shared.fleet.broker import Broker
-from shared.fleet.messages import Message, Reported, Telemetry, Topic
+from shared.fleet.messages import Birth, Message, Reported, Telemetry, Topic
 
 AGAIN_S = 1.0
 VIEW_S, AT_ONCE = 0.9, 1000  # pages ask every second
@@ -75,6 +75,7 @@ class LiveFleet:
         self._client = FleetClient(broker, fleet)
         self._client.listeners.append(self._see)
         self._tails: defaultdict[str, Tail] = defaultdict(Tail)
+        self._epochs: dict[str, str] = {}
         self._pending: dict[str, asyncio.Future[Reported]] = {}
         self._results: set[asyncio.Task[None]] = set()
         self.trail = AuditTrail(store, fleet)
@@ -201,6 +202,11 @@ class LiveFleet:
     def _see(self, topic: Topic, message: Message) -> None:
         if isinstance(message, Telemetry):
             self._tails[topic.device].add(message, time.time())
+        elif isinstance(message, Birth):
+            before = self._epochs.get(topic.device)
+            self._epochs[topic.device] = epoch = message.epoch
+            if before is not None and before != epoch:
+                self.trail.note(epoch_of(self.fleet, topic.device, epoch, before, time.time()))
 
     def _forget_reported(self) -> None:
         for name in [name for name, future in self._pending.items() if future.done()]:

@@ -39,10 +39,12 @@ def export(
     with needing_extra("fleet"):
         from cloud.telemetry.database import reading
         from cloud.telemetry.export import parse_format, write
-        from cloud.telemetry.queries import check_fleet, count_rows, rows
-    kind, name, since_s = parse_format(form, output), parse_fleet(fleet), parse_since(since)
+        from cloud.telemetry.queries import check_fleet, count_rows, newest_s, rows
+    kind, name = parse_format(form, output), parse_fleet(fleet)
+    parse_since(since)
     with reading(store) as connection:
         check_fleet(connection, name)
+        since_s = parse_since(since, newest_s(connection, name))
         with progress("rows", count_rows(connection, name, since_s)) as advance:
             count = write(output, kind, rows(connection, name, since_s), advance)
     typer.echo(f"{output}: {count} rows")
@@ -57,12 +59,14 @@ def report(
     """Write a page with figures: accuracy, fraction, battery, bytes, energy, latency."""
     with needing_extra("fleet"):
         from cloud.telemetry.database import reading
-        from cloud.telemetry.queries import check_fleet
+        from cloud.telemetry.queries import check_fleet, newest_s
         from cloud.telemetry.report import render
         from shared.atomic_file import replacing
-    name, since_s = parse_fleet(fleet), parse_since(since)
+    name = parse_fleet(fleet)
+    parse_since(since)
     with replacing(output, "--output") as temporary, reading(store) as connection:
         check_fleet(connection, name)
+        since_s = parse_since(since, newest_s(connection, name))
         with stderr.status("reading and drawing"):
             temporary.write_text(render(connection, name, since_s))
     typer.echo(f"{output}: {output.stat().st_size / 1000:.0f} KB")

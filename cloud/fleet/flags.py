@@ -58,12 +58,15 @@ def parse_fleet(fleet: str) -> str:
         raise UsageError(str(error)) from None
 
 
-def parse_since(text: str | None) -> float:
-    """Return ``--since`` in seconds since 1970; 0 without it."""
+def parse_since(text: str | None, newest_s: float = 0.0) -> float:
+    """Return ``--since`` in seconds since 1970; 0 without it.
+
+    An age counts from now, or from the last arrival ``newest_s`` if the recorder's clock is ahead.
+    """
     if text is None:
         return 0.0
     with contextlib.suppress(ValueError):
-        return max(time.time() - duration_s(text), 0.0)
+        return max(max(time.time(), newest_s) - duration_s(text), 0.0)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -10,10 +11,11 @@ from sqlalchemy import Connection, func, select
 
 from cloud.telemetry import tables
 from cloud.telemetry.rolled import start_of
+from cloud.telemetry.trail import DEVICE, NEW_EPOCH
 from shared.fleet.messages import Birth, Death, Desired, MessageKind
 from shared.fleet.payloads import load_stored
 
-MOST_MARKS, MOST_EVENTS, MOST_ERRORS = 20, 50_000, 10
+MOST_MARKS, MOST_EVENTS, MOST_ERRORS, MOST_NAMED = 20, 50_000, 10, 3
 TOGETHER_S = 60.0  # equal settings of several devices within so long are one mark
 ERRORS_S = 3600.0  # before the newest message
 _E = tables.event.c
@@ -41,6 +43,7 @@ def marks(connection: Connection, fleet: str, since_s: float) -> list[Mark]:
     """Return what was done since ``since_s``, in order; the largest, if there is a lot."""
     found = [*_settings(connection, fleet, since_s), *_rollouts(connection, fleet, since_s)]
     found += _changes(connection, fleet, since_s)
+    found += _epochs(connection, fleet, since_s)
     largest = sorted(found, key=lambda one: -one[1])[:MOST_MARKS]
     return [Mark(start_of(connection, fleet, at_s), text) for at_s, _, text in sorted(largest)]
 
@@ -99,6 +102,27 @@ def _changes(connection: Connection, fleet: str, since_s: float) -> list[Found]:
         (row.made_s, MOST_EVENTS, f"{row.who}: {row.target}: {row.what}")
         for row in connection.execute(query)
     ]
+
+
+def _epochs(connection: Connection, fleet: str, since_s: float) -> list[Found]:
+    """Devices that began a new epoch, those of about one time together."""
+    one = tables.change.c
+    query = select(one.made_s, one.target).where(
+        one.fleet == fleet, one.made_s >= since_s, one.who == DEVICE
+    )
+    together: defaultdict[int, list[tuple[float, str]]] = defaultdict(list)
+    for made_s, name in connection.execute(query.order_by(one.made_s).limit(MOST_EVENTS)):
+        together[int(made_s // TOGETHER_S)].append((made_s, name))
+    return [
+        (found[0][0], MOST_EVENTS, f"{NEW_EPOCH} of {_named([name for _, name in found])}")
+        for found in together.values()
+    ]
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + f" and {len(names) - MOST_NAMED} others" * (
+        len(names) > MOST_NAMED
+    )
 
 
 def away(connection: Connection, fleet: str, since_s: float) -> list[Away]:

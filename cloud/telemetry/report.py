@@ -36,6 +36,7 @@ from cloud.telemetry.rolled import (
 )
 from cloud.telemetry.sums import Sums, add_up
 from shared.errors import UsageError
+from shared.fleet.messages import LATEST_UNIX_S
 
 MOST_POINTS = 150  # of a line
 WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400, 604_800)
@@ -70,16 +71,16 @@ def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
     days of the devices' time.
     """
     start_s = start_of(connection, fleet, since_s) if since_s else 0.0
-    recent = since_s > time.time() - EXACT_S
-    changed = None
-    if recent and rolled_messages(connection, fleet, start_s) <= EXACT_MESSAGES:
+    exact = since_s > time.time() - EXACT_S and (
+        rolled_messages(connection, fleet, start_s) <= EXACT_MESSAGES
+    )
+    if exact:
         whole = totals(connection, fleet, since_s=since_s)
         of_devices = totals_by_device(connection, fleet, since_s)
 
         def cut(width_s: float) -> list[Slice]:
             return slices(connection, fleet, width_s, since_s=since_s)
     else:
-        changed = confidence_drift(connection, fleet)
         whole = rolled_totals(connection, fleet, start_s)
         of_devices = rolled_totals_by_device(connection, fleet, start_s)
 
@@ -91,6 +92,8 @@ def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
     drawn, far_off = series(whole, cut)
     sequences = stored_sequences(connection, fleet)
     first_s, last_s = drawn[0].start_s, drawn[-1].start_s + drawn[-1].width_s
+    last_day_s = min(whole.last_s, last_s - 1)  # not that of a clock that is ahead
+    changed = None if exact else confidence_drift(connection, fleet, last_day_s)
     done = [one for one in marks(connection, fleet, since_s) if first_s <= one.unix_s <= last_s]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
@@ -117,13 +120,13 @@ def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
     )
 
 
-def confidence_drift(connection: Connection, fleet: str) -> Estimate | None:
-    """Return the change of the exit head's confidence from all days before to the last one."""
-    whole = rolled_totals(connection, fleet)
-    if whole is None:
-        return None
+def confidence_drift(connection: Connection, fleet: str, last_s: float) -> Estimate | None:
+    """Return the change of the exit head's confidence from all days before to that of ``last_s``.
+
+    What came with clocks that are ahead counts as the last day's.
+    """
     every = rolled_totals_by_device(connection, fleet)
-    last = rolled_totals_by_device(connection, fleet, whole.last_s)
+    last = rolled_totals_by_device(connection, fleet, last_s)
     pairs = []
     for name, now in last.items():
         asked = every[name].exits_asked - now.exits_asked
@@ -265,4 +268,5 @@ def span(seconds: float) -> str:
 
 def moment(unix_s: float) -> str:
     """Format a time in UTC."""
+    unix_s = min(unix_s, LATEST_UNIX_S)  # a clock may say any time
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M")

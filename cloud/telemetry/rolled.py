@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -14,22 +15,47 @@ from cloud.telemetry.rollups import ALL, DAY_S, DEVICE_WIDTHS_S, FLEET_WIDTHS_S,
 from cloud.telemetry.sums import SUMMED
 
 _R = tables.rollup.c
+WITNESSES = 101  # messages that say what time it was
+CLOSE = 3.0  # times the usual distance from the median clock
 
 
 def start_of(connection: Connection, fleet: str, since_s: float) -> float:
     """Return the devices' time when messages arrived from ``since_s`` on, by our clock.
 
-    The clocks of simulated devices run ahead. Without a message of that time the clocks are taken
-    for the same.
+    The clocks of simulated devices run ahead; that of a single device may say anything. Without a
+    message of that time the clocks are taken for the same.
     """
     columns = tables.telemetry.c
     query = select(columns.unix_s, columns.received_s).where(
         columns.fleet == fleet, columns.received_s >= since_s
     )
-    first = connection.execute(query.order_by(columns.received_s).limit(1)).first()
-    if first is None or first.received_s > since_s + DAY_S:
+    rows = connection.execute(query.order_by(columns.received_s).limit(WITNESSES)).all()
+    if not rows or rows[0].received_s > since_s + DAY_S:
         return since_s
-    return float(first.unix_s)
+    return usual_clock([tuple(row) for row in rows])[0]
+
+
+def clock_ahead(connection: Connection, fleet: str) -> float:
+    """Return how far most devices' clocks are ahead of ours now; 0 without telemetry."""
+    columns = tables.telemetry.c
+    query = select(columns.unix_s, columns.received_s).where(columns.fleet == fleet)
+    rows = connection.execute(query.order_by(columns.received_s.desc()).limit(WITNESSES)).all()
+    if not rows:
+        return 0.0
+    device_s, our_s = usual_clock([tuple(row) for row in rows])
+    return device_s - our_s
+
+
+def usual_clock(times: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the first of ``times`` (a device's, ours) that is like most of the others."""
+    ahead = [device_s - our_s for device_s, our_s in times]
+    middle = median(ahead)
+    spread = median(abs(one - middle) for one in ahead)
+    return next(
+        time
+        for time, one in zip(times, ahead, strict=True)
+        if abs(one - middle) <= CLOSE * spread + MINUTE_S
+    )
 
 
 def rolled_messages(connection: Connection, fleet: str, start_s: float) -> int:

@@ -12,14 +12,16 @@ from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection, and_, delete, or_, select
 
-from cloud.telemetry import tables
+from cloud.telemetry import tables, trail
 from cloud.telemetry.arrival import ArrivalClock
 from cloud.telemetry.database import open_writing, translated
 from cloud.telemetry.queries import desired_states, fleets, newest_s, stored_sequences
 from cloud.telemetry.ranges import NumberRanges
 from cloud.telemetry.records import Appended, Ranges, Received
+from cloud.telemetry.rolled import clock_ahead
 from cloud.telemetry.rollups import KEPT_TIMES, roll_up
 from cloud.telemetry.statements import statements
+from cloud.telemetry.trail import ChangeRecord
 from shared.errors import StoreError
 from shared.fleet.messages import Desired, MessageKind, Telemetry
 from shared.fleet.payloads import dump
@@ -165,8 +167,11 @@ class Store:
         epochs = {(one.topic.fleet, one.topic.device): getattr(one.message, "epoch", "")
                   for one in fresh}  # fmt: skip
         devices = {key: epoch for key, epoch in epochs.items() if self._epochs.get(key) != epoch}
+        renewed = self._renewed(fresh)
         connection, into = self._connection, self._statements
         with connection.begin():
+            for change in renewed:
+                trail.add(connection, change)
             _insert(connection, into.telemetry, telemetry)
             _insert(connection, into.rollup, summed)
             _insert(connection, into.device, [(*key, epoch) for key, epoch in devices.items()])
@@ -187,6 +192,17 @@ class Store:
             known = self._known(one.topic.fleet).get(key)
             changed[key] = NumberRanges(() if known is None else known.ranges)
         return bool(changed[key].add(message.sequence))
+
+    def _renewed(self, fresh: Sequence[Received]) -> list[ChangeRecord]:
+        """The devices that begin an epoch which they never had before, and had another one."""
+        found: dict[Key, ChangeRecord] = {}
+        for one in fresh:
+            fleet, device = one.topic.fleet, one.topic.device
+            before, epoch = self._epochs.get((fleet, device)), getattr(one.message, "epoch", "")
+            key = fleet, device, epoch
+            if before is not None and key not in self._known(fleet) and key not in found:
+                found[key] = trail.epoch_of(*key, before, one.received_s)
+        return list(found.values())
 
     def _write_ranges(self, connection: Connection, changed: dict[Key, NumberRanges]) -> None:
         rows, gone = [], []
@@ -214,13 +230,23 @@ class Store:
                 columns = tables.event.c
                 old = (columns.fleet == fleet) & (columns.received_s < now_s - keep_s)
                 dropped += connection.execute(delete(tables.event).where(old)).rowcount
-                sums = tables.rollup.c
-                too_old = [
-                    and_(sums.width_s == width_s, sums.start_s < now_s - times * keep_s)
-                    for width_s, times in KEPT_TIMES.items()
-                ]
-                connection.execute(delete(tables.rollup).where(sums.fleet == fleet, or_(*too_old)))
+                self._expire_rollups(connection, fleet, now_s, keep_s)
         return dropped
+
+    def _expire_rollups(
+        self, connection: Connection, fleet: str, now_s: float, keep_s: float
+    ) -> None:
+        """Drop sums of too long ago by the devices' usual clock, and of clocks that are ahead."""
+        sums = tables.rollup.c
+        devices_s = now_s + clock_ahead(connection, fleet)
+        dropped = [
+            and_(
+                sums.width_s == width_s,
+                or_(sums.start_s < devices_s - times * keep_s, sums.start_s > devices_s + keep_s),
+            )
+            for width_s, times in KEPT_TIMES.items()
+        ]
+        connection.execute(delete(tables.rollup).where(sums.fleet == fleet, or_(*dropped)))
 
     def _expire_telemetry(self, connection: Connection, fleet: str, before_s: float) -> int:
         """Drop telemetry that arrived before ``before_s``, the oldest first."""

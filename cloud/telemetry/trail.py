@@ -25,6 +25,16 @@ class ChangeRecord:
     result: str
 
 
+DEVICE = "device"  # who notes an epoch
+NEW_EPOCH = "new epoch"
+
+
+def epoch_of(fleet: str, device: str, epoch: str, before: str, made_s: float) -> ChangeRecord:
+    """Return the event that a device has begun a new epoch."""
+    what = f"{NEW_EPOCH} {epoch} after {before or 'none'}: its ledger was lost, restored or copied"
+    return ChangeRecord(fleet, made_s, f"{device} {epoch}", DEVICE, device, what, "")
+
+
 def add(connection: Connection, change: ChangeRecord) -> None:
     """Write a change, before it is made."""
     connection.execute(tables.change.insert(), [vars(change)])
