@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cloud.fleet.flags import LOCAL, Authority, Fleet, Password, Url, User, parse_fleet, parse_where
+from cloud.fleet.flags import Site, of_a_fleet
 from shared.command import needing_extra
 from shared.errors import UsageError
 from shared.typer_app import run_app
@@ -17,9 +17,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exce
 
 
 @app.command()
+@of_a_fleet("dashboard")
 def serve(
-    broker: Url = LOCAL,
-    fleet: Fleet = "default",
     store: Annotated[
         str | None,
         typer.Option("--store", help="The recorder's store, for the timelines of devices."),
@@ -45,9 +44,8 @@ def serve(
         typer.Option("--own-network", help="Only operators reach --host, such as in a container."),
     ] = False,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
-    user: User = None,
-    password: Password = None,
-    ca: Authority = None,
+    *,
+    site: Site,
 ) -> None:
     """Serve the dashboard until Ctrl-C. It reads the broker and needs no recorder."""
     with needing_extra("dashboard"):
@@ -62,10 +60,9 @@ def serve(
     if store is not None:
         parse_store(store)
     cloud = None if metrics is None else CloudPage(metrics)
-    where = parse_where(broker, user, "dashboard", password, ca)
     access = Access(host, trust_header, role_header, tuple(proxy or ()), own_network)
     access.check()
-    run(LiveFleet(where, parse_fleet(fleet), store, cloud), access, port)
+    run(LiveFleet(site.broker, site.fleet, store, cloud), access, port)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from cloud.dashboard.audit import AuditTrail
 from cloud.dashboard.cloud_page import CloudPage
 from cloud.dashboard.people import Person
 from cloud.dashboard.view import Summary, Tail, View, view
-from cloud.fleet.changes import setting
+from cloud.fleet.changes import result_of, setting
 from cloud.fleet.client import FleetClient
 from cloud.fleet.state import DeviceState
 from cloud.telemetry.database import reading
@@ -39,25 +39,6 @@ class FleetPoint:
 
     unix_s: float
     summary: Summary
-
-
-def result_of(futures: Mapping[str, asyncio.Future[Reported]]) -> str:
-    """Return what came of a change, in words."""
-    done = {name: one for name, one in futures.items() if one.done() and not one.cancelled()}
-    failed = [f"{name}: {error}" for name, one in done.items() if (error := one.exception())]
-    refused = [
-        f"{name} refuses {reported.refused[0].field}: {reported.refused[0].reason}"
-        for name, one in done.items()
-        if not one.exception() and (reported := one.result()).refused
-    ]
-    good = len(done) - len(failed) - len(refused)
-    texts = [f"{good} of {len(futures)} reported"]
-    if len(futures) > len(done):
-        texts.append(f"{len(futures) - len(done)} open")
-    for kind, lines in (("failed", failed), ("refused", refused)):
-        if lines:
-            texts.append(f"{len(lines)} {kind} ({lines[0]})")
-    return "; ".join(texts)[:500]
 
 
 class LiveFleet:

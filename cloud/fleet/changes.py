@@ -123,6 +123,25 @@ class Changes:
             pending.future.set_exception(error)
 
 
+def result_of(futures: Mapping[str, asyncio.Future[Reported]]) -> str:
+    """Return what came of a change, in words."""
+    done = {name: one for name, one in futures.items() if one.done() and not one.cancelled()}
+    failed = [f"{name}: {error}" for name, one in done.items() if (error := one.exception())]
+    refused = [
+        f"{name} refuses {reported.refused[0].field}: {reported.refused[0].reason}"
+        for name, one in done.items()
+        if not one.exception() and (reported := one.result()).refused
+    ]
+    good = len(done) - len(failed) - len(refused)
+    texts = [f"{good} of {len(futures)} reported"]
+    if len(futures) > len(done):
+        texts.append(f"{len(futures) - len(done)} open")
+    for kind, lines in (("failed", failed), ("refused", refused)):
+        if lines:
+            texts.append(f"{len(lines)} {kind} ({lines[0]})")
+    return "; ".join(texts)[:500]
+
+
 def _retrieve(future: asyncio.Future[Reported]) -> None:
     """Mark the outcome as seen: not every caller waits for every report."""
     if not future.cancelled():

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import getpass
+import inspect
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 import typer
 
@@ -40,14 +45,67 @@ Since = Annotated[
     str | None,
     typer.Option("--since", help="What arrived since then: **30m**, **12h**, **7d** or a time."),
 ]
+TrailStore = Annotated[
+    str | None,
+    typer.Option("--store", help=f"Where the change is written down; **{STORE}** if it is here."),
+]
+Who = Annotated[
+    str | None, typer.Option(help="Who changes it, for the audit trail; your user name.")
+]
+CONNECTION = {"broker": Url, "fleet": Fleet, "user": User, "password": Password, "ca": Authority}
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write; it is replaced.")]
 
 
-def parse_where(
-    url: str, user: str | None, role: str, password: str | None, ca: Path | None
-) -> Broker:
-    """Return the broker with its credentials: ``user``, or ``role`` if only a password is given."""
-    return parse_broker(url, user or (None if password is None else role), password, ca)
+@dataclass(frozen=True)
+class Site:
+    """The broker and the fleet that a command works with."""
+
+    broker: Broker
+    fleet: str
+
+
+def of_a_fleet(role: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the flags of a broker and a fleet in the place of its parameter ``site``.
+
+    ``role`` is the broker's user if a password is given and no user.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(
+            broker: Url = LOCAL,
+            fleet: Fleet = "default",
+            user: User = None,
+            password: Password = None,
+            ca: Authority = None,
+            **given: object,
+        ) -> None:
+            who = user or (None if password is None else role)
+            site = Site(parse_broker(broker, who, password, ca), parse_fleet(fleet))
+            command(**given, site=site)
+
+        # Typer reads flags from the signature and the annotations.
+        hints = get_type_hints(command, include_extras=True)
+        own = [
+            one.replace(annotation=hints[name])
+            for name, one in inspect.signature(command).parameters.items()
+            if name != "site"
+        ]
+        shared = [
+            one.replace(annotation=CONNECTION[name])
+            for name, one in inspect.signature(run, follow_wrapped=False).parameters.items()
+            if name in CONNECTION
+        ]
+        every = sorted(
+            (one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared)),
+            key=lambda one: one.default is not inspect.Parameter.empty,
+        )
+        run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in every}
+        del run.__wrapped__  # type: ignore[attr-defined] # its annotations would be read instead
+        return run
+
+    return decorate
 
 
 def parse_fleet(fleet: str) -> str:
@@ -56,6 +114,11 @@ def parse_fleet(fleet: str) -> str:
         return check_name(fleet, "--fleet")
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def parse_who(who: str | None) -> str:
+    """Return who makes a change: the name that is given, or that of the user."""
+    return who or getpass.getuser()
 
 
 def parse_since(text: str | None, newest_s: float = 0.0) -> float:

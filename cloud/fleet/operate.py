@@ -10,19 +10,17 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from cloud.fleet.changes import setting
+from cloud.fleet.changes import result_of, setting
 from cloud.fleet.client import FleetClient
 from cloud.fleet.flags import (
-    LOCAL,
-    Authority,
-    Fleet,
-    Password,
-    Url,
-    User,
-    parse_fleet,
-    parse_where,
+    Site,
+    TrailStore,
+    Who,
+    of_a_fleet,
+    parse_who,
 )
 from cloud.fleet.running import complain, run_client, say
+from cloud.fleet.trail import written_down
 from shared.errors import UsageError
 from shared.fleet.messages import DeviceSettings, Reported
 from shared.fleet.payloads import check_setting
@@ -56,6 +54,7 @@ def parse_changes(words: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+@of_a_fleet("operator")
 def set_(
     target: Target,
     changes: Annotated[
@@ -66,12 +65,11 @@ def set_(
             "**KEY=** leaves the choice to the device again.",
         ),
     ],
-    broker: Url = LOCAL,
-    fleet: Fleet = "default",
     wait: Annotated[float, typer.Option(min=0, help="Seconds for the devices to report.")] = 30.0,
-    user: User = None,
-    password: Password = None,
-    ca: Authority = None,
+    store: TrailStore = None,
+    who: Who = None,
+    *,
+    site: Site,
 ) -> None:
     """Change settings, and wait until every connected device has reported them.
 
@@ -82,17 +80,19 @@ def set_(
 
     async def work(client: FleetClient) -> None:
         devices = client.state.select(target)
-        began_s = time.monotonic()
-        futures = client.desire(devices, setting(values))
-        # Devices that are away delay nobody; if all are, there is time to wait for them.
-        here = [futures[device.name] for device in devices if device.online]
-        await asyncio.wait(here or futures.values(), timeout=wait)
-        seconds = time.monotonic() - began_s
+        async with written_down(store, site, parse_who(who), target, " ".join(changes)) as done:
+            began_s = time.monotonic()
+            futures = client.desire(devices, setting(values))
+            # Devices that are away delay nobody; if all are, there is time to wait for them.
+            here = [futures[device.name] for device in devices if device.online]
+            await asyncio.wait(here or futures.values(), timeout=wait)
+            seconds = time.monotonic() - began_s
+            done(result_of(futures))
         away = [d.name for d in devices if not d.online and not futures[d.name].done()]
         if not summarize(futures, away, seconds):
             raise typer.Exit(1)
 
-    run_client(parse_where(broker, user, "operator", password, ca), parse_fleet(fleet), work)
+    run_client(site, work)
 
 
 def summarize(
@@ -121,13 +121,11 @@ def summarize(
     return good == len(futures)
 
 
+@of_a_fleet("watcher")
 def get(
     target: Target,
-    broker: Url = LOCAL,
-    fleet: Fleet = "default",
-    user: User = None,
-    password: Password = None,
-    ca: Authority = None,
+    *,
+    site: Site,
 ) -> None:
     """Print what is desired of devices and what they report."""
 
@@ -145,7 +143,7 @@ def get(
             for refused in reported.refused:
                 say(f"  refused {refused.field}: {refused.reason}")
 
-    run_client(parse_where(broker, user, "watcher", password, ca), parse_fleet(fleet), work)
+    run_client(site, work)
 
 
 def written(settings: DeviceSettings) -> str:
@@ -154,13 +152,13 @@ def written(settings: DeviceSettings) -> str:
     return " ".join(f"{name}={value}" for name, value in given if value is not None) or "nothing"
 
 
+@of_a_fleet("operator")
 def retire(
     device: Annotated[str, typer.Argument(metavar="DEVICE")],
-    broker: Url = LOCAL,
-    fleet: Fleet = "default",
-    user: User = None,
-    password: Password = None,
-    ca: Authority = None,
+    store: TrailStore = None,
+    who: Who = None,
+    *,
+    site: Site,
 ) -> None:
     """Remove a device that will not come back; its stored telemetry stays."""
 
@@ -169,7 +167,9 @@ def retire(
             raise UsageError(f"DEVICE: {device!r} is no device of fleet {client.state.fleet}")
         if client.state.devices[device].online:
             raise UsageError(f"DEVICE: {device!r} is connected; stop it first")
-        await client.retire(device)
+        async with written_down(store, site, parse_who(who), device, "retire") as done:
+            await client.retire(device)
+            done("retired")
         say(f"{device}: retired")
 
-    run_client(parse_where(broker, user, "operator", password, ca), parse_fleet(fleet), work)
+    run_client(site, work)

@@ -12,19 +12,7 @@ import typer
 import uvloop
 
 from cloud.fleet.client import FleetClient
-from cloud.fleet.flags import (
-    LOCAL,
-    STORE,
-    Authority,
-    Fleet,
-    Keep,
-    Password,
-    StoreUrl,
-    Url,
-    User,
-    parse_fleet,
-    parse_where,
-)
+from cloud.fleet.flags import STORE, Keep, Site, StoreUrl, of_a_fleet
 from cloud.fleet.player import Player
 from cloud.fleet.running import recording, running, say
 from cloud.fleet.server_process import ServerProcess
@@ -44,60 +32,54 @@ Serve = Annotated[
 ]
 
 
+@of_a_fleet("operator")
 def play(
     scenario: Source,
-    broker: Url = LOCAL,
-    fleet: Fleet = "default",
     speed: Speed = 60.0,
     devices: Devices = 1,
     serve: Serve = None,
     store: Annotated[
         str | None, typer.Option("--store", help="The recorder's store; roll-outs need it.")
     ] = None,
-    user: User = None,
-    password: Password = None,
-    ca: Authority = None,
+    *,
+    site: Site,
 ) -> None:
     """Play a scenario and store nothing: a recorder does (cloud.fleet record)."""
     played = _read(scenario, serve)
     if store is None and any(event.rollout for event in played.events):
         raise UsageError(f"--store: scenario {played.name} rolls out a model; name the store")
-    where = parse_where(broker, user, "operator", password, ca)
 
     async def work() -> None:
         async with (
             _serving(serve) as server,
-            running(FleetClient(where, parse_fleet(fleet))) as one,
+            running(FleetClient(site.broker, site.fleet)) as one,
         ):
             await _play(Player(one, played, speed, server, say, store), one, devices)
 
     uvloop.run(work())
 
 
+@of_a_fleet("controller")
 def run(
     scenario: Source,
-    broker: Url = LOCAL,
-    fleet: Fleet = "default",
     speed: Speed = 60.0,
     devices: Devices = 1,
     store: StoreUrl = STORE,
     keep: Keep = 30.0,
     serve: Serve = None,
-    user: User = None,
-    password: Password = None,
-    ca: Authority = None,
+    *,
+    site: Site,
 ) -> None:
     """Play a scenario and store what the devices send: play and record in one."""
     with needing_extra("fleet"):
         from cloud.telemetry.store import Store
     played = _read(scenario, serve)
-    where = parse_where(broker, user, "controller", password, ca)
 
     async def work() -> None:
         async with (
             _serving(serve) as server,
             Store(store, keep * DAY_S) as kept,
-            recording(where, parse_fleet(fleet), kept) as recorder,
+            recording(site.broker, site.fleet, kept) as recorder,
         ):
             player = Player(recorder.client, played, speed, server, say, store)
             await _play(player, recorder.client, devices)

@@ -10,19 +10,7 @@ from typing import Annotated
 import typer
 import uvloop
 
-from cloud.fleet.flags import (
-    LOCAL,
-    STORE,
-    Authority,
-    Fleet,
-    Keep,
-    Password,
-    StoreUrl,
-    Url,
-    User,
-    parse_fleet,
-    parse_where,
-)
+from cloud.fleet.flags import STORE, Keep, Site, StoreUrl, of_a_fleet
 from cloud.fleet.metrics import serving
 from cloud.fleet.recorder import Recorder
 from cloud.fleet.running import say
@@ -34,18 +22,16 @@ DAY_S = 86_400.0
 AGAIN_S = 5.0
 
 
+@of_a_fleet("controller")
 def record(
-    broker: Url = LOCAL,
-    fleet: Fleet = "default",
     store: StoreUrl = STORE,
     keep: Keep = 30.0,
     metrics_host: Annotated[str, typer.Option(help="Where metrics are served.")] = "127.0.0.1",
     metrics_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Serve Prometheus metrics here.")
     ] = None,
-    user: User = None,
-    password: Password = None,
-    ca: Authority = None,
+    *,
+    site: Site,
 ) -> None:
     """Store what devices send and mend what is missing, until Ctrl-C or SIGTERM.
 
@@ -53,17 +39,15 @@ def record(
     """
     with needing_extra("fleet"):
         from cloud.telemetry.store import Store
-    name = parse_fleet(fleet)
-    where = parse_where(broker, user, "controller", password, ca)
 
     async def work() -> None:
         async with AsyncExitStack() as stack:
             kept = await stack.enter_async_context(Store(store, keep * DAY_S))
-            recorder = Recorder(where, name, kept)
+            recorder = Recorder(site.broker, site.fleet, kept)
             if metrics_port is not None:
                 port = stack.enter_context(serving(recorder, metrics_host, metrics_port))
                 say(f"metrics on {metrics_host}:{port}")
-            task = asyncio.create_task(follow(recorder, where), name="recorder")
+            task = asyncio.create_task(follow(recorder, site.broker), name="recorder")
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, task.cancel)
             await asyncio.wait((task,))

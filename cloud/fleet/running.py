@@ -10,6 +10,7 @@ import uvloop
 from rich.console import Console
 
 from cloud.fleet.client import FleetClient
+from cloud.fleet.flags import Site
 from cloud.fleet.recorder import Recorder
 from cloud.telemetry.records import TelemetryStore
 from shared.fleet.broker import Broker
@@ -64,11 +65,11 @@ async def recording(broker: Broker, fleet: str, store: TelemetryStore) -> AsyncI
         yield recorder
 
 
-def run_client(broker: Broker, fleet: str, work: Callable[[FleetClient], Awaitable[None]]) -> None:
+def run_client(site: Site, work: Callable[[FleetClient], Awaitable[None]]) -> None:
     """Do ``work`` with a client that keeps nothing."""
 
     async def connected() -> None:
-        async with running(FleetClient(broker, fleet)) as client:
+        async with running(FleetClient(site.broker, site.fleet)) as client:
             await work(client)
 
     uvloop.run(connected())

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from cloud.fleet.client import FleetClient
-from cloud.fleet.flags import LOCAL, Authority, Fleet, Password, Url, User, parse_fleet, parse_where
+from cloud.fleet.flags import Site, of_a_fleet
 from cloud.fleet.running import run_client, say, stdout
 from cloud.fleet.state import DeviceState, FleetState
 from cloud.telemetry.sums import add_up
@@ -34,14 +34,12 @@ COLUMNS = (
 )
 
 
+@of_a_fleet("watcher")
 def watch(
-    broker: Url = LOCAL,
-    fleet: Fleet = "default",
     rows: Annotated[int, typer.Option(min=1, help="Devices to show.")] = 20,
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after this time.")] = None,
-    user: User = None,
-    password: Password = None,
-    ca: Authority = None,
+    *,
+    site: Site,
 ) -> None:
     """Show the fleet until Ctrl-C; in a pipe or a file, a line whenever its headline changes."""
 
@@ -58,7 +56,7 @@ def watch(
                     return
                 await asyncio.sleep(LOOK_EVERY_S)
 
-    run_client(parse_where(broker, user, "watcher", password, ca), parse_fleet(fleet), work)
+    run_client(site, work)
 
 
 async def _log_changes(state: FleetState, end_s: float) -> None:

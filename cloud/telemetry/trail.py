@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
@@ -54,9 +55,18 @@ def recent(connection: Connection, fleet: str, limit: int) -> list[ChangeRecord]
 
 def write_change(url: str, change: ChangeRecord) -> None:
     """Open the store at ``url`` and write one change; raises ``StoreError`` if that fails."""
+    _write(url, lambda connection: add(connection, change))
+
+
+def write_result(url: str, change: ChangeRecord) -> None:
+    """Open the store at ``url`` and write the result of a change."""
+    _write(url, lambda connection: finish(connection, change))
+
+
+def _write(url: str, work: Callable[[Connection], None]) -> None:
     engine = open_writing(url)
     try:
         with translated(engine.url), engine.begin() as connection:
-            add(connection, change)
+            work(connection)
     finally:
         engine.dispose()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,18 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import ValidationError
 
-from cloud.fleet.flags import (
-    LOCAL,
-    STORE,
-    Authority,
-    Fleet,
-    Password,
-    StoreUrl,
-    Url,
-    User,
-    parse_fleet,
-    parse_where,
-)
+from cloud.fleet.flags import STORE, Fleet, Site, StoreUrl, Who, of_a_fleet, parse_fleet, parse_who
 from cloud.fleet.running import run_client, say
 from shared.command import needing_extra
 from shared.errors import UsageError
@@ -34,7 +22,6 @@ if TYPE_CHECKING:
     from cloud.fleet.client import FleetClient
     from cloud.fleet.rollout.ledger import RolloutLedger
     from cloud.fleet.rollout.record import RolloutRecord
-    from shared.fleet.broker import Broker
 
     Begin = Callable[[RolloutLedger, FleetClient], RolloutRecord]
     Granted = Callable[[RolloutRecord], bool]
@@ -51,6 +38,7 @@ def rollout() -> None:
 
 
 @app.command()
+@of_a_fleet("operator")
 def start(
     model: Annotated[str, typer.Argument(help="Name of a model that the server has.")],
     target: Target = "all",
@@ -63,11 +51,9 @@ def start(
     samples: Annotated[int, typer.Option(min=1, help="A wave needs so many at least.")] = 100,
     lose_at_most: Annotated[float, typer.Option(help="Accuracy that it may lose.")] = 0.01,
     store: StoreUrl = STORE,
-    broker: Url = LOCAL,
-    fleet: Fleet = "default",
-    user: User = None,
-    password: Password = None,
-    ca: Authority = None,
+    who: Who = None,
+    *,
+    site: Site,
 ) -> None:
     """Begin a roll-out, and carry it out until it is done, or all devices are back.
 
@@ -83,23 +69,21 @@ def start(
         first = error.errors()[0]
         flag = str(first["loc"][0]).replace("_", "-")
         raise UsageError(f"--{flag}: {first['msg']}") from None
-    who = user or getpass.getuser()
+    name = parse_who(who)
 
     def begin(ledger: RolloutLedger, client: FleetClient) -> RolloutRecord:
-        return ledger.start(rules, client.state.select(target, "--target"), who)
+        return ledger.start(rules, client.state.select(target, "--target"), name)
 
-    with _ledger(store, fleet) as ledger:
-        _drive(ledger, parse_where(broker, user, "operator", password, ca), begin)
+    with _ledger(store, site.fleet) as ledger:
+        _drive(ledger, site, begin)
 
 
 @app.command()
+@of_a_fleet("operator")
 def resume(
     store: StoreUrl = STORE,
-    broker: Url = LOCAL,
-    fleet: Fleet = "default",
-    user: User = None,
-    password: Password = None,
-    ca: Authority = None,
+    *,
+    site: Site,
 ) -> None:
     """Go on with a roll-out that was paused, or whose process has died."""
     from cloud.fleet.rollout.core import resumed
@@ -112,8 +96,8 @@ def resume(
         ledger.wish("")
         return resumed(record, time.time())
 
-    with _ledger(store, fleet) as ledger:
-        _drive(ledger, parse_where(broker, user, "operator", password, ca), begin)
+    with _ledger(store, site.fleet) as ledger:
+        _drive(ledger, site, begin)
 
 
 @app.command()
@@ -135,18 +119,16 @@ def pause(store: StoreUrl = STORE, fleet: Fleet = "default") -> None:
 
 
 @app.command()
+@of_a_fleet("operator")
 def abort(
     store: StoreUrl = STORE,
-    broker: Url = LOCAL,
-    fleet: Fleet = "default",
-    user: User = None,
-    password: Password = None,
-    ca: Authority = None,
+    *,
+    site: Site,
 ) -> None:
     """Give every device back what it had."""
     from cloud.fleet.rollout.core import resumed, stop
 
-    with _ledger(store, fleet) as ledger:
+    with _ledger(store, site.fleet) as ledger:
         _unfinished(ledger)
         try:
             ledger.take()
@@ -159,7 +141,7 @@ def abort(
             return stop(resumed(ledger.take(), time.time()), "aborted")
 
         with suppress(typer.Exit):  # that it was stopped is what was asked for
-            _drive(ledger, parse_where(broker, user, "operator", password, ca), begin)
+            _drive(ledger, site, begin)
 
 
 @app.command()
@@ -180,7 +162,7 @@ def _ledger(store: str, fleet: str) -> Iterator[RolloutLedger]:
         ledger.close()
 
 
-def _drive(ledger: RolloutLedger, where: Broker, begin: Begin) -> None:
+def _drive(ledger: RolloutLedger, site: Site, begin: Begin) -> None:
     """Carry out the roll-out that ``begin`` returns; exit status 1 if it was stopped."""
     from cloud.fleet.rollout.driver import RolloutDriver, outcome
     from cloud.fleet.rollout.record import Phase
@@ -194,7 +176,7 @@ def _drive(ledger: RolloutLedger, where: Broker, begin: Begin) -> None:
         if record.progress.phase is Phase.STOPPED:
             raise typer.Exit(1)
 
-    run_client(where, ledger.fleet, work)
+    run_client(site, work)
 
 
 def _unfinished(ledger: RolloutLedger) -> RolloutRecord:

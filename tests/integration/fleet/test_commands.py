@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import re
 import signal
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from cloud.telemetry.database import reading
+from cloud.telemetry.trail import recent
 from tests.support.broker import DEPLOY, Mosquitto, mosquitto, need_mosquitto
 from tests.support.fleets import process, start, stop, wait_for_line
 from tests.support.processes import ROOT, Server, environment
@@ -260,8 +263,10 @@ async def test_devices_are_shown_in_80_columns_and_retired(
     loopback: Mosquitto, server: Server, tmp_path: Path
 ) -> None:
     at = ["--broker", loopback.url]
+    store = str(tmp_path / "store")
+    trail = ["--store", store, "--who", "alice"]
     with fleet(loopback, server, tmp_path, *at):
-        assert (await command("set", "device-00001", "fraction=0.3", *at))[0] == 0
+        assert (await command("set", "device-00001", "fraction=0.3", *at, *trail))[0] == 0
         status, text = await command("get", "device-00001", *at)
         assert status == 0
         lines = text.splitlines()
@@ -289,7 +294,15 @@ async def test_devices_are_shown_in_80_columns_and_retired(
         refused = await command("retire", "device-00001", *at)
         assert refused[0] == 2
         assert "'device-00001' is connected; stop it first" in refused[1]
-    assert (await command("retire", "device-00001", *at)) == (0, "device-00001: retired\n")
+    gone = await command("retire", "device-00001", *at, "--store", store)
+    assert gone == (0, "device-00001: retired\n")
+    with reading(store) as connection:
+        noted = [(one.who, one.target, one.what, one.result)
+                 for one in recent(connection, "default", 10)]  # fmt: skip
+    assert noted == [
+        (getpass.getuser(), "device-00001", "retire", "retired"),
+        ("alice", "device-00001", "fraction=0.3", "1 of 1 reported"),
+    ]
     status, text = await command("get", "device-00001", *at)
     assert status == 2
     assert "is no device and no group of fleet default (2 devices" in text
