@@ -24,6 +24,7 @@ class Control:
         self._person = person
         self._target = target
         self._asked = 0
+        self._targets = live.targets
         with card("Settings"):
             if not person.may_set:
                 ui.label("You may look; an operator changes settings.").classes("text-sm")
@@ -32,7 +33,7 @@ class Control:
                 self._chooser = None
                 if target is None:
                     self._chooser = ui.select(
-                        live.targets, value=ALL, label="device or group", with_input=True
+                        list(live.targets), value=ALL, label="device or group", with_input=True
                     )
                     self._chooser.props("dense outlined data-testid=target").classes("w-44")
                 self._setting = ui.select(list(SETTING_RULES), value=FRACTION, label="setting")
@@ -84,8 +85,9 @@ class Control:
 
     def _refresh(self) -> None:
         live, chooser = self._live, self._chooser
-        if chooser is not None and chooser.options != live.targets:
-            chooser.set_options(live.targets, value=chooser.value)
+        if chooser is not None and self._targets is not live.targets:
+            self._targets = live.targets
+            chooser.set_options(list(live.targets), value=chooser.value)
         if not self._asked:
             return
         waiting = live.waiting if self._target is None else int(live.pending(self._target))

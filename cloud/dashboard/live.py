@@ -14,7 +14,7 @@ from typing import Any
 from cloud.dashboard.audit import AuditTrail
 from cloud.dashboard.cloud_page import CloudPage
 from cloud.dashboard.people import Person
-from cloud.dashboard.view import Summary, Tail, View, view
+from cloud.dashboard.view import Rows, Summary, Tail, View, view
 from cloud.fleet.changes import result_of, setting
 from cloud.fleet.client import FleetClient
 from cloud.fleet.state import DeviceState
@@ -56,6 +56,8 @@ class LiveFleet:
         self._client = FleetClient(broker, fleet)
         self._client.listeners.append(self._see)
         self._tails: defaultdict[str, Tail] = defaultdict(Tail)
+        self._rows = Rows()
+        self.targets = ["all"]  # names that can be set: all, each group, each device
         self._epochs: dict[str, str] = {}
         self._pending: dict[str, asyncio.Future[Reported]] = {}
         self._results: set[asyncio.Task[None]] = set()
@@ -85,11 +87,12 @@ class LiveFleet:
         """Whether the broker is connected."""
         return self._client.connected.is_set()
 
-    @property
-    def targets(self) -> list[str]:
-        """Names that can be set: all, each group, each device."""
+    def _find_targets(self) -> None:
+        """Keep the same list as long as the names are the same: pages compare it."""
         state = self._client.state
-        return ["all", *sorted(state.groups()), *sorted(state.devices)]
+        found = ["all", *sorted(state.groups()), *sorted(state.devices)]
+        if found != self.targets:
+            self.targets = found
 
     def view(self) -> View:
         """Return the fleet as of a short time ago; all open pages share one view.
@@ -102,7 +105,8 @@ class LiveFleet:
         if self._view is None or now_s - self._view_s >= keep_s or self._told != self._asked:
             self._forget_reported()
             self._told = self._asked
-            self._view = view(devices, self._tails, self._pending, now_s)
+            self._view = view(devices, self._tails, self._pending, now_s, self._rows)
+            self._find_targets()
             self._view_s = now_s
             if now_s - self._point_s >= POINT_EVERY_S:
                 self._point_s = now_s
@@ -181,6 +185,7 @@ class LiveFleet:
             return timeline(connection, self.fleet, name, limit=STORED)
 
     def _see(self, topic: Topic, message: Message) -> None:
+        self._rows.change(topic.device)
         if isinstance(message, Telemetry):
             self._tails[topic.device].add(message, time.time())
         elif isinstance(message, Birth):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from cloud.fleet.exits import ExitHistory
-from cloud.fleet.problems import problems
+from cloud.fleet.problems import problems, silent_after_s
 from cloud.fleet.state import DeviceState
 from cloud.telemetry.estimates import Estimate, drift, exit_accuracy
+from cloud.telemetry.recent import Recent
 from cloud.telemetry.sums import Sums, add_up
 from shared.fleet.messages import Telemetry
 
 REMEMBERED = 400  # messages of a device that are kept for its timeline
-RECENT = 20  # messages that rates, accuracy and energy are taken over
 MOST_ROWS = 500  # of the table: a browser gets slow with more
 BATTERY_BINS = 10
 MOST_POINTS = 1000  # of the chart of accuracy against energy
@@ -26,21 +26,13 @@ class Tail:
 
     messages: deque[Telemetry] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     seen_s: float = 0.0
-    exits: ExitHistory = field(default_factory=ExitHistory)
-    _sums: tuple[Telemetry | None, Sums] = (None, Sums())
+    recent: Recent = field(default_factory=Recent)
 
     def add(self, message: Telemetry, seen_s: float) -> None:
         """Take a message that arrived at ``seen_s``."""
         self.messages.append(message)
         self.seen_s = seen_s
-        self.exits.add(message)
-
-    def sums(self) -> Sums:
-        """Return the sums over the last ``RECENT`` messages; computed once for each new message."""
-        last = self.messages[-1] if self.messages else None
-        if self._sums[0] is not last:
-            self._sums = (last, add_up(list(self.messages)[-RECENT:]))
-        return self._sums[1]
+        self.recent.add(message)
 
 
 NOTHING = Tail()  # of a device without telemetry
@@ -67,6 +59,7 @@ class Row:
     model: str = ""
     version: str = ""  # of the model
     refused: str = ""
+    silent_s: float = math.inf  # monotonic time from which the device counts as silent
 
 
 @dataclass(frozen=True)
@@ -112,20 +105,55 @@ class View:
     problems: tuple[tuple[str, int], ...] = ()  # devices by problem, the most frequent first
 
 
+class Rows:
+    """The rows of all devices, of which only those are made anew that can have changed."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+        self._changed: set[str] = set()
+
+    def change(self, name: str) -> None:
+        """Note that something has arrived from or for a device."""
+        self._changed.add(name)
+
+    def of(
+        self,
+        devices: Mapping[str, DeviceState],
+        tails: Mapping[str, Tail],
+        waiting: Set[str],
+        now_s: float,
+    ) -> tuple[Row, ...]:
+        """Return a row for each of ``devices``, by name; ``now_s`` is monotonic."""
+        known, changed = self._rows, self._changed
+        self._changed, self._rows = set(), {}
+        for name in sorted(devices):
+            row = known.get(name)
+            if (
+                row is None
+                or name in changed
+                or row.pending != (name in waiting)
+                or now_s > row.silent_s
+            ):
+                row = row_of(devices[name], tails.get(name, NOTHING), name in waiting, now_s)
+            self._rows[name] = row
+        return tuple(self._rows.values())
+
+
 def view(
     devices: Mapping[str, DeviceState],
     tails: Mapping[str, Tail],
     pending: Iterable[str],
     now_s: float = 0.0,
+    known: Rows | None = None,
 ) -> View:
-    """Return the contents of the first page; ``now_s`` is monotonic."""
+    """Return the contents of the first page; ``now_s`` is monotonic.
+
+    ``known`` has the rows of the last view, and the devices that have changed since.
+    """
     waiting = set(pending)
-    rows = tuple(
-        row_of(device, tails.get(name, NOTHING), name in waiting, now_s)
-        for name, device in sorted(devices.items())
-    )
+    rows = (known or Rows()).of(devices, tails, waiting, now_s)
     here = [row for row in rows if row.online]
-    sums = add_up(tails[row.name].sums() for row in here if row.name in tails)
+    sums = add_up(tails[row.name].recent.now for row in here if row.name in tails)
     batteries = [row.battery for row in here if row.battery is not None]
     summary = Summary(
         devices=len(rows),
@@ -138,7 +166,7 @@ def view(
         energy_mj=sums.energy_mj,
         battery=mean(batteries),
         exits=exit_accuracy(sums),
-        drift=drift((tail.exits.before, tail.exits.now) for tail in tails.values()),
+        drift=drift((tail.recent.before, tail.recent.now) for tail in tails.values()),
     )
     wrong = Counter(problem for row in rows for problem in row.problems)
     return View(
@@ -174,7 +202,7 @@ def grouped(
                 sum(bool(row.problems) for row in of),
                 sum(row.rate for row in here),
                 mean(batteries),
-                add_up(tails[row.name].sums() for row in here if row.name in tails),
+                add_up(tails[row.name].recent.now for row in here if row.name in tails),
             )
         )
     return found
@@ -189,7 +217,8 @@ def row_of(device: DeviceState, tail: Tail, pending: bool, now_s: float) -> Row:
     """Return the table row of a device at ``now_s`` (monotonic)."""
     one, reported = device.telemetry, device.reported
     refused = reported.refused if reported is not None else ()
-    sums = tail.sums()
+    sums = tail.recent.now
+    silent_s = silent_after_s(device)
     return Row(
         name=device.name,
         groups=", ".join(device.birth.groups) if device.birth else "",
@@ -207,6 +236,7 @@ def row_of(device: DeviceState, tail: Tail, pending: bool, now_s: float) -> Row:
         problems=tuple(problem.value for problem in problems(device, now_s)),
         model=(reported.settings.model or "") if reported is not None else "",
         version=reported.model_version if reported is not None else "",
+        silent_s=silent_s if silent_s >= now_s else math.inf,
         refused=", ".join(f"{refusal.field}: {refusal.reason}" for refusal in refused),
     )
 

@@ -102,7 +102,7 @@ def of_a_fleet(role: str) -> Callable[[Callable[..., None]], Callable[..., None]
         )
         run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in every}
-        del run.__wrapped__  # type: ignore[attr-defined] # its annotations would be read instead
+        del run.__wrapped__  # its annotations would be read instead
         return run
 
     return decorate

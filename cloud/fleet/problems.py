@@ -35,6 +35,13 @@ MEANINGS = {
 }
 
 
+def silent_after_s(device: DeviceState) -> float:
+    """Return the monotonic time from which a connected device counts as silent."""
+    reported = device.reported
+    period_s = (reported.settings.telemetry_s if reported else None) or SILENT_S
+    return device.seen_s + SILENT_PERIODS * period_s + SILENT_S
+
+
 def problems(device: DeviceState, now_s: float) -> list[Problem]:
     """Return the problems of ``device``; ``now_s`` is monotonic, as ``DeviceState.seen_s``."""
     if device.birth is None:
@@ -43,8 +50,7 @@ def problems(device: DeviceState, now_s: float) -> list[Problem]:
         return [Problem.AWAY]
     found = []
     reported, telemetry = device.reported, device.telemetry
-    period_s = (reported.settings.telemetry_s if reported else None) or SILENT_S
-    if now_s - device.seen_s > SILENT_PERIODS * period_s + SILENT_S:
+    if now_s > silent_after_s(device):
         found.append(Problem.SILENT)
     if reported is not None and reported.refused:
         found.append(Problem.REFUSED)

@@ -53,7 +53,7 @@ def _drawing(title: str, note: str, draw: Draw, slices: Slices, marks: Sequence[
         figure = Figure(figsize=(6.4, 3.4))
         axes = figure.add_axes((0.12, 0.12, 0.86, 0.78))
         draw(axes, slices)
-        axes.set_title(title)
+        axes.set_title(title, y=1.02)  # else matplotlib measures all texts to place it
         for number, one in enumerate(marks, 1):
             place: Any = np.datetime64(int(1000 * one.unix_s), "ms")
             axes.axvline(place, color=PALE, ls=":", lw=1)
@@ -75,7 +75,8 @@ def _drawing(title: str, note: str, draw: Draw, slices: Slices, marks: Sequence[
 def _times(slices: Slices) -> NDArray[np.datetime64]:
     middle_s = np.array([one.start_s + one.width_s / 2 for one in slices])
     middle_s = np.minimum(middle_s, LATEST_DRAWN_S)  # a clock may say any time
-    return (1000 * middle_s).astype("datetime64[ms]")
+    times: NDArray[np.datetime64] = (1000 * middle_s).astype("datetime64[ms]")
+    return times
 
 
 def _line(

@@ -28,12 +28,14 @@ from cloud.telemetry.queries import (
 )
 from cloud.telemetry.records import Ranges
 from cloud.telemetry.rolled import (
+    rolled_exits,
     rolled_messages,
     rolled_slices,
     rolled_totals,
     rolled_totals_by_device,
     start_of,
 )
+from cloud.telemetry.rollups import DAY_S, MONTH_S
 from cloud.telemetry.sums import Sums, add_up
 from shared.errors import UsageError
 from shared.fleet.messages import LATEST_UNIX_S
@@ -125,8 +127,8 @@ def confidence_drift(connection: Connection, fleet: str, last_s: float) -> Estim
 
     What came with clocks that are ahead counts as the last day's.
     """
-    every = rolled_totals_by_device(connection, fleet)
-    last = rolled_totals_by_device(connection, fleet, last_s)
+    every = rolled_exits(connection, fleet, MONTH_S)
+    last = rolled_exits(connection, fleet, DAY_S, last_s)
     pairs = []
     for name, now in last.items():
         asked = every[name].exits_asked - now.exits_asked

@@ -12,7 +12,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from cloud.telemetry import tables
 from cloud.telemetry.queries import Slice, Totals
 from cloud.telemetry.rollups import ALL, DAY_S, DEVICE_WIDTHS_S, FLEET_WIDTHS_S, MINUTE_S, MONTH_S
-from cloud.telemetry.sums import SUMMED
+from cloud.telemetry.sums import SUMMED, Sums
 
 _R = tables.rollup.c
 WITNESSES = 101  # messages that say what time it was
@@ -102,6 +102,19 @@ def rolled_totals_by_device(
     return {
         name: Totals(**_read_sums(sums), devices=1, first_s=float(first), last_s=float(last))
         for name, *sums, first, last in connection.execute(query)
+    }
+
+
+def rolled_exits(
+    connection: Connection, fleet: str, width_s: int, start_s: float = 0.0
+) -> dict[str, Sums]:
+    """Return what the exit head of each device said since ``start_s``, by a width of devices."""
+    query = select(_R.device, func.sum(_R.exits_asked), func.sum(_R.confidence))
+    query = query.where(*_chosen(fleet, width_s, start_s), _R.device != ALL).group_by(_R.device)
+    return {
+        name: Sums(exits_asked=int(asked), confidence=float(confidence))
+        for name, asked, confidence in connection.execute(query)
+        if asked
     }
 
 

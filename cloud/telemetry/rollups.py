@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sqlalchemy import Connection, Select, func, insert, literal, select
 
@@ -64,25 +65,50 @@ def roll_up(messages: Iterable[tuple[str, Telemetry]]) -> list[tuple[object, ...
 
 
 def fill(connection: Connection) -> None:
-    """Make all roll-ups from the stored telemetry, for a store that has none."""
-    for width_s in FLEET_WIDTHS_S:
-        _fill(connection, width_s, whole=True)
-    for width_s in DEVICE_WIDTHS_S:
-        _fill(connection, width_s, whole=False)
+    """Make all roll-ups from the stored telemetry, for a store that has none.
+
+    Telemetry is read twice; the wider roll-ups are sums of the narrower ones.
+    """
+    for widths in (FLEET_WIDTHS_S, DEVICE_WIDTHS_S):
+        whole = widths is FLEET_WIDTHS_S
+        _add(connection, _of_messages(widths[0], whole))
+        for finer, width_s in pairwise(widths):
+            _add(connection, _of_rollups(finer, width_s, whole))
 
 
-def _fill(connection: Connection, width_s: int, whole: bool) -> None:
+def _of_messages(width_s: int, whole: bool) -> Select[tuple[object, ...]]:
     columns = tables.telemetry.c
     answered = columns.answered_device + columns.answered_cloud
     device = literal(ALL) if whole else columns.device
     start_s = func.floor(columns.unix_s / float(width_s)) * width_s
-    query: Select[tuple[object, ...]] = select(
-        columns.fleet, literal(width_s), device.label("name"), start_s.label("start_s"),
+    return select(
+        columns.fleet, literal(width_s), device.label("name"), start_s.label("start"),
         func.count(), *(func.sum(columns[name]) for name in SUMMED),
         func.sum(columns.latency_ms * answered), func.max(columns.latency_max_ms),
         func.sum(columns.battery), func.min(columns.battery), func.sum(columns.fraction),
         func.sum(columns.cloud_fraction * columns.answered_cloud),
         func.sum(columns.exit_confidence * columns.exits_asked),
-    ).group_by(columns.fleet, "name", "start_s")  # fmt: skip
+    ).group_by(columns.fleet, "name", "start")  # fmt: skip
+
+
+def _of_rollups(finer_s: int, width_s: int, whole: bool) -> Select[tuple[object, ...]]:
+    columns = tables.rollup.alias().c
+    start_s = func.floor(columns.start_s / float(width_s)) * width_s
+    sums = [
+        func.max(columns[name]) if name == "latency_max_ms"
+        else func.min(columns[name]) if name == "battery_low"
+        else func.sum(columns[name])
+        for name in _VALUES
+    ]  # fmt: skip
+    of_all = columns.device == ALL
+    return (
+        select(columns.fleet, literal(width_s), columns.device.label("name"),
+               start_s.label("start"), *sums)
+        .where(columns.width_s == finer_s, of_all if whole else ~of_all)
+        .group_by(columns.fleet, "name", "start")
+    )  # fmt: skip
+
+
+def _add(connection: Connection, query: Select[tuple[object, ...]]) -> None:
     names = ["fleet", "width_s", "device", "start_s", *_VALUES]
     connection.execute(insert(tables.rollup).from_select(names, query))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from shared.fleet.messages import Telemetry
 
@@ -96,16 +97,27 @@ SUMMED = (
 )  # fmt: skip  # fields that Telemetry and Sums share
 
 
+_VALUES = attrgetter(*(one.name for one in fields(Sums)))
+_LARGEST = [one.name for one in fields(Sums)].index("latency_max_ms")  # the others are added
+
+
+def of_message(one: Telemetry) -> Sums:
+    """Return one message as sums."""
+    return Sums(
+        messages=1,
+        **{name: getattr(one, name) for name in SUMMED},
+        waited_ms=one.latency_ms * one.answered,
+        latency_max_ms=one.latency_max_ms,
+        confidence=one.exit_confidence * one.exits_asked,
+    )
+
+
 def add_up(messages: Iterable[Telemetry | Sums]) -> Sums:
     """Return the sums over messages of telemetry, or over sums."""
-    listed = list(messages)
-    return Sums(
-        messages=sum(1 if isinstance(one, Telemetry) else one.messages for one in listed),
-        **{name: sum(getattr(one, name) for one in listed) for name in SUMMED},
-        waited_ms=sum((one.latency_ms or 0.0) * one.answered for one in listed),
-        latency_max_ms=max((one.latency_max_ms for one in listed), default=0.0),
-        confidence=sum(
-            one.exit_confidence * one.exits_asked if isinstance(one, Telemetry) else one.confidence
-            for one in listed
-        ),
-    )
+    rows = [_VALUES(of_message(one) if isinstance(one, Telemetry) else one) for one in messages]
+    if not rows:
+        return Sums()
+    columns = list(zip(*rows, strict=True))
+    made = [sum(column) for column in columns]
+    made[_LARGEST] = max(columns[_LARGEST])
+    return Sums(*made)

@@ -15,8 +15,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Index, text
+from sqlalchemy import Connection, Index, event, text
 
 from cloud.telemetry import rollups, tables
 from cloud.telemetry.database import open_writing, reading
@@ -47,6 +48,13 @@ def fill(path: Path, devices: int, messages: int) -> float:
     began_s = time.monotonic()
     each = messages // devices
     engine = open_writing(str(path))
+
+    @event.listens_for(engine, "connect")
+    def hurry(connection: Any, _: object) -> None:
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-500000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    engine.dispose()  # connect again, with these
     with engine.begin() as connection:
         index = next(one for one in tables.telemetry.indexes if isinstance(one, Index))
         index.drop(connection)

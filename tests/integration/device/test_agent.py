@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 import sqlite3
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import numpy as np
 import pytest
 
 from device.agent.supply import FileSupply, Sample
+from shared.fleet.broker import BrokerClient
 from shared.model.bundle import write_bundle
 from tests.support.agents import agent, listening, to
 from tests.support.broker import Mosquitto, mosquitto, provisioning
@@ -84,7 +87,7 @@ async def test_of_two_desired_states_with_one_version_the_later_counts(
         for fraction in ("0.25", "0.5"):
             payload = json.dumps({"version": 1, "settings": {"fraction": fraction}}).encode()
             await client.post(f"{topic}/desired", payload, retain=True)
-            await until(lambda wanted=fraction: wanted in told, LIMIT_S)
+            await until(partial(told.__contains__, fraction), LIMIT_S)
 
 
 async def test_a_version_that_cannot_be_fetched_holds_samples_until_the_old_one_is_back(

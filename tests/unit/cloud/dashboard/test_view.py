@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from cloud.dashboard.charts import battery_chart, device_charts, fraction_chart, scatter_chart
 from cloud.dashboard.cloud_page import CloudPage, CloudPoint, parse
-from cloud.dashboard.view import MOST_ROWS, Row, Tail, ago, bins, chosen, view
+from cloud.dashboard.view import MOST_ROWS, Row, Rows, Tail, ago, bins, chosen, view
 from cloud.fleet.state import DeviceState
 from shared.fleet.messages import PROTOCOL, Birth, Death, Telemetry
 from tests.support.clouds import until
@@ -26,7 +26,7 @@ def device(name: str, *messages: Telemetry, gone: bool = False) -> tuple[DeviceS
     tail = Tail()
     for one in messages:
         state.learn(replace(one, device=name))
-        tail.messages.append(replace(one, device=name))
+        tail.add(replace(one, device=name), 0.0)
     if gone:
         state.learn(Death(name, 1))
     return state, tail
@@ -50,6 +50,25 @@ def test_summary_counts_connected_devices_only() -> None:
     assert seen.battery_bins[5] == 1
     assert seen.fractions == (("0.5", 1),)
     assert seen.scatter == ((2.0, 0.875, "a", 0.5),)
+
+
+def test_only_rows_of_devices_that_changed_are_made_anew() -> None:
+    made = [device("a", MESSAGE), device("b", MESSAGE), device("c", MESSAGE)]
+    states = {state.name: state for state, _ in made}
+    tails = {state.name: tail for state, tail in made}
+    known = Rows()
+    before = view(states, tails, [], 1.0, known).rows
+    tails["b"].add(replace(MESSAGE, sequence=2, device="b", right=8), 2.0)
+    known.change("b")
+    after = view(states, tails, ["c"], 2.0, known).rows
+    assert [one is two for one, two in zip(before, after, strict=True)] == [True, False, False]
+    assert (after[1].accuracy, after[2].pending) == (14 / 16, True)
+    del states["a"]
+    assert [one.name for one in view(states, tails, ["c"], 3.0, known).rows] == ["b", "c"]
+    # Silence is the one thing that nothing arrives for.
+    quiet = view(states, tails, ["c"], 1000.0, known).rows
+    assert [one.problems for one in quiet] == [("silent",), ("silent",)]
+    assert view(states, tails, ["c"], 1001.0, known).rows[0] is quiet[0]
 
 
 def test_nothing_known_is_none_and_not_zero() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from cloud.fleet.exits import RECENT, ExitHistory, FleetExits
+from cloud.fleet.exits import FleetExits
 from cloud.fleet.metrics import exit_families
+from cloud.telemetry.recent import RECENT, Recent
 from shared.fleet.messages import MessageKind, Telemetry, Topic
 
 SAID = Telemetry(
@@ -26,7 +27,7 @@ def told(exits: FleetExits, message: Telemetry, times: int) -> None:
 
 
 def test_what_is_old_is_before_and_what_is_recent_is_now() -> None:
-    history = ExitHistory()
+    history = Recent()
     for _ in range(2 * RECENT):
         history.add(SAID)
     assert (history.before.messages, history.now.messages) == (0, 2 * RECENT)
