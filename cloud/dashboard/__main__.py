@@ -49,11 +49,10 @@ def serve(
 ) -> None:
     """Serve the dashboard until Ctrl-C. It reads the broker and needs no recorder."""
     with needing_extra("dashboard"):
-        from cloud.dashboard.pages import run
-    from cloud.dashboard.cloud_page import CloudPage
-    from cloud.dashboard.live import LiveFleet
-    from cloud.dashboard.people import Access
-    from cloud.telemetry.database import parse_store
+        from cloud.dashboard.cloud_page import CloudPage
+        from cloud.dashboard.live import LiveFleet
+        from cloud.dashboard.people import Access
+        from cloud.telemetry.database import parse_store
 
     if metrics is not None and not metrics.startswith(("http://", "https://")):
         raise UsageError(f"--metrics: {metrics!r} is not allowed; give http://HOST:PORT/metrics")
@@ -62,6 +61,8 @@ def serve(
     cloud = None if metrics is None else CloudPage(metrics)
     access = Access(host, trust_header, role_header, tuple(proxy or ()), own_network)
     access.check()
+    with needing_extra("dashboard"):  # seconds to import: what is wrong is said before
+        from cloud.dashboard.pages import run
     run(LiveFleet(site.broker, site.fleet, store, cloud), access, port)
 
 
