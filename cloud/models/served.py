@@ -14,10 +14,12 @@ from cloud.models.costs import CostModel
 from cloud.models.job import IMAGES, Features, Job, Logits
 from shared.errors import BundleError, InvalidRequestError
 from shared.model.bundle import DEVICE_GROUPS, Bundle, serialise
+from shared.model.looks import ask_table
 from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import LARGEST_BATCH, PAYLOAD_SLACK_BYTES, Encoding, FeatureCodec
 from shared.protocol.engine import engine_of, image_engine_of
-from shared.protocol.messages import Hints
+from shared.protocol.looks import wanted
+from shared.protocol.messages import Hints, Looks, More
 
 if TYPE_CHECKING:
     from shared.packed._native import ImageEngine
@@ -32,7 +34,11 @@ _ENCODINGS = frozenset(Encoding)
 
 
 class EngineAnswer(NamedTuple):
-    """A serialised response, what it answers, and the seconds that its parts took."""
+    """A serialised response, what it answers, and the seconds that its parts took.
+
+    ``earlier_looks`` is None for a request that says nothing of looks; ``asked`` counts the samples
+    at which another look is wanted.
+    """
 
     response: bytes
     level: int
@@ -42,6 +48,9 @@ class EngineAnswer(NamedTuple):
     names_version: bool
     decode_s: float
     run_s: float
+    id: int
+    earlier_looks: int | None
+    asked: int
 
 
 @dataclass
@@ -106,6 +115,7 @@ class ServedModel:
             architecture.sent_shape(level).packed_bytes
             for level in range(len(architecture.device_levels))
         ]
+        self._ask_below = ask_table(bundle)
         self.costs = CostModel(architecture)
         self.statistics = Statistics()
         self.number = 1  # among the versions of its name; the repository counts
@@ -206,6 +216,23 @@ class ServedModel:
                 f"encoding: {job.frame.encoding} is not allowed; known are {known}"
             )
         self._check_size(job.level, job.samples, job.frame.encoding, len(job.frame.payload))
+
+    def check_looks(self, level: int, looks: Looks) -> None:
+        """Raise ``InvalidRequestError`` for a next look that is no look at a wider level."""
+        if looks.earlier == 0 and not level < looks.next_level < len(self._sizes):
+            raise InvalidRequestError(
+                f"looks.next_level: {looks.next_level} is not allowed after level {level}; "
+                f"levels are {self._listed_device_levels()}"
+            )
+
+    def more(self, level: int, looks: Looks, logits: Logits) -> More | None:
+        """The wish for another look at samples with these logits; None if all are sure."""
+        if looks.earlier:
+            return None
+        ask_below = looks.ask_below
+        if ask_below is None:
+            ask_below = self._ask_below[level][looks.next_level]
+        return wanted(logits, looks.next_level, ask_below)
 
     def expected_samples(self, job: Job) -> int:
         """Samples to plan with before the payload is decoded: what its size makes likely."""

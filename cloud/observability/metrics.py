@@ -80,6 +80,10 @@ class Metrics:
             "model_loads": 0,
             "model_load_failures": 0,
             "level_changes": 0,
+            "looks_asked": 0,
+            "second_looks": 0,
+            "second_looks_unknown": 0,
+            "second_looks_refused": 0,
         }
 
     def batch(self, model: ServedModel, cloud_level: int, samples: int, compute_s: float) -> None:
@@ -187,6 +191,10 @@ DESCRIPTIONS = {
     "model_loads": "Model versions that were loaded.",
     "model_load_failures": "Bundles that were refused.",
     "level_changes": "Changes of the cloud's own fraction.",
+    "looks_asked": "Samples at which the server wanted another look.",
+    "second_looks": "Second looks that it had asked for.",
+    "second_looks_unknown": "Second looks of which it did not know the first.",
+    "second_looks_refused": "Second looks that came twice or were of another model version.",
     "queue_seconds": "Time that a request waited.",
     "compute_seconds": "Time that a batch computed.",
     "latency_seconds": "Queue and compute of a request.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
@@ -19,11 +19,13 @@ from cloud.models.catalog import Catalog
 from cloud.models.job import Job, Prediction
 from cloud.models.served import ServedModel
 from cloud.observability.metrics import Metrics
+from cloud.rpc.look_memory import LookMemory
 from cloud.scheduling.batch import OnDone, QueuedRequest
 from cloud.scheduling.scheduler import Scheduler
 from shared.errors import OverloadedError, RequestError
 from shared.protocol.messages import (
     Failure,
+    More,
     Request,
     Response,
     parse_request,
@@ -47,10 +49,15 @@ class Call(NamedTuple):
 
 @dataclass
 class StreamModel:
-    """The model and version that a stream named last; they hold for messages that name none."""
+    """What a stream remembers between its messages.
+
+    model, version  named last; they hold for messages that name none
+    looks           requests at which the server asked for another look
+    """
 
     model: str = ""
     version: str = ""
+    looks: LookMemory = field(default_factory=LookMemory)
 
     def remember(self, model: ServedModel, with_version: bool) -> None:
         """Take note that a message named ``model``, which is the one of before or the default."""
@@ -95,14 +102,14 @@ class InferenceService:
         Raises ``RequestError`` for a refusal. The caller counts the outcome, as the answer may
         still fail to reach the client. Cancelling withdraws the request from the queue.
         """
-        response = self._answer_at_once(data, StreamModel(), caller)
+        response = self._answer_at_once(data, StreamModel(), None, caller)
         if response is not None:
             return response
         request = parse_request(data)
         model = self.catalog.find(request.model, request.version)
         call = Call(caller, request.id, remaining_s)
-        prediction = await self.classify(model, _job(request), call)
-        return _serialise(request, prediction)
+        prediction = await self.classify(model, _job(model, request), call)
+        return self._serialise(model, request, prediction, None)
 
     def submit_in_stream(
         self,
@@ -116,7 +123,12 @@ class InferenceService:
         Returns the response if there is one at once. Otherwise returns the queued request, and
         ``on_done`` receives the response later, in the event loop.
         """
-        response = self._answer_at_once(data, named, caller)
+        try:
+            response = self._answer_at_once(data, named, named.looks, caller)
+        except RequestError as error:
+            request_id = parse_request(data).id
+            self.count_refusal(error, caller, len(data), request_id)
+            return refusal(request_id, error)
         if response is not None:
             self.count_answer(len(data), len(response))
             return response
@@ -126,7 +138,10 @@ class InferenceService:
             if isinstance(outcome, RequestError):
                 self.count_refusal(outcome, caller, len(data), request.id)
                 return refusal(request.id, outcome)
-            answer = _serialise(request, outcome)
+            try:
+                answer = self._serialise(model, request, outcome, named.looks)
+            except RequestError as error:
+                return outcome_to_bytes(error)
             self.count_answer(len(data), len(answer))
             return answer
 
@@ -135,7 +150,7 @@ class InferenceService:
             model = self.catalog.find(request.model, request.version)
             begun = self._begin(
                 model,
-                _job(request),
+                _job(model, request),
                 Call(caller, request.id),
                 lambda outcome: on_done(outcome_to_bytes(outcome)),
             )
@@ -196,8 +211,13 @@ class InferenceService:
             why=str(error),
         )
 
-    def _answer_at_once(self, data: bytes, named: StreamModel, caller: Caller) -> bytes | None:
-        """The response in one native call, if the request is for ``named`` and nothing special."""
+    def _answer_at_once(
+        self, data: bytes, named: StreamModel, memory: LookMemory | None, caller: Caller
+    ) -> bytes | None:
+        """The response in one native call, if the request is for ``named`` and nothing special.
+
+        ``InvalidRequestError`` for a later look that cannot be right.
+        """
         if self._traces is not None:
             return None
         try:
@@ -209,7 +229,50 @@ class InferenceService:
             return None
         if found.names_model or found.names_version:
             named.remember(model, found.names_version)
+        if found.earlier_looks is not None:
+            self._note_looks(memory, model, found.id, found.earlier_looks, found.asked)
         return found.response
+
+    def _serialise(
+        self,
+        model: ServedModel,
+        request: Request,
+        prediction: Prediction,
+        memory: LookMemory | None,
+    ) -> bytes:
+        logits, level, queue_us, compute_us, hints = prediction
+        more: More | None = None
+        if request.looks is not None:
+            frame = request.frame
+            # Whoever has no time to spare does not ask for more.
+            if hints is None or hints.suggested_level is None:
+                more = model.more(frame.level, request.looks, logits)
+            asked = 0 if more is None else len(more.samples) or frame.samples
+            self._note_looks(memory, model, request.id, request.looks.earlier, asked)
+        computed = (level, queue_us, compute_us)
+        return respond(request.id, request.top_k, logits, computed, hints, more)
+
+    def _note_looks(
+        self,
+        memory: LookMemory | None,
+        model: ServedModel,
+        request_id: int,
+        earlier: int,
+        asked: int,
+    ) -> None:
+        """Count looks, and remember them in a stream; ``InvalidRequestError`` as ``LookMemory``."""
+        counters = self._metrics.counters
+        if earlier:
+            try:
+                known = memory is not None and memory.looked(request_id, model.version)
+            except RequestError:
+                counters["second_looks_refused"] += 1
+                raise
+            counters["second_looks" if known else "second_looks_unknown"] += 1
+        elif asked:
+            counters["looks_asked"] += asked
+            if memory is not None:
+                memory.asked(request_id, model.version)
 
     def _begin(
         self, model: ServedModel, job: Job, call: Call, on_done: OnDone
@@ -235,13 +298,10 @@ class InferenceService:
         return begun
 
 
-def _serialise(request: Request, prediction: Prediction) -> bytes:
-    logits, level, queue_us, compute_us, hints = prediction
-    return respond(request.id, request.top_k, logits, (level, queue_us, compute_us), hints)
-
-
-def _job(request: Request) -> Job:
+def _job(model: ServedModel, request: Request) -> Job:
     frame = request.frame
+    if request.looks is not None:
+        model.check_looks(frame.level, request.looks)
     return Job(frame.level, frame.samples, request.cloud_level, frame)
 
 

@@ -71,11 +71,15 @@ class Engine:
     def set_most_samples(self, most: list[int]) -> None:
         """Leave requests of more samples than this to the caller, by device level."""
 
+    def set_looks(self, ask_below: list[int], keep_ms: int) -> None:
+        """Margins below which another look is wanted, at [level * levels + next]; 0: never."""
+
     def answer(
         self, request: bytes, cloud_level: int, load: float | None, suggest_lower: bool
-    ) -> tuple[bytes, int, int, int, bool, bool, float, float] | None:
+    ) -> tuple[bytes, int, int, int, bool, bool, float, float, int, int | None, int] | None:
         """The response, level, encoding, samples, whether the request names a model and a
-        version, seconds of decoding and of running.
+        version, seconds of decoding and of running, the id, how many looks went before (None if
+        it says nothing of looks), at how many samples another one is wanted.
         """
 
 class ImageEngine:
@@ -93,7 +97,7 @@ class ImageEngine:
     ) -> None: ...
     def answer(
         self, request: bytes, cloud_level: int, most: int
-    ) -> tuple[bytes, int, int, int, bool, bool, float, float] | None:
+    ) -> tuple[bytes, int, int, int, bool, bool, float, float, int, int | None, int] | None:
         """As ``Engine.answer``, for a ModelInferRequest of at most ``most`` images."""
 
 def respond(
@@ -103,5 +107,8 @@ def respond(
     level_and_times: tuple[int, int, int],
     load: float | None,
     suggested_level: int | None,
+    more: tuple[int, int, tuple[int, ...]] | None = None,
 ) -> bytes:
-    """A serialised InferResponse; level_and_times = (cloud_level, queue_us, compute_us)."""
+    """A serialised InferResponse; level_and_times = (cloud_level, queue_us, compute_us),
+    more = (level, keep_ms, samples).
+    """

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.model.bundle import Bundle
+from shared.model.looks import ask_table
 from shared.packed import CloudHalf, DeviceHalf, kernels
 from shared.protocol.codec import PAYLOAD_SLACK_BYTES, FeatureCodec
+from shared.protocol.looks import KEEP_MS
 
 if kernels.missing_reason() == "":
     from shared.packed import _native
@@ -24,7 +26,7 @@ def engine_of(half: CloudHalf, codec: FeatureCodec, bundle: Bundle) -> Engine | 
         return None
     architecture = bundle.architecture
     levels = range(len(architecture.device_levels))
-    return _native.Engine(
+    engine = _native.Engine(
         half.native,
         bundle.metadata.name,
         bundle.metadata.version,
@@ -34,6 +36,8 @@ def engine_of(half: CloudHalf, codec: FeatureCodec, bundle: Bundle) -> Engine | 
         architecture.classes,
         PAYLOAD_SLACK_BYTES,
     )
+    engine.set_looks([margin for row in ask_table(bundle) for margin in row], KEEP_MS)
+    return engine
 
 
 def image_engine_of(device: DeviceHalf, cloud: CloudHalf, bundle: Bundle) -> ImageEngine | None:

@@ -23,10 +23,38 @@ SHORTEST_VERSION_PREFIX = 8  # digits of a version that a request may give
 DEFAULT_MAX_MESSAGE_BYTES = 4 * 2**20
 
 
+class Looks(NamedTuple):
+    """What a client says of its looks at the samples of a request.
+
+    earlier     looks at these samples that went before, under the same id
+    next_level  device level of the next look
+    ask_below   margin of the answer, as ``shared.protocol.looks.margins`` gives it, below which the
+                next look is wanted; None leaves it to the server's model
+    """
+
+    earlier: int = 0
+    next_level: int = 0
+    ask_below: int | None = None
+
+
+class More(NamedTuple):
+    """A server's wish for another look.
+
+    level    device level that is wanted
+    keep_ms  how long the stream remembers that it asked
+    samples  their places in the request, ascending; none means all of them
+    """
+
+    level: int
+    keep_ms: int = 0
+    samples: tuple[int, ...] = ()
+
+
 class Request(NamedTuple):
     """One inference request.
 
     ``model`` and ``version`` may be empty: the server's default or, in a stream, those named last.
+    Without ``looks`` nobody asks for another look.
     """
 
     id: int
@@ -35,6 +63,7 @@ class Request(NamedTuple):
     frame: Frame
     cloud_level: int | None = None
     top_k: int = 0
+    looks: Looks | None = None
 
     @classmethod
     def empty(cls) -> Request:
@@ -79,6 +108,7 @@ class Response(NamedTuple):
     compute_us: int = 0
     failure: Failure | None = None
     hints: Hints | None = None
+    more: More | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +148,13 @@ def request_to_message(request: Request) -> pb.InferRequest:
     )
     if request.cloud_level is not None:
         message.cloud_level = request.cloud_level
+    looks = request.looks
+    if looks is not None:
+        message.looks.SetInParent()
+        message.looks.earlier = looks.earlier
+        message.looks.next_level = looks.next_level
+        if looks.ask_below is not None:
+            message.looks.ask_below = looks.ask_below
     return message
 
 
@@ -130,7 +167,13 @@ def request_from_message(message: pb.InferRequest) -> Request:
         Frame(message.level, message.samples or 1, message.encoding, message.payload),
         message.cloud_level if message.HasField("cloud_level") else None,
         message.top_k,
+        _looks_from_message(message.looks) if message.HasField("looks") else None,
     )
+
+
+def _looks_from_message(looks: pb.Looks) -> Looks:
+    ask_below = looks.ask_below if looks.HasField("ask_below") else None
+    return Looks(looks.earlier, looks.next_level, ask_below)
 
 
 def parse_request(data: bytes) -> Request:
@@ -168,6 +211,9 @@ def response_to_message(response: Response) -> pb.InferResponse:
         message.hints.load = hints.load
         if hints.suggested_level is not None:
             message.hints.suggested_level = hints.suggested_level
+    if response.more is not None:
+        level, keep_ms, samples = response.more
+        message.more.CopyFrom(pb.More(level=level, keep_ms=keep_ms, samples=samples))
     return message
 
 
@@ -182,6 +228,10 @@ def response_from_message(message: pb.InferResponse) -> Response:
         level = message.hints.suggested_level
         wanted = level if message.hints.HasField("suggested_level") else None
         hints = Hints(message.hints.load, wanted)
+    more = None
+    if message.HasField("more"):
+        asked = message.more
+        more = More(asked.level, asked.keep_ms, tuple(asked.samples))
     return Response(
         id=message.id,
         answers=tuple(
@@ -193,6 +243,7 @@ def response_from_message(message: pb.InferResponse) -> Response:
         compute_us=message.compute_us,
         failure=failure,
         hints=hints,
+        more=more,
     )
 
 

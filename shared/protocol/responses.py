@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.packed import kernels
-from shared.protocol.messages import Answer, Hints, Response, serialise_response
+from shared.protocol.messages import Answer, Hints, More, Response, serialise_response
 
 if kernels.missing_reason() == "":
     from shared.packed import _native
@@ -16,18 +16,28 @@ Computed = tuple[int, int, int]  # cloud level, microseconds in the queue, micro
 
 
 def respond(
-    request_id: int, top_k: int, logits: Logits, computed: Computed, hints: Hints | None
+    request_id: int,
+    top_k: int,
+    logits: Logits,
+    computed: Computed,
+    hints: Hints | None,
+    more: More | None = None,
 ) -> bytes:
     """The serialised response with the labels and, for each, the ``top_k`` best candidates."""
     if kernels.current() == kernels.NUMPY:
-        return serialise_response(to_response(request_id, top_k, logits, computed, hints))
+        return serialise_response(to_response(request_id, top_k, logits, computed, hints, more))
     load = None if hints is None else hints.load
     level = None if hints is None else hints.suggested_level
-    return _native.respond(logits, request_id, top_k, computed, load, level)
+    return _native.respond(logits, request_id, top_k, computed, load, level, more)
 
 
 def to_response(
-    request_id: int, top_k: int, logits: Logits, computed: Computed, hints: Hints | None
+    request_id: int,
+    top_k: int,
+    logits: Logits,
+    computed: Computed,
+    hints: Hints | None,
+    more: More | None = None,
 ) -> Response:
     """The response that ``respond`` serialises."""
     labels = logits.argmax(axis=1).tolist()
@@ -38,7 +48,7 @@ def to_response(
         )
     else:
         answers = tuple([Answer(label) for label in labels])
-    return Response(request_id, answers, *computed, None, hints)
+    return Response(request_id, answers, *computed, None, hints, more)
 
 
 def probabilities(logits: Logits) -> Logits:

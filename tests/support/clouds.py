@@ -19,6 +19,7 @@ from shared.model.architecture import Architecture, Kind, Shape, Stage
 from shared.model.bundle import DEVICE_GROUPS, Bundle, make_bundle, serialise
 from shared.packed import CloudHalf
 from shared.protocol.codec import FeatureCodec
+from shared.protocol.looks import wanted
 from shared.protocol.messages import (
     Answer,
     Failure,
@@ -115,7 +116,10 @@ class Cloud(split_pb2_grpc.SplitInferenceServicer):
         widest = len(self.bundle.architecture.cloud_levels) - 1
         logits = CloudHalf(self.bundle).run(features, request.frame.level, widest)
         answers = tuple(Answer(int(label)) for label in logits.argmax(axis=1))
-        return Response(request.id, answers, widest)
+        looks, more = request.looks, None
+        if looks is not None and not looks.earlier:
+            more = wanted(logits, looks.next_level, looks.ask_below or 0)
+        return Response(request.id, answers, widest, more=more)
 
 
 @asynccontextmanager

@@ -24,37 +24,41 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bprotos/split/v1/split.proto\x12\x0etaper.split.v1\"\xd0\x01\n\x0cInferRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05level\x18\x04 \x01(\r\x12*\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32\x18.taper.split.v1.Encoding\x12\x0f\n\x07samples\x18\x06 \x01(\r\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12\x18\n\x0b\x63loud_level\x18\x08 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05top_k\x18\t \x01(\rB\x0e\n\x0c_cloud_level\"\xcf\x01\n\rInferResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\'\n\x07results\x18\x02 \x03(\x0b\x32\x16.taper.split.v1.Result\x12\x13\n\x0b\x63loud_level\x18\x03 \x01(\r\x12\x10\n\x08queue_us\x18\x04 \x01(\r\x12\x12\n\ncompute_us\x18\x05 \x01(\r\x12(\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x17.taper.split.v1.Failure\x12$\n\x05hints\x18\x07 \x01(\x0b\x32\x15.taper.split.v1.Hints\"F\n\x06Result\x12\r\n\x05label\x18\x01 \x01(\r\x12-\n\ncandidates\x18\x02 \x03(\x0b\x32\x19.taper.split.v1.Candidate\"/\n\tCandidate\x12\r\n\x05label\x18\x01 \x01(\r\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"@\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\"G\n\x05Hints\x12\x0c\n\x04load\x18\x01 \x01(\x02\x12\x1c\n\x0fsuggested_level\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x12\n\x10_suggested_level\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x96\x02\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rdevice_levels\x18\x03 \x03(\x02\x12\x14\n\x0c\x63loud_levels\x18\x04 \x03(\x02\x12\x13\n\x0b\x63lass_names\x18\x05 \x03(\t\x12\x14\n\x0cinput_height\x18\x06 \x01(\r\x12\x13\n\x0binput_width\x18\x07 \x01(\r\x12\x16\n\x0einput_channels\x18\x08 \x01(\r\x12-\n\x08\x61\x63\x63uracy\x18\t \x03(\x0b\x32\x1b.taper.split.v1.AccuracyRow\x12\x15\n\rmetadata_json\x18\n \x01(\t\x12\x17\n\x0fserved_versions\x18\x0b \x03(\t\"%\n\x0b\x41\x63\x63uracyRow\x12\x16\n\x0e\x62y_cloud_level\x18\x01 \x03(\x02\"F\n\x14GetDevicePartRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\\\n\x15GetDevicePartResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\r\n\x05\x63hunk\x18\x04 \x01(\x0c*d\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45NCODING_RAW\x10\x01\x12\x16\n\x12\x45NCODING_ZSTD_DICT\x10\x02\x12\x14\n\x10\x45NCODING_CONTEXT\x10\x03\x32\xd5\x02\n\x0eSplitInference\x12\x44\n\x05Infer\x12\x1c.taper.split.v1.InferRequest\x1a\x1d.taper.split.v1.InferResponse\x12N\n\x0bInferStream\x12\x1c.taper.split.v1.InferRequest\x1a\x1d.taper.split.v1.InferResponse(\x01\x30\x01\x12M\n\x08GetModel\x12\x1f.taper.split.v1.GetModelRequest\x1a .taper.split.v1.GetModelResponse\x12^\n\rGetDevicePart\x12$.taper.split.v1.GetDevicePartRequest\x1a%.taper.split.v1.GetDevicePartResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bprotos/split/v1/split.proto\x12\x0etaper.split.v1\"\xf6\x01\n\x0cInferRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05level\x18\x04 \x01(\r\x12*\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32\x18.taper.split.v1.Encoding\x12\x0f\n\x07samples\x18\x06 \x01(\r\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12\x18\n\x0b\x63loud_level\x18\x08 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05top_k\x18\t \x01(\r\x12$\n\x05looks\x18\n \x01(\x0b\x32\x15.taper.split.v1.LooksB\x0e\n\x0c_cloud_level\"R\n\x05Looks\x12\x0f\n\x07\x65\x61rlier\x18\x01 \x01(\r\x12\x12\n\nnext_level\x18\x02 \x01(\r\x12\x16\n\task_below\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x0c\n\n_ask_below\"\xf3\x01\n\rInferResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\'\n\x07results\x18\x02 \x03(\x0b\x32\x16.taper.split.v1.Result\x12\x13\n\x0b\x63loud_level\x18\x03 \x01(\r\x12\x10\n\x08queue_us\x18\x04 \x01(\r\x12\x12\n\ncompute_us\x18\x05 \x01(\r\x12(\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x17.taper.split.v1.Failure\x12$\n\x05hints\x18\x07 \x01(\x0b\x32\x15.taper.split.v1.Hints\x12\"\n\x04more\x18\x08 \x01(\x0b\x32\x14.taper.split.v1.More\"7\n\x04More\x12\r\n\x05level\x18\x01 \x01(\r\x12\x0f\n\x07keep_ms\x18\x02 \x01(\r\x12\x0f\n\x07samples\x18\x03 \x03(\r\"F\n\x06Result\x12\r\n\x05label\x18\x01 \x01(\r\x12-\n\ncandidates\x18\x02 \x03(\x0b\x32\x19.taper.split.v1.Candidate\"/\n\tCandidate\x12\r\n\x05label\x18\x01 \x01(\r\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"@\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\"G\n\x05Hints\x12\x0c\n\x04load\x18\x01 \x01(\x02\x12\x1c\n\x0fsuggested_level\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x12\n\x10_suggested_level\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x96\x02\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rdevice_levels\x18\x03 \x03(\x02\x12\x14\n\x0c\x63loud_levels\x18\x04 \x03(\x02\x12\x13\n\x0b\x63lass_names\x18\x05 \x03(\t\x12\x14\n\x0cinput_height\x18\x06 \x01(\r\x12\x13\n\x0binput_width\x18\x07 \x01(\r\x12\x16\n\x0einput_channels\x18\x08 \x01(\r\x12-\n\x08\x61\x63\x63uracy\x18\t \x03(\x0b\x32\x1b.taper.split.v1.AccuracyRow\x12\x15\n\rmetadata_json\x18\n \x01(\t\x12\x17\n\x0fserved_versions\x18\x0b \x03(\t\"%\n\x0b\x41\x63\x63uracyRow\x12\x16\n\x0e\x62y_cloud_level\x18\x01 \x03(\x02\"F\n\x14GetDevicePartRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\\\n\x15GetDevicePartResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\r\n\x05\x63hunk\x18\x04 \x01(\x0c*d\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45NCODING_RAW\x10\x01\x12\x16\n\x12\x45NCODING_ZSTD_DICT\x10\x02\x12\x14\n\x10\x45NCODING_CONTEXT\x10\x03\x32\xd5\x02\n\x0eSplitInference\x12\x44\n\x05Infer\x12\x1c.taper.split.v1.InferRequest\x1a\x1d.taper.split.v1.InferResponse\x12N\n\x0bInferStream\x12\x1c.taper.split.v1.InferRequest\x1a\x1d.taper.split.v1.InferResponse(\x01\x30\x01\x12M\n\x08GetModel\x12\x1f.taper.split.v1.GetModelRequest\x1a .taper.split.v1.GetModelResponse\x12^\n\rGetDevicePart\x12$.taper.split.v1.GetDevicePartRequest\x1a%.taper.split.v1.GetDevicePartResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.split.v1.split_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENCODING']._serialized_start=1248
-  _globals['_ENCODING']._serialized_end=1348
+  _globals['_ENCODING']._serialized_start=1463
+  _globals['_ENCODING']._serialized_end=1563
   _globals['_INFERREQUEST']._serialized_start=48
-  _globals['_INFERREQUEST']._serialized_end=256
-  _globals['_INFERRESPONSE']._serialized_start=259
-  _globals['_INFERRESPONSE']._serialized_end=466
-  _globals['_RESULT']._serialized_start=468
-  _globals['_RESULT']._serialized_end=538
-  _globals['_CANDIDATE']._serialized_start=540
-  _globals['_CANDIDATE']._serialized_end=587
-  _globals['_FAILURE']._serialized_start=589
-  _globals['_FAILURE']._serialized_end=653
-  _globals['_HINTS']._serialized_start=655
-  _globals['_HINTS']._serialized_end=726
-  _globals['_GETMODELREQUEST']._serialized_start=728
-  _globals['_GETMODELREQUEST']._serialized_end=760
-  _globals['_GETMODELRESPONSE']._serialized_start=763
-  _globals['_GETMODELRESPONSE']._serialized_end=1041
-  _globals['_ACCURACYROW']._serialized_start=1043
-  _globals['_ACCURACYROW']._serialized_end=1080
-  _globals['_GETDEVICEPARTREQUEST']._serialized_start=1082
-  _globals['_GETDEVICEPARTREQUEST']._serialized_end=1152
-  _globals['_GETDEVICEPARTRESPONSE']._serialized_start=1154
-  _globals['_GETDEVICEPARTRESPONSE']._serialized_end=1246
-  _globals['_SPLITINFERENCE']._serialized_start=1351
-  _globals['_SPLITINFERENCE']._serialized_end=1692
+  _globals['_INFERREQUEST']._serialized_end=294
+  _globals['_LOOKS']._serialized_start=296
+  _globals['_LOOKS']._serialized_end=378
+  _globals['_INFERRESPONSE']._serialized_start=381
+  _globals['_INFERRESPONSE']._serialized_end=624
+  _globals['_MORE']._serialized_start=626
+  _globals['_MORE']._serialized_end=681
+  _globals['_RESULT']._serialized_start=683
+  _globals['_RESULT']._serialized_end=753
+  _globals['_CANDIDATE']._serialized_start=755
+  _globals['_CANDIDATE']._serialized_end=802
+  _globals['_FAILURE']._serialized_start=804
+  _globals['_FAILURE']._serialized_end=868
+  _globals['_HINTS']._serialized_start=870
+  _globals['_HINTS']._serialized_end=941
+  _globals['_GETMODELREQUEST']._serialized_start=943
+  _globals['_GETMODELREQUEST']._serialized_end=975
+  _globals['_GETMODELRESPONSE']._serialized_start=978
+  _globals['_GETMODELRESPONSE']._serialized_end=1256
+  _globals['_ACCURACYROW']._serialized_start=1258
+  _globals['_ACCURACYROW']._serialized_end=1295
+  _globals['_GETDEVICEPARTREQUEST']._serialized_start=1297
+  _globals['_GETDEVICEPARTREQUEST']._serialized_end=1367
+  _globals['_GETDEVICEPARTRESPONSE']._serialized_start=1369
+  _globals['_GETDEVICEPARTRESPONSE']._serialized_end=1461
+  _globals['_SPLITINFERENCE']._serialized_start=1566
+  _globals['_SPLITINFERENCE']._serialized_end=1907
 # @@protoc_insertion_point(module_scope)

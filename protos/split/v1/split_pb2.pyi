@@ -72,6 +72,7 @@ class InferRequest(message.Message):
     PAYLOAD_FIELD_NUMBER: builtins.int
     CLOUD_LEVEL_FIELD_NUMBER: builtins.int
     TOP_K_FIELD_NUMBER: builtins.int
+    LOOKS_FIELD_NUMBER: builtins.int
     id: builtins.int
     """Chosen by the client, unique within a stream; comes back in the response."""
     model: builtins.str
@@ -88,6 +89,10 @@ class InferRequest(message.Message):
     """Index into the model's cloud levels; absent leaves the choice to the server."""
     top_k: builtins.int
     """How many of the most probable labels to return with their probabilities; 0 means none."""
+    @builtins.property
+    def looks(self) -> Looks:
+        """From clients that may be asked to look again at a sample. The others never are."""
+
     def __init__(
         self,
         *,
@@ -100,14 +105,49 @@ class InferRequest(message.Message):
         payload: builtins.bytes = ...,
         cloud_level: builtins.int | None = ...,
         top_k: builtins.int = ...,
+        looks: Looks | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_cloud_level", b"_cloud_level", "cloud_level", b"cloud_level"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_cloud_level", b"_cloud_level", "cloud_level", b"cloud_level", "looks", b"looks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_cloud_level", b"_cloud_level", "cloud_level", b"cloud_level", "encoding", b"encoding", "id", b"id", "level", b"level", "model", b"model", "payload", b"payload", "samples", b"samples", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_cloud_level", b"_cloud_level", "cloud_level", b"cloud_level", "encoding", b"encoding", "id", b"id", "level", b"level", "looks", b"looks", "model", b"model", "payload", b"payload", "samples", b"samples", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cloud_level: _TypeAlias = typing.Literal["cloud_level"]  # noqa: Y015
     _WhichOneofArgType__cloud_level: _TypeAlias = typing.Literal["_cloud_level", b"_cloud_level"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cloud_level) -> _WhichOneofReturnType__cloud_level | None: ...
+
+@typing.final
+class Looks(message.Message):
+    """What a client says of its looks at the samples of a request."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    EARLIER_FIELD_NUMBER: builtins.int
+    NEXT_LEVEL_FIELD_NUMBER: builtins.int
+    ASK_BELOW_FIELD_NUMBER: builtins.int
+    earlier: builtins.int
+    """How many looks at these samples went before, under the same id. A later look comes whole, so it
+    is answered whether or not the server knows of the earlier ones, and no `more` follows it.
+    """
+    next_level: builtins.int
+    """Index of the device level of the next look, above the one of this look."""
+    ask_below: builtins.int
+    """Margin between the two largest logits, in 1 / 2^20, below which the next look is wanted; absent
+    means what the server's model says of the two levels.
+    """
+    def __init__(
+        self,
+        *,
+        earlier: builtins.int = ...,
+        next_level: builtins.int = ...,
+        ask_below: builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_ask_below", b"_ask_below", "ask_below", b"ask_below"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_ask_below", b"_ask_below", "ask_below", b"ask_below", "earlier", b"earlier", "next_level", b"next_level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ask_below: _TypeAlias = typing.Literal["ask_below"]  # noqa: Y015
+    _WhichOneofArgType__ask_below: _TypeAlias = typing.Literal["_ask_below", b"_ask_below"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ask_below) -> _WhichOneofReturnType__ask_below | None: ...
 
 @typing.final
 class InferResponse(message.Message):
@@ -120,6 +160,7 @@ class InferResponse(message.Message):
     COMPUTE_US_FIELD_NUMBER: builtins.int
     FAILURE_FIELD_NUMBER: builtins.int
     HINTS_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
     id: builtins.int
     cloud_level: builtins.int
     """Index of the cloud level that was used."""
@@ -138,6 +179,12 @@ class InferResponse(message.Message):
     def hints(self) -> Hints:
         """Absent when the server has nothing to say."""
 
+    @builtins.property
+    def more(self) -> More:
+        """Samples of whose answers the server is not sure; only for requests with `looks`. The answers
+        hold for whoever does not look again.
+        """
+
     def __init__(
         self,
         *,
@@ -148,10 +195,40 @@ class InferResponse(message.Message):
         compute_us: builtins.int = ...,
         failure: Failure | None = ...,
         hints: Hints | None = ...,
+        more: More | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "hints", b"hints"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["failure", b"failure", "hints", b"hints", "more", b"more"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cloud_level", b"cloud_level", "compute_us", b"compute_us", "failure", b"failure", "hints", b"hints", "id", b"id", "queue_us", b"queue_us", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cloud_level", b"cloud_level", "compute_us", b"compute_us", "failure", b"failure", "hints", b"hints", "id", b"id", "more", b"more", "queue_us", b"queue_us", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+@typing.final
+class More(message.Message):
+    """A wish for another look."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: builtins.int
+    KEEP_MS_FIELD_NUMBER: builtins.int
+    SAMPLES_FIELD_NUMBER: builtins.int
+    level: builtins.int
+    """Index of the device level that is wanted: `next_level` of the request."""
+    keep_ms: builtins.int
+    """Milliseconds for which a stream remembers that it asked. A single call remembers nothing."""
+    @builtins.property
+    def samples(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Places of the samples in the request, ascending; none means all of them. The next look at them
+        is one request, in this order.
+        """
+
+    def __init__(
+        self,
+        *,
+        level: builtins.int = ...,
+        keep_ms: builtins.int = ...,
+        samples: abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["keep_ms", b"keep_ms", "level", b"level", "samples", b"samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @typing.final

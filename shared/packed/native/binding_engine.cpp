@@ -72,7 +72,8 @@ nb::object to_python(const std::optional<EngineAnswer>& found) {
   if (!found) return nb::none();
   return nb::make_tuple(nb::bytes(found->response.data(), found->response.size()), found->level,
                         found->encoding, found->samples, found->names_model,
-                        found->names_version, found->decode_s, found->run_s);
+                        found->names_version, found->decode_s, found->run_s, found->id,
+                        found->earlier_looks, found->asked);
 }
 
 std::string_view view_of(const nb::bytes& data) {
@@ -102,9 +103,12 @@ nb::object answer(OwningEngine& owner, nb::bytes request, std::uint32_t cloud_le
 }
 
 // Rows of logits from memory that holds float32 without gaps.
+using Asked = std::tuple<std::uint32_t, std::uint32_t, std::vector<std::uint32_t>>;
+
 nb::bytes respond(nb::handle logits, std::uint64_t id, std::size_t top_k,
                   std::tuple<std::uint32_t, std::uint32_t, std::uint32_t> level_and_times,
-                  std::optional<float> load, std::optional<std::uint32_t> suggested_level) {
+                  std::optional<float> load, std::optional<std::uint32_t> suggested_level,
+                  const std::optional<Asked>& more) {
   Py_buffer view;
   if (PyObject_GetBuffer(logits.ptr(), &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) != 0) {
     PyErr_Clear();
@@ -121,6 +125,7 @@ nb::bytes respond(nb::handle logits, std::uint64_t id, std::size_t top_k,
   std::tie(head.cloud_level, head.queue_us, head.compute_us) = level_and_times;
   head.load = load;
   head.suggested_level = suggested_level;
+  if (more) head.more = More{std::get<0>(*more), std::get<1>(*more), std::get<2>(*more)};
   const std::string response =
       write_response(head, static_cast<const float*>(view.buf),
                      static_cast<std::size_t>(view.shape[0]),
@@ -140,9 +145,15 @@ void bind_engine(nb::module_& module) {
       .def("set_most_samples", [](OwningEngine& owner, const std::vector<std::uint32_t>& most) {
         owner.engine().set_most_samples(most);
       }, "most"_a)
+      .def("set_looks",
+           [](OwningEngine& owner, std::vector<std::uint64_t> ask_below, std::uint32_t keep_ms) {
+             owner.engine().set_looks(std::move(ask_below), keep_ms);
+           },
+           "ask_below"_a, "keep_ms"_a)
       .def("answer", &answer, "request"_a, "cloud_level"_a, "load"_a.none(), "suggest_lower"_a,
            "The response with level, encoding, samples, whether the request names a model and a "
-           "version, and the seconds of decoding and running; "
+           "version, the seconds of decoding and running, the id, how many looks went before "
+           "(None if it says nothing of looks) and at how many samples another one is wanted; "
            "None if the request is not answered here.");
   nb::class_<OwningImageEngine>(module, "ImageEngine", "Both halves, from bytes to bytes.")
       .def(nb::init<nb::object, nb::object, const std::string&, const std::string&,
@@ -152,8 +163,9 @@ void bind_engine(nb::module_& module) {
       .def("answer", &answer_images, "request"_a, "cloud_level"_a, "most"_a,
            "As Engine.answer, for a ModelInferRequest of at most `most` images; encoding is 0.");
   module.def("respond", &respond, "logits"_a, "id"_a, "top_k"_a, "level_and_times"_a,
-             "load"_a.none(), "suggested_level"_a.none(),
-             "A serialised InferResponse; level_and_times = (cloud_level, queue_us, compute_us).");
+             "load"_a.none(), "suggested_level"_a.none(), "more"_a.none() = nb::none(),
+             "A serialised InferResponse; level_and_times = (cloud_level, queue_us, compute_us), "
+             "more = (level, keep_ms, samples).");
 }
 
 }  // namespace taper

@@ -74,6 +74,34 @@ bool Engine::is_ours(const InferRequest& request) const {
   return true;
 }
 
+void Engine::set_looks(std::vector<std::uint64_t> ask_below, std::uint32_t keep_ms) {
+  if (ask_below.size() != levels_.size() * levels_.size()) {
+    throw std::invalid_argument("engine: ask_below must have one value for each pair of levels");
+  }
+  ask_below_ = std::move(ask_below);
+  keep_ms_ = keep_ms;
+}
+
+bool Engine::looks_are_right(const InferRequest& request) const {
+  if (!request.looks || request.looks->earlier > 0) return true;
+  return request.looks->next_level > request.level && request.looks->next_level < levels_.size();
+}
+
+std::optional<More> Engine::more(const InferRequest& request, std::size_t samples) const {
+  if (!request.looks || request.looks->earlier > 0) return std::nullopt;
+  const std::size_t pair = request.level * levels_.size() + request.looks->next_level;
+  const std::uint64_t table = ask_below_.empty() ? 0 : ask_below_[pair];
+  const std::uint64_t ask_below = request.looks->ask_below.value_or(table);
+  More more{request.looks->next_level, keep_ms_, {}};
+  for (std::size_t s = 0; s < samples; ++s) {
+    if (margin_of(logits_.data() + s * classes_, classes_) < ask_below) {
+      more.samples.push_back(static_cast<std::uint32_t>(s));
+    }
+  }
+  if (more.samples.empty()) return std::nullopt;
+  return more;
+}
+
 bool Engine::decode(const InferRequest& request, const EngineLevel& level, std::size_t samples,
                     std::size_t size) {
   if (request.payload.size() > samples * size + payload_slack_) return false;
@@ -92,7 +120,7 @@ std::optional<EngineAnswer> Engine::answer(std::string_view data, std::uint32_t 
   const auto began = Clock::now();
   const auto request = read_request(data);
   if (!request || !is_ours(*request) || request->cloud_level || cloud_level >= cloud_levels_ ||
-      request->level >= levels_.size()) {
+      request->level >= levels_.size() || !looks_are_right(*request)) {
     return std::nullopt;
   }
   const EngineLevel& level = levels_[request->level];
@@ -111,6 +139,10 @@ std::optional<EngineAnswer> Engine::answer(std::string_view data, std::uint32_t 
   head.compute_us = static_cast<std::uint32_t>(seconds(ended - began) * 1e6);
   head.load = load;
   if (load && suggest_lower) head.suggested_level = request->level == 0 ? 0 : request->level - 1;
+  // Whoever has no time to spare does not ask for more.
+  if (!suggest_lower) head.more = more(*request, samples);
+  const auto asked = static_cast<std::uint32_t>(head.more ? head.more->samples.size() : 0);
+  if (asked == samples) head.more->samples.clear();  // none means all
   return EngineAnswer{write_response(head, logits_.data(), samples, classes_, request->top_k),
                       request->level,
                       request->encoding,
@@ -118,7 +150,10 @@ std::optional<EngineAnswer> Engine::answer(std::string_view data, std::uint32_t 
                       !request->model.empty(),
                       !request->version.empty(),
                       seconds(decoded - began),
-                      seconds(ended - decoded)};
+                      seconds(ended - decoded),
+                      request->id,
+                      request->looks ? std::optional(request->looks->earlier) : std::nullopt,
+                      asked};
 }
 
 }  // namespace taper

@@ -30,6 +30,9 @@ struct EngineAnswer {
   bool names_version;
   double decode_s;
   double run_s;
+  std::uint64_t id = 0;
+  std::optional<std::uint32_t> earlier_looks;  // of requests that say something of looks
+  std::uint32_t asked = 0;                     // samples at which another look is wanted
 };
 
 // Not for several threads at the same time: it keeps its buffers. `half` and the coders must outlive
@@ -41,6 +44,9 @@ class Engine {
 
   void set_most_samples(const std::vector<std::uint32_t>& most);
 
+  // Margins below which another look is wanted, at [level * levels + next level]; 0 means never.
+  void set_looks(std::vector<std::uint64_t> ask_below, std::uint32_t keep_ms);
+
   // Parses, decodes, runs and serialises. Nothing for a request that is wrong or out of the ordinary
   // (another model, a pinned cloud level, too many samples): the caller says what is to be said.
   std::optional<EngineAnswer> answer(std::string_view request, std::uint32_t cloud_level,
@@ -48,6 +54,8 @@ class Engine {
 
  private:
   bool is_ours(const InferRequest& request) const;
+  bool looks_are_right(const InferRequest& request) const;
+  std::optional<More> more(const InferRequest& request, std::size_t samples) const;
   bool decode(const InferRequest& request, const EngineLevel& level, std::size_t samples,
               std::size_t size);
 
@@ -60,6 +68,8 @@ class Engine {
   std::size_t payload_slack_;  // bytes that a coded payload may have beyond the raw bits
   std::vector<std::uint8_t> features_;
   std::vector<float> logits_;
+  std::vector<std::uint64_t> ask_below_;
+  std::uint32_t keep_ms_ = 0;
 };
 
 }  // namespace taper

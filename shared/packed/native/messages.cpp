@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -24,7 +25,30 @@ void set_number(InferRequest& request, std::uint64_t field, std::uint64_t value)
   }
 }
 
+// Reads a serialised Looks into `looks`, as protobuf merges one that comes twice.
+bool read_looks(Looks& looks, std::string_view data) {
+  WireReader reader(data);
+  while (!reader.done()) {
+    std::uint64_t field = 0;
+    std::uint64_t number = 0;
+    std::uint32_t type = 0;
+    // Whatever this release does not know is left to protobuf's library.
+    if (!reader.tag(field, type) || type != kVarint || !reader.varint(number)) return false;
+    switch (field) {
+      case 1: looks.earlier = static_cast<std::uint32_t>(number); break;
+      case 2: looks.next_level = static_cast<std::uint32_t>(number); break;
+      case 3: looks.ask_below = number; break;
+      default: return false;
+    }
+  }
+  return true;
+}
+
 bool set_bytes(InferRequest& request, std::uint64_t field, std::string_view value) {
+  if (field == 10) {
+    if (!request.looks) request.looks.emplace();
+    return read_looks(*request.looks, value);
+  }
   if (field == 2) request.model = value;
   if (field == 3) request.version = value;
   if (field == 7) request.payload = value;
@@ -33,8 +57,8 @@ bool set_bytes(InferRequest& request, std::uint64_t field, std::string_view valu
 
 // Whether the field has the wire type that the message gives it.
 bool is_typed(std::uint64_t field, std::uint32_t type) {
-  const bool bytes = field == 2 || field == 3 || field == 7;
-  const bool known = field >= 1 && field <= 9;
+  const bool bytes = field == 2 || field == 3 || field == 7 || field == 10;
+  const bool known = field >= 1 && field <= 10;
   return !known || type == (bytes ? kBytes : kVarint);
 }
 
@@ -59,7 +83,30 @@ void put_candidates(std::string& out, const float* logits, std::size_t classes, 
   }
 }
 
+void put_more(std::string& out, const More& more) {
+  std::string places;
+  for (const std::uint32_t place : more.samples) put_varint(places, place);
+  std::string message;
+  put_number(message, 1, more.level);
+  put_number(message, 2, more.keep_ms);
+  if (!places.empty()) put_bytes(message, 3, places);
+  put_bytes(out, 8, message);
+}
+
 }  // namespace
+
+std::uint64_t margin_of(const float* logits, std::size_t classes) {
+  if (classes < 2) return std::numeric_limits<std::uint64_t>::max();
+  float best = std::max(logits[0], logits[1]);
+  float next = std::min(logits[0], logits[1]);
+  for (std::size_t c = 2; c < classes; ++c) {
+    next = std::max(next, std::min(best, logits[c]));
+    best = std::max(best, logits[c]);
+  }
+  const double margin = (static_cast<double>(best) - static_cast<double>(next)) * (1 << 20);
+  if (!(margin < 0x1p62)) return std::numeric_limits<std::uint64_t>::max();
+  return static_cast<std::uint64_t>(margin);
+}
 
 std::optional<InferRequest> read_request(std::string_view data) {
   InferRequest request;
@@ -115,6 +162,7 @@ std::string write_response(const ResponseHead& head, const float* logits, std::s
     }
     put_bytes(out, 7, hints);
   }
+  if (head.more) put_more(out, *head.more);
   return out;
 }
 

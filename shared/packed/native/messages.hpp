@@ -6,8 +6,23 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace taper {
+
+// What a client says of its looks at the samples of a request.
+struct Looks {
+  std::uint32_t earlier = 0;
+  std::uint32_t next_level = 0;
+  std::optional<std::uint64_t> ask_below;
+};
+
+// A wish for another look at some samples; none means all.
+struct More {
+  std::uint32_t level = 0;
+  std::uint32_t keep_ms = 0;
+  std::vector<std::uint32_t> samples;
+};
 
 // An InferRequest. The views point into the message that was read.
 struct InferRequest {
@@ -20,6 +35,7 @@ struct InferRequest {
   std::string_view payload;
   std::optional<std::uint32_t> cloud_level;
   std::uint32_t top_k = 0;
+  std::optional<Looks> looks;
 };
 
 // Reads a serialised InferRequest. Nothing if it is none, or if it holds what only protobuf's library
@@ -34,7 +50,11 @@ struct ResponseHead {
   std::uint32_t compute_us = 0;
   std::optional<float> load;                      // there are hints
   std::optional<std::uint32_t> suggested_level;   // one of the hints
+  std::optional<More> more;
 };
+
+// The largest logit less the next largest, in 1 / 2^20, rounded down; of one class the largest number.
+std::uint64_t margin_of(const float* logits, std::size_t classes);
 
 // A serialised InferResponse for logits (samples, classes): of each sample the label with the largest
 // logit, and the `top_k` most probable labels with their softmax. Of equal ones the lower comes first.

@@ -15,13 +15,23 @@ from shared.model.bits import pack
 from shared.model.bundle import Bundle, read_bundle
 from shared.packed import CloudHalf, DeviceHalf, kernels
 from shared.protocol.codec import PAYLOAD_SLACK_BYTES, Encoding, FeatureCodec, Frame
-from shared.protocol.messages import Hints, Request, request_to_message, serialise_response
+from shared.protocol.looks import margins, wanted
+from shared.protocol.messages import (
+    Hints,
+    Looks,
+    More,
+    Request,
+    request_to_message,
+    response_from_message,
+    serialise_response,
+)
 from shared.protocol.responses import respond, to_response
 
 pytestmark = pytest.mark.skipif(
     kernels.missing_reason() != "", reason="the compiled kernels are not built"
 )
 LEVEL, CLOUD_LEVEL = 2, 3
+PLACES = st.sets(st.integers(0, 300)).map(lambda places: tuple(sorted(places)))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +69,7 @@ def message(bundle: Bundle, count: int = 1, **fields: Any) -> pb.InferRequest:
     head=st.tuples(*[st.integers(0, 2**32 - 1)] * 3),
     number=st.integers(0, 2**64 - 1),
     hints=st.none() | st.tuples(st.floats(0, 9, width=32), st.none() | st.integers(0, 5)),
+    more=st.none() | st.builds(More, st.integers(0, 5), st.integers(0, 9), PLACES),
     seed=st.integers(0, 99),
 )
 def test_a_response_is_written_as_protobuf_writes_it(
@@ -68,14 +79,15 @@ def test_a_response_is_written_as_protobuf_writes_it(
     head: tuple[int, int, int],
     number: int,
     hints: tuple[float, int | None] | None,
+    more: More | None,
     seed: int,
 ) -> None:
     logits = np.random.default_rng(seed).normal(0, 3, (rows, classes)).astype(np.float32)
     said = None if hints is None else Hints(*hints)
     expected = pb.InferResponse.FromString(
-        serialise_response(to_response(number, top_k, logits, head, said))
+        serialise_response(to_response(number, top_k, logits, head, said, more))
     )
-    found = pb.InferResponse.FromString(respond(number, top_k, logits, head, said))
+    found = pb.InferResponse.FromString(respond(number, top_k, logits, head, said, more))
     for one, other in zip(found.results, expected.results, strict=True):
         for mine, theirs in zip(one.candidates, other.candidates, strict=True):
             assert mine.label == theirs.label
@@ -95,10 +107,11 @@ def test_an_answer_is_that_of_the_network(
         asked.encoding, asked.payload = pb.ENCODING_RAW, features(bundle, count).tobytes()
     found = engine.answer(asked.SerializeToString(), CLOUD_LEVEL, None, False)
     assert found is not None
-    data, level, number, samples, names_model, names_version, decode_s, run_s = found
+    data, level, number, samples, names_model, names_version, decode_s, run_s, *looks = found
     assert not names_model
     assert not names_version
     assert (level, number, samples) == (LEVEL, asked.encoding, count)
+    assert looks == [7, None, 0]
     assert decode_s > 0 < run_s
     logits = CloudHalf(bundle).run(features(bundle, count), LEVEL, CLOUD_LEVEL)
     answer = pb.InferResponse.FromString(data)
@@ -107,6 +120,39 @@ def test_an_answer_is_that_of_the_network(
     assert [one.label for one in answer.results] == logits.argmax(axis=1).tolist()
     assert all(len(one.candidates) == top_k for one in answer.results)
     assert not answer.HasField("hints")
+
+
+@pytest.mark.parametrize("count", [1, 3, 16])
+@pytest.mark.parametrize("share", [0, 1, 50, 100])
+def test_another_look_is_wanted_where_the_margin_is_small(
+    engine: Any, bundle: Bundle, count: int, share: int
+) -> None:
+    logits = CloudHalf(bundle).run(features(bundle, count), LEVEL, CLOUD_LEVEL)
+    ask_below = int(np.percentile(margins(logits), share)) + (share == 100)
+    frame = FeatureCodec(bundle).encode(features(bundle, count), LEVEL)
+    asked = Request(7, "", "", frame, looks=Looks(0, 4, ask_below))
+    found = engine.answer(request_to_message(asked).SerializeToString(), CLOUD_LEVEL, None, False)
+    expected = wanted(logits, 4, ask_below)
+    assert response_from_message(pb.InferResponse.FromString(found[0])).more == expected
+    assert found[8:] == (7, 0, 0 if expected is None else len(expected.samples) or count)
+
+
+def test_nobody_is_asked_twice_or_by_a_server_without_time(engine: Any, bundle: Bundle) -> None:
+    frame = FeatureCodec(bundle).encode(features(bundle, 1), LEVEL)
+    for looks, crowded in ((Looks(1, 0, 2**62), False), (Looks(0, 4, 2**62), True), (None, False)):
+        asked = request_to_message(Request(7, "", "", frame, looks=looks)).SerializeToString()
+        answer = pb.InferResponse.FromString(engine.answer(asked, CLOUD_LEVEL, 1.0, crowded)[0])
+        assert answer.results
+        assert not answer.HasField("more")
+
+
+@pytest.mark.parametrize("next_level", [0, LEVEL, 6, 2**32 - 1])
+def test_a_next_look_that_is_none_is_left_to_the_caller(
+    engine: Any, bundle: Bundle, next_level: int
+) -> None:
+    frame = FeatureCodec(bundle).encode(features(bundle, 1), LEVEL)
+    asked = request_to_message(Request(7, "", "", frame, looks=Looks(0, next_level)))
+    assert engine.answer(asked.SerializeToString(), CLOUD_LEVEL, None, False) is None
 
 
 def test_a_coded_payload_that_is_longer_than_allowed_is_left_to_the_caller(
