@@ -39,6 +39,7 @@ class Run:
     spooled  samples without an answer that wait in the spool
     late     answers to samples of the spool
     waiting  samples in the spool at the end
+    refused_looks   wishes of servers for second looks, by the reason of their refusal
     signal   that ended the run early, 0 for none
     """
 
@@ -55,6 +56,7 @@ class Run:
     spooled: int = 0
     late: int = 0
     waiting: int = 0
+    refused_looks: dict[str, int] = field(default_factory=dict)
     signal: int = 0
     pictures: Pictures = field(init=False)
     ahead: list[Picture] = field(default_factory=list)
@@ -116,7 +118,9 @@ class Run:
         passed = (0, 0)
         if hasattr(self, "pictures"):
             passed = (self.pictures.dropped, self.pictures.unchanged)
-        return self.tally.summary(self.read, self.spooled, self.late, decisions, passed)
+        return self.tally.summary(
+            self.read, self.spooled, self.late, decisions, passed, self.refused_looks
+        )
 
     def close(self) -> None:
         """Wait for no more pictures."""
@@ -184,7 +188,7 @@ async def classify_all(run: Run) -> None:
             run.failure = error
         if run.failure is None:
             run.waiting = await client.drain(run.line.settings.wait_s)
-        run.late = client.late_answers
+        run.late, run.refused_looks = client.late_answers, client.refused_looks
         if run.failure is None:
             run.failure = await client.link.refused_token()
     if run.failure is None and run.spooled:

@@ -154,8 +154,9 @@ def add_battery(group: Group) -> None:
         "--fraction",
         default=AUTO,
         help="share of the channels that the device computes and sends: a number above 0 and up "
-        "to 1, or auto, linear, step; auto plans for --lifetime or --min-accuracy, and without "
-        "either follows the battery",
+        "to 1, two of them (0.125:1) for a second look where the cloud asks for it, or auto, "
+        "linear, step; auto plans for --lifetime or --min-accuracy, and without either follows "
+        "the battery",
     )
     group.add_argument("--lifetime", metavar="TIME", help="goal of auto: last this long, e.g. 7d")
     group.add_argument(

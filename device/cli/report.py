@@ -55,7 +55,7 @@ def sample_lines(results: Sequence[SampleResult], names: Sequence[str]) -> list[
     return lines
 
 
-LIVE_WIDTHS = (28, 10, 10, 7, 8, 6, 10)
+LIVE_WIDTHS = (28, 10, 10, 17, 8, 6, 10)
 
 
 def print_live(result: SampleResult, name: str) -> None:
@@ -83,8 +83,8 @@ def sample_row(result: SampleResult, name: str) -> tuple[str, ...]:
         "".join(letter if letter.isprintable() else "?" for letter in name),
         result.class_name,
         "unknown" if result.confidence is None else f"{result.confidence:.1%}",
-        result.source,
-        f"{result.fraction:g}",
+        f"{result.source}, first look" if result.first_look else result.source,
+        ":".join(f"{fraction:g}" for fraction in result.looks),
         str(result.payload_bytes),
         f"{result.latency_ms:.2f} ms",
         ", ".join(f"{label}: {chance:.1%}" for label, chance in result.candidates),
@@ -94,6 +94,7 @@ def sample_row(result: SampleResult, name: str) -> tuple[str, ...]:
 SUMMARY_COLUMNS = (
     "fraction",
     "channels sent",
+    "looks",
     "bytes per image",
     "accuracy",
     "median latency",
@@ -107,6 +108,7 @@ def summary_row(summary: Summary) -> list[str]:
     return [
         ", ".join(f"{fraction:g}" for fraction in summary.fractions),
         ", ".join(str(channels) for channels in summary.channels),
+        f"{summary.mean_looks:.2f}",
         f"{summary.mean_payload_bytes:.1f}",
         "unknown" if summary.accuracy is None else f"{summary.accuracy:.1%}",
         milliseconds(summary.median_latency_ms),

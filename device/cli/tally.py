@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +19,8 @@ class Summary:
 
     accuracy      share of right answers; None without labels or answers
     latencies     None without answers
+    mean_looks    of a sample; ``first_looks`` answers are of the first since the second got none
+    refused_looks wishes of servers for second looks that were refused, by the reason
     kept          answered here, and waiting in the spool for the cloud's answer too
     spooled       waiting in the spool without an answer
     late_answers  to samples of the spool, those of earlier runs included
@@ -43,6 +45,9 @@ class Summary:
     decisions: tuple[str, ...] = ()
     dropped: int = 0
     unchanged: int = 0
+    mean_looks: float = 0.0
+    first_looks: int = 0
+    refused_looks: dict[str, int] = field(default_factory=dict)
 
 
 class Tally:
@@ -57,6 +62,8 @@ class Tally:
         self._labelled = 0
         self._right = 0
         self._kept = 0
+        self._looks = 0
+        self._first_looks = 0
         self._sources: Counter[str] = Counter()
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
 
@@ -68,6 +75,8 @@ class Tally:
         self._cloud_fractions.add(result.cloud_fraction)
         self._payload_bytes += result.payload_bytes
         self._kept += result.kept
+        self._looks += len(result.looks)
+        self._first_looks += result.first_look
         self._sources[result.source] += 1
         self._latencies_ms.append(result.latency_ms)
         if label is not None:
@@ -81,6 +90,7 @@ class Tally:
         late_answers: int = 0,
         decisions: Sequence[str] = (),
         passed_over: tuple[int, int] = (0, 0),
+        refused_looks: Mapping[str, int] | None = None,
     ) -> Summary:
         """Totals of the answers to some or all of ``samples`` images.
 
@@ -104,4 +114,7 @@ class Tally:
             decisions=tuple(decisions),
             dropped=passed_over[0],
             unchanged=passed_over[1],
+            mean_looks=self._looks / max(self.answered, 1),
+            first_looks=self._first_looks,
+            refused_looks=dict(refused_looks or {}),
         )

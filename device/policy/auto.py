@@ -14,7 +14,7 @@ from device.policy.operating_points import (
     frontier,
     operating_points,
 )
-from device.policy.simple import Decision, Situation
+from device.policy.simple import Decision, Look, Situation
 from shared.energy.model import EnergyModel
 from shared.errors import UsageError
 from shared.model.exits import ALWAYS
@@ -96,8 +96,7 @@ class AutoPolicy:
             self._changed_s = self._clock_s
         self._last = chosen
         return Decision(
-            level=chosen.level,
-            exit_threshold=chosen.exit_threshold,
+            looks=(Look(chosen.level, chosen.exit_threshold),),
             wait_s=chosen.wait_s,
             batch=chosen.batch,
             reason=self._explain(chosen, budget_w, situation),

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from device.energy.charge import Charge
@@ -16,6 +16,7 @@ from shared.fractions import check_fraction, level_for, parse_fraction
 AUTO = "auto"
 FOLLOWERS = ("linear", "step")  # of the charge
 LARGEST_BATCH = 64  # samples that wait for each other at most
+MOST_LOOKS = 2  # at one sample
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,59 @@ class Situation:
 
 
 @dataclass(frozen=True)
-class Decision:
-    """How to work from now on.
+class Look:
+    """One look at a sample, and when to take the next one.
 
-    exit_threshold  None: that of the settings or the bundle
-    wait_s, batch   how long samples may wait for each other, and how many at most
-    reason          one line for people
+    level           device level
+    exit_threshold  confidence of the exit head from which the sample stays here; None: that of the
+                    settings or the bundle
+    escalate_below  confidence of the exit head below which the next look is taken at once, and this
+                    one is not sent
+    ask_below       margin of the cloud's answer, as ``shared.protocol.looks.margins`` gives it,
+                    below which the cloud asks for the next look; None leaves it to the server
     """
 
     level: int
     exit_threshold: float | None = None
+    escalate_below: float = 0.0
+    ask_below: int | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How to work from now on.
+
+    looks           the plan: one look, or two of which the second is wider
+    wait_s, batch   how long samples may wait for each other, and how many at most
+    asked           share of the sent samples at which a second look is expected; None: unknown
+    reason          one line for people
+    """
+
+    looks: tuple[Look, ...]
     wait_s: float = 0.0
     batch: int = 1
+    asked: float | None = None
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        levels = [look.level for look in self.looks]
+        if not 1 <= len(levels) <= MOST_LOOKS or levels != sorted(set(levels)):
+            raise ValueError(f"looks at levels {levels}: give one, or a second that is wider")
+
+    @property
+    def level(self) -> int:
+        """Device level of the first look."""
+        return self.looks[0].level
+
+    @property
+    def exit_threshold(self) -> float | None:
+        """Exit threshold of the first look."""
+        return self.looks[0].exit_threshold
+
+    def with_exit(self, threshold: float) -> Decision:
+        """The same with another exit threshold of the first look."""
+        first = replace(self.looks[0], exit_threshold=threshold)
+        return replace(self, looks=(first, *self.looks[1:]))
 
 
 class Policy(Protocol):
@@ -64,14 +105,20 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class FixedPolicy:
-    """The level of one fraction, whatever the situation."""
+    """The level of one fraction, whatever the situation; ``then`` is that of a second look."""
 
     fraction: float
     levels: Sequence[float]
+    then: float | None = None
 
     def decide(self, situation: Situation) -> Decision:
-        """The fixed level."""
-        return Decision(self.level(situation.charge), reason=f"fixed: fraction {self.fraction:g}")
+        """The fixed level, or the two."""
+        looks = [Look(self.level(situation.charge))]
+        reason = f"fixed: fraction {self.fraction:g}"
+        if self.then is not None:
+            looks.append(Look(level_for(self.then, self.levels)))
+            reason += f", then {self.then:g} where the cloud asks"
+        return Decision(tuple(looks), reason=reason)
 
     def level(self, charge: Charge) -> int:  # noqa: ARG002 - the charge makes no difference here
         """The fixed level."""
@@ -97,7 +144,8 @@ class _ChargePolicy:
         charge = situation.charge
         level = self.level(charge)
         power = "plugged in" if charge.plugged else f"battery {charge.level:.0%}"
-        return Decision(level, reason=f"{self.name}: fraction {self._levels[level]:g}; {power}")
+        reason = f"{self.name}: fraction {self._levels[level]:g}; {power}"
+        return Decision((Look(level),), reason=reason)
 
     def level(self, charge: Charge) -> int:
         """The level for ``charge``, given the one before."""
@@ -149,7 +197,8 @@ def make_policy(
 
     ``auto`` works towards a goal with the policy that ``plan`` makes; without a goal ``plan`` is
     None, and ``auto`` follows the charge as ``linear`` does. The other names are ``linear``,
-    ``step``, ``fixed:F`` and a fraction F. ``UsageError`` for an unknown name gives ``flag``.
+    ``step``, ``fixed:F`` and a fraction F, or two fractions F:G for a second look at G.
+    ``UsageError`` for an unknown name gives ``flag``.
     """
     if name == AUTO and plan is not None:
         return plan()
@@ -162,4 +211,11 @@ def make_policy(
         raise UsageError(
             f"{flag}: {name!r} is unknown; give a fraction above 0, up to 1, or auto, linear, step"
         )
-    return FixedPolicy(parse_fraction(fraction, flag), levels)
+    first, two, second = fraction.partition(":")
+    fixed = FixedPolicy(parse_fraction(first, flag), levels)
+    if not two:
+        return fixed
+    then = parse_fraction(second, flag)
+    if level_for(then, levels) <= level_for(fixed.fraction, levels):
+        raise UsageError(f"{flag}: {name!r} is not allowed; the second look must be wider")
+    return replace(fixed, then=then)

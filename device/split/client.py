@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -18,8 +17,9 @@ from device.energy.charge import Battery
 from device.policy.simple import Decision, Policy
 from device.split.coalesce import Coalescer
 from device.split.delivery import Delivery
+from device.split.looking import look_here
 from device.split.pipeline import ExitSettings, Pipeline
-from device.split.sample import DeviceOutput, SampleResult, device_result
+from device.split.sample import SampleResult, device_result
 from device.split.settings import ClientSettings
 from device.split.steering import Steering, client_policy
 from device.transport.channel import open_channel
@@ -27,7 +27,6 @@ from device.transport.connection import Opener
 from device.transport.link import Link
 from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.model.bundle import DEVICE_GROUPS, Bundle, read_bundle
-from shared.model.exits import NEVER_MARGIN
 from shared.model.identity import ModelIdentity
 
 # The spool and models over the air are imported where they are used: a device does not pay for
@@ -105,6 +104,11 @@ class SplitClient:
         """How many samples of the spool the cloud has answered."""
         return 0 if self._outbox is None else self._outbox.late_answers
 
+    @property
+    def refused_looks(self) -> dict[str, int]:
+        """How many wishes of servers for a second look were refused, by the reason."""
+        return dict(self._coalescer.asks.refused)
+
     async def __aenter__(self) -> Self:
         settings = self._settings
         async with AsyncExitStack() as stack:
@@ -158,18 +162,11 @@ class SplitClient:
         ``SpooledError`` if the sample waits in the spool), ``RequestError`` if the server refuses,
         ``ValueError`` for an image of another shape.
         """
-        started_s = time.perf_counter()
         pipeline = self._pipeline  # the same model from the start of a sample to its end
         decision = self._steering.decide(self._link)
-        level = self._steering.level(decision, self._link.hints)
-        features = pipeline.run(image, level)
-        local = None
-        least = pipeline.least_margin(level, decision.exit_threshold)
-        if least != NEVER_MARGIN:
-            local = pipeline.answer(features, level)
-        device_s = time.perf_counter() - started_s
-        output = DeviceOutput(index, level, features, local, started_s, device_s)
-        if local is not None and local.margin >= least:
+        looks = self._steering.looks(decision, self._link.hints)
+        output, stays = look_here(pipeline, image, looks, index)
+        if stays:
             if self._steering.audits():
                 return await self._delivery.audit(pipeline, output, decision)
             return device_result(pipeline, output, self._settings.top_k)

@@ -19,6 +19,7 @@ from shared.errors import (
     UnauthenticatedError,
     VersionMismatchError,
 )
+from shared.protocol.messages import Looks
 
 if TYPE_CHECKING:
     from device.split.outbox import Outbox
@@ -60,6 +61,7 @@ class Delivery:
         outbox, identity = self._outbox, pipeline.identity
         number = None
         if outbox is not None:
+            # Of a sample that must wait, the first look is what the cloud will get.
             bits = output.features.tobytes()
             number = await outbox.put(identity.model, identity.version, output.level, bits)
         if outbox is None or number is None:
@@ -88,7 +90,8 @@ class Delivery:
         An audit waits in no spool: another sample is as good.
         """
         try:
-            result = await self._answer(pipeline, output, decision, None)
+            alone = replace(output, coming=None)
+            result = await self._answer(pipeline, alone, decision, None)
         except TaperError as error:
             _log.debug("no audit: %s", error)
             return device_result(pipeline, output, self._top_k)
@@ -98,9 +101,12 @@ class Delivery:
         self, pipeline: Pipeline, output: DeviceOutput, decision: Decision, number: int | None
     ) -> SampleResult:
         may_stop = pipeline.can_answer or number is not None
-        route = Route(pipeline, output.level, stop_when_away=may_stop)
+        route, coming, image = Route(pipeline, output.level, may_stop), output.coming, None
+        if coming is not None:
+            looks = Looks(next_level=coming.level, ask_below=coming.ask_below)
+            route, image = route._replace(looks=looks, expected=decision.asked), coming.image
         try:
-            answer = await self._coalescer.send(route, output.features, decision)
+            answer = await self._coalescer.send(route, output.features, decision, image)
         except VersionMismatchError:
             if not self._on_other_version() or not pipeline.can_answer:
                 raise

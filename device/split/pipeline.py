@@ -64,6 +64,12 @@ class Pipeline:
             return self._margins[level]
         return margin_threshold(confidence, self._temperature[level])
 
+    def margin(self, level: int, confidence: float) -> int:
+        """The margin of a confidence of the exit head; 0, which none is below, without one."""
+        if not self._exits.use or not self.can_answer:
+            return 0
+        return margin_threshold(confidence, self._temperature[level])
+
     def run(self, image: npt.NDArray[np.uint8], level: int) -> Features:
         """Packed bits (1, bytes) of one image (H, W, C); ``ValueError`` for another shape."""
         return self._half.run(image[None], level)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from device.split.coalesce import CloudAnswer
 from device.split.pipeline import Features, Pipeline
@@ -18,9 +22,12 @@ class SampleResult:
     """The answer for one image and what it took.
 
     source          ``cloud`` or ``device``: who gave the answer
-    fraction        device level used; ``channels``: how many of them would leave the device
+    fraction        device level of the look that gave the answer; ``channels``: how many of them
+                    would leave the device
+    looks           fractions of the looks that were taken, in turn
+    first_look      whether the answer is that of the first look since the second one got none
     cloud_fraction  the cloud's level, 0 where it had no part
-    payload_bytes   of the request; a share of it where samples travelled together
+    payload_bytes   of all requests; a share of them where samples travelled together
     candidates      (label, probability), if asked for
     confidence      probability of the answer, by whoever gave it; None if the server sent none
     exit_confidence of the exit head by its margin, what ``--exit-threshold`` is
@@ -49,6 +56,16 @@ class SampleResult:
     device_ms: float = 0.0
     encode_ms: float = 0.0
     cloud_ms: float = 0.0
+    looks: tuple[float, ...] = ()
+    first_look: bool = False
+
+
+class NextLook(NamedTuple):
+    """The look that the cloud may ask for: at ``image``, if its margin is below ``ask_below``."""
+
+    image: npt.NDArray[np.uint8]
+    level: int
+    ask_below: int | None
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,8 @@ class DeviceOutput:
     features   packed bits (1, bytes) of device level ``level``
     local      the exit head's answer, None if it was not asked
     started_s  on the clock of ``time.perf_counter``
+    levels     of all looks so far, in turn
+    coming     the next look; None: there is none
     """
 
     index: int
@@ -66,6 +85,8 @@ class DeviceOutput:
     local: LocalAnswer | None
     started_s: float
     device_s: float
+    levels: tuple[int, ...]
+    coming: NextLook | None = None
 
 
 def device_result(
@@ -94,6 +115,7 @@ def device_result(
         exit_confidence=local.exit_confidence,
         exit_label=local.label,
         device_ms=1000 * output.device_s,
+        looks=_fractions(pipeline, output.levels),
     )
 
 
@@ -108,16 +130,22 @@ def cloud_result(
         label=answer.label,
         class_name=pipeline.class_names[answer.label],
         source=CLOUD,
-        fraction=architecture.device_levels[output.level],
+        fraction=architecture.device_levels[cloud.level],
         cloud_fraction=architecture.cloud_levels[response.cloud_level],
-        channels=pipeline.channels[output.level],
+        channels=pipeline.channels[cloud.level],
         payload_bytes=cloud.payload_bytes,
         latency_ms=1000 * (time.perf_counter() - output.started_s),
         candidates=answer.candidates[:top_k],
         confidence=answer.candidates[0][1] if answer.candidates else None,
         exit_confidence=output.local.exit_confidence if output.local else None,
         exit_label=output.local.label if output.local else None,
-        device_ms=1000 * output.device_s,
+        device_ms=1000 * (output.device_s + cloud.device_s),
         encode_ms=1000 * cloud.encode_s,
-        cloud_ms=(response.queue_us + response.compute_us) / 1000,
+        cloud_ms=cloud.cloud_us / 1000,
+        looks=_fractions(pipeline, (*output.levels, *cloud.again)),
+        first_look=cloud.first_look,
     )
+
+
+def _fractions(pipeline: Pipeline, levels: tuple[int, ...]) -> tuple[float, ...]:
+    return tuple(pipeline.architecture.device_levels[level] for level in levels)

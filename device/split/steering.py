@@ -15,6 +15,7 @@ from device.policy.simple import (
     LARGEST_BATCH,
     Decision,
     FixedPolicy,
+    Look,
     Policy,
     Situation,
     make_policy,
@@ -89,11 +90,15 @@ class Steering:
         self.decision = decision
         return decision
 
-    def level(self, decision: Decision, hints: Hints | None) -> int:
-        """The level to use: no more than the server suggests, unless the user fixed it."""
+    def looks(self, decision: Decision, hints: Hints | None) -> tuple[Look, ...]:
+        """The looks to take: one that is no wider than the server suggests, unless they are fixed.
+
+        A server that suggests a level has no time for second looks.
+        """
         if hints is None or hints.suggested_level is None or self._pinned:
-            return decision.level
-        return min(decision.level, hints.suggested_level)
+            return decision.looks
+        first = decision.looks[0]
+        return (replace(first, level=min(first.level, hints.suggested_level)),)
 
     @property
     def _pinned(self) -> bool:
@@ -121,7 +126,7 @@ class Steering:
             )
         )
         if self._exit_threshold is not None:
-            decision = replace(decision, exit_threshold=self._exit_threshold)
+            decision = decision.with_exit(self._exit_threshold)
         if self._settings.max_wait_s and not self._settings.planned:
             decision = replace(decision, wait_s=self._settings.max_wait_s, batch=LARGEST_BATCH)
         return decision
@@ -200,8 +205,4 @@ def _prospect(settings: ClientSettings) -> Prospect | None:
 
 
 def _differs(one: Decision, other: Decision | None) -> bool:
-    return other is None or (one.level, one.exit_threshold, one.wait_s) != (
-        other.level,
-        other.exit_threshold,
-        other.wait_s,
-    )
+    return other is None or (one.looks, one.wait_s) != (other.looks, other.wait_s)

@@ -11,7 +11,7 @@ import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import grpc
 
@@ -35,7 +35,7 @@ from shared.errors import (
 )
 from shared.model.identity import ModelIdentity
 from shared.protocol.codec import Frame
-from shared.protocol.messages import Failure, Hints, Request, Response
+from shared.protocol.messages import Failure, Hints, Looks, Request, Response
 
 REFUSALS: dict[int, type[RequestError]] = {
     grpc.StatusCode[error.grpc_status].value[0]: error
@@ -48,6 +48,13 @@ TRY_AGAIN = (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], grpc.StatusCode.UNAVAI
 SOON_S = 2.0
 SMOOTHING = 0.1  # weight of the newest round trip in their mean
 _log = logging.getLogger(__name__)
+
+
+class Ticket(NamedTuple):
+    """What the looks at a sample have in common: id, and deadline on the loop's clock."""
+
+    id: int
+    deadline_s: float
 
 
 @dataclass(frozen=True)
@@ -144,22 +151,29 @@ class Link:
     ) -> None:
         await self._stack.aclose()
 
+    def ticket(self) -> Ticket:
+        """A new id, and the time by which it must be answered."""
+        self._next_id += 1
+        return Ticket(self._next_id, asyncio.get_running_loop().time() + self._settings.timeout_s)
+
     async def infer(
         self,
         frame: Frame,
         top_k: int = 0,
         identity: ModelIdentity | None = None,
         stop_when_away: bool = False,
+        ticket: Ticket | None = None,
+        looks: Looks | None = None,
     ) -> Response:
         """Send one frame and wait for its answer. Safe to call many times at once.
 
         Tries again, within the time limit, when the stream breaks or the server asks to come back
-        later; with ``stop_when_away`` it gives up as soon as no server can be reached.
+        later; with ``stop_when_away`` it gives up as soon as no server can be reached. The looks
+        at one sample share a ``ticket``, one after the other.
         """
-        self._next_id += 1
         name = self._identity if identity is None else identity
-        request = Request(self._next_id, name.model, name.version, frame, top_k=top_k)
-        deadline_s = asyncio.get_running_loop().time() + self._settings.timeout_s
+        number, deadline_s = self.ticket() if ticket is None else ticket
+        request = Request(number, name.model, name.version, frame, None, top_k, looks)
         stream = self._connection.stream
         response = None
         if stream is not None:  # the usual way, short: it is part of every sample's latency

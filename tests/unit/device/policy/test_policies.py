@@ -272,3 +272,15 @@ def test_the_simulation_refuses_wrong_flags_in_one_line(
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert text in lines[0]
+
+
+def test_two_fractions_are_a_plan_of_two_looks() -> None:
+    policy = make_policy("0.3:1", LEVELS, "--policy")
+    assert [look.level for look in policy.decide(situation(0.5)).looks] == [1, 2]
+    assert [look.level for look in make_policy("1", LEVELS, "").decide(situation(0.5)).looks] == [2]
+
+
+@pytest.mark.parametrize("name", ["1:0.3", "0.3:0.3", "0.3:", ":1", "0.3:1:1", "0.3:2", "0.3:x"])
+def test_a_second_look_that_is_not_wider_is_refused(name: str) -> None:
+    with pytest.raises((UsageError, FractionError), match="--policy"):
+        make_policy(name, LEVELS, "--policy")

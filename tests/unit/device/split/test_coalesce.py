@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from device.policy.simple import Decision
+from device.policy.simple import Decision, Look
 from device.split.coalesce import Coalescer, Route
 from device.split.pipeline import Pipeline
 from device.transport.link import Link, LinkSettings
@@ -15,7 +15,7 @@ from shared.errors import LinkError
 from tests.support.clouds import Cloud, free_port, serve, tiny_bundle, until
 
 BUNDLE = tiny_bundle()
-WAIT = Decision(2, wait_s=0.05, batch=64)
+WAIT = Decision((Look(2),), wait_s=0.05, batch=64)
 FEATURES = np.zeros((1, 16), np.uint8)
 
 
