@@ -112,8 +112,9 @@ def parse(arguments: Sequence[str] | None = None) -> CommandLine:
 
 def client_settings(given: argparse.Namespace) -> ClientSettings:
     """The settings that flags of ``device.cli.groups`` give; ``UsageError`` names a wrong one."""
-    if (given.lifetime is not None or given.min_accuracy is not None) and given.fraction != AUTO:
-        raise UsageError("--lifetime and --min-accuracy: need --fraction auto")
+    goals = (given.lifetime, given.min_accuracy, given.max_bytes)
+    if any(goal is not None for goal in goals) and given.fraction != AUTO:
+        raise UsageError("--lifetime, --min-accuracy and --max-bytes: need --fraction auto")
     folder = DEFAULTS.model.folder if given.model_folder is None else given.model_folder
     return ClientSettings(
         servers=tuple(given.server or DEFAULTS.servers),
@@ -125,6 +126,7 @@ def client_settings(given: argparse.Namespace) -> ClientSettings:
         battery_plugin=given.battery_plugin,
         lifetime_s=None if given.lifetime is None else parse_duration(given.lifetime, "--lifetime"),
         min_accuracy=given.min_accuracy,
+        max_bytes=given.max_bytes,
         hardware=given.hardware,
         capacity_j=None if given.capacity_wh is None else given.capacity_wh * 3600,
         exit_threshold=given.exit_threshold,

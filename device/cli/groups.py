@@ -155,8 +155,8 @@ def add_battery(group: Group) -> None:
         default=AUTO,
         help="share of the channels that the device computes and sends: a number above 0 and up "
         "to 1, two of them (0.125:1) for a second look where the cloud asks for it, or auto, "
-        "linear, step; auto plans for --lifetime or --min-accuracy, and without either follows "
-        "the battery",
+        "linear, step; auto plans for --lifetime, --min-accuracy or --max-bytes, and without "
+        "them follows the battery",
     )
     group.add_argument("--lifetime", metavar="TIME", help="goal of auto: last this long, e.g. 7d")
     group.add_argument(
@@ -164,6 +164,12 @@ def add_battery(group: Group) -> None:
         type=float,
         metavar="SHARE",
         help="goal of auto: stay at least this accurate, e.g. 0.985",
+    )
+    group.add_argument(
+        "--max-bytes",
+        type=float,
+        metavar="BYTES",
+        help="limit of auto: mean bytes of a sample, e.g. 30",
     )
     group.add_argument(
         "--battery", type=float, metavar="PERCENT", help="pretend that it holds this much"

@@ -18,6 +18,7 @@ from device.policy.simple import Decision, Look, Situation
 from shared.energy.model import EnergyModel
 from shared.errors import UsageError
 from shared.model.exits import ALWAYS
+from shared.model.looks import LookPlan
 
 # A change must pay: the budget has to lie this share beyond what the change needs.
 MARGIN = 0.03
@@ -26,10 +27,14 @@ DWELLS = 1000  # a choice stays for this part of the lifetime, unless the batter
 
 @dataclass(frozen=True)
 class Goal:
-    """What to aim for: last ``lifetime_s``, or be right at least ``min_accuracy``, or both."""
+    """What to aim for: last ``lifetime_s``, be right at least ``min_accuracy``, or both.
+
+    ``max_bytes`` limits the mean bytes of a sample.
+    """
 
     lifetime_s: float | None = None
     min_accuracy: float | None = None
+    max_bytes: float | None = None
 
     def __post_init__(self) -> None:
         if self.lifetime_s is not None and not 0 < self.lifetime_s < math.inf:
@@ -39,6 +44,8 @@ class Goal:
                 f"--min-accuracy: {self.min_accuracy:g} is not allowed; "
                 "give a share above 0, up to 1, e.g. 0.985"
             )
+        if self.max_bytes is not None and not 0 < self.max_bytes < math.inf:
+            raise UsageError(f"--max-bytes: {self.max_bytes:g} is not allowed; give more than 0")
 
 
 def sustainable_w(
@@ -56,8 +63,9 @@ def sustainable_w(
 
 
 class AutoPolicy:
-    """Chooses level, exit threshold and coalescing from measured accuracy and modelled energy.
+    """Chooses a plan of looks and coalescing from measured accuracy and modelled energy.
 
+    ``plans`` are those of two looks; plans of one follow from ``tables``.
     The budget is computed at every decision from the charge that is left, so errors of the energy
     model correct themselves. A step back of the clock counts as no time.
     """
@@ -69,8 +77,10 @@ class AutoPolicy:
         goal: Goal,
         conditions: Conditions | None = None,
         pinned_threshold: float | None = None,
+        plans: Sequence[LookPlan] = (),
     ) -> None:
         self._tables = tuple(tables)
+        self._plans = tuple(plans)
         self._model = model
         self._goal = goal
         self._conditions = Conditions() if conditions is None else conditions
@@ -96,9 +106,10 @@ class AutoPolicy:
             self._changed_s = self._clock_s
         self._last = chosen
         return Decision(
-            looks=(Look(chosen.level, chosen.exit_threshold),),
+            looks=chosen.looks,
             wait_s=chosen.wait_s,
             batch=chosen.batch,
+            asked=_asked(chosen),
             reason=self._explain(chosen, budget_w, situation),
         )
 
@@ -114,13 +125,23 @@ class AutoPolicy:
             max_wait_s=self._conditions.max_wait_s,
             deadline_s=self._conditions.deadline_s,
         )
-        everything = operating_points(self._tables, self._model, conditions, self._pinned)
-        self._points = frontier(everything)
+        everything = operating_points(
+            self._tables, self._model, conditions, self._pinned, self._plans
+        )
+        self._points = frontier(self._small(everything))
         self._local = frontier(
             point
             for point in operating_points(self._tables, self._model, conditions)
             if point.exit_threshold == ALWAYS
         )
+
+    def _small(self, points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
+        """The points within the limit of bytes; the smallest if none is."""
+        most = self._goal.max_bytes
+        if most is None:
+            return list(points)
+        small = [point for point in points if point.payload_bytes <= most]
+        return small or [min(points, key=lambda point: point.payload_bytes)]
 
     def _remaining_s(self) -> float:
         lifetime_s = self._goal.lifetime_s or math.inf
@@ -176,10 +197,14 @@ class AutoPolicy:
         parts = [f"auto: fraction {point.fraction:g} ({point.channels} channels)"]
         if point.exit_threshold <= 1:
             parts.append(f"exit at {point.exit_threshold:g} keeps {point.stays:.0%} on the device")
+        if point.then is not None:
+            again = point.escalated + point.asked
+            parts.append(f"a second look at {point.then:g} for {again:.0%}")
         if point.wait_s:
             parts.append(f"coalesce up to {point.batch} within {1000 * point.wait_s:g} ms")
         text = ", ".join(parts)
-        text += f" -> {1000 * point.energy_j:.3g} mJ and {point.accuracy:.2%} a sample"
+        text += f" -> {1000 * point.energy_j:.3g} mJ, {point.payload_bytes:.3g} bytes"
+        text += f" and {point.accuracy:.2%} a sample"
         charge = situation.charge
         text += f"; battery {charge.level:.0%}{', plugged in' if charge.plugged else ''}"
         if math.isfinite(budget_w):
@@ -191,14 +216,23 @@ class AutoPolicy:
         wanted = self._goal.min_accuracy
         if wanted is not None and point.accuracy < wanted:
             text += f"; {wanted:.2%} cannot be reached"
+        most = self._goal.max_bytes
+        if most is not None and point.payload_bytes > most:
+            text += f"; {most:g} bytes cannot be reached"
         if situation.cloud_away:
             text += "; the cloud is away"
         return text
 
 
-def _choice(point: OperatingPoint) -> tuple[int, float, float]:
+def _choice(point: OperatingPoint) -> tuple[tuple[Look, ...], float]:
     """The choice itself, without its cost: two points with equal choices are the same."""
-    return point.level, point.exit_threshold, point.wait_s
+    return point.looks, point.wait_s
+
+
+def _asked(point: OperatingPoint) -> float | None:
+    """Share of the samples sent at which a second look is expected."""
+    sent = 1 - point.stays - point.escalated
+    return None if point.then is None else point.asked / max(sent, 1e-9)
 
 
 def _rough(value: float) -> float:

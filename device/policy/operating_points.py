@@ -1,7 +1,7 @@
 """Operating points: the ways to work on a sample, with the energy and the accuracy of each.
 
-An operating point is a device level, an exit threshold and a coalescing wait. Policies choose among
-those on the Pareto frontier of energy and accuracy.
+An operating point is a plan of looks and a coalescing wait. Policies choose among those on the
+Pareto frontier of energy and accuracy.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from device.policy.simple import LARGEST_BATCH
+from device.policy.simple import LARGEST_BATCH, Look
 from shared.energy.model import EnergyModel, Work, device_work, exit_work
 from shared.model.bundle import Bundle
 from shared.model.exits import NEVER, ExitPoint, read_calibration
+from shared.model.looks import NO_LOOK, LookPlan, read_payloads
 
 # Share of the bits that a payload takes before any has been measured.
 USUAL_COMPRESSION = 0.9
@@ -51,30 +52,48 @@ class Conditions:
 class OperatingPoint:
     """One way to work.
 
-    energy_j  mean of a sample
-    stays     share of the samples that the exit head answers
+    looks            the plan, for the device
+    fraction, channels   of the first look; ``then``: fraction of the second, None without one
+    stays            share of the samples that the exit head answers
+    escalated, asked share of the samples that are looked at again, by the device or by the cloud
+    payload_bytes, energy_j   mean of a sample
+    latency_s        of a sample with all looks
     """
 
-    level: int
+    looks: tuple[Look, ...]
     fraction: float
     channels: int
-    exit_threshold: float
+    then: float | None
     wait_s: float
     batch: int
     stays: float
+    escalated: float
+    asked: float
     accuracy: float
+    payload_bytes: float
     energy_j: float
     latency_s: float
+
+    @property
+    def level(self) -> int:
+        """Device level of the first look."""
+        return self.looks[0].level
+
+    @property
+    def exit_threshold(self) -> float:
+        """Exit threshold of the first look; ``NEVER`` without exits."""
+        threshold = self.looks[0].exit_threshold
+        return NEVER if threshold is None else threshold
 
 
 def level_tables(bundle: Bundle) -> tuple[LevelTable, ...]:
     """Tables of every device level, from the bundle's own measurements."""
     architecture = bundle.architecture
-    calibration = read_calibration(bundle)
+    calibration, payloads = read_calibration(bundle), read_payloads(bundle)
     tables = []
     for level, fraction in enumerate(architecture.device_levels):
         sent = architecture.sent_shape(level)
-        guess = USUAL_COMPRESSION * sent.packed_bytes
+        guess = payloads[level] if payloads else USUAL_COMPRESSION * sent.packed_bytes
         rows = bundle.metadata.accuracy
         tables.append(
             LevelTable(
@@ -123,39 +142,89 @@ def at_threshold(curve: Sequence[ExitPoint], threshold: float) -> ExitPoint:
     )
 
 
+def one_look_plans(
+    tables: Sequence[LevelTable], pinned_threshold: float | None = None
+) -> list[LookPlan]:
+    """The plans of one look: every level at every exit threshold, or at ``pinned_threshold``."""
+    plans = []
+    for level, table in enumerate(tables):
+        exits: list[ExitPoint | None] = [None, *table.curve]
+        if pinned_threshold is not None:
+            usable = bool(table.curve) and pinned_threshold <= 1
+            exits = [at_threshold(table.curve, pinned_threshold)] if usable else [None]
+        for point in exits:
+            stays = point.rate if point else 0.0
+            plans.append(
+                LookPlan(
+                    first=level,
+                    second=NO_LOOK,
+                    exit_threshold=point.threshold if point else NEVER,
+                    escalate_below=0.0,
+                    ask_below=0,
+                    stays=stays,
+                    escalated=0.0,
+                    asked=0.0,
+                    accuracy=point.combined if point else table.accuracy,
+                    payload_bytes=(1 - stays) * table.payload_bytes,
+                    device_macs=table.work.binary_macs + table.work.pixel_macs,
+                )
+            )
+    return plans
+
+
 def operating_point(
-    table: LevelTable,
-    level: int,
-    point: ExitPoint | None,
+    plan: LookPlan,
+    tables: Sequence[LevelTable],
     wait_s: float,
     model: EnergyModel,
     conditions: Conditions,
 ) -> OperatingPoint:
-    """Cost and accuracy of working at ``level`` with the exit at ``point`` (None: no exit)."""
-    stays = point.rate if point else 0.0
-    leaves = 1 - stays
-    batch = min(1 + int(conditions.rate_per_s * leaves * wait_s), LARGEST_BATCH)
-    each_bytes = table.payload_bytes if batch == 1 else table.batched_bytes
-    exchange_j = model.exchange_j(batch * each_bytes, batch, conditions.round_trip_s) / batch
-    work = table.work + table.exit_work if point else table.work
+    """Cost and accuracy of working by ``plan``."""
+    first = tables[plan.first]
+    leaves, again = 1 - plan.stays - plan.escalated, plan.escalated + plan.asked
     round_trip_s = conditions.round_trip_s
     if round_trip_s is None:
         round_trip_s = model.hardware.round_trip_s
-    away_s = round_trip_s + wait_s if leaves else 0.0
+    work = first.work + first.exit_work if plan.has_exit else first.work
+    batch, exchange_j, sent_bytes = _exchange(first, leaves, wait_s, model, conditions)
+    energy_j = model.picture_j(conditions.rate_per_s) + model.compute_j(work) + leaves * exchange_j
+    payload_bytes = leaves * sent_bytes
+    latency_s = model.compute_s(work) + (round_trip_s + wait_s if leaves > 0 else 0.0)
+    looks = [Look(plan.first, plan.exit_threshold, plan.escalate_below, plan.ask_below)]
+    then = None
+    if plan.second != NO_LOOK:
+        second = tables[plan.second]
+        _, exchange_j, sent_bytes = _exchange(second, again, wait_s, model, conditions)
+        energy_j += again * (model.compute_j(second.work) + exchange_j)
+        payload_bytes += again * sent_bytes
+        latency_s += model.compute_s(second.work) + round_trip_s
+        looks.append(Look(plan.second, NEVER))
+        then = second.fraction
     return OperatingPoint(
-        level=level,
-        fraction=table.fraction,
-        channels=table.channels,
-        exit_threshold=point.threshold if point else NEVER,
+        looks=tuple(looks),
+        fraction=first.fraction,
+        channels=first.channels,
+        then=then,
         wait_s=wait_s,
         batch=batch,
-        stays=stays,
-        accuracy=point.combined if point else table.accuracy,
-        energy_j=model.picture_j(conditions.rate_per_s)
-        + model.compute_j(work)
-        + leaves * exchange_j,
-        latency_s=model.compute_s(work) + away_s,
+        stays=plan.stays,
+        escalated=plan.escalated,
+        asked=plan.asked,
+        accuracy=plan.accuracy,
+        payload_bytes=payload_bytes,
+        energy_j=energy_j,
+        latency_s=latency_s,
     )
+
+
+def _exchange(
+    table: LevelTable, share: float, wait_s: float, model: EnergyModel, conditions: Conditions
+) -> tuple[int, float, float]:
+    """Samples of a request, joules and bytes of each, if ``share`` of all samples are sent."""
+    batch = min(1 + int(conditions.rate_per_s * share * wait_s), LARGEST_BATCH)
+    each_bytes = table.payload_bytes if batch == 1 else table.batched_bytes
+    exchange_j = model.exchange_j(batch * each_bytes, batch, conditions.round_trip_s) / batch
+    return batch, exchange_j, each_bytes
 
 
 def operating_points(
@@ -163,23 +232,23 @@ def operating_points(
     model: EnergyModel,
     conditions: Conditions,
     pinned_threshold: float | None = None,
+    plans: Sequence[LookPlan] = (),
 ) -> list[OperatingPoint]:
-    """Every operating point; with ``pinned_threshold`` only those with that exit threshold.
+    """Every operating point, those of ``plans`` of two looks included.
 
-    Of those that miss the deadline of ``conditions``, the fastest remains if all do.
+    With ``pinned_threshold`` only those with that exit threshold. Of those that miss the deadline
+    of ``conditions``, the fastest remains if all do.
     """
-    waits = {0.0, conditions.max_wait_s}
-    points = []
-    for level, table in enumerate(tables):
-        exits: list[ExitPoint | None] = [None, *table.curve]
-        if pinned_threshold is not None:
-            usable = bool(table.curve) and pinned_threshold <= 1
-            exits = [at_threshold(table.curve, pinned_threshold)] if usable else [None]
-        points += [
-            operating_point(table, level, exit_point, wait_s, model, conditions)
-            for exit_point in exits
-            for wait_s in sorted(waits)
-        ]
+    usable = [
+        plan
+        for plan in plans
+        if pinned_threshold is None or (pinned_threshold > 1 and not plan.has_exit)
+    ]
+    points = [
+        operating_point(plan, tables, wait_s, model, conditions)
+        for plan in (*one_look_plans(tables, pinned_threshold), *usable)
+        for wait_s in sorted({0.0, conditions.max_wait_s})
+    ]
     if conditions.deadline_s is None:
         return points
     deadline_s = conditions.deadline_s

@@ -22,6 +22,7 @@ from device.policy.auto import AutoPolicy, Goal
 from device.policy.operating_points import Conditions, level_tables, with_payloads
 from device.policy.simple import AUTO, Policy, make_policy
 from device.simulate.figure import draw
+from device.simulate.plans import plan_table
 from device.simulate.results import LevelResults, measure
 from device.simulate.simulation import MeasuredDevice, Outcome, Workload, dominates, simulate
 from shared.bundles import DEFAULT_MODEL, bundle_path
@@ -31,6 +32,7 @@ from shared.energy.model import EnergyModel
 from shared.errors import UsageError
 from shared.model.bundle import Bundle, read_bundle
 from shared.model.exits import read_calibration
+from shared.model.looks import ask_table, plans_on_test
 from shared.typer_app import run_app
 
 DEFAULT_POLICIES = "auto, linear, step, fixed:1.0, fixed:0.5, fixed:0.3"
@@ -59,8 +61,9 @@ def run(
     policy: Annotated[
         str,
         typer.Option(
-            help="Comma-separated: **auto**, **linear**, **step**, **fixed:F**. With **+exit** "
-            "behind it a simple policy uses the exit head at the bundle's threshold."
+            help="Comma-separated: **auto**, **linear**, **step**, **fixed:F**, **fixed:F:G** with "
+            "a second look at G where the cloud asks. With **+exit** behind it a simple policy "
+            "uses the exit head at the bundle's threshold."
         ),
     ] = DEFAULT_POLICIES,
     model: Annotated[
@@ -90,6 +93,9 @@ def run(
     min_accuracy: Annotated[
         float | None, typer.Option(help="Goal of auto instead: never below this, e.g. 0.985.")
     ] = None,
+    max_bytes: Annotated[
+        float | None, typer.Option(help="Limit of auto: mean bytes of a sample, e.g. 30.")
+    ] = None,
     max_wait_ms: Annotated[
         float, typer.Option(min=0, help="How long auto may hold samples back to coalesce them.")
     ] = 0.0,
@@ -100,6 +106,9 @@ def run(
     output: Annotated[Path | None, typer.Option(help="Write all numbers as JSON here.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw here (.svg, .png, .pdf).")] = None,
     explain: Annotated[bool, typer.Option(help="Print every decision of auto.")] = False,
+    plans: Annotated[
+        bool, typer.Option(help="Print the model's plans of looks and their energy, and end.")
+    ] = False,
 ) -> None:
     """Compare policies over days of a device's life.
 
@@ -111,7 +120,9 @@ def run(
         raise UsageError("--policy: is empty; give e.g. auto,linear,fixed:1.0")
     chosen = find_hardware(hardware)
     seconds = parse_duration(lifetime, "--lifetime") if lifetime else days * DAY_S
-    goal = Goal(None if min_accuracy is not None and not lifetime else seconds, min_accuracy)
+    goal = Goal(
+        None if min_accuracy is not None and not lifetime else seconds, min_accuracy, max_bytes
+    )
     capacity_j = chosen.battery_j if capacity_wh is None else capacity_wh * WATT_HOUR_J
     setup = Setup(
         hardware=chosen,
@@ -127,6 +138,9 @@ def run(
         max_wait_s=max_wait_ms / 1000,
     )
     bundle = read_bundle(bundle_path(model))
+    if plans:
+        Console().print(plan_table(bundle, rate))
+        return
     pictures, known = read_test_set(bundle, images, labels)
     results = measure(bundle, pictures, known)
     outcomes = compare(bundle, results, setup, names)
@@ -172,14 +186,15 @@ def compare(
     levels = bundle.architecture.device_levels
 
     def plan() -> Policy:
-        return AutoPolicy(tables, model, setup.goal, Conditions(max_wait_s=setup.max_wait_s))
+        conditions = Conditions(max_wait_s=setup.max_wait_s)
+        return AutoPolicy(tables, model, setup.goal, conditions, plans=plans_on_test(bundle))
 
     outcomes = []
     for name in names:
         exits = calibration.threshold if calibration and name.endswith(WITH_EXIT) else None
         policy = make_policy(name.removesuffix(WITH_EXIT), levels, "--policy", plan)
         battery = SimulatedBattery(setup.cell, setup.schedule)
-        device = MeasuredDevice(tables, results, model, exits)
+        device = MeasuredDevice(tables, results, model, exits, ask_table(bundle))
         outcomes.append(simulate(name, policy, device, battery, setup.workload))
     return outcomes
 
@@ -228,7 +243,15 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 def table(outcomes: Sequence[Outcome]) -> Table:
     """One row a policy."""
     made = Table(box=box.SIMPLE_HEAVY, pad_edge=False, padding=(0, 1, 0, 0))
-    headings = ("policy", "days", "right", "right of\noffered", "on\ndevice", "mean\nfraction")
+    headings = (
+        "policy",
+        "days",
+        "right",
+        "right of\noffered",
+        "on\ndevice",
+        "looks",
+        "mean\nd",
+    )
     for heading in (*headings, "mJ", "bytes", "turns"):
         made.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
     for outcome in outcomes:
@@ -238,6 +261,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
             f"{outcome.accuracy:.2%}",
             f"{outcome.delivered:.1%}",
             f"{outcome.on_device:.0%}",
+            f"{outcome.looks:.2f}",
             f"{outcome.mean_fraction:.2f}",
             f"{outcome.energy_mj:.3f}",
             f"{outcome.payload_bytes:.1f}",

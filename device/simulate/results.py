@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from device.policy.simple import Look
 from shared.errors import UsageError
 from shared.model.bundle import Bundle
-from shared.model.exits import ExitCalibration, margin_threshold, margins, read_calibration
+from shared.model.exits import (
+    NEVER,
+    ExitCalibration,
+    margin_threshold,
+    margins,
+    read_calibration,
+)
 from shared.packed import CloudHalf, DeviceHalf
+from shared.protocol import looks as protocol
 from shared.protocol.codec import FeatureCodec
 
 IMAGES_AT_A_TIME = 500
@@ -20,12 +28,25 @@ BATCH = 16  # samples whose payload together stands for coalescing
 
 @dataclass(frozen=True)
 class Totals:
-    """Totals of ``samples`` samples: right answers, answers of the exit head, bytes sent."""
+    """Totals of ``samples`` samples.
+
+    right, stayed       right answers, and answers of the exit head
+    sent, again         first looks that were sent, and second looks
+    first_bytes, second_bytes   of those
+    """
 
     samples: int
     right: int
     stayed: int
-    payload_bytes: int
+    sent: int
+    again: int
+    first_bytes: int
+    second_bytes: int
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all looks."""
+        return self.first_bytes + self.second_bytes
 
 
 @dataclass
@@ -33,41 +54,62 @@ class LevelResults:
     """One device level over N images, in their order.
 
     payload_bytes (N,)  of each sample sent alone; ``batched_bytes``: mean of one among BATCH
-    cloud_right (N,), exit_right (N,), margin (N,)       the last two are None without an exit head
+    cloud_right (N,), cloud_margin (N,)   of the cloud's answers
+    exit_right (N,), margin (N,)          of the exit head's, None without one
     temperature         of the exit head
     """
 
     payload_bytes: npt.NDArray[np.int64]
     batched_bytes: float
     cloud_right: npt.NDArray[np.bool_]
+    cloud_margin: npt.NDArray[np.int64]
     exit_right: npt.NDArray[np.bool_] | None
     margin: npt.NDArray[np.int64] | None
     temperature: float = 1.0
-    _sums: dict[float, npt.NDArray[np.int64]] = field(default_factory=dict)
+    _sums: dict[tuple[Look, ...], npt.NDArray[np.int64]] = field(default_factory=dict)
 
-    def totals(self, first: int, samples: int, threshold: float) -> Totals:
-        """Totals of ``samples`` images from number ``first`` on, starting over after the last."""
-        sums = self._prefix(threshold)
-        size = len(self.cloud_right)
-        start, stop = first % size, first % size + samples
-        rounds, rest = divmod(stop, size)
-        right, stayed, sent = (rounds * sums[-1] + sums[rest] - sums[start]).tolist()
-        return Totals(samples, right, stayed, sent)
 
-    def _prefix(self, threshold: float) -> npt.NDArray[np.int64]:
-        """Running totals (N + 1, 3) of right answers, samples kept, bytes sent."""
-        if threshold not in self._sums:
-            if self.margin is None or self.exit_right is None:
-                stays = np.zeros(len(self.cloud_right), dtype=np.bool_)
-                right = self.cloud_right
-            else:
-                stays = self.margin >= margin_threshold(threshold, self.temperature)
-                right = np.where(stays, self.exit_right, self.cloud_right)
-            rows = np.stack([right, stays, np.where(stays, 0, self.payload_bytes)], axis=1)
-            totals = np.zeros((len(rows) + 1, 3), dtype=np.int64)
-            np.cumsum(rows, axis=0, out=totals[1:])
-            self._sums[threshold] = totals
-        return self._sums[threshold]
+def totals(
+    results: Sequence[LevelResults], looks: tuple[Look, ...], first: int, samples: int
+) -> Totals:
+    """Totals of ``samples`` images from number ``first`` on, starting over after the last.
+
+    All thresholds of ``looks`` are set.
+    """
+    level = results[looks[0].level]
+    if looks not in level._sums:
+        level._sums[looks] = _prefix(results, looks)
+    sums = level._sums[looks]
+    size = len(level.cloud_right)
+    start, stop = first % size, first % size + samples
+    rounds, rest = divmod(stop, size)
+    return Totals(samples, *(rounds * sums[-1] + sums[rest] - sums[start]).tolist())
+
+
+def _prefix(results: Sequence[LevelResults], looks: tuple[Look, ...]) -> npt.NDArray[np.int64]:
+    """Running totals (N + 1, 6) of the fields of ``Totals`` after ``samples``."""
+    look, level = looks[0], results[looks[0].level]
+    nobody = np.zeros(len(level.cloud_right), np.bool_)
+    stays, escalated, right = nobody, nobody, level.cloud_right
+    if level.margin is not None and level.exit_right is not None:
+        threshold = NEVER if look.exit_threshold is None else look.exit_threshold
+        stays = level.margin >= margin_threshold(threshold, level.temperature)
+        right = np.where(stays, level.exit_right, right)
+        if len(looks) > 1:
+            least = margin_threshold(look.escalate_below, level.temperature)
+            escalated = ~stays & (level.margin < least)
+    sent, again = ~stays & ~escalated, nobody
+    first_bytes = np.where(sent, level.payload_bytes, 0)
+    second_bytes = np.zeros_like(first_bytes)
+    if len(looks) > 1:
+        wide = results[looks[1].level]
+        again = escalated | (sent & (level.cloud_margin < (look.ask_below or 0)))
+        right = np.where(again, wide.cloud_right, right)
+        second_bytes = np.where(again, wide.payload_bytes, 0)
+    rows = np.stack([right, stays, sent, again, first_bytes, second_bytes], axis=1)
+    sums = np.zeros((len(rows) + 1, rows.shape[1]), dtype=np.int64)
+    np.cumsum(rows, axis=0, out=sums[1:])
+    return sums
 
 
 def measure(
@@ -120,6 +162,7 @@ def _level(
         payload_bytes=np.array(payloads, dtype=np.int64),
         batched_bytes=sum(len(f.payload) for f in together) / sum(f.samples for f in together),
         cloud_right=logits.argmax(axis=1) == labels,
+        cloud_margin=protocol.margins(logits),
         exit_right=exit_right,
         margin=margin,
         temperature=temperature,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from device.energy.harvest import HarvestHistory
 from device.energy.recharge import DAY_S
 from device.energy.simulated_battery import SimulatedBattery
 from device.policy.operating_points import LevelTable
-from device.policy.simple import Decision, Policy, Situation
-from device.simulate.results import LevelResults
+from device.policy.simple import Decision, Look, Policy, Situation
+from device.simulate.results import LevelResults, totals
 from shared.energy.model import EnergyModel
 from shared.model.exits import NEVER
 
@@ -50,12 +50,14 @@ class MeasuredDevice:
     """A device as the simulation knows it: tables and results of every level, and its energy.
 
     ``exit_thresholds`` are those of a policy that leaves them open, by level; None: no exits.
+    ``ask_below`` are the server's margins at [first level][second level].
     """
 
     tables: Sequence[LevelTable]
     results: Sequence[LevelResults]
     energy: EnergyModel
     exit_thresholds: Sequence[float] | None = None
+    ask_below: Sequence[Sequence[int]] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Outcome:
     accuracy       share of right answers among the samples that were answered
     delivered      share of right answers among all samples of the workload
     on_device      share of the answers that came from the exit head
+    looks          mean number at an answered sample
     energy_mj      mean of an answered sample, in millijoules, idling not counted
     changes        how often the policy changed its decision
     """
@@ -77,6 +80,7 @@ class Outcome:
     answered: int = 0
     offered: int = 0
     on_device: float = 0.0
+    looks: float = 0.0
     energy_mj: float = 0.0
     mean_fraction: float = 0.0
     payload_bytes: float = 0.0
@@ -93,6 +97,7 @@ class _Spent:
     energy_j: float
     right: int
     stayed: int
+    again: int
     payload_bytes: int
     exchanges: int
 
@@ -131,7 +136,7 @@ class _Simulation:
         self._offered = self._answered = 0
         self._fraction_sum = 0.0
         self._empty_s: float | None = None  # when the battery was empty for the first time
-        self._choices: list[tuple[int, float, float]] = []  # without repetitions
+        self._choices: list[tuple[tuple[Look, ...], float]] = []  # without repetitions
         self._explained: list[str] = []
         self._moments: list[Moment] = []
 
@@ -142,8 +147,8 @@ class _Simulation:
         first, last = round(number * each), round((number + 1) * each)
         situation = self._situation()
         decision = self._policy.decide(situation)
-        threshold = self._threshold(decision)
-        spent, answered = self._run_samples(decision, threshold, first, last - first)
+        looks = self._looks(decision)
+        spent, answered = self._run_samples(decision, looks, first, last - first)
         battery.advance(workload.step_s)
         self._offered += last - first
         self._answered += answered
@@ -151,7 +156,7 @@ class _Simulation:
         fraction = self._device.tables[decision.level].fraction
         self._fraction_sum += answered * fraction
         day = number * workload.step_s / DAY_S
-        self._note(day, (decision.level, threshold, decision.wait_s), decision.reason)
+        self._note(day, (looks, decision.wait_s), decision.reason)
         accuracy = spent.right / answered if answered else math.nan
         self._moments.append(Moment(day, situation.charge.level, fraction, accuracy))
 
@@ -168,6 +173,7 @@ class _Simulation:
             answered=self._answered,
             offered=self._offered,
             on_device=sum(spent.stayed for spent in self._spent) / answered,
+            looks=1 + sum(spent.again for spent in self._spent) / answered,
             energy_mj=1000 * sum(spent.energy_j for spent in self._spent) / answered,
             mean_fraction=self._fraction_sum / answered,
             payload_bytes=sum(spent.payload_bytes for spent in self._spent) / answered,
@@ -192,18 +198,23 @@ class _Simulation:
             rate_per_s=self._workload.rate_per_s,
         )
 
-    def _threshold(self, decision: Decision) -> float:
-        if decision.exit_threshold is not None:
-            return decision.exit_threshold
-        defaults = self._device.exit_thresholds
-        return NEVER if defaults is None else defaults[decision.level]
+    def _looks(self, decision: Decision) -> tuple[Look, ...]:
+        """The looks of a decision, with the thresholds that it leaves to the bundle."""
+        look, *later = decision.looks
+        threshold, ask_below = look.exit_threshold, look.ask_below
+        if threshold is None:
+            defaults = self._device.exit_thresholds
+            threshold = NEVER if defaults is None else defaults[look.level]
+        if ask_below is None and later:
+            ask_below = self._device.ask_below[look.level][later[0].level]
+        return (replace(look, exit_threshold=threshold, ask_below=ask_below), *later)
 
     def _run_samples(
-        self, decision: Decision, threshold: float, first: int, count: int
+        self, decision: Decision, looks: tuple[Look, ...], first: int, count: int
     ) -> tuple[_Spent, int]:
         """Discharge the battery by ``count`` samples and idling; how many it carried."""
         battery, step_s = self._battery, self._workload.step_s
-        need = self._need(decision, threshold, first, count)
+        need = self._need(decision, looks, first, count)
         idle_j = self._device.energy.hardware.idle_w * step_s + self._telemetry_j(step_s)
         share = battery.spend(need.energy_j + idle_j)
         self._drawn_j = share * (need.energy_j + idle_j)
@@ -212,7 +223,7 @@ class _Simulation:
         if self._empty_s is None:
             self._empty_s = battery.now_s + share * step_s
         done = round(share * count)
-        return self._need(decision, threshold, first, done), done
+        return self._need(decision, looks, first, done), done
 
     def _telemetry_j(self, seconds: float) -> float:
         """Joules of the telemetry of a time."""
@@ -221,24 +232,41 @@ class _Simulation:
             return 0.0
         return seconds / every_s * self._device.energy.exchange_j(TELEMETRY_BYTES)
 
-    def _need(self, decision: Decision, threshold: float, first: int, count: int) -> _Spent:
+    def _need(self, decision: Decision, looks: tuple[Look, ...], first: int, count: int) -> _Spent:
         """Energy and results of ``count`` samples from number ``first`` on."""
-        table = self._device.tables[decision.level]
-        level = self._device.results[decision.level]
-        energy = self._device.energy
-        totals = level.totals(first, count, threshold)
-        away = count - totals.stayed
-        exchanges = math.ceil(away / decision.batch)
-        size_bytes = float(totals.payload_bytes)
-        if decision.batch > 1:
-            size_bytes *= level.batched_bytes / max(float(level.payload_bytes.mean()), 1.0)
-        work = table.work + table.exit_work if threshold <= 1 else table.work
+        device, energy, batch = self._device, self._device.energy, decision.batch
+        look, table = looks[0], device.tables[looks[0].level]
+        found = totals(device.results, looks, first, count)
+        asks_exit = look.exit_threshold is not None and look.exit_threshold <= 1
+        asks_exit = asks_exit or look.escalate_below > 0
+        work = table.work + table.exit_work if asks_exit else table.work
         energy_j = count * (energy.picture_j(self._workload.rate_per_s) + energy.compute_j(work))
+        exchanges = math.ceil(found.sent / batch)
+        size_bytes = found.first_bytes * self._shrunk(look.level, batch)
         if exchanges:
-            energy_j += exchanges * energy.exchange_j(size_bytes / exchanges, away / exchanges)
-        return _Spent(energy_j, totals.right, totals.stayed, round(size_bytes), exchanges)
+            each_j = energy.exchange_j(size_bytes / exchanges, found.sent / exchanges)
+            energy_j += exchanges * each_j
+        if found.again:
+            level = looks[1].level
+            # Samples that shared a request take their second looks in one.
+            requests = min(found.again, max(exchanges, math.ceil(found.again / batch)))
+            second_bytes = found.second_bytes * self._shrunk(level, batch)
+            energy_j += found.again * energy.compute_j(device.tables[level].work)
+            each_j = energy.exchange_j(second_bytes / requests, found.again / requests)
+            energy_j += requests * each_j
+            exchanges, size_bytes = exchanges + requests, size_bytes + second_bytes
+        return _Spent(
+            energy_j, found.right, found.stayed, found.again, round(size_bytes), exchanges
+        )
 
-    def _note(self, day: float, choice: tuple[int, float, float], reason: str) -> None:
+    def _shrunk(self, level: int, batch: int) -> float:
+        """Bytes of a sample that travels with others, as a share of one that travels alone."""
+        if batch == 1:
+            return 1.0
+        results = self._device.results[level]
+        return results.batched_bytes / max(float(results.payload_bytes.mean()), 1.0)
+
+    def _note(self, day: float, choice: tuple[tuple[Look, ...], float], reason: str) -> None:
         """Remember a decision that differs from the one before."""
         if not self._choices or choice != self._choices[-1]:
             self._choices.append(choice)

@@ -9,15 +9,17 @@ from shared.energy.hardware import find_hardware
 from shared.energy.model import EnergyModel
 from shared.model.bundle import Bundle
 from shared.model.exits import NEVER
+from shared.model.looks import plans_on_test
 
 
 def plan(settings: ClientSettings, bundle: Bundle) -> AutoPolicy:
-    """The policy that aims for the lifetime, the accuracy or both that ``settings`` name."""
+    """The policy that aims for the goals that ``settings`` name."""
     pinned = settings.exit_threshold if settings.use_exit else NEVER
     return AutoPolicy(
         level_tables(bundle),
         EnergyModel(find_hardware(settings.hardware)),
-        Goal(settings.lifetime_s, settings.min_accuracy),
+        Goal(settings.lifetime_s, settings.min_accuracy, settings.max_bytes),
         Conditions(max_wait_s=settings.max_wait_s, deadline_s=settings.deadline_s),
         pinned,
+        plans_on_test(bundle),
     )

@@ -45,7 +45,7 @@ class ClientSettings:
     fraction        a number above 0 and up to 1, ``auto``, ``linear`` or ``step``
     battery_percent pretend this charge; None: ask the system, or one of the next three
     battery_command, battery_file, battery_plugin   who knows the charge, if the system does not
-    lifetime_s, min_accuracy   goals of ``auto``; without either it follows the charge
+    lifetime_s, min_accuracy, max_bytes   goals of ``auto``; without any it follows the charge
     hardware        whose energy constants ``auto`` plans with
     capacity_j      energy of the full battery; None: a usual one of the hardware
     exit_threshold  confidence from which a sample stays here; None: the bundle's, or auto's choice
@@ -67,6 +67,7 @@ class ClientSettings:
     battery_plugin: str | None = None
     lifetime_s: float | None = None
     min_accuracy: float | None = None
+    max_bytes: float | None = None
     hardware: str = "pi-wifi"
     capacity_j: float | None = None
     exit_threshold: float | None = None
@@ -89,8 +90,8 @@ class ClientSettings:
     @property
     def planned(self) -> bool:
         """Whether ``auto`` has a goal to plan for."""
-        goal = self.lifetime_s is not None or self.min_accuracy is not None
-        return goal and self.fraction == AUTO
+        goals = (self.lifetime_s, self.min_accuracy, self.max_bytes)
+        return any(goal is not None for goal in goals) and self.fraction == AUTO
 
     def __post_init__(self) -> None:
         ways = (

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from shared.errors import BundleError
+from shared.model.architecture import Architecture
 from shared.model.bundle import Bundle
 from shared.model.exits import NEVER
 
-METADATA_KEY = "looks"  # in a bundle's ``extra``
+METADATA_KEY, PAYLOADS_KEY = "looks", "payload_bytes"  # in a bundle's ``extra``
 NO_LOOK = -1  # in place of a second level
 # Of accuracy, that a pair of levels may lose to its second level alone for a cheaper threshold.
 USUAL_LOSS = 0.001
@@ -65,16 +66,55 @@ def read_plans(bundle: Bundle) -> tuple[LookPlan, ...]:
     """The plans in ``bundle``; none if none were measured. ``BundleError`` for anything else."""
     rows = bundle.metadata.extra.get(METADATA_KEY, [])
     try:
-        return tuple(_plan(row, len(bundle.architecture.device_levels)) for row in rows)
+        return tuple(_plan(row, bundle.architecture) for row in rows)
     except (TypeError, ValueError) as error:
         raise BundleError(
             f"bundle {bundle.metadata.name}: its plans of looks cannot be read ({error!r})"
         ) from None
 
 
+def read_payloads(bundle: Bundle) -> tuple[float, ...] | None:
+    """Mean bytes of a sample that is sent alone, by level; None if they were not measured.
+
+    ``BundleError`` for anything else.
+    """
+    found = bundle.metadata.extra.get(PAYLOADS_KEY)
+    if found is None:
+        return None
+    try:
+        payloads = tuple(float(number) for number in found)
+    except (TypeError, ValueError):
+        payloads = ()
+    right = all(0 < number < math.inf for number in payloads)
+    if not right or len(payloads) != len(bundle.architecture.device_levels):
+        raise BundleError(f"bundle {bundle.metadata.name}: its payloads cannot be read")
+    return payloads
+
+
+def plans_on_test(bundle: Bundle) -> tuple[LookPlan, ...]:
+    """The plans of two looks, with the accuracy to expect on the test set.
+
+    What a plan loses against the widest level alone is taken from the validation split, on which
+    both were measured, and the accuracy of that level from the test set.
+    """
+    plans, widest = read_plans(bundle), len(bundle.architecture.device_levels) - 1
+    alone = [p for p in plans if (p.first, p.second) == (widest, NO_LOOK) and not p.has_exit]
+    if not alone or not bundle.metadata.accuracy:
+        return ()
+    shift = bundle.metadata.accuracy[-1][-1] - alone[0].accuracy
+    return tuple(
+        replace(plan, accuracy=min(max(plan.accuracy + shift, 0.0), 1.0))
+        for plan in plans
+        if plan.second != NO_LOOK
+    )
+
+
 def to_rows(plans: Iterable[LookPlan]) -> list[list[float]]:
-    """What ``read_plans`` reads."""
-    return [list(astuple(plan)) for plan in plans]
+    """What ``read_plans`` reads: the fields in their order but the operations, which follow."""
+    return [
+        [round(number, 4) if isinstance(number, float) else number for number in astuple(plan)[:-1]]
+        for plan in plans
+    ]
 
 
 def cheapest(plans: Sequence[LookPlan], accuracy: float) -> LookPlan:
@@ -111,8 +151,9 @@ def ask_table(bundle: Bundle) -> list[list[int]]:
     return table
 
 
-def _plan(row: Any, levels: int) -> LookPlan:
-    plan = LookPlan(*row)
+def _plan(row: Any, architecture: Architecture) -> LookPlan:
+    levels = len(architecture.device_levels)
+    plan = LookPlan(*row, 0.0)  # type: ignore[call-arg] - the operations follow from the levels
     whole = (plan.first, plan.second, plan.ask_below)
     if not all(type(number) is int for number in whole):
         raise ValueError("levels and margins must be whole numbers")
@@ -124,4 +165,7 @@ def _plan(row: Any, levels: int) -> LookPlan:
         raise ValueError(f"levels {plan.first} and {plan.second} of {levels}")
     if not all(map(math.isfinite, row)) or min(row[2:]) < 0 or plan.ask_below >= 2**63:
         raise ValueError("a number is below 0, too large or not finite")
-    return plan
+    macs = float(architecture.device_macs(plan.first))
+    if plan.second != NO_LOOK:
+        macs += (plan.escalated + plan.asked) * architecture.device_macs(plan.second)
+    return replace(plan, device_macs=macs)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -24,8 +22,9 @@ def margins(logits: Logits) -> npt.NDArray[np.int64]:
     if logits.shape[1] < 2:
         return np.full(len(logits), LARGEST_MARGIN)
     best = np.partition(logits.astype(np.float64), -2, axis=1)
-    scaled: npt.NDArray[Any] = (best[:, -1] - best[:, -2]) * ONE
-    return np.minimum(scaled, LARGEST_MARGIN).astype(np.int64)
+    scaled = np.minimum((best[:, -1] - best[:, -2]) * ONE, LARGEST_MARGIN)
+    found: npt.NDArray[np.int64] = scaled.astype(np.int64)
+    return found
 
 
 def wanted(logits: Logits, level: int, ask_below: int) -> More | None:

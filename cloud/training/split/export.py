@@ -14,12 +14,10 @@ from cloud.training.split.codec_tables import codec_tensors
 from cloud.training.split.context import ContextSettings
 from cloud.training.split.evaluate import exit_levels, grid_accuracy
 from cloud.training.split.exit_calibration import calibrate
-from cloud.training.split.look_calibration import level_answers, plans_of
+from cloud.training.split.look_calibration import level_answers, look_tables
 from shared.model.architecture import Stage
 from shared.model.bits import pack
 from shared.model.bundle import Bundle, Metadata, make_bundle, stage_to_file
-from shared.model.looks import METADATA_KEY as LOOKS
-from shared.model.looks import to_rows
 from shared.model.stage_tensors import StageTensors
 from shared.networks.binarynet import BinaryNet
 
@@ -62,8 +60,9 @@ def export(
             test_set.labels,
         )
         extra["exit"] = calibrate(levels)
-    answers = level_answers(bundle, validation_set.images, validation_set.labels)
-    extra[LOOKS] = to_rows(plans_of(answers))
+    calibrated = make_bundle(replace(metadata, extra=extra), tensors)
+    answers = level_answers(calibrated, validation_set.images, validation_set.labels)
+    extra |= look_tables(answers)
     accuracy = grid_accuracy(bundle, test_set.images, test_set.labels)
     return make_bundle(replace(metadata, accuracy=accuracy, extra=extra), tensors)
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from protos.split.v1 import split_pb2 as pb
 from protos.split.v1 import split_pb2_grpc
 from shared.bundles import bundle_path
 from shared.model.bundle import Bundle, read_bundle, write_bundle
@@ -61,7 +62,9 @@ async def exchange(address: str, *requests: Request) -> list[Response]:
         call = split_pb2_grpc.SplitInferenceStub(channel).InferStream()
         for one in requests:
             await call.write(request_to_message(one))
-            answers.append(response_from_message(await call.read()))
+            message = await call.read()
+            assert isinstance(message, pb.InferResponse)
+            answers.append(response_from_message(message))
         await call.done_writing()
     return answers
 

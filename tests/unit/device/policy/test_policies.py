@@ -20,13 +20,14 @@ from device.policy.operating_points import level_tables
 from device.policy.simple import (
     FixedPolicy,
     LinearPolicy,
+    Look,
     Policy,
     Situation,
     StepPolicy,
     make_policy,
 )
 from device.simulate.command import main, verdict
-from device.simulate.results import measure
+from device.simulate.results import measure, totals
 from device.simulate.simulation import MeasuredDevice, Outcome, Workload, dominates, simulate
 from shared.energy.hardware import MCU_BLE
 from shared.energy.model import EnergyModel
@@ -164,12 +165,12 @@ def test_simulation_plays_measured_results() -> None:
     bundle = tiny_bundle()
     pictures = images(40)
     results = measure(bundle, pictures, np.zeros(40, dtype=np.int64))
-    counted = results[0].totals(35, 90, 2.0)
+    counted = totals(results, (Look(0, 2.0),), 35, 90)
     right = [results[0].cloud_right[(35 + i) % 40] for i in range(90)]
     assert counted.right == sum(right)
     assert counted.stayed == 0
     assert counted.payload_bytes == sum(results[0].payload_bytes[(35 + i) % 40] for i in range(90))
-    everything = results[0].totals(0, 40, 0.0)
+    everything = totals(results, (Look(0, 0.0),), 0, 40)
     assert everything.stayed == 40
     assert everything.payload_bytes == 0
 
