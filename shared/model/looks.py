@@ -153,7 +153,7 @@ def ask_table(bundle: Bundle) -> list[list[int]]:
 
 def _plan(row: Any, architecture: Architecture) -> LookPlan:
     levels = len(architecture.device_levels)
-    plan = LookPlan(*row, 0.0)  # type: ignore[call-arg] - the operations follow from the levels
+    plan = LookPlan(*[*row, 0.0])  # the operations follow from the levels, below
     whole = (plan.first, plan.second, plan.ask_below)
     if not all(type(number) is int for number in whole):
         raise ValueError("levels and margins must be whole numbers")

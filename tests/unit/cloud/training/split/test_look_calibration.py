@@ -84,7 +84,7 @@ def test_plans_are_read_as_they_were_written() -> None:
     written = make_bundle(replace(bundle.metadata, extra=look_tables(answers())), bundle.tensors)
     for read, plan in zip(read_plans(written), plans, strict=True):
         assert astuple(read)[:-1] == pytest.approx(astuple(plan)[:-1], abs=1e-4)
-        macs = bundle.architecture.device_macs(plan.first)
+        macs = float(bundle.architecture.device_macs(plan.first))
         if plan.second != NO_LOOK:
             macs += read.asked * bundle.architecture.device_macs(plan.second)
         assert read.device_macs == macs
