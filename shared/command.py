@@ -6,6 +6,7 @@ Nothing heavy is imported at the top: a device pays for every import.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from shared.version import installed_version
 OUR_PACKAGES = ("device", "cloud", "shared", "protos")
 RED = "31"
 Raised = TypeVar("Raised", bound=BaseException)
+UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -41,9 +43,13 @@ def run_command(
         end_with(first_of(ours))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output has gone; Python would complain when it flushes at the end.
+    except OSError as error:
+        if error.errno not in UNWRITABLE or error.filename is not None:
+            raise
+        # Nobody reads our output, or its disk is full; Python would complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:
+            say(f"error: the output cannot be written ({error.strerror})", RED)
         sys.exit(1)
 
 
@@ -119,4 +125,5 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         sys.stdout.write(version_line() + "\n")
+        sys.stdout.flush()
         parser.exit()

@@ -135,6 +135,8 @@ def _from_three(array: Array, shape: Shape) -> Array | None:
         return array[None]
     if array.shape[0] == 3 == shape.channels:
         return array.transpose(1, 2, 0)[None]
+    if array.shape[:2] == size:  # N images of another size, or (H, W, N)
+        return None
     return array[:, :, :, None]
 
 

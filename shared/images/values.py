@@ -18,6 +18,7 @@ Bytes = npt.NDArray[np.uint8]
 DEPTHS = (255, 4095, 65535)
 # Resampling overshoots by rounding only; more is another range.
 ROUNDING = 1e-3
+LEAST_OF_TYPE = 1 / 8  # of a type's largest number, that data in its range reach
 ALLOWED = "0..1, 0..255, 0..4095 or 0..65535"
 
 
@@ -47,7 +48,9 @@ def white_of(values: Array, name: str) -> float:
         if high <= depth * (1 + ROUNDING):
             return float(depth)
     if kind in "ui" and values.dtype.itemsize == 4:
-        return float(np.iinfo(values.dtype).max)
+        largest = float(np.iinfo(values.dtype).max)
+        if high > largest * LEAST_OF_TYPE:
+            return largest
     raise ImageError(f"{name} holds values up to {high:g}; {ALLOWED} are needed")
 
 

@@ -326,3 +326,12 @@ def test_a_full_disk_gives_one_line(model: str, pictures: str, output: str) -> N
     assert done.stderr.splitlines() == [
         "error: the output cannot be written (No space left on device)"
     ]
+
+
+def test_a_full_disk_gives_one_line_for_the_version_too() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            client_command("--version"), stdout=full, stderr=subprocess.PIPE, cwd=ROOT, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: the output cannot be written (No space left on device)\n"

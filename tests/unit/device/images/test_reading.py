@@ -191,6 +191,8 @@ REFUSED: dict[str, npt.NDArray[np.generic]] = {
     "nothing": np.zeros((0, 28, 28), np.uint8),
     "five axes": np.zeros((1, 1, 28, 28, 1), np.uint8),
     "picture or rows": np.zeros((784, 784), np.uint8),
+    "images on the last axis": np.moveaxis(DIGIT, 0, -1),
+    "a range of its own": DIGIT.astype(np.uint32) * 70_000,
 }
 
 
