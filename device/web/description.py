@@ -10,6 +10,7 @@ from shared.energy.model import EnergyModel, device_work, exit_work
 from shared.model.architecture import Architecture
 from shared.model.bundle import Bundle
 from shared.model.exits import ONE, exit_tables, read_calibration
+from shared.model.looks import ask_table
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "cloud_fractions": list(architecture.cloud_levels),
         "macs": [architecture.device_macs(level) for level in levels],
         "sent_channels": [architecture.sent_shape(level).channels for level in levels],
+        "ask_below": ask_table(bundle),
         "exit": _exit_head(bundle),
         "energy": {name: _energy(architecture, hardware) for name, hardware in HARDWARE.items()},
     }

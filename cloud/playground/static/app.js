@@ -9,6 +9,7 @@ import {Pad} from './pad.js';
 import {greyPng} from './png.js';
 import {prepare, toGrey} from './prepare.js';
 import {Camera, readFile} from './sources.js';
+import {HARDWARE, Samples} from './samples.js';
 import {element, percent, showAnswer, showBits, showPicture, showSizes, whole, write} from './view.js';
 import {Work} from './work.js';
 
@@ -16,7 +17,6 @@ import {Work} from './work.js';
 /** @typedef {import('./cloud.js').CloudAnswer} CloudAnswer */
 
 const SIDE = 28;
-const HARDWARE = 'mcu-ble';
 const RETRY_MS = 1000;
 const half = await Half.fetch();
 const {classes, fractions, cloud_fractions: cloudFractions} = half.description;
@@ -37,6 +37,7 @@ const level = () => Number(element('d').value);
 const cloudLevel = () => (Number(element('c').value) ? Number(element('c').value) - 1 : null);
 /** @returns {boolean} */
 const exitOn = () => element('exit').checked;
+const samples = new Samples(half, {cloudLevel, secondOn: () => element('second').checked, cloudAway: (reason) => setCloud(false, reason)});
 
 /**
  * A new picture of any size.
@@ -66,7 +67,7 @@ function update() {
   showAnswer('exit-answer', run, classes, exitNote(run));
   write('macs', `${whole(half.description.macs[run.level])} multiply-accumulates`);
   showSettings();
-  void showPng(picture, run);
+  void showSent(picture, exitOn() && run.stays ? [] : [run], run);
   void askForAnswers();
 }
 
@@ -87,16 +88,19 @@ function showSettings() {
 
 /**
  * @param {number} number
- * @param {Run} run
+ * @param {Run[]} looks what is sent: nothing, one look or two
+ * @param {Run} first
  */
-async function showPng(number, run) {
+async function showSent(number, looks, first) {
   const png = await greyPng(pixels, SIDE, SIDE);
   if (number !== picture) return;
-  const kept = exitOn() && run.stays;
-  showSizes(kept ? 0 : run.payload.length, png.length);
-  const joules = half.joules(run.level, kept ? null : run.payload.length, HARDWARE);
+  const bytes = looks.reduce((sum, {payload}) => sum + payload.length, 0);
+  showSizes(bytes, png.length);
+  const joules = looks.length ? samples.energy(looks) : half.joules(first.level, null, HARDWARE);
   write('energy', `${(joules * 1e6).toFixed(0)} µJ on a ${half.description.energy[HARDWARE].title}`);
-  write('encoding', kept ? 'nothing is sent' : `${run.payload.length} of ${run.raw.length} bytes after coding (${run.encoding})`);
+  const raw = looks.reduce((sum, look) => sum + look.raw.length, 0);
+  const kinds = [...new Set(looks.map(({encoding}) => encoding))].join(', ');
+  write('encoding', looks.length ? `${bytes} of ${raw} bytes after coding (${kinds})` : 'nothing is sent');
 }
 
 /** Ask for the newest picture; while an answer is awaited, pictures in between are skipped. */
@@ -113,11 +117,11 @@ async function askForAnswers() {
         askCloud(half.description.name, full, cloudFractions.length - 1),
       ]);
       setCloud(true);
-      if (asked === picture) showCloud(run, narrow, wide);
+      if (asked === picture) showCloud(run, full, narrow, wide);
     } catch (error) {
       if (!(error instanceof CloudAway)) throw error;
       setCloud(false, error.message);
-      if (asked === picture) showCloud(run, null, null);
+      if (asked === picture) showCloud(run, full, null, null);
     }
   }
   asking = false;
@@ -126,17 +130,20 @@ async function askForAnswers() {
 
 /**
  * @param {Run} run
+ * @param {Run} full the same picture at the widest level
  * @param {CloudAnswer | null} narrow
  * @param {CloudAnswer | null} wide
  */
-function showCloud(run, narrow, wide) {
+function showCloud(run, full, narrow, wide) {
   const round = narrow && `c = ${cloudFractions[narrow.cloudLevel]}, ${narrow.ms.toFixed(1)} ms there and back`;
   showAnswer('cloud-answer', narrow, classes, round ?? 'the cloud is away');
   const best = wide && `c = ${cloudFractions[wide.cloudLevel]}, to compare with`;
   showAnswer('full-answer', wide, classes, best ?? 'the cloud is away');
   const {label, by} = decided(run, narrow);
-  write('answer', classes[label]);
-  write('by', by);
+  const again = narrow && wide && !(exitOn() && run.stays) && samples.asksAgain(run, narrow);
+  if (again) void showSent(picture, [run, full], run);
+  write('answer', classes[again ? wide.label : label]);
+  write('by', again ? `the cloud at the second look, from ${run.payload.length} and ${full.payload.length} bytes` : by);
 }
 
 /**
@@ -181,41 +188,13 @@ async function play() {
   for (const digit of await testDigits()) {
     if (!playing) break;
     const threshold = exitOn() ? half.description.exit.threshold[level()] : null;
-    strip.rows.push(await playOne(digit.pixels, digit.label, level(), threshold));
+    strip.rows.push(await samples.play(digit.pixels, digit.label, level(), threshold));
     showStrip();
   }
   playing = false;
   element('play').textContent = 'Play again';
   element('csv').disabled = strip.rows.length === 0;
   write('strip-state', `${strip.rows.length} digits played: ${element('strip-accuracy').textContent} right`);
-}
-
-/**
- * One digit, as a device does it.
- * @param {Uint8Array} digit
- * @param {number} label
- * @param {number} at the device's level
- * @param {number | null} threshold confidence from which the exit head answers; null: it is off
- * @returns {Promise<import('./digits.js').Played>}
- */
-async function playOne(digit, label, at, threshold) {
-  const run = half.run(digit, at);
-  const kept = threshold !== null && half.isSure(run, threshold);
-  const bytes = kept ? 0 : run.payload.length;
-  const known = {label, bytes, sure: run.sure, fraction: fractions[run.level], cloud: null, ms: null};
-  const joules = half.joules(run.level, kept ? null : bytes, HARDWARE);
-  if (!kept) {
-    try {
-      const answer = await askCloud(half.description.name, run, cloudLevel());
-      const cloud = cloudFractions[answer.cloudLevel];
-      return {...known, joules, cloud, answer: answer.label, by: 'cloud', ms: answer.ms};
-    } catch (error) {
-      if (!(error instanceof CloudAway)) throw error;
-      setCloud(false, error.message);
-    }
-  }
-  await new Promise((resolve) => setTimeout(resolve)); // so that the page stays alive
-  return {...known, joules, answer: run.label, by: kept ? 'exit head' : 'exit head, cloud away'};
 }
 
 function showStrip() {
@@ -312,7 +291,7 @@ async function offerFleet() {
     element('d').value = at;
     update();
   };
-  const member = new Member(websockets, () => new Work(half, playOne, steered), showMember);
+  const member = new Member(websockets, () => new Work(half, samples.play, steered), showMember);
   element('join-form').addEventListener('submit', async (/** @type {Event} */ event) => {
     event.preventDefault();
     try {
@@ -334,7 +313,8 @@ async function offerFleet() {
   if (member.enrolled) begin();
 }
 
-for (const id of ['d', 'c', 'exit']) element(id).addEventListener('input', update);
+element('second-switch').hidden = !half.looksTwice;
+for (const id of ['d', 'c', 'exit', 'second']) element(id).addEventListener('input', update);
 element('clear').addEventListener('click', () => {
   stopCamera();
   pad.clear();

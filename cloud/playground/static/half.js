@@ -13,7 +13,7 @@ const RIVALS = 2; // of the next best label, that all others count as (shared/mo
  * What device.web writes about a model (device/web/description.py).
  * @typedef {{title: string, compute_j: number[], exchange_j: number, byte_j: number}} Energy
  * @typedef {{name: string, version: string, classes: string[], fractions: number[], cloud_fractions: number[],
- *   macs: number[], sent_channels: number[], energy: Record<string, Energy>,
+ *   macs: number[], sent_channels: number[], ask_below: number[][], energy: Record<string, Energy>,
  *   input: {height: number, width: number, channels: number},
  *   preprocessing: import('./prepare.js').Steps,
  *   exit: import('./device/exit.js').ExitHead & {threshold: number[]}}} Description
@@ -82,6 +82,21 @@ export class Half {
     const logits = Math.log(RIVALS * confidence) - Math.log1p(-confidence);
     const least = Math.ceil(ONE * this.description.exit.temperature[level] * logits);
     return confidence * (1 + RIVALS) <= 1 || margin >= least;
+  }
+
+  /** Whether this model was measured with second looks at the widest level. */
+  get looksTwice() {
+    return this.description.ask_below.some((row) => row[this.widest] > 0);
+  }
+
+  /**
+   * Whether the cloud's answer to a level calls for a second look (shared/model/looks.py, ask_table).
+   * @param {number} level
+   * @param {number[]} probabilities
+   */
+  isUnsure(level, probabilities) {
+    const [best, next] = [...probabilities].sort((a, b) => b - a);
+    return ONE * Math.log(best / next) < this.description.ask_below[level][this.widest];
   }
 
   /**
