@@ -80,7 +80,14 @@ class Page:
 
     def answers_alone(self, wanted: bool) -> None:
         """Switch the exit head."""
-        box = self.tab.named("exit")
+        self._switch("exit", wanted)
+
+    def looks_twice(self, wanted: bool) -> None:
+        """Switch second looks."""
+        self._switch("second", wanted)
+
+    def _switch(self, name: str, wanted: bool) -> None:
+        box = self.tab.named(name)
         if box.is_selected() != wanted:
             box.click()
         self.until_answered()

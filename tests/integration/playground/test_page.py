@@ -20,8 +20,10 @@ from shared.bundles import bundle_path
 from shared.data.sample import sample_digits
 from shared.model.bundle import read_bundle
 from shared.model.exits import local_answer, read_calibration
-from shared.packed import DeviceHalf
+from shared.model.looks import ask_table
+from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import FeatureCodec
+from shared.protocol.looks import margins
 from tests.support.browser import DESKTOP, PHONE, browser
 from tests.support.clouds import free_port
 from tests.support.playgrounds import CAMERA, MODEL, Page, client_answer, long, playground
@@ -211,6 +213,38 @@ def test_the_exit_head_answers_what_it_is_sure_of(page: Page) -> None:
     assert page.tab.text("by").startswith("the cloud, from ")
 
 
+def test_an_unsure_cloud_gets_a_second_look(page: Page) -> None:
+    bundle = read_bundle(bundle_path(MODEL))
+    half, codec = DeviceHalf(bundle), FeatureCodec(bundle)
+    widest = len(bundle.architecture.device_levels) - 1
+    images = sample_digits()[0][:, :, :, None]
+    first = half.run(images, 0)
+    unsure = margins(CloudHalf(bundle).run(first, 0, 3)) < ask_table(bundle)[0][widest]
+    sure_one, unsure_one = (int(np.flatnonzero(unsure == wanted)[0]) for wanted in (False, True))
+    page.answers_alone(False)
+    page.looks_twice(True)
+    page.set("d", 0)
+    shown = 0  # the page opened with the first digit
+    for wanted in sorted((sure_one, unsure_one)):
+        while shown < wanted:
+            page.tab.named("digit").click()
+            page.until_answered()
+            shown += 1
+        bits = [first[wanted : wanted + 1], half.run(images[wanted : wanted + 1], widest)]
+        narrow, wide = (
+            len(codec.encode(rows, level).payload)
+            for rows, level in zip(bits, (0, widest), strict=True)
+        )
+        if wanted == unsure_one:
+            by = f"the cloud at the second look, from {narrow} and {wide} bytes"
+            assert page.tab.text("by") == by
+            page.tab.until(lambda: page.tab.text("payload") == f"{narrow + wide} bytes")  # noqa: B023
+            assert page.tab.text("answer") == page.tab.text("full-label")
+        else:
+            assert page.tab.text("by").startswith(f"the cloud, from {narrow} bytes")
+            assert page.tab.text("payload") == f"{narrow} bytes"
+
+
 @long
 def test_the_strip_of_digits_ends_in_a_table(page: Page, site: Site) -> None:
     page.tab.named("play").click()
@@ -244,7 +278,7 @@ def test_axe_finds_nothing_serious(page: Page, dark: bool) -> None:
 def test_every_control_is_reached_with_the_tab_key(page: Page) -> None:
     script = "return document.activeElement.dataset.testid || document.activeElement.id"
     order = []
-    for _ in range(10):
+    for _ in range(11):
         ActionChains(page.tab.driver).send_keys(Keys.TAB).perform()
         order.append(page.tab.driver.execute_script(script))
     assert order == [
@@ -257,6 +291,7 @@ def test_every_control_is_reached_with_the_tab_key(page: Page) -> None:
         "d",
         "c",
         "exit",
+        "second",
         "play",
     ]
 
