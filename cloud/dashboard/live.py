@@ -187,7 +187,7 @@ class LiveFleet:
     def _see(self, topic: Topic, message: Message) -> None:
         self._rows.change(topic.device)
         if isinstance(message, Telemetry):
-            self._tails[topic.device].add(message, time.time())
+            self._tails[topic.device].add(message, time.time(), len(self._tails))
         elif isinstance(message, Birth):
             before = self._epochs.get(topic.device)
             self._epochs[topic.device] = epoch = message.epoch

@@ -15,6 +15,7 @@ from cloud.telemetry.sums import Sums, add_up
 from shared.fleet.messages import Telemetry
 
 REMEMBERED = 400  # messages of a device that are kept for its timeline
+REMEMBERED_IN_ALL = 400_000  # of a large fleet: fewer of each device
 MOST_ROWS = 500  # of the table: a browser gets slow with more
 BATTERY_BINS = 10
 MOST_POINTS = 1000  # of the chart of accuracy against energy
@@ -28,9 +29,11 @@ class Tail:
     seen_s: float = 0.0
     recent: Recent = field(default_factory=Recent)
 
-    def add(self, message: Telemetry, seen_s: float) -> None:
-        """Take a message that arrived at ``seen_s``."""
+    def add(self, message: Telemetry, seen_s: float, devices: int = 1) -> None:
+        """Take a message that arrived at ``seen_s``, in a fleet of so many ``devices``."""
         self.messages.append(message)
+        while len(self.messages) > max(REMEMBERED_IN_ALL // devices, 1):
+            self.messages.popleft()
         self.seen_s = seen_s
         self.recent.add(message)
 

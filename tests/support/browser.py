@@ -12,7 +12,12 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
@@ -50,6 +55,27 @@ class Browser:
     def named(self, name: str) -> WebElement:
         """The element with this test id."""
         return self.driver.find_element(By.CSS_SELECTOR, f"[data-testid={name}]")
+
+    def press(self, name: str) -> None:
+        """Click on the element with this test id, once it is there and nothing covers it."""
+        self.press_on(By.CSS_SELECTOR, f"[data-testid={name}]")
+
+    def press_on(self, by: str, what: str) -> None:
+        """Click on the element that is found so; menus and dialogs take a moment to open."""
+
+        def pressed() -> bool:
+            try:
+                self.driver.find_element(by, what).click()
+            except (
+                NoSuchElementException,
+                StaleElementReferenceException,
+                ElementNotInteractableException,
+                ElementClickInterceptedException,
+            ):
+                return False
+            return True
+
+        self.until(pressed)
 
     def text(self, name: str) -> str:
         """Its text."""

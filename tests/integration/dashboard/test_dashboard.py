@@ -40,18 +40,16 @@ class Shown:
 
     def set_all(self) -> None:
         """Set what is chosen, and say that all devices are meant."""
-        self.browser.named("set").click()
         found = self.browser.driver.find_elements
-        self.browser.until(lambda: bool(found(By.CSS_SELECTOR, "[data-testid=confirm]")))
-        self.browser.named("confirm").click()
+        self.browser.press("set")
+        self.browser.press("confirm")
         self.browser.until(lambda: not found(By.CSS_SELECTOR, "[data-testid=confirm]"))
 
     def choose(self, name: str, text: str) -> None:
-        self.browser.named(name).click()
+        self.browser.press(name)
         option = f"//div[contains(@class, 'q-menu')]//*[text()='{text}']"
         found = self.browser.driver.find_elements
-        self.browser.until(lambda: bool(found(By.XPATH, option)))
-        found(By.XPATH, option)[0].click()
+        self.browser.press_on(By.XPATH, option)
         self.browser.until(lambda: not found(By.CSS_SELECTOR, ".q-menu"))
 
 
@@ -120,10 +118,10 @@ def test_every_setting_can_be_set_and_a_wrong_value_is_named(shown: Shown) -> No
     tab.open(f"{shown.url}/device/device-00001")
     shown.choose("setting", "audit_rate")
     tab.named("value").send_keys("7")
-    tab.named("set").click()
+    tab.press("set")
     tab.until(lambda: "audit_rate: 7.0 is not allowed; give 0 to 1" in tab.page())
     tab.named("value").send_keys(Keys.BACKSPACE, "0.5")
-    tab.named("set").click()
+    tab.press("set")
     tab.until(lambda: tab.text("pending") == "1 of 1 reported")
     tab.until(lambda: "audit_rate 0.5 0.5" in " ".join(tab.text("settings").split()))
 
@@ -139,7 +137,7 @@ def test_the_page_of_a_device_shows_its_last_values(shown: Shown) -> None:
     tab.until(lambda: "Where answers came from" in tab.page() and "online" in tab.page())
     assert len(tab.driver.find_elements(By.CSS_SELECTOR, "canvas")) == 4
     shown.choose("fraction", "0.75")
-    tab.named("set").click()
+    tab.press("set")
     tab.until(lambda: tab.text("pending") == "1 of 1 reported")
     tab.open(f"{shown.url}/device/nobody")
     tab.until(lambda: "nothing of it in fleet" in tab.page())
@@ -154,6 +152,14 @@ def test_a_phone_needs_no_sideways_scrolling(shown: Shown) -> None:
         shown.online(DEVICES)
         width = tab.driver.execute_script("return document.documentElement.scrollWidth")
         assert width == PHONE[0]
+        headings = (
+            "return [...document.querySelectorAll('[data-testid=devices] thead th')]"
+            ".filter(one => one.offsetParent)"
+            ".map(one => one.innerText.replace('arrow_upward', '').trim())"
+        )
+        assert tab.driver.execute_script(headings) == [
+            "device", "state", "battery", "d", "right, %",
+        ]  # fmt: skip
         dark = "return document.body.classList.contains('body--dark')"
         assert tab.driver.execute_script(dark)
     finally:

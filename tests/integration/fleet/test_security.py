@@ -10,6 +10,7 @@ import pytest
 
 from shared.errors import BrokerError
 from shared.fleet.broker import Broker, BrokerClient, parse_broker
+from shared.fleet.messages import RETAINED
 from tests.support.broker import DEPLOY, Mosquitto, mosquitto
 from tests.support.clouds import until
 
@@ -83,6 +84,20 @@ async def test_a_device_reads_its_own_desired_state_only(secured: Mosquitto) -> 
         await until(lambda: bool(of_a and of_b))
     assert {payload for _, payload in of_a} == {b"for a"}
     assert of_b == [(f"taper/v1/{B}/desired", b"for b")]
+
+
+async def test_an_operator_clears_the_states_of_a_device_and_a_watcher_cannot(
+    secured: Mosquitto,
+) -> None:
+    async with (
+        client(secured.secure("operator"), "operator", []) as operator,
+        client(secured.secure("watcher"), "watcher", []) as watcher,
+    ):
+        for kind in RETAINED:
+            topic = f"taper/v1/{A}/{kind.value}"
+            with pytest.raises(BrokerError, match="Not authorized"):
+                await watcher.post(topic, b"", retain=True)
+            await operator.post(topic, b"", retain=True)
 
 
 async def test_a_device_cannot_take_over_the_session_of_another(secured: Mosquitto) -> None:

@@ -7,8 +7,16 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from cloud.dashboard.charts import battery_chart, device_charts, fraction_chart, scatter_chart
+from cloud.dashboard.charts import (
+    battery_chart,
+    cloud_chart,
+    device_charts,
+    fleet_charts,
+    fraction_chart,
+    scatter_chart,
+)
 from cloud.dashboard.cloud_page import CloudPage, CloudPoint, parse
+from cloud.dashboard.live import FleetPoint
 from cloud.dashboard.view import MOST_ROWS, Row, Rows, Tail, ago, bins, chosen, view
 from cloud.fleet.state import DeviceState
 from shared.fleet.messages import PROTOCOL, Birth, Death, Telemetry
@@ -111,6 +119,18 @@ def test_charts_hold_the_numbers() -> None:
     charts = device_charts([MESSAGE])
     assert charts["Battery and fraction"]["series"][0]["data"] == [[100_000, 55.0]]
     assert charts["Right answers"]["series"][0]["data"] == [[100_000, 75.0]]
+
+
+def test_axes_end_where_values_can() -> None:
+    seen = view({}, {}, [])
+    charts = {**device_charts([MESSAGE]), **fleet_charts([FleetPoint(1.0, seen.summary)])}
+    shares = [one["yAxis"] for one in charts.values() if one["yAxis"]["name"] == "%"]
+    assert len(shares) == 3
+    assert [one["max"] for one in shares] == [100] * 3
+    assert scatter_chart(seen)["yAxis"]["max"] == 100
+    counts = [one["yAxis"] for one in charts.values() if one["yAxis"]["name"] != "%"]
+    assert [one["min"] for one in counts] == [0.0] * 3
+    assert cloud_chart([CloudPoint(1.0, 1.7, 0.5, 0, 0)])["yAxis"]["max"] == 2
 
 
 PAGE = """taper_load 0.5
