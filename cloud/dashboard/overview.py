@@ -225,7 +225,10 @@ def fill_tiles(
         "right": (percent(summary.accuracy, 1), "of labelled samples"),
         "exits right": _exits(summary),
         "answers/s": (f"{summary.rate:,.1f}", f"{percent(summary.on_device)} on the device"),
-        "bytes an answer": (number(summary.bytes_per_answer), f"{number(summary.energy_mj)} mJ"),
+        "bytes an answer": (
+            number(summary.bytes_per_answer),
+            f"{number(summary.energy_mj)} mJ, {number(summary.looks)} looks",
+        ),
         "battery": (percent(summary.battery), "mean of those online"),
     }
     points = live.cloud.points if live.cloud is not None else None

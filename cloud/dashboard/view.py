@@ -91,6 +91,7 @@ class Summary:
     bytes_per_answer: float | None
     energy_mj: float | None
     battery: float | None
+    looks: float | None = None  # at a sample
     exits: Estimate | None = None  # right among local answers, by audits
     drift: Estimate | None = None  # of the exit head's confidence
 
@@ -168,6 +169,7 @@ def view(
         bytes_per_answer=sums.bytes_per_answer,
         energy_mj=sums.energy_mj,
         battery=mean(batteries),
+        looks=sums.looks_per_answer,
         exits=exit_accuracy(sums),
         drift=drift((tail.recent.before, tail.recent.now) for tail in tails.values()),
     )

@@ -73,6 +73,12 @@ def _copy(connection: Connection, table: Table, old: str) -> None:
 
 def _add_audits_and_rollouts(connection: Connection) -> None:
     """Version 2 had no audited samples, no roll-outs and no changes by people."""
+    _add_columns(connection)
+    tables.metadata.create_all(connection)
+
+
+def _add_columns(connection: Connection) -> None:
+    """Add to telemetry and roll-ups what they lack; version 3 had no second looks."""
     for table in (tables.telemetry, tables.rollup):
         known = {column["name"] for column in inspect(connection).get_columns(table.name)}
         for column in table.columns:
@@ -80,7 +86,6 @@ def _add_audits_and_rollouts(connection: Connection) -> None:
                 kind = column.type.compile(connection.dialect)
                 added = f"{column.name} {kind} NOT NULL DEFAULT {_default(column)}"
                 connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {added}"))
-    tables.metadata.create_all(connection)
 
 
 def _default(column: Column[Any]) -> str:
@@ -90,4 +95,5 @@ def _default(column: Column[Any]) -> str:
 STEPS: dict[int, Callable[[Connection], None]] = {
     1: _add_epochs_and_rollups,
     2: _add_audits_and_rollouts,
+    3: _add_columns,
 }

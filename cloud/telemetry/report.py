@@ -59,6 +59,7 @@ class Row:
     device: str
     cloud: str
     failed: str
+    looks: str
     size_bytes: str
     energy_mj: str
     latency_ms: str
@@ -226,6 +227,7 @@ def row(name: str, of: Sequence[Totals]) -> Row:
         device=percent(sums.answered_device, sums.samples),
         cloud=percent(sums.answered_cloud, sums.samples),
         failed=percent(sums.failed, sums.samples),
+        looks="" if sums.looks_per_answer is None else f"{sums.looks_per_answer:.2f}",
         size_bytes=ratio(sums.payload_bytes, sums.samples),
         energy_mj=ratio(1000 * (sums.energy_j - sums.idle_j), sums.samples),
         latency_ms=ratio(sums.waited_ms, sums.answered),

@@ -31,6 +31,7 @@ class Sums:
     agreed: int = 0
     exits_asked: int = 0
     idle_j: float = 0.0
+    second_looks: int = 0
     waited_ms: float = 0.0
     latency_max_ms: float = 0.0
     confidence: float = 0.0
@@ -71,6 +72,11 @@ class Sums:
         return self.payload_bytes / self.answered if self.answered else None
 
     @property
+    def looks_per_answer(self) -> float | None:
+        """Looks at a sample that was answered; None without answers."""
+        return 1 + self.second_looks / self.answered if self.answered else None
+
+    @property
     def latency_ms(self) -> float | None:
         """Mean time to an answer; None without answers."""
         return self.waited_ms / self.answered if self.answered else None
@@ -94,6 +100,7 @@ class Sums:
 SUMMED = (
     "answered_device", "answered_cloud", "failed", "labelled", "right", "payload_bytes",
     "energy_j", "period_s", "dropped", "audited", "agreed", "exits_asked", "idle_j",
+    "second_looks",
 )  # fmt: skip  # fields that Telemetry and Sums share
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from cloud.telemetry.sums import SUMMED
 from shared.fleet.messages import Telemetry
 
-SCHEMA_VERSION = 3  # one more with every change of a table; cloud.telemetry.migrations
+SCHEMA_VERSION = 4  # one more with every change of a table; cloud.telemetry.migrations
 # In PostgreSQL the tables have a schema of their own, beside whatever else the database holds.
 POSTGRES_SCHEMA = "taper"
 metadata = MetaData()

@@ -57,6 +57,7 @@ class _Period:
     exits_asked: int = 0
     exit_confidence: float = 0.0
     idle_j: float = 0.0
+    second_looks: int = 0
 
 
 class Classifier:
@@ -294,6 +295,7 @@ class Classifier:
         period.answered_cloud += not here
         period.cloud_fraction += result.cloud_fraction
         period.payload_bytes += result.payload_bytes
+        period.second_looks += len(result.looks) - 1
         period.latency_ms += result.latency_ms
         period.latency_max_ms = max(period.latency_max_ms, result.latency_ms)
         if result.exit_confidence is not None:
@@ -311,15 +313,16 @@ class Classifier:
         return self._energy.picture_j(self._settings.rate_per_s or 0.0)
 
     def _energy_of(self, result: SampleResult) -> float:
-        """Joules of sensing, computing and, if the cloud answered, the radio."""
+        """Joules of sensing, computing at every look and, if the cloud answered, the radio."""
         architecture = self._bundle.architecture
-        level = level_for(result.fraction, architecture.device_levels)
-        work = device_work(architecture, level)
+        levels = [level_for(look, architecture.device_levels) for look in result.looks]
+        energy_j = self._picture_j()
+        energy_j += sum(self._energy.compute_j(device_work(architecture, one)) for one in levels)
         if result.exit_confidence is not None:
-            work += exit_work(architecture, level)
-        energy_j = self._picture_j() + self._energy.compute_j(work)
-        if result.source != DEVICE:
-            energy_j += self._energy.exchange_j(result.payload_bytes)
+            energy_j += self._energy.compute_j(exit_work(architecture, levels[0]))
+        if result.requests:
+            each_bytes = result.payload_bytes / result.requests
+            energy_j += result.requests * self._energy.exchange_j(each_bytes)
         return energy_j
 
     def _draw(self, energy_j: float = 0.0) -> None:
@@ -370,4 +373,5 @@ class Classifier:
             exits_asked=period.exits_asked,
             exit_confidence=round(period.exit_confidence / max(period.exits_asked, 1), 5),
             idle_j=round(period.idle_j, 9),
+            second_looks=period.second_looks,
         )

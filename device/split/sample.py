@@ -24,7 +24,8 @@ class SampleResult:
     source          ``cloud`` or ``device``: who gave the answer
     fraction        device level of the look that gave the answer; ``channels``: how many of them
                     would leave the device
-    looks           fractions of the looks that were taken, in turn
+    looks           fractions of the looks that were taken, in turn; ``requests``: how many of them
+                    were sent
     first_look      whether the answer is that of the first look since the second one got none
     cloud_fraction  the cloud's level, 0 where it had no part
     payload_bytes   of all requests; a share of them where samples travelled together
@@ -57,6 +58,7 @@ class SampleResult:
     encode_ms: float = 0.0
     cloud_ms: float = 0.0
     looks: tuple[float, ...] = ()
+    requests: int = 0
     first_look: bool = False
 
 
@@ -143,6 +145,7 @@ def cloud_result(
         encode_ms=1000 * cloud.encode_s,
         cloud_ms=cloud.cloud_us / 1000,
         looks=_fractions(pipeline, (*output.levels, *cloud.again)),
+        requests=1 + len(cloud.again),
         first_look=cloud.first_look,
     )
 

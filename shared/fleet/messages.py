@@ -195,6 +195,7 @@ class Telemetry(Payload, frozen=True):
     exits_asked: Count = 0
     exit_confidence: Share = 0.0
     idle_j: Amount = 0.0
+    second_looks: Count = 0
 
     @property
     def answered(self) -> int:

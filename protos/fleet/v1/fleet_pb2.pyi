@@ -306,6 +306,7 @@ class Telemetry(message.Message):
     EXITS_ASKED_FIELD_NUMBER: builtins.int
     EXIT_CONFIDENCE_FIELD_NUMBER: builtins.int
     IDLE_J_FIELD_NUMBER: builtins.int
+    SECOND_LOOKS_FIELD_NUMBER: builtins.int
     device: builtins.str
     session: builtins.int
     sequence: builtins.int
@@ -350,6 +351,8 @@ class Telemetry(message.Message):
     exit_confidence: builtins.float
     idle_j: builtins.float
     """Of energy_j: idling between the samples."""
+    second_looks: builtins.int
+    """Samples at which the device looked a second time."""
     def __init__(
         self,
         *,
@@ -382,8 +385,9 @@ class Telemetry(message.Message):
         exits_asked: builtins.int = ...,
         exit_confidence: builtins.float = ...,
         idle_j: builtins.float = ...,
+        second_looks: builtins.int = ...,
     ) -> None: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["agreed", b"agreed", "answered_cloud", b"answered_cloud", "answered_device", b"answered_device", "audited", b"audited", "battery", b"battery", "cloud_fraction", b"cloud_fraction", "device", b"device", "dropped", b"dropped", "energy_j", b"energy_j", "epoch", b"epoch", "error", b"error", "exit_confidence", b"exit_confidence", "exits_asked", b"exits_asked", "failed", b"failed", "fraction", b"fraction", "idle_j", b"idle_j", "labelled", b"labelled", "latency_max_ms", b"latency_max_ms", "latency_ms", b"latency_ms", "model", b"model", "model_version", b"model_version", "payload_bytes", b"payload_bytes", "period_s", b"period_s", "plugged", b"plugged", "reported_version", b"reported_version", "right", b"right", "sequence", b"sequence", "session", b"session", "unix_s", b"unix_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["agreed", b"agreed", "answered_cloud", b"answered_cloud", "answered_device", b"answered_device", "audited", b"audited", "battery", b"battery", "cloud_fraction", b"cloud_fraction", "device", b"device", "dropped", b"dropped", "energy_j", b"energy_j", "epoch", b"epoch", "error", b"error", "exit_confidence", b"exit_confidence", "exits_asked", b"exits_asked", "failed", b"failed", "fraction", b"fraction", "idle_j", b"idle_j", "labelled", b"labelled", "latency_max_ms", b"latency_max_ms", "latency_ms", b"latency_ms", "model", b"model", "model_version", b"model_version", "payload_bytes", b"payload_bytes", "period_s", b"period_s", "plugged", b"plugged", "reported_version", b"reported_version", "right", b"right", "second_looks", b"second_looks", "sequence", b"sequence", "session", b"session", "unix_s", b"unix_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 @typing.final

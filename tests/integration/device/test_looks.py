@@ -87,6 +87,7 @@ async def test_samples_of_which_the_cloud_is_not_sure_are_looked_at_again(wait_s
     for result, asked in zip(results, ASKED, strict=True):
         assert result.looks == ((0.25, 1.0) if asked else (0.25,))
         assert result.fraction == (1.0 if asked else 0.25)
+        assert result.requests == len(result.looks)
         assert not result.first_look
     by_id: dict[int, list[Request]] = {}
     for request in cloud.seen:
@@ -204,6 +205,7 @@ async def test_the_device_escalates_by_itself_where_its_exit_head_is_far_from_su
             assert (result.exit_confidence or 0) >= 0.9
             continue
         escalated = result.looks == (0.25, 1.0)
+        assert result.requests == 1
         assert result.label == labels_at(WIDE if escalated else NARROW)[i]
         if not escalated:
             assert 0.6 <= (result.exit_confidence or 0) < 0.9

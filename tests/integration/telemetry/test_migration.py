@@ -44,7 +44,7 @@ def write(url: str, version: int) -> str:
 
 
 async def test_a_store_of_the_last_release_goes_on(old: str) -> None:
-    with pytest.raises(UsageError, match="schema version 1, this taper uses 3; a recorder"):
+    with pytest.raises(UsageError, match="schema version 1, this taper uses 4; a recorder"):
         open_reading(old)
     async with Store(old) as store:
         held = {("a", ""): ((1, 7), (9, 9), (12, 30)), ("b", ""): ((3, 3), (25, 25))}
@@ -70,7 +70,7 @@ async def test_a_store_of_the_last_release_goes_on(old: str) -> None:
 
 
 async def test_a_store_without_audits_and_rollouts_goes_on(last: str) -> None:
-    with pytest.raises(UsageError, match="schema version 2, this taper uses 3; a recorder"):
+    with pytest.raises(UsageError, match="schema version 2, this taper uses 4; a recorder"):
         open_reading(last)
     async with Store(last) as store:
         assert await store.append(series("a", [30, 31])) == Appended(1, 1)

@@ -177,7 +177,7 @@ def test_another_schema_is_refused(url: str) -> None:
         connection.execute(update(tables.schema).values(version=99))
     engine.dispose()
     for opened in (open_writing, open_reading):
-        with pytest.raises(UsageError, match="schema version 99, this taper uses 3"):
+        with pytest.raises(UsageError, match="schema version 99, this taper uses 4"):
             opened(url)
 
 

@@ -51,6 +51,7 @@ def test_summary_counts_connected_devices_only() -> None:
     assert summary.accuracy == 14 / 16
     assert summary.on_device == 14 / 16
     assert summary.bytes_per_answer == 5.0
+    assert summary.looks == 1.0
     assert summary.energy_mj == pytest.approx(2.0)
     assert summary.rate == 4.0
     assert summary.battery == 0.55

@@ -14,10 +14,11 @@ from device.agent.supply import ArraySupply
 from device.energy.power import SimulatedPower
 from device.energy.simulated_battery import Cell, SimulatedBattery
 from shared.energy.hardware import MCU_BLE
-from shared.energy.model import EnergyModel
+from shared.energy.model import EnergyModel, device_work
 from shared.fleet.messages import DeviceSettings
 from shared.model.bundle import Bundle
-from tests.support.clouds import free_port, images, tiny_bundle
+from shared.protocol.messages import More, Request, Response
+from tests.support.clouds import Cloud, free_port, images, serve, tiny_bundle
 
 BUNDLE = tiny_bundle()
 DAY_S = 86_400.0
@@ -92,3 +93,40 @@ async def test_what_is_not_desired_stays_as_it_was_given() -> None:
         assert classifier.settings.exit_threshold == 0.4
         assert await classifier.apply(DeviceSettings(model=BUNDLE.metadata.name)) == ()
         assert classifier.settings == structs.replace(given, model=BUNDLE.metadata.name)
+
+
+async def test_both_looks_are_counted_and_drain_the_battery() -> None:
+    cloud = Cloud(BUNDLE)
+
+    async def respond(request: Request) -> Response | None:
+        asks = request.looks is not None and not request.looks.earlier
+        return cloud.answer(request)._replace(more=More(2)) if asks else None
+
+    cloud.respond = respond
+    energy = EnergyModel(replace(MCU_BLE, sensor_w=0.0, idle_w=0.0))
+    async with serve(cloud) as address:
+
+        def online(bundle: Bundle) -> SplitClient:
+            return SplitClient(ClientSettings((address,), use_exit=False), bundle=bundle)
+
+        classifier = Classifier(
+            BUNDLE,
+            online,
+            no_other_model,
+            energy,
+            SimulatedPower(SimulatedBattery(Cell(capacity_j=1.0))),
+            ArraySupply(images(4)),
+            Pace(),
+            settings=structs.replace(DEFAULTS, fraction="0.25:1"),
+        )
+        async with classifier:
+            for _ in range(4):
+                await classifier.one()
+            telemetry = classifier.take("device", 1, 1, 0)
+    architecture = BUNDLE.architecture
+    sizes = [architecture.sent_shape(level).packed_bytes for level in (0, 2)]
+    looks = sum(energy.compute_j(device_work(architecture, level)) for level in (0, 2))
+    sent = 2 * energy.exchange_j(sum(sizes) / 2)
+    assert (telemetry.answered_cloud, telemetry.second_looks) == (4, 4)
+    assert telemetry.payload_bytes == 4 * sum(sizes)
+    assert telemetry.energy_j == pytest.approx(4 * (looks + sent), rel=1e-3)

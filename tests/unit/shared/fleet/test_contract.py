@@ -49,6 +49,7 @@ EXAMPLES: dict[MessageKind, Message] = {
         exits_asked=3,
         exit_confidence=0.75,
         idle_j=0.5,
+        second_looks=1,
     ),
     MessageKind.COMMAND: Command("c-1", "battery", {"level": "0.5"}, 5.0),
     MessageKind.RESULT: Result("a", "c-1", ok=False, error="no"),
