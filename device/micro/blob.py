@@ -52,6 +52,9 @@ def make_blob(bundle: Bundle, levels: Sequence[int]) -> bytes:
     ``BundleError`` for a network that the engine cannot run.
     """
     architecture, layout = bundle.architecture, _Layout()
+    for stage in architecture.device:
+        if stage.stride > 1:
+            raise BundleError(f"stage {stage.name}: stride {stage.stride} is not for boards; pool")
     calibration = read_calibration(bundle)
     margins = [calibration.margins[level] if calibration else NEVER_MARGIN for level in levels]
     level_words = [

@@ -94,7 +94,7 @@ def level_tables(bundle: Bundle) -> tuple[LevelTable, ...]:
     for level, fraction in enumerate(architecture.device_levels):
         sent = architecture.sent_shape(level)
         guess = payloads[level] if payloads else USUAL_COMPRESSION * sent.packed_bytes
-        rows = bundle.metadata.accuracy
+        rows = bundle.metadata.planned_accuracy
         tables.append(
             LevelTable(
                 fraction=fraction,

@@ -21,6 +21,7 @@ from shared.profiles import PROFILES
 # A name goes into tensors' names and into messages of one line.
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LARGEST_SIZE = 2**16  # of an image's side, of channels, kernels and steps: bounds what a file asks
+LARGEST_STRIDE = 2  # of a kernel of 3x3 a larger one would leave out pixels
 
 
 class Kind(str, Enum):
@@ -55,6 +56,7 @@ class Stage:
     step: int = 8  # output channels are cut in whole steps of this many
     profile: str = "staircase"  # coefficients of the input channels; image stages have none
     activation: Activation = Activation.BINARY  # ternary: in the cloud only, but its last stage
+    stride: int = 1  # of the convolution, in place of a pool: every other pixel alone for 2
 
 
 @dataclass(frozen=True)
@@ -167,11 +169,13 @@ class Architecture:
         return sum(_macs(*entry) for entry in self.cloud_shapes(level, cloud_level))
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON value that ``from_json`` reads back; binary, as all were once, is not said."""
+        """A JSON value that ``from_json`` reads back; what all stages once were is not said."""
         value = asdict(self)
         for stage in (*value["device"], *value["cloud"]):
             if stage["activation"] is Activation.BINARY:
                 del stage["activation"]
+            if stage["stride"] == 1:
+                del stage["stride"]
         return value
 
     @classmethod
@@ -206,12 +210,16 @@ def output_shape(stage: Stage, shape: Shape, out_channels: int | None = None) ->
     kept = stage.out_channels if out_channels is None else out_channels
     if stage.kind is Kind.BINARY_LINEAR:
         return Shape(1, 1, kept)
+    if stage.stride > 1:
+        return Shape(-(-shape.height // stage.stride), -(-shape.width // stage.stride), kept)
     return Shape(shape.height // stage.pool, shape.width // stage.pool, kept)
 
 
 def _macs(stage: Stage, before: Shape, after: Shape) -> int:
     height, width = kernel_size(stage, before)
-    pixels = 1 if stage.kind is Kind.BINARY_LINEAR else before.height * before.width
+    # A pool is over pixels that are all computed; a stride leaves out what nobody needs.
+    at = after if stage.kind is Kind.BINARY_LINEAR or stage.stride > 1 else before
+    pixels = at.height * at.width
     return pixels * height * width * before.channels * after.channels
 
 
@@ -219,8 +227,12 @@ def _check_stage(stage: Stage, shape: Shape) -> None:
     where = f"stage {stage.name}"
     if stage.in_channels != shape.channels:
         raise BundleError(f"{where}: in_channels is {stage.in_channels}, got {shape.channels}")
-    if min(stage.in_channels, stage.out_channels, stage.pool, stage.step) < 1:
-        raise BundleError(f"{where}: channels, pool and step must be at least 1")
+    if min(stage.in_channels, stage.out_channels, stage.pool, stage.step, stage.stride) < 1:
+        raise BundleError(f"{where}: channels, pool, step and stride must be at least 1")
+    if stage.stride > 1 and (stage.pool > 1 or stage.kind is Kind.BINARY_LINEAR):
+        raise BundleError(f"{where}: a stride is of a convolution without a pool")
+    if stage.stride > LARGEST_STRIDE:
+        raise BundleError(f"{where}: stride {stage.stride} is not allowed; give 1 or 2")
     if min(shape.height, shape.width) < stage.pool:
         raise BundleError(f"{where}: pool {stage.pool} is larger than the map")
     if stage.profile not in PROFILES:
@@ -237,6 +249,7 @@ def _stage_from_json(value: dict[str, Any]) -> Stage:
         step=_whole(value["step"]),
         profile=str(value["profile"]),
         activation=Activation(value.get("activation", Activation.BINARY)),
+        stride=_whole(value.get("stride", 1)),
     )
 
 

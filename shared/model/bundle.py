@@ -28,7 +28,10 @@ from shared.model.stage_tensors import StageTensors, from_file, to_file
 
 FORMAT_VERSION = 1
 TERNARY_FORMAT_VERSION = 2  # of a file with ternary stages, which version 1 would run as binary
+STRIDED_FORMAT_VERSION = 3  # of a network with strides, whose maps readers of 2 would not know
+FORMAT_VERSIONS = (FORMAT_VERSION, TERNARY_FORMAT_VERSION, STRIDED_FORMAT_VERSION)
 METADATA_KEY = "taper"
+VALIDATION_ACCURACY = "validation_accuracy"  # in ``extra``
 LARGEST_FILE_BYTES = 256 * 2**20
 DEVICE_GROUPS = ("device", "exit", "codec")
 CLOUD_GROUPS = ("cloud", "codec")
@@ -71,6 +74,24 @@ class Metadata:
             return self.preprocessing
         data = str(self.training.get("data", ""))
         return default_preprocessing(self.architecture.input_shape, data)
+
+    @property
+    def planned_accuracy(self) -> tuple[tuple[float, ...], ...]:
+        """Accuracies to choose by: of the validation split, or of the test set in older bundles.
+
+        As ``accuracy``; ``BundleError`` for another table.
+        """
+        if VALIDATION_ACCURACY not in self.extra:
+            return self.accuracy
+        made = self.architecture
+        size = (len(made.device_levels), len(made.cloud_levels))
+        try:
+            rows = np.array(self.extra[VALIDATION_ACCURACY], np.float64)
+        except (TypeError, ValueError):
+            rows = np.zeros(0)
+        if rows.shape != size or not np.isfinite(rows).all():
+            raise BundleError(f"bundle {self.name}: its {VALIDATION_ACCURACY} cannot be read")
+        return tuple(map(tuple, rows.tolist()))
 
     @cached_property
     def version(self) -> str:
@@ -174,9 +195,8 @@ def serialise(bundle: Bundle, groups: Iterable[str] | None = None) -> bytes:
         if wanted is None or name.split(".", 1)[0] in wanted
     }
     meta = bundle.metadata
-    ternary = any(name.endswith(".low_threshold") for name in tensors)
     document = {
-        "format": TERNARY_FORMAT_VERSION if ternary else FORMAT_VERSION,
+        "format": _format_version(meta.architecture, tensors),
         "name": meta.name,
         "architecture": meta.architecture.to_json(),
         "class_names": meta.class_names,
@@ -188,6 +208,14 @@ def serialise(bundle: Bundle, groups: Iterable[str] | None = None) -> bytes:
     if meta.preprocessing is not None:
         document["preprocessing"] = meta.preprocessing.to_json()
     return save(tensors, {METADATA_KEY: json.dumps(document, sort_keys=True)})
+
+
+def _format_version(architecture: Architecture, tensors: Iterable[str]) -> int:
+    """The first version whose readers run the network as it is meant."""
+    if any(stage.stride > 1 for stage in (*architecture.device, *architecture.cloud)):
+        return STRIDED_FORMAT_VERSION
+    ternary = any(name.endswith(".low_threshold") for name in tensors)
+    return TERNARY_FORMAT_VERSION if ternary else FORMAT_VERSION
 
 
 def write_bundle(bundle: Bundle, path: Path, flag: str = "--output") -> None:
@@ -245,10 +273,10 @@ def _parse_metadata(document: str | None, where: str) -> Metadata:
 
 def _metadata_from_json(value: Any) -> Metadata:
     version = value["format"]
-    if version not in (FORMAT_VERSION, TERNARY_FORMAT_VERSION):
+    if version not in FORMAT_VERSIONS:
         raise BundleError(
             f"has format version {str(version)[:40]!r}; this taper reads versions "
-            f"{FORMAT_VERSION} and {TERNARY_FORMAT_VERSION}"
+            f"{FORMAT_VERSION} to {STRIDED_FORMAT_VERSION}"
         )
     name = str(value["name"])
     if not name or not name.isprintable():

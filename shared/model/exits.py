@@ -53,7 +53,11 @@ class ExitPoint:
 
 @dataclass(frozen=True)
 class ExitCalibration:
-    """Temperature, default threshold and measured curve, one of each for every device level."""
+    """Temperature, default threshold and measured curve, one of each for every device level.
+
+    The curve is that of the validation split, since plans are made with it; in older bundles that
+    of the test set.
+    """
 
     temperature: tuple[float, ...]
     threshold: tuple[float, ...]
@@ -106,7 +110,7 @@ def _parse(value: Mapping[str, Any], levels: int) -> ExitCalibration:
     threshold = tuple(float(number) for number in value["threshold"])
     curve = tuple(
         tuple(ExitPoint(*(float(number) for number in point)) for point in points)
-        for points in value["curve"]
+        for points in value.get("validation_curve", value["curve"])
     )
     if not len(temperature) == len(threshold) == len(curve) == levels:
         raise ValueError(f"{levels} levels are needed")

@@ -19,7 +19,7 @@ INITIAL_DELTA = 0.5  # of a normalised sum's deviation: some 4 of 10 values star
 
 
 class BinaryStage(nn.Module):
-    """Convolution, max pooling, switchable batch norm: everything of a stage but its activation.
+    """Convolution, max pooling or a stride, batch norm: all of a stage but its activation.
 
     ``forward(x, out_channels, level)``: x (B, n, H, W) -> (B, out_channels, H', W'). ``before`` is
     the activation of the stage that made x.
@@ -39,6 +39,7 @@ class BinaryStage(nn.Module):
             stage.in_channels,
             stage.out_channels,
             kernel_size(stage, shape),
+            stage.stride,
             padding=0 if linear else 1,
             profile="all-one" if image else stage.profile,
             padding_value=0 if image else -before.largest,

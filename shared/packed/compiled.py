@@ -105,5 +105,6 @@ def _describe(stage: Stage, tensors: StageTensors) -> dict[str, Any]:
         "in_channels": stage.in_channels,
         "out_channels": stage.out_channels,
         "pool": stage.pool,
+        "stride": stage.stride,
         **arrays,
     }

@@ -97,7 +97,9 @@ class ReferenceStage:
         padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=self._border)
         # (B, H, W, n, kh, kw) -> (B, H, W, kh, kw, n) -> (B, H, W, kh * kw * n)
         patches = np.lib.stride_tricks.sliding_window_view(padded, self.kernel, axis=(1, 2))
-        patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(*x.shape[:3], matrix.shape[0])
+        patches = patches[:, :: self.stage.stride, :: self.stage.stride]
+        patches = patches.transpose(0, 1, 2, 4, 5, 3)
+        patches = patches.reshape(*patches.shape[:3], matrix.shape[0])
         return max_pool(patches @ matrix, self.stage.pool)
 
 

@@ -66,6 +66,7 @@ class Fuzzer:
             kind = "image_conv" if image else "binary_linear" if linear else "binary_conv"
             outputs = int(self.rng.integers(1, 70))
             pool = 1 if linear else int(self.rng.integers(1, min(height, width) + 1))
+            stride = 1 if linear or pool > 1 else int(self.rng.integers(1, 3))
             taps = height * width if linear else 9
             table = (tables, outputs)
             stages.append(
@@ -74,6 +75,7 @@ class Fuzzer:
                     "in_channels": inputs,
                     "out_channels": outputs,
                     "pool": pool,
+                    "stride": stride,
                     "weight": self.bytes(outputs, -(-taps * inputs // 8)),
                     "coefficients": np.ones(inputs, np.int32)
                     if image
@@ -90,7 +92,10 @@ class Fuzzer:
                 low = self.rng.integers(-(2**31), 2**31, before).astype(np.int32)
                 if stages[-2]["kind"] != "image_conv":
                     stages[-2]["low_threshold"] = low
-            height, width = (1, 1) if linear else (height // pool, width // pool)
+            if linear:
+                height, width = 1, 1
+            else:
+                height, width = (-(-(side // pool) // stride) for side in (height, width))
             inputs = outputs
         plans = [
             (

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from cloud.training.split.architectures import paper
+from cloud.training.split.architectures import compact, paper
+from device.micro.blob import make_blob
 from shared.bundles import bundle_path
 from shared.errors import BundleError
 from shared.model.architecture import Activation, Shape
@@ -92,7 +93,7 @@ def with_document(change: dict[str, Any]) -> bytes:
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"format": 3}, "format version"),
+        ({"format": 4}, "format version"),
         ({"format": None}, "format version"),
         ({"class_names": ["a"]}, "class names"),
         ({"architecture": None}, "cannot be read"),
@@ -132,6 +133,9 @@ def architecture_with(**changes: object) -> dict[str, Any]:
         {"in_channels": 3},
         {"pool": 0},
         {"step": -1},
+        {"stride": 0},
+        {"stride": 2},
+        {"stride": 3},
         {"kind": "float_conv"},
         {"profile": "secret"},
         {"name": "a.b"},
@@ -189,6 +193,17 @@ def test_an_older_device_reads_its_part_of_a_ternary_bundle(path: Path, ternary:
         stage.pop("activation", None)
     path.write_bytes(save(load(part), {"taper": json.dumps(document)}))
     assert read_bundle(path).metadata.version == ternary.metadata.version
+
+
+def test_bundles_with_strides_read_back_and_refuse_older_readers(path: Path) -> None:
+    made = compact(Shape(28, 28, 1), 10)
+    first, *more = made.device
+    strided = random_bundle(replace(made, device=(replace(first, pool=1, stride=2), *more)))
+    write_bundle(strided, path)
+    assert read_bundle(path).metadata == strided.metadata
+    assert format_of(path.read_bytes()) == format_of(serialise(strided, DEVICE_GROUPS)) == 3
+    with pytest.raises(BundleError, match="conv1: stride 2 is not for boards"):
+        make_blob(strided, [0])
 
 
 def test_ternary_and_binary_twins_have_different_versions(ternary: Bundle) -> None:

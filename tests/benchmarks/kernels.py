@@ -65,7 +65,7 @@ def native_layer(
     for outputs in (channels, 8):  # what follows a layer decides how its bits are repacked
         numbers = vars(stage_numbers(channels, outputs, PROFILES[profile]))
         described = {"kind": "binary_conv", "in_channels": channels, "out_channels": outputs}
-        stages.append({**described, "pool": 1, **numbers})
+        stages.append({**described, "pool": 1, "stride": 1, **numbers})
     kept = channels if kept is None else kept
     half = _native.Half(kernel, (side, side, channels), stages, [(kept, [kept, 8])])
     bits = RNG.integers(0, 256, (1, half.input_bytes(0)), dtype=np.uint8)

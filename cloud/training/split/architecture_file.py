@@ -11,6 +11,7 @@ stage sees pixels, the last cloud stage is the classifier, which the file does n
     [[device]]        # 3x3 convolutions up to the cut; the last one's bits are sent
     channels = 32
     pool = 2          # side of the max pooling window; 1, the default: none
+    stride = 1        # or 2 in place of a pool: halves the map for a quarter of the operations
     step = 16         # channels are cut in whole steps of this many; 8 by default, 1 if sent
     profile = "staircase"    # coefficients of its input channels, but of the first stage
 
@@ -39,7 +40,7 @@ from shared.model.architecture import (
 )
 
 TOP = ("name", "device_levels", "cloud_levels", "exit_head", "device", "cloud")
-OF_STAGE = ("channels", "pool", "step", "profile", "activation")
+OF_STAGE = ("channels", "pool", "stride", "step", "profile", "activation")
 CLASSIFIER = "classify"
 DEFAULT_STEP = 8
 DEFAULT_PROFILE = "staircase"
@@ -101,6 +102,8 @@ def to_toml(architecture: Architecture) -> str:
             lines += ["", f"[[{half}]]", f"channels = {stage.out_channels}"]
             if stage.pool > 1:
                 lines.append(f"pool = {stage.pool}")
+            if stage.stride > 1:
+                lines.append(f"stride = {stage.stride}")
             if stage.step != step:
                 lines.append(f"step = {stage.step}")
             if stage.profile != profile:
@@ -143,6 +146,7 @@ def _stages(
             step=_whole(entry, "step", step, place),
             profile=str(entry.get("profile", profile)),
             activation=Activation(activation),
+            stride=_whole(entry, "stride", 1, place),
         )
         yield stage
         before = stage.out_channels

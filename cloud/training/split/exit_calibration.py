@@ -64,9 +64,11 @@ def calibrate(levels: Sequence[LevelLogits]) -> dict[str, list[Any]]:
 
     temperature, threshold  chosen on the validation split
     promise                 what share of right answers ``threshold`` promises, see ``promise``
-    curve                   measured on the test set
+    validation_curve        what plans are made with, see ``curve``
+    curve                   the same measured on the test set
     """
-    found: dict[str, list[Any]] = {"temperature": [], "threshold": [], "promise": [], "curve": []}
+    names = ("temperature", "threshold", "promise", "validation_curve", "curve")
+    found: dict[str, list[Any]] = {name: [] for name in names}
     for level in levels:
         temperature = round(best_temperature(level.held_exit, level.held_labels), 4)
         sure = confidence(level.held_exit, temperature)
@@ -76,6 +78,9 @@ def calibrate(levels: Sequence[LevelLogits]) -> dict[str, list[Any]]:
         found["temperature"].append(temperature)
         found["threshold"].append(threshold)
         found["promise"].append(promise(sure, right, threshold))
+        found["validation_curve"].append(
+            curve(level.held_exit, level.held_cloud, level.held_labels, temperature)
+        )
         found["curve"].append(
             curve(level.test_exit, level.test_cloud, level.test_labels, temperature)
         )

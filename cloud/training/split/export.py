@@ -17,7 +17,13 @@ from cloud.training.split.exit_calibration import calibrate
 from cloud.training.split.look_calibration import level_answers, look_tables
 from shared.model.architecture import Stage
 from shared.model.bits import pack
-from shared.model.bundle import Bundle, Metadata, make_bundle, stage_to_file
+from shared.model.bundle import (
+    VALIDATION_ACCURACY,
+    Bundle,
+    Metadata,
+    make_bundle,
+    stage_to_file,
+)
 from shared.model.stage_tensors import StageTensors
 from shared.networks.binarynet import BinaryNet
 
@@ -50,7 +56,7 @@ def export(
     tensors |= codec_tensors(make_bundle(metadata, tensors), train_set.images, codec)
     bundle = make_bundle(metadata, tensors)
     validation = grid_accuracy(bundle, validation_set.images, validation_set.labels)
-    extra: dict[str, Any] = {"validation_accuracy": [list(row) for row in validation]}
+    extra: dict[str, Any] = {VALIDATION_ACCURACY: [list(row) for row in validation]}
     if net.exit is not None:
         levels = exit_levels(
             bundle,

@@ -76,9 +76,9 @@ class TrainingPass:
     def _sums(self, stage: BinaryStage, x: Tensor, out_channels: int) -> Tensor:
         weight = self._weights[stage][:out_channels, : x.shape[1]]
         if stage.stage.kind is Kind.IMAGE_CONV:
-            sums = F.conv2d(x, weight, padding=1)
+            sums = F.conv2d(x, weight, stride=stage.stage.stride, padding=1)
         else:
-            sums = _DoubledConv.apply(x, weight, 1)  # type: ignore[no-untyped-call]
+            sums = _DoubledConv.apply(x, weight, stage.stage.stride, 1)  # type: ignore[no-untyped-call]
         pool = stage.stage.pool
         return F.max_pool2d(sums, pool) if pool > 1 else sums
 
@@ -86,7 +86,7 @@ class TrainingPass:
         # The kernel is the whole map: (B, n, H, W) -> (B, n H W, 1, 1), which is a matrix product.
         weight = self._weights[stage][:, : x.shape[1]].flatten(1)[:, :, None, None]
         x = x.flatten(1)[:, :, None, None]
-        sums = _DoubledConv.apply(x, weight, 0)  # type: ignore[no-untyped-call]
+        sums = _DoubledConv.apply(x, weight, 1, 0)  # type: ignore[no-untyped-call]
         return _normalise(stage.norm, sums.float(), level).flatten(1)
 
     @staticmethod
@@ -101,20 +101,20 @@ class _DoubledConv(torch.autograd.Function):
     """``conv(b, 2 w)`` with the gradient of ``conv(x, w)`` with respect to x, where x = 2 b."""
 
     @staticmethod
-    def forward(ctx: Any, b: Tensor, weight: Tensor, padding: int) -> Tensor:
+    def forward(ctx: Any, b: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(b, weight)
-        ctx.padding = padding
-        return F.conv2d(b, weight * 2, padding=padding)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(b, weight * 2, stride=stride, padding=padding)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         b, weight = ctx.saved_tensors
-        ones, padding = [1, 1], [ctx.padding, ctx.padding]
+        ones, stride, padding = [1, 1], [ctx.stride, ctx.stride], [ctx.padding, ctx.padding]
         wanted = [ctx.needs_input_grad[0], True, False]
         x_grad, weight_grad, _ = torch.ops.aten.convolution_backward(
-            grad, b, weight, None, ones, padding, ones, False, [0, 0], 1, wanted
+            grad, b, weight, None, stride, padding, ones, False, [0, 0], 1, wanted
         )
-        return x_grad, weight_grad * 2, None
+        return x_grad, weight_grad * 2, None, None
 
 
 class _Bit(torch.autograd.Function):

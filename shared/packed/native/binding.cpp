@@ -124,6 +124,7 @@ Stage stage_of(const nb::dict& from) {
   stage.in_channels = nb::cast<int>(from["in_channels"]);
   stage.out_channels = nb::cast<int>(from["out_channels"]);
   stage.pool = nb::cast<int>(from["pool"]);
+  stage.stride = nb::cast<int>(from["stride"]);
   stage.weight = values_of<std::uint8_t>(from, "weight", 2);
   stage.coefficients = values_of<std::int32_t>(from, "coefficients", 1);
   stage.threshold = values_of<std::int32_t>(from, "threshold", 2);

@@ -8,6 +8,7 @@ namespace {
 
 constexpr int kLargestSide = 1 << 14;
 constexpr int kMostChannels = 1 << 16;
+constexpr int kLargestStride = 2;
 constexpr int kMostColours = 1 << 10;
 constexpr std::int64_t kExactIntegers = 1 << 24;  // float32 holds every whole number up to here
 
@@ -34,6 +35,7 @@ void check_stage(const Stage& stage, const std::string& name, int height, int wi
   expect(name + ".out_channels", stage.out_channels, 1, kMostChannels);
   expect(name + ".pool", stage.pool, 1, height < width ? height : width);
   const bool linear = stage.kind == Kind::kBinaryLinear;
+  expect(name + ".stride", stage.stride, 1, linear || stage.pool > 1 ? 1 : kLargestStride);
   const std::size_t taps = linear ? std::size_t(height) * width : kTaps;
   const std::size_t out = stage.out_channels;
   expect_size(name + ".weight", stage.weight.size(), out * ((taps * channels + 7) / 8));
@@ -75,9 +77,8 @@ void check_spec(const HalfSpec& spec) {
     const Stage& stage = spec.stages[i];
     check_stage(stage, "stage " + std::to_string(i), height, width, channels, spec.plans.size(),
                 i > 0 && spec.stages[i - 1].ternary() ? 2 : 1, i == 0, i + 1 == spec.stages.size());
-    const bool linear = stage.kind == Kind::kBinaryLinear;
-    height = linear ? 1 : height / stage.pool;
-    width = linear ? 1 : width / stage.pool;
+    height = stage.side_after(height);
+    width = stage.side_after(width);
     channels = stage.out_channels;
   }
   if (spec.stages.front().kind == Kind::kImageConv) {

@@ -164,14 +164,24 @@ inline void count_vector(const CountJob& job, std::ptrdiff_t p) {
   }
 }
 
+// Calls `part(begin, end)` for the positions that are computed: the whole map, or every `step`th row, one after
+// another. What is written after `end` lies in a row that has no meaning, or comes later.
+template <class Part>
+inline void for_rows(const Map& map, int step, const Part& part) {
+  const std::ptrdiff_t row = map.width + 1;
+  const std::ptrdiff_t positions = map.height * row;
+  if (step == 1) return part(std::ptrdiff_t{0}, positions);
+  for (std::ptrdiff_t p = 0; p < positions; p += step * row) part(p, p + row);
+}
+
 template <class V, class T, bool Weighted, Sums Then>
 void count_map(const CountJob& job) {
   constexpr int kLanes = V::kBytes / static_cast<int>(sizeof(T));
   constexpr int kTailLanes = V::Tail::kBytes / static_cast<int>(sizeof(T));
-  const std::ptrdiff_t positions = std::ptrdiff_t{job.input.height} * (job.input.width + 1);
-  std::ptrdiff_t p = 0;
-  for (; positions - p > kTailLanes; p += kLanes) count_vector<V, T, Weighted, Then>(job, p);
-  if (p < positions) count_vector<typename V::Tail, T, Weighted, Then>(job, p);
+  for_rows(job.input, job.row_step, [&](std::ptrdiff_t p, std::ptrdiff_t end) {
+    for (; end - p > kTailLanes; p += kLanes) count_vector<V, T, Weighted, Then>(job, p);
+    if (p < end) count_vector<typename V::Tail, T, Weighted, Then>(job, p);
+  });
 }
 
 template <class V, class T, bool Weighted>

@@ -84,6 +84,12 @@ void pool_row(const T* top, std::size_t row, int side, std::size_t width, T* out
   }
 }
 
+// Every `stride`th word of a row.
+template <class T>
+void thin_row(const T* row, int stride, std::size_t width, T* out) {
+  for (std::size_t x = 0; x < width; ++x) out[x] = row[x * stride];
+}
+
 // One row of words of `To` from rows of words of `From`, `stride` apart, `parts` of them left.
 template <class From, class To>
 inline void convert_row(const From* from, std::size_t stride, int parts, int shift, To flip,
@@ -113,18 +119,25 @@ void finish_words(const FinishJob& job) {
   const Rows rows = rows_of(job.output);
   std::size_t height = job.output.height;
   std::size_t width = job.output.width;
-  if (job.pool == 1 && job.output.padded) {  // both maps have the same rows: take them as one
+  const int side = job.pool * job.stride;  // one of them is 1
+  if (side == 1 && job.output.padded) {  // both maps have the same rows: take them as one
     width = height * row - 1;
     height = 1;
   }
   for (std::size_t y = 0; y < height; ++y) {
-    const From* from = static_cast<const From*>(job.reached.words) + y * job.pool * row;
+    const From* from = static_cast<const From*>(job.reached.words) + y * side * row;
     std::size_t stride = job.reached.stride;
-    if (job.pool > 1) {
+    if (side > 1) {
       From* pooled = static_cast<From*>(job.rows);
       const std::size_t pooled_stride = width + kChunk;
       for (int group = 0; group < groups; ++group) {
-        pool_row(from + group * stride, row, job.pool, width, pooled + group * pooled_stride);
+        const From* top = from + group * stride;
+        From* out = pooled + group * pooled_stride;
+        if (job.pool > 1) {
+          pool_row(top, row, side, width, out);
+        } else {
+          thin_row(top, side, width, out);
+        }
       }
       from = pooled;
       stride = pooled_stride;

@@ -91,6 +91,7 @@ Half::Half(const HalfSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       step.weights = weights;
       step.outputs = plan.outputs[i];
       step.pool = linear ? 1 : stage.pool;
+      step.stride = stage.stride;
       step.input = make_map(height, width, channels, weights->lane, !linear);
       step.input.planes *= weights->input_bits;
       const bool words32 = linear || weights->path == Path::kTaps;
@@ -112,8 +113,8 @@ Half::Half(const HalfSpec& spec, const Kernels& kernels) : kernels_(kernels) {
           step.low_limits = make_limits(*weights, &stage.low_threshold[at], step.outputs);
         }
       }
-      height = linear ? 1 : height / stage.pool;
-      width = linear ? 1 : width / stage.pool;
+      height = stage.side_after(height);
+      width = stage.side_after(width);
       channels = step.outputs;
       prepared.steps.push_back(std::move(step));
     }
@@ -215,13 +216,15 @@ void Half::execute(const Prepared& plan, std::size_t index, const std::uint8_t* 
     case Path::kImage: {
       std::uint8_t* table = extra + channels_ * map_bytes(step.input);
       kernels_.image(ImageJob{input, channels_, extra, table, step.input.stride,
-                              weights.patterns.data(), limits, step.outputs, reached});
+                              weights.patterns.data(), limits, step.outputs, step.stride,
+                              reached});
       break;
     }
     case Path::kCount: {
       const bool weighted = !weights.coefficients.empty();
       kernels_.count(CountJob{from, words, weighted ? weights.coefficients.data() : nullptr, limits,
-                              low_limits, scratch + scratch_.partial, step.outputs, reached});
+                              low_limits, scratch + scratch_.partial, step.outputs, step.stride,
+                              reached});
       break;
     }
     case Path::kTaps: {
@@ -230,7 +233,7 @@ void Half::execute(const Prepared& plan, std::size_t index, const std::uint8_t* 
       kernels_.taps(TapsJob{from, eight, eight + quads * reached.stride, reached.stride,
                             static_cast<int>(quads), words, weights.ninth.data(),
                             weights.coefficients.data(), limits, low_limits,
-                            static_cast<int>(step.limits.size()), reached});
+                            static_cast<int>(step.limits.size()), step.stride, reached});
       break;
     }
     case Path::kLinear:
@@ -242,7 +245,7 @@ void Half::execute(const Prepared& plan, std::size_t index, const std::uint8_t* 
 
 void Half::finish(const Step& step, const Map& reached, const Map& output,
                   std::uint8_t* scratch) const {
-  FinishJob job{reached, step.pool, step.flips.data(), scratch + scratch_.rows, output};
+  FinishJob job{reached, step.pool, step.stride, step.flips.data(), scratch + scratch_.rows, output};
   kernels_.finish(job);
   if (step.ternary()) {
     job.reached = lower(reached);

@@ -55,6 +55,7 @@ class Half {
     Map reached{};
     Map output{};
     int pool = 1;
+    int stride = 1;
     int outputs = 0;
     std::vector<std::uint32_t> limits;
     std::vector<std::uint32_t> low_limits;  // of a ternary stage's lower bits

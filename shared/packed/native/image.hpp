@@ -88,22 +88,23 @@ template <class V, class T>
 void image_words(const ImageJob& job) {
   widen<T>(job);
   const std::ptrdiff_t row = job.reached.width + 1;
-  const std::ptrdiff_t positions = std::ptrdiff_t{job.reached.height} * row;
   const int rows = job.channels * 3;
   auto* table = static_cast<std::uint8_t*>(job.table);
-  for (std::ptrdiff_t p = 0; p < positions; p += V::kBytes / static_cast<int>(sizeof(T))) {
-    for (int r = 0; r < rows; ++r) {
-      const T* map = static_cast<const T*>(job.planes) + (r / 3) * job.map_stride;
-      sign_sums<V, T>(map + p + (r % 3) * row, table + r * 8 * V::kBytes);
+  for_rows(job.reached, job.row_step, [&](std::ptrdiff_t p, std::ptrdiff_t end) {
+    for (; p < end; p += V::kBytes / static_cast<int>(sizeof(T))) {
+      for (int r = 0; r < rows; ++r) {
+        const T* map = static_cast<const T*>(job.planes) + (r / 3) * job.map_stride;
+        sign_sums<V, T>(map + p + (r % 3) * row, table + r * 8 * V::kBytes);
+      }
+      if (rows == 3) {
+        image_vector<V, T, 3>(job, p);
+      } else if (rows == 9) {
+        image_vector<V, T, 9>(job, p);
+      } else {
+        image_vector<V, T, 0>(job, p);
+      }
     }
-    if (rows == 3) {
-      image_vector<V, T, 3>(job, p);
-    } else if (rows == 9) {
-      image_vector<V, T, 9>(job, p);
-    } else {
-      image_vector<V, T, 0>(job, p);
-    }
-  }
+  });
 }
 
 template <class V>

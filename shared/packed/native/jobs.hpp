@@ -10,6 +10,9 @@
 // The kernel for output pixel (y, x) then reads words p + r * (width + 1) + c for r, c = 0..2, where
 // p = y * (width + 1) + x. Outputs for the margin column are computed and dropped.
 //
+// A layer with a stride needs some rows of its output alone, and computes no others; what `reached` holds in
+// them has no meaning.
+//
 // A channel of a ternary stage has two bits: the planes of the upper ones come first, then as many planes
 // of the lower ones. A kernel that counts sees twice the planes, with the same weights again.
 #pragma once
@@ -46,6 +49,7 @@ struct ImageJob {
   const std::uint16_t* patterns;  // [output][channels * 3]: entry of the table for each row
   const std::uint32_t* limits;    // [output], repeated to fill 32 bits: bit = (-sum < limit)
   int outputs;
+  int row_step;  // every so many rows are computed
   Map reached;
 };
 
@@ -58,6 +62,7 @@ struct CountJob {
   const std::uint32_t* low_limits;    // of the lower bits; null if the stage is not ternary
   void* partial;                      // scratch: one vector for each output
   int outputs;
+  int row_step;  // every so many rows are computed
   Map reached;
 };
 
@@ -75,6 +80,7 @@ struct TapsJob {
   const std::uint32_t* limits;        // [output]: bit = (sum < limit)
   const std::uint32_t* low_limits;    // as in CountJob
   int outputs;                        // a multiple of 4
+  int row_step;                       // every so many rows are computed
   Map reached;
 };
 
@@ -89,10 +95,11 @@ struct LinearJob {
   std::int32_t* counts;
 };
 
-// Max pooling of thresholded sums, flips, and the words that the next layer reads.
+// Max pooling of thresholded sums or a stride, flips, and the words that the next layer reads.
 struct FinishJob {
   Map reached;                 // height and width before pooling; rows are width + 1 words apart
   int pool;
+  int stride;                  // above 1, where there is no pool: of the pixels that remain
   const std::uint32_t* flips;  // [plane of output]
   void* rows;                  // scratch: width + 16 words for each plane of `reached`
   Map output;

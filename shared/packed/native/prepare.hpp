@@ -16,6 +16,7 @@ struct Stage {
   int in_channels;
   int out_channels;
   int pool;
+  int stride;  // of a convolution without a pool
   std::vector<std::uint8_t> weight;
   std::vector<std::int32_t> coefficients;
   std::vector<std::int32_t> threshold;
@@ -26,6 +27,12 @@ struct Stage {
 
   bool ternary() const { return !low_threshold.empty(); }
   bool gives_logits() const { return !scale.empty(); }
+
+  // Height or width of the stage's output by that of its input.
+  int side_after(int side) const {
+    if (kind == Kind::kBinaryLinear) return 1;
+    return stride > 1 ? (side + stride - 1) / stride : side / pool;
+  }
 };
 
 // How sums are made; chosen from the coefficients of the channels that take part.

@@ -51,8 +51,9 @@ Values naive_sums(const Stage& stage, const Values& in, int outputs, int outside
   const int kernel_width = linear ? in.width : 3;
   const int margin = linear ? 0 : 1;
   const int pool = linear ? 1 : stage.pool;
+  const int side = linear ? 1 : pool * stage.stride;
   const std::size_t row = std::size_t(kernel_height) * kernel_width * stage.in_channels;
-  Values sums{linear ? 1 : in.height / pool, linear ? 1 : in.width / pool, outputs, {}};
+  Values sums{stage.side_after(in.height), stage.side_after(in.width), outputs, {}};
   for (int y = 0; y < sums.height; ++y) {
     for (int x = 0; x < sums.width; ++x) {
       for (int o = 0; o < outputs; ++o) {
@@ -60,8 +61,8 @@ Values naive_sums(const Stage& stage, const Values& in, int outputs, int outside
         for (int place = 0; place < pool * pool; ++place) {
           int sum = 0;
           for (int i = 0; i < kernel_height * kernel_width; ++i) {
-            const int from_y = y * pool + place / pool + i / kernel_width - margin;
-            const int from_x = x * pool + place % pool + i % kernel_width - margin;
+            const int from_y = y * side + place / pool + i / kernel_width - margin;
+            const int from_x = x * side + place % pool + i % kernel_width - margin;
             for (int c = 0; c < in.channels; ++c) {
               const std::size_t weight = std::size_t(i) * stage.in_channels + c;
               const bool plus = bit_of(stage.weight, (row + 7) / 8 * 8 * o + weight);
@@ -160,6 +161,7 @@ HalfSpec random_spec(Random& random) {
     stage.in_channels = channels;
     stage.out_channels = kWidths[pick(random, 0, 12)];
     stage.pool = linear ? 1 : pick(random, 1, std::min(3, std::min(height, width)));
+    stage.stride = linear || stage.pool > 1 ? 1 : pick(random, 1, 2);
     const std::size_t taps = linear ? std::size_t(height) * width : 9;
     stage.weight.resize(stage.out_channels * ((taps * channels + 7) / 8));
     for (auto& byte : stage.weight) byte = static_cast<std::uint8_t>(random());
@@ -183,8 +185,8 @@ HalfSpec random_spec(Random& random) {
         }
       }
     }
-    height = linear ? 1 : height / stage.pool;
-    width = linear ? 1 : width / stage.pool;
+    height = stage.side_after(height);
+    width = stage.side_after(width);
     channels = stage.out_channels;
     spec.stages.push_back(std::move(stage));
   }

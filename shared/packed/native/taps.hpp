@@ -55,48 +55,49 @@ void count_taps(const TapsJob& job) {
   using R = typename V::R;
   constexpr int kAtOnce = 4;
   constexpr int kLanes = V::kBytes / 4;
-  const std::ptrdiff_t positions = std::ptrdiff_t{job.input.height} * (job.input.width + 1);
   const std::ptrdiff_t block = std::ptrdiff_t{job.quads} * kAtOnce;
-  for (std::ptrdiff_t p = 0; p < positions; p += kLanes) {
-    const std::uint32_t* w = job.weights;
-    const std::uint32_t* last = job.ninth_weights;
-    auto* reached = static_cast<std::uint32_t*>(job.reached.words) + p;
-    std::uint32_t* low_reached = reached + job.reached.planes * job.reached.stride;
-    for (int first = 0; first < job.outputs; first += 32) {
-      const int rest = job.outputs - first;
-      const int count = rest < 32 ? rest : 32;
-      R word = V::zero();
-      R low_word = V::zero();
-      for (int i = 0; i < count; i += kAtOnce, w += block, last += block) {
-        R sum[kAtOnce] = {V::zero(), V::zero(), V::zero(), V::zero()};
-        for (int q = 0; q < job.quads; ++q) {
-          const R eight = V::load(job.eight + q * job.stride + p);
-          const R ninth = V::load(job.ninth + q * job.stride + p);
-          const R coefficients = V::splat(job.coefficients[q]);
+  for_rows(job.input, job.row_step, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+    for (std::ptrdiff_t p = begin; p < end; p += kLanes) {
+      const std::uint32_t* w = job.weights;
+      const std::uint32_t* last = job.ninth_weights;
+      auto* reached = static_cast<std::uint32_t*>(job.reached.words) + p;
+      std::uint32_t* low_reached = reached + job.reached.planes * job.reached.stride;
+      for (int first = 0; first < job.outputs; first += 32) {
+        const int rest = job.outputs - first;
+        const int count = rest < 32 ? rest : 32;
+        R word = V::zero();
+        R low_word = V::zero();
+        for (int i = 0; i < count; i += kAtOnce, w += block, last += block) {
+          R sum[kAtOnce] = {V::zero(), V::zero(), V::zero(), V::zero()};
+          for (int q = 0; q < job.quads; ++q) {
+            const R eight = V::load(job.eight + q * job.stride + p);
+            const R ninth = V::load(job.ninth + q * job.stride + p);
+            const R coefficients = V::splat(job.coefficients[q]);
+            for (int j = 0; j < kAtOnce; ++j) {
+              const int at = q * kAtOnce + j;
+              const R counts = V::template add<std::uint8_t>(
+                  V::popcount8(V::exclusive(eight, V::splat(w[at]))),
+                  V::exclusive(ninth, V::splat(last[at])));
+              sum[j] = V::template dot<std::uint32_t>(sum[j], counts, coefficients);
+            }
+          }
           for (int j = 0; j < kAtOnce; ++j) {
-            const int at = q * kAtOnce + j;
-            const R counts = V::template add<std::uint8_t>(
-                V::popcount8(V::exclusive(eight, V::splat(w[at]))),
-                V::exclusive(ninth, V::splat(last[at])));
-            sum[j] = V::template dot<std::uint32_t>(sum[j], counts, coefficients);
+            word = V::template set_below<std::uint32_t>(word, sum[j], job.limits + first + i + j,
+                                                        bits_of<std::uint32_t>() + i + j);
+            if constexpr (TwoBits) {
+              low_word =
+                  V::template set_below<std::uint32_t>(low_word, sum[j], job.low_limits + first + i + j,
+                                                       bits_of<std::uint32_t>() + i + j);
+            }
           }
         }
-        for (int j = 0; j < kAtOnce; ++j) {
-          word = V::template set_below<std::uint32_t>(word, sum[j], job.limits + first + i + j,
-                                                      bits_of<std::uint32_t>() + i + j);
-          if constexpr (TwoBits) {
-            low_word =
-                V::template set_below<std::uint32_t>(low_word, sum[j], job.low_limits + first + i + j,
-                                                     bits_of<std::uint32_t>() + i + j);
-          }
-        }
+        V::store(reached, word);
+        if constexpr (TwoBits) V::store(low_reached, low_word);
+        reached += job.reached.stride;
+        low_reached += job.reached.stride;
       }
-      V::store(reached, word);
-      if constexpr (TwoBits) V::store(low_reached, low_word);
-      reached += job.reached.stride;
-      low_reached += job.reached.stride;
     }
-  }
+  });
 }
 
 template <class V>

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from cloud.training.split.architecture_file import to_toml
+from cloud.training.split.architectures import compact
+from cloud.training.split.train import app
 from shared.data.sample import sample_digits
 from shared.images.idx import write_idx
+from shared.model.architecture import Shape
 from shared.model.bundle import Bundle, read_bundle
 from shared.model.looks import NO_LOOK, read_plans
 from tests.support.processes import client_command, run, start_server
+from tests.support.torch_threads import few_threads
 
 CLASSES = 4
 
@@ -33,13 +39,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(folder: Path) -> Path:
-    """The bundle that a few seconds of training give."""
+def network(folder: Path) -> Path:
+    """``compact`` with two levels of each half: 24 pairs take long to calibrate."""
+    made = compact(Shape(24, 24, 1), CLASSES)
+    few = replace(made, device_levels=(0.125, 1.0), cloud_levels=(0.25, 1.0))
+    path = folder.parent / "few.toml"
+    path.write_text(to_toml(few))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, network: Path) -> Path:
+    """The bundle that a few seconds of training give, in this process, which has torch already."""
     output = folder.parent / "shapes.safetensors"
-    words = ("--network", "compact", "--data", str(folder), "--output", str(output))
+    words = ("--architecture", str(network), "--data", str(folder), "--output", str(output))
     few = ("--epochs", "4", "--batch", "32", "--augment", "none", "--threads", "1")
-    done = run([sys.executable, "-m", "cloud.training.train", *words, *few])
-    assert done.status == 0, done.err
+    with few_threads():
+        done = CliRunner().invoke(app, [*words, *few])
+    assert done.exception is None, done.output
     return output
 
 
@@ -54,7 +71,8 @@ def test_the_bundle_says_what_it_was_made_of(own: Bundle) -> None:
     assert own.architecture.input_shape.height == 24
     assert len(own.metadata.class_names) == CLASSES
     assert any(plan.second != NO_LOOK for plan in read_plans(own))
-    assert set(own.metadata.extra["exit"]) == {"temperature", "threshold", "promise", "curve"}
+    exits = {"temperature", "threshold", "promise", "validation_curve", "curve"}
+    assert set(own.metadata.extra["exit"]) == exits
     # Four classes: a network that learnt nothing is right once in four.
     assert own.metadata.accuracy[-1][-1] >= 0.6
 

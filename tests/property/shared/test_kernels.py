@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shared.model.architecture import Activation, Architecture, Kind, Shape, Stage
+from shared.model.architecture import Activation, Architecture, Kind, Shape, Stage, output_shape
 from shared.packed import CloudHalf, DeviceHalf, kernels
 from shared.profiles import PROFILES
 from tests.support.networks import (
@@ -46,18 +46,20 @@ def architectures(draw: st.DrawFn) -> Architecture:
             kind = first if first is not None and index == 0 else draw(st.sampled_from(kinds))
             linear = kind is Kind.BINARY_LINEAR
             pools = [pool for pool in (1, 1, 2, 2, 3) if pool <= min(sides)]
+            pool = 1 if linear else draw(st.sampled_from(pools))
             stage = Stage(
                 f"s{index}",
                 kind,
                 inputs,
                 draw(CHANNELS),
-                pool=1 if linear else draw(st.sampled_from(pools)),
+                pool=pool,
+                stride=1 if linear or pool > 1 else draw(st.sampled_from([1, 2])),
                 step=draw(STEPS),
                 profile=draw(st.sampled_from(sorted(PROFILES))),
                 activation=draw(st.sampled_from(activations)),
             )
-            sides = [1, 1] if linear else [side // stage.pool for side in sides]
-            inputs = stage.out_channels
+            after = output_shape(stage, Shape(sides[0], sides[1], inputs))
+            sides, inputs = [after.height, after.width], after.channels
             made.append(stage)
         return tuple(made)
 
@@ -98,6 +100,13 @@ WIDE = Architecture(
     cloud_levels=(0.5, 1.0),
     exit_head=True,
 )
+STRIDED = replace(
+    WIDE,
+    device=(
+        Stage("a", Kind.IMAGE_CONV, 1, 160, stride=2),
+        Stage("b", Kind.BINARY_CONV, 160, 100, profile="linear", stride=2),
+    ),
+)
 TERNARY = replace(
     WIDE,
     cloud=(
@@ -121,6 +130,7 @@ TERNARY = replace(
 )
 @example(WIDE, 0, False, False, (), 1)
 @example(WIDE, 1, True, True, (255,), 2)
+@example(STRIDED, 0, False, False, (), 1)
 @example(TERNARY, 0, False, False, (), 1)
 @example(TERNARY, 1, True, True, (0,), 2)
 def test_equals_the_reference(

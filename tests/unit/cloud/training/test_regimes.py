@@ -39,15 +39,6 @@ RANGES = parse_ranges("0-0.3:all-one,0.3-0.6:linear,0.6-1:linear")
 TINY = Recipe("none", 2, 8, "sgd", 0.05, "one-cycle", weight_decay=0.01, calibration_images=16)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors: threads would only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Recorder(IncompleteNetwork):
     """Notes the fractions at which it is run."""
 

@@ -1,6 +1,7 @@
 """``torch.compile(fullgraph=True)`` takes layers and networks at any fraction.
 
-What is captured is compared; generating C++ from it is torch's part, and takes a minute.
+What is captured is compared, and for one layer what torch makes of its gradients; generating C++
+from it is torch's part, and takes a minute.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from shared.networks import (
 # torch instantiates an autograd function itself while it captures one.
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 
-captured = partial(torch.compile, backend="aot_eager", fullgraph=True)
+captured = partial(torch.compile, backend="eager", fullgraph=True)
+differentiated = partial(torch.compile, backend="aot_eager", fullgraph=True)
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +62,19 @@ def test_layers(layer: nn.Module, size: tuple[int, ...], dynamic: bool | None) -
     for n, m in ((16, 8), (8, 4), (12, 2)):
         x = torch.randn(4, n, *size)
         torch.testing.assert_close(compiled(x, m), layer(x, m))
+
+
+def test_gradients() -> None:
+    layer = IncompleteBinaryConv2d(16, 8, 3, padding=1)
+    x = torch.randn(4, 8, 5, 5)
+    found = []
+    for called in (layer, differentiated(layer)):
+        layer.zero_grad()
+        called(x, 4).square().sum().backward()
+        assert layer.weight.grad is not None
+        found.append(layer.weight.grad.clone())
+    torch.testing.assert_close(found[0], found[1])
+    assert found[0].any()
 
 
 SCHEME = single("linear")

@@ -39,6 +39,24 @@ def test_a_file_and_back(name: str, tmp_path: Path) -> None:
     assert read_architecture(path, COLOUR, 10) == made
 
 
+def test_a_stage_may_have_a_stride_in_place_of_a_pool(tmp_path: Path) -> None:
+    path = tmp_path / "strided.toml"
+    path.write_text(LEAST.replace("channels = 8", "channels = 8\nstride = 2"))
+    made = read_architecture(path, Shape(33, 32, 3), 4)
+    plain = read_architecture(write_text(tmp_path / "plain.toml", LEAST), Shape(33, 32, 3), 4)
+    assert made.sent_shape(0) == Shape(17, 16, 8)
+    assert made.device_macs(0) * 33 * 32 == plain.device_macs(0) * 17 * 16
+    path.write_text(to_toml(made))
+    assert read_architecture(path, Shape(33, 32, 3), 4) == made
+    assert Architecture.from_json(made.to_json()) == made
+    assert "stride" not in str(plain.to_json())
+
+
+def write_text(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
 def test_the_least_file_is_one_stage_a_half(tmp_path: Path) -> None:
     path = tmp_path / "least.toml"
     path.write_text(LEAST)
@@ -62,6 +80,8 @@ def test_the_least_file_is_one_stage_a_half(tmp_path: Path) -> None:
         (f"{LEAST}wide = 3", "wide is unknown"),
         (f'{LEAST}profile = "steep"', "profile 'steep' is unknown"),
         (f'{LEAST}activation = "relu"', "activation 'relu' is not allowed"),
+        (f"{LEAST}stride = 3", "stage conv2: stride 3 is not allowed; give 1 or 2"),
+        (f"{LEAST}pool = 2\nstride = 2", "stage conv2: a stride is of a convolution without a p"),
         (f"{LEAST}pool = 64", "pool 64 is larger than the map"),
         (f"device_levels = [0.5]\n{LEAST}", "device_levels"),
         (f'device_levels = ["all"]\n{LEAST}', "give fractions"),

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from cloud.training.split.training_pass import TrainingPass
+from shared.model.architecture import Architecture
 from shared.networks.binarynet import BinaryNet
 from tests.support.trainings import tiny
 
 
-def made() -> tuple[BinaryNet, torch.Tensor, torch.Tensor]:
+def strided() -> Architecture:
+    """``tiny`` with strides in place of its pools."""
+    network = tiny()
+    first, *more = network.device
+    ternary, second, last = network.cloud
+    return replace(
+        network,
+        device=(replace(first, pool=1, stride=2), *more),
+        cloud=(replace(ternary, stride=2), replace(second, pool=1, stride=2), last),
+    )
+
+
+def made(network: Architecture) -> tuple[BinaryNet, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
-    net = BinaryNet(tiny())
+    net = BinaryNet(network)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if name.endswith("norm.bias"):
@@ -28,12 +43,13 @@ def gradients(net: BinaryNet, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("network", [tiny(), strided()], ids=["pools", "strides"])
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize(("level", "cloud_level"), [(1, 1), (0, 0), (1, 0)])
 def test_logits_and_gradients_are_those_of_the_network(
-    level: int, cloud_level: int, aligned: bool
+    level: int, cloud_level: int, aligned: bool, network: Architecture
 ) -> None:
-    net, images, labels = made()
+    net, images, labels = made(network)
     bits = net.forward_device(images, level)
     expected = net.forward_cloud(bits, level, cloud_level), net.forward_exit(bits, level)
     wanted = gradients(net, sum((F.cross_entropy(y, labels) for y in expected), torch.zeros(())))
@@ -54,7 +70,7 @@ def test_logits_and_gradients_are_those_of_the_network(
 
 
 def test_in_bfloat16_nearly_all_bits_are_the_same() -> None:
-    net, images, _ = made()
+    net, images, _ = made(tiny())
     held = TrainingPass(net, images, torch.bfloat16).device(1)
     assert held.dtype == torch.bfloat16
     exact = TrainingPass(net, images, torch.float32).device(1)
