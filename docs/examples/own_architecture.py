@@ -8,13 +8,10 @@ It learns the digits that ship with the package; give your own imported data set
 import argparse
 from pathlib import Path
 
-from cloud.training.data.datasets import SPLITS, Dataset, load
+from cloud.training.data.datasets import SPLITS, Dataset, Splits, splits_of
 from cloud.training.evaluation.measuring import evaluate
-from cloud.training.split.calibration import calibrate
-from cloud.training.split.export import export
-from cloud.training.split.job import Job
+from cloud.training.library import train
 from cloud.training.split.network_file import load_network, save_network
-from cloud.training.split.processor import processor
 from cloud.training.split.settings import Settings
 from shared.data.sample import sample_digits
 from shared.model.architecture import Activation, Architecture, Kind, Shape, Stage
@@ -58,19 +55,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--output", type=Path, default=Path("mine.safetensors"))
     given = parser.parse_args()
-    names = given.data
-    train, held, test = [load(names, given.data_dir, s) if names else digits(s) for s in SPLITS]
+    data = splits_of(given.data, given.data_dir) if given.data else Splits(*map(digits, SPLITS))
+    network = mine(data.shape, len(data.train.classes))
     settings = Settings(epochs=given.epochs, batch=20, learning_rate=0.01, augment="none")
-    job = Job(mine(Shape(*train.images.shape[1:]), len(train.classes)), settings, train, held,
-              processor("auto"))  # fmt: skip
-    fit, _ = job.prepare(print)
-    job.run(fit, print)
-    calibrate(fit.net, train, settings)
+    report = train(data, network, settings, on_epoch=print)
+    write_bundle(report.bundle, given.output)
     weights = given.output.with_suffix(".net")
-    save_network(fit.net, weights)
-    bundle = export(load_network(weights), given.output.stem, train, held, test, {})
-    write_bundle(bundle, given.output)
-    found = evaluate(bundle, test.images, test.labels, level=2, cloud_level=1)
+    save_network(report.net, weights)  # a torch.nn.Module, which load_network gives again
+    net = load_network(weights)
+    print(f"{sum(weight.numel() for weight in net.parameters())} weights in {weights}")
+    found = evaluate(report.bundle, data.test.images, data.test.labels, level=2, cloud_level=1)
     print(f"{given.output}: {100 * found.accuracy:.1f} % of {found.images} pictures right")
 
 

@@ -2,7 +2,7 @@
 
     python docs/examples/own_data_to_fleet.py PICTURES --size 28x28 --grey --broker mqtt://localhost:1883
 
-PICTURES has a folder for each class, PICTURES/cat/1.png. Without --broker it ends with the answers.
+PICTURES has a folder for each class, PICTURES/cat/1.png. With --broker a device runs until Ctrl-C.
 """
 
 import argparse
@@ -11,6 +11,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from cloud.training.data.datasets import splits_of
+from cloud.training.evaluation.measuring import evaluate
+from cloud.training.evaluation.page import render
+from cloud.training.library import train
+from cloud.training.split.settings import Settings
+from shared.model.bundle import write_bundle
 
 
 def run(module: str, *words: str) -> None:
@@ -37,32 +44,33 @@ def main() -> None:
     parser.add_argument("--size", default="28x28")
     parser.add_argument("--grey", action="store_true")
     parser.add_argument("--network", default="compact", help="or a file: own.toml")
-    parser.add_argument("--epochs", default="20")
-    parser.add_argument("--batch", default="128")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--folder", type=Path, default=Path("own"), help="where files go")
     parser.add_argument("--broker", help="of a fleet, such as mqtt://localhost:1883")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of the device's life")
     given = parser.parse_args()
-    given.folder.mkdir(parents=True, exist_ok=True)
-    bundle, data = given.folder / "own.safetensors", ("--data-dir", str(given.folder / "data"))
+    bundle = given.folder / "own.safetensors"
 
     grey = ("--grey",) if given.grey else ()
     importing = ("import", given.pictures, "--size", given.size, *grey, "--name", "own")
-    run("cloud.training.datasets", *importing, *data)
-    flag = "--architecture" if given.network.endswith(".toml") else "--network"
-    training = (flag, given.network, "--epochs", given.epochs, "--batch", given.batch)
-    run("cloud.training.train", "--data", "own", "--output", str(bundle), *training, *data)
-    page = str(given.folder / "own.html")
-    run("cloud.training.evaluate", str(bundle), "--data", "own", "--output", page, *data)
+    run("cloud.training.datasets", *importing, "--data-dir", str(given.folder / "data"))
+
+    pictures = splits_of("own", given.folder / "data")
+    network = Path(given.network) if given.network.endswith(".toml") else given.network
+    settings = Settings(epochs=given.epochs, batch=given.batch)
+    made = train(pictures, network, settings, on_epoch=print).bundle
+    write_bundle(made, bundle)
+    widest = len(made.architecture.device_levels) - 1, len(made.architecture.cloud_levels) - 1
+    found = evaluate(made, pictures.test.images, pictures.test.labels, *widest)
+    (given.folder / "own.html").write_text(render(made, pictures.test, "test", found), "utf-8")
 
     with serve(bundle) as address:
         where = ("--model", str(bundle), "--server", address, "--input", given.pictures)
         run("device.client", *where)
         if given.broker:
-            own = ("--ledger", str(given.folder / "ledger"), "--broker", given.broker)
-            agent = [sys.executable, "-m", "device.agent", "--device", "shelf-1", *where, *own]
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                subprocess.run(agent, timeout=given.seconds, check=True)
+            kept = ("--ledger", f"{given.folder}/ledger", "--model-folder", f"{given.folder}/kept")
+            with contextlib.suppress(KeyboardInterrupt):
+                run("device.agent", "--device", "shelf-1", "--broker", given.broker, *where, *kept)
 
 
 if __name__ == "__main__":

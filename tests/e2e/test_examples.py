@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from shared.data.sample import sample_digits
 from shared.images.idx import write_idx
 from shared.model.bundle import read_bundle
 from shared.profiles import PROFILES
 from tests.support.processes import ROOT
+from tests.support.torch_threads import few_threads
 
 EXAMPLES = ROOT / "docs" / "examples"
 LONGEST = 80  # lines
@@ -29,16 +29,14 @@ def example(
 ) -> Iterator[Callable[..., str]]:
     """Runs a script with its words; gives what it prints."""
     monkeypatch.setattr("shared.profiles.PROFILES", dict(PROFILES))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # they wait for each other longer than such small networks take
 
     def started(name: str, *words: object) -> str:
         monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
         return capsys.readouterr().out
 
-    yield started
-    torch.set_num_threads(threads)
+    with few_threads():
+        yield started
 
 
 def test_each_is_short_and_has_a_test() -> None:
@@ -58,6 +56,7 @@ def test_own_architecture(example: Callable[..., str], tmp_path: Path) -> None:
     output = tmp_path / "mine.safetensors"
     said = example("own_architecture.py", "--epochs", 3, "--output", output)
     assert "of 40 pictures right" in said
+    assert f"weights in {output.with_suffix('.net')}" in said
     assert read_bundle(output).architecture.name == "mine"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,40 @@ class Dataset:
     preprocessing: Preprocessing | None = None
 
 
+@dataclass(frozen=True)
+class Splits:
+    """A data set as training takes it: what is learnt, what choices are made on, what is reported.
+
+    ``UsageError``: the parts are of different shapes or classes, or one is empty.
+    """
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+    def __post_init__(self) -> None:
+        for part in (self.train, self.validation, self.test):
+            if not len(part.images):
+                raise UsageError(f"data: {part.name} has an empty part; give pictures for each")
+            if part.images.shape[1:] != self.train.images.shape[1:]:
+                raise UsageError(f"data: the parts of {part.name} have pictures of several shapes")
+            if part.classes != self.train.classes:
+                raise UsageError(f"data: the parts of {part.name} have different classes")
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of a picture."""
+        return Shape(*self.train.images.shape[1:])
+
+    def described(self) -> dict[str, Any]:
+        """What a bundle keeps of them: how many pictures, and their digests."""
+        parts = zip(SPLITS, (self.train, self.validation, self.test), strict=True)
+        found: dict[str, Any] = {}
+        for name, part in parts:
+            found |= {f"{name}_images": len(part.images), f"{name}_digest": part.digest}
+        return found
+
+
 def load(name_or_path: str, data_dir: Path, split: str, validation: float = VALIDATION) -> Dataset:
     """A split, one of ``SPLITS``, of a data set that was fetched or imported, or a user's folder.
 
@@ -67,6 +102,11 @@ def load(name_or_path: str, data_dir: Path, split: str, validation: float = VALI
     known = name_or_path in KNOWN
     whole = _fetched(name_or_path, data_dir, split) if known else _own(name_or_path, split)
     return whole if split == "test" else _part(whole, split, validation)
+
+
+def splits_of(data: str, data_dir: Path = Path("data")) -> Splits:
+    """The parts of a known data set, an imported one, or a folder of IDX files."""
+    return Splits(*(load(data, data_dir, part) for part in SPLITS))
 
 
 def _stored(name: str, folder: Path, split: str) -> Dataset:

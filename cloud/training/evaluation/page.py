@@ -13,6 +13,7 @@ from cloud.training.evaluation.figures import calibration_svg, confusion_svg, pn
 from cloud.training.evaluation.measuring import Evaluation
 from cloud.training.intervals import wilson
 from shared.model.bundle import Bundle
+from shared.model.looks import NO_LOOK, read_plans
 
 TEMPLATE = "page.html.j2"
 SHOWN = 32  # mistakes
@@ -61,6 +62,9 @@ def render(bundle: Bundle, data: Dataset, split: str, found: Evaluation) -> str:
         classes=class_rows(found, names),
         confusion=confusion_svg(found, names),
         calibration=calibration_svg(found),
+        promises=bundle.metadata.extra.get("exit", {}).get("promise", []),
+        plans=read_plans(bundle),
+        one_look=NO_LOOK,
         mistakes=[
             Mistake(
                 int(index),

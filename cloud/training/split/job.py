@@ -27,6 +27,10 @@ from shared.networks.binarynet import BinaryNet
 Say = Callable[[str], None]
 
 
+def print_nothing(_: str) -> None:
+    """For trainings that nobody watches."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What is trained on what, on which processor, and where its files go.
@@ -46,7 +50,9 @@ class Job:
     start: BinaryNet | None = None
     tensorboard: Path | None = None
 
-    def prepare(self, say: Say, seconds: float | None = None) -> tuple[Fit, Teacher | None]:
+    def prepare(
+        self, say: Say = print_nothing, seconds: float | None = None
+    ) -> tuple[Fit, Teacher | None]:
         """The teacher, trained if there is to be one, and the training that it is for, resumed.
 
         With ``seconds``, both together take no longer, and how many epochs there are comes of it.
@@ -74,18 +80,26 @@ class Job:
             say(f"goes on after {done} epochs")
         return fit, teacher
 
-    def run(self, fit: Fit, say: Say, on_step: OnStep | None = None) -> None:
-        """Train what is missing, a line for every epoch."""
+    def run(
+        self,
+        fit: Fit,
+        say: Say = print_nothing,
+        on_step: OnStep | None = None,
+        on_epoch: Callable[[EpochReport], None] | None = None,
+    ) -> None:
+        """Train what is missing; a line for every epoch, which ``on_epoch`` hears of too."""
         with board(self.tensorboard) as draw:
 
-            def on_epoch(report: EpochReport) -> None:
+            def take(report: EpochReport) -> None:
                 say(epoch_line(report))
                 draw(report)
+                if on_epoch:
+                    on_epoch(report)
                 if self.log:
                     with self.log.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(asdict(report)) + "\n")
 
-            fit.run(self.checkpoint, on_step, on_epoch)
+            fit.run(self.checkpoint, on_step, take)
 
     def remove_checkpoints(self) -> None:
         """Begin anew: forget what earlier runs kept."""

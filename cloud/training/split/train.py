@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,18 +14,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cloud.training.data.augment import AUGMENTATIONS
-from cloud.training.data.datasets import DATA_DIR_VARIABLE, SPLITS, load
-from cloud.training.split.architecture_file import read_architecture
-from cloud.training.split.architectures import ARCHITECTURES, architecture
+from cloud.training.data.datasets import DATA_DIR_VARIABLE, splits_of
+from cloud.training.split.architectures import ARCHITECTURES
 from cloud.training.split.board import summary_writer
-from cloud.training.split.calibration import calibrate
-from cloud.training.split.export import export
 from cloud.training.split.job import Job, check_output
+from cloud.training.split.making import architecture_of, bundle_of
 from cloud.training.split.network_file import Trained, read_network, write_network
 from cloud.training.split.processor import processor
 from cloud.training.split.settings import PAIR_RULES, Settings
 from shared.errors import UsageError
-from shared.model.architecture import Shape
 from shared.model.bundle import Bundle, write_bundle
 from shared.networks.binarynet import BinaryNet
 from shared.typer_app import run_app
@@ -173,12 +170,11 @@ def train(
     )
     place = processor(device)
     # The test set too: that it is missing is better known now.
-    train_set, validation_set, *_ = [load(data, data_dir, part) for part in SPLITS]
-    shape = Shape(*train_set.images.shape[1:])
+    pictures = splits_of(data, data_dir)
     if described:
-        network, made = described.name, read_architecture(described, shape, len(train_set.classes))
+        network, made = described.name, architecture_of(described, pictures)
     elif network or not (start and before):
-        made = architecture(network, shape, len(train_set.classes))
+        made = architecture_of(network, pictures)
     else:
         network, made = before.network, start.architecture
     chosen = parse_seeds(seeds)
@@ -190,12 +186,14 @@ def train(
         )
         run = replace(settings, seed=seed)
         folder = tensorboard and tensorboard / f"seed{seed}"
-        job = Job(made, run, train_set, validation_set, place, state, lines, start, folder)
+        job = Job(
+            made, run, pictures.train, pictures.validation, place, state, lines, start, folder
+        )
         if overwrite:
             job.remove_checkpoints()
         net, validation = train_network(job)
         history = (*before.history, command_line(before, WEIGHTS, to="weights")) if before else ()
-        trained = Trained(network, data, train_set.digest, run, validation, history)
+        trained = Trained(network, data, pictures.train.digest, run, validation, history)
         if kept:
             write_network(kept, net, trained)
         if target:
@@ -234,29 +232,20 @@ def export_network(net: BinaryNet, trained: Trained, data_dir: Path, output: Pat
 
     ``UsageError``: the data at hand are not those that it was trained on.
     """
-    train_set, validation_set, test_set = (load(trained.data, data_dir, part) for part in SPLITS)
-    if train_set.digest != trained.data_digest:
+    data = splits_of(trained.data, data_dir)
+    if data.train.digest != trained.data_digest:
         raise UsageError(f"--data: {trained.data} is not what the network was trained on")
+    command = "; ".join((*trained.history, command_line(trained, output.name)))
+    about = {"command": command, "data": trained.data}
     with progress_bar() as progress:
         task = progress.add_task("calibrating", total=None)
 
         def on_step(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
+            if done == total:
+                progress.console.print("training the codec, and measuring on the test set ...")
 
-        calibrate(net, train_set, trained.settings, on_step)
-    console.print("training the codec, and measuring on the test set ...")
-    training = {
-        "command": "; ".join((*trained.history, command_line(trained, output.name))),
-        "settings": asdict(trained.settings),
-        "data": trained.data,
-        "train_images": len(train_set.images),
-        "train_digest": train_set.digest,
-        "validation_images": len(validation_set.images),
-        "validation_digest": validation_set.digest,
-        "test_images": len(test_set.images),
-        "test_digest": test_set.digest,
-    }
-    bundle = export(net, output.stem, train_set, validation_set, test_set, training)
+        bundle = bundle_of(net, data, trained.settings, output.stem, about, on_step)
     write_bundle(bundle, output)
     console.print(f"wrote {output}, {output.stat().st_size} bytes")
     return bundle
