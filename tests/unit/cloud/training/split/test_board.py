@@ -17,7 +17,6 @@ from tests.support.trainings import job
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TensorBoard's own imports
 def test_every_epoch_is_there(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     work = replace(job(epochs=2), tensorboard=tmp_path / "board")
