@@ -138,6 +138,18 @@ def measure(
     )
 
 
+def with_ours(kept: Curves, bundle: Bundle, test_set: Dataset) -> Curves:
+    """``kept`` with the points of ``bundle``; rivals do not depend on it."""
+    return Curves(
+        data=kept.data,
+        bundle=bundle.metadata.name,
+        version=bundle.metadata.version,
+        images=len(test_set.images),
+        rivals=kept.rivals,
+        **our_points(bundle, test_set),
+    )
+
+
 def bytes_at(points: Sequence[Point], accuracy: float) -> float:
     """Bytes at which the line through ``points`` reaches ``accuracy``, between the points.
 

@@ -2,7 +2,8 @@
 
 Payloads of all 10,000 test images at four fractions in every encoding; bytes on the socket between
 real gRPC ends; accuracy against bytes beside what a sceptic would send. The rivals' classifiers and
-curves are measured with ``--full`` (long) and read from ``docs/results`` otherwise.
+curves are measured with ``--full`` (long) and read from ``docs/results`` otherwise; another bundle
+leaves the rivals as they are, and ``--ours`` measures its points alone.
 """
 
 from __future__ import annotations
@@ -202,6 +203,9 @@ def main() -> None:
     parser.add_argument(
         "--full", action="store_true", help="measure the rivals too; trains what is missing"
     )
+    parser.add_argument(
+        "--ours", action="store_true", help="measure taper's points anew beside the kept rivals"
+    )
     options = parser.parse_args()
     begin = time.monotonic()
     path = bundle_path(options.bundle, "--bundle")
@@ -213,6 +217,9 @@ def main() -> None:
         curves.write(
             curves.measure(bundle, data, sets, cache, lambda line: print(line, file=sys.stderr))
         )
+    kept = curves.read(data) if options.ours else None
+    if kept is not None:
+        curves.write(curves.with_ours(kept, bundle, sets[1]))
     images = len(sets[1].images) if options.full else QUICK_SOCKET_IMAGES
     sockets = asyncio.run(socket_results(bundle, path, sets[1], images))
     cpu = pin()
