@@ -19,6 +19,7 @@ from shared.data.sample import sample_digits
 from shared.errors import UsageError
 from shared.images.idx import write_idx
 from shared.model.bundle import Bundle, read_bundle
+from shared.model.exits import NEVER
 from shared.model.looks import METADATA_KEY, NO_LOOK, LookPlan, to_rows
 from shared.packed import CloudHalf, DeviceHalf
 
@@ -110,15 +111,17 @@ def test_the_page_has_the_plans_that_the_validation_split_gave(
     bundle: Bundle, digits: Dataset, found: Evaluation
 ) -> None:
     plans = [
-        LookPlan(0, NO_LOOK, 0.0, 0.0, 0.91234, 20.5, 7e5),
-        LookPlan(0, 5, 1.5, 0.125, 0.99, 36, 2e6),
+        LookPlan(0, NO_LOOK, NEVER, 0.0, 0, 0.0, 0.0, 0.0, 0.91234, 20.5, 7e5),
+        LookPlan(0, 5, 0.9, 0.4, 100, 0.5, 0.25, 0.125, 0.99, 36, 2e6),
     ]
     exits = {**bundle.metadata.extra["exit"], "promise": [0.98765] * 6}
     extra = {**bundle.metadata.extra, METADATA_KEY: to_rows(plans), "exit": exits}
     listed = replace(bundle, metadata=replace(bundle.metadata, extra=extra))
     page = render(listed, digits, "test", found)
-    assert "<tr><td>0.125</td><td></td><td></td><td></td><td>91.23 %</td><td>20.5</td>" in page
-    assert "<tr><td>0.125</td><td>1</td><td>1.50</td><td>12.50 %</td><td>99.00 %</td>" in page
+    nothing = "<td>0.00 %</td>" * 3
+    assert f"<tr><td>0.125</td><td></td>{nothing}<td>91.23 %</td><td>20.5</td>" in page
+    shares = "<td>50.00 %</td><td>25.00 %</td><td>12.50 %</td>"
+    assert f"<tr><td>0.125</td><td>1</td>{shares}<td>99.00 %</td><td>36.0</td>" in page
     assert page.count("98.77 %") == 6
     none = replace(bundle, metadata=replace(bundle.metadata, extra={}))
     assert "has no plans of looks" in render(none, digits, "test", found)
