@@ -13,10 +13,11 @@ from cloud.dashboard.people import Person
 
 EVERY_S = 1.0
 CHART = "w-full h-56"
-TILES = "grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 w-full"
+TILES = "tiles gap-3 w-full"
 CHARTS = "grid grid-cols-1 md:grid-cols-2 gap-4 w-full"
 STYLE = """
 .nicegui-content { padding: 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); }
 .tile-value { font-variant-numeric: tabular-nums; }
 .q-table td, .q-table th { font-variant-numeric: tabular-nums; }
 """

@@ -54,6 +54,7 @@ def fleet(broker: Mosquitto, server: Server, folder: Path, *more: str) -> Iterat
     with process("device.fleet", *words, "--ledger", ledger, *more, log=log) as running:
         wait_for_line(running, f"{DEVICES} of {DEVICES}")
         yield
+    assert "nanobind" not in log.read_text()  # nor any other word about what an exit leaves
 
 
 async def command(*words: str, password: str | None = None) -> tuple[int, str]:
