@@ -186,8 +186,8 @@ class Pictures:
         if str(path) in self.sources:
             self._check_labels(len(array))
         self.expected += len(array)
-        self.notes.update(array.notes)
         for index, image in enumerate(array):
+            self.notes.update(array.notes)
             own = label if array.labels is None else int(array.labels[index])
             yield self._made(image, f"{path}[{index}]", None, own)
 

@@ -12,11 +12,15 @@ from device.split.coalesce import Coalescer, Route
 from device.split.pipeline import Pipeline
 from device.split.sample import CLOUD, DeviceOutput, SampleResult, cloud_result, device_result
 from shared.errors import (
+    LateError,
     LinkError,
     OverloadedError,
+    ServerFaultError,
     SpooledError,
     TaperError,
     UnauthenticatedError,
+    UnavailableError,
+    UnknownModelError,
     VersionMismatchError,
 )
 from shared.protocol.messages import Looks
@@ -24,6 +28,14 @@ from shared.protocol.messages import Looks
 if TYPE_CHECKING:
     from device.split.outbox import Outbox
 
+# What a server says that starts, fails for a while or has no model yet; a patient client goes on.
+PATIENCE = (
+    UnauthenticatedError,
+    UnavailableError,
+    LateError,
+    ServerFaultError,
+    UnknownModelError,
+)
 _log = logging.getLogger(__name__)
 
 
@@ -31,7 +43,7 @@ class Delivery:
     """Asks the cloud, and bridges its absence with the exit head or the spool.
 
     ``on_other_version`` is called when the server has another version of the model; it returns
-    whether that version will be fetched. With ``patient`` a refused token counts as absence.
+    whether that version will be fetched. With ``patient`` temporary refusals count as absence.
     """
 
     def __init__(
@@ -47,7 +59,7 @@ class Delivery:
         self._top_k = top_k
         self._absences: tuple[type[TaperError], ...] = (LinkError, OverloadedError)
         if patient:
-            self._absences += (UnauthenticatedError,)
+            self._absences += PATIENCE
         self._on_other_version = on_other_version
         self._bridging = False  # the cloud is away, and that was reported
 

@@ -36,6 +36,7 @@ DAYS = 7.0
 DAY_S = 86_400.0
 SPEED = 6_000.0  # a day in 14.4 seconds
 RATE_PER_S, TELEMETRY = 1 / 60, "10m"  # on the accelerated clock
+LAST_S = 60.0  # that the last samples and messages may take, in real time
 FAULT_DAYS = 0.4  # how long a fault lasts
 MODEL = "mnist-binary-paper"
 SEED = 1
@@ -260,8 +261,12 @@ async def live(life: Life, seed: int) -> list[str]:
         for fault in order:
             await fault(life)
         await life.pass_days(max(DAYS - life.pace.elapsed_s / DAY_S, FAULT_DAYS))
-        await asyncio.sleep(5.0)  # what was spooled is sent in real time
         await life.stop_agent()
+        end_s = time.monotonic() + LAST_S
+        while life.undelivered() and time.monotonic() < end_s:  # it is sent in real time
+            life.start_agent()
+            await asyncio.sleep(3.0)
+            await life.stop_agent()
         await asyncio.sleep(1.0)
     finally:
         listener.cancel()

@@ -214,6 +214,26 @@ async def test_spooled_samples_are_tried_again_after_a_fault_of_the_server(
         assert spool.refused() == []
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.NOT_FOUND])
+@pytest.mark.parametrize("exit_head", [False, True])
+async def test_a_server_that_refuses_for_a_while_costs_no_sample(
+    code: grpc.StatusCode, exit_head: bool, tmp_path: Path
+) -> None:
+    bundle = tiny_bundle(exit_head=exit_head)
+    late: list[LateAnswer] = []
+    async with serve(cloud := Cloud(bundle, refusing(code))) as address:
+        chosen = settings(address, spool=SpoolSettings(tmp_path / "s.db"))
+        async with SplitClient(chosen, bundle=bundle, on_late=late.append) as client:
+            if exit_head:
+                assert (await client.classify(PICTURES[0])).source == "device"
+            else:
+                with pytest.raises(SpooledError, match="waits in the spool"):
+                    await client.classify(PICTURES[0])
+            cloud.respond = None
+            assert await client.drain(60.0) == 0
+    assert [one.answered for one in late] == [exit_head]
+
+
 async def test_spooled_samples_wait_for_their_version_while_a_model_rolls_out(
     tmp_path: Path,
 ) -> None:

@@ -178,8 +178,10 @@ def test_arrays_of_every_common_type_and_layout(
 def test_masks_of_0_and_1_and_of_truth_values(tmp_path: Path) -> None:
     for dtype in (np.uint8, np.bool_, np.int64, np.float32):
         np.save(tmp_path / "x.npy", (DIGIT > 96).astype(dtype))
-        found = list(pictures(tmp_path / "x.npy"))
+        source = pictures(tmp_path / "x.npy")
+        found = list(source)
         assert {int(v) for v in np.unique(found[0].image)} == {0, 255}
+        assert set(source.notes.values()) <= {len(DIGIT)}  # what was done, to how many images
 
 
 REFUSED: dict[str, npt.NDArray[np.generic]] = {
