@@ -79,7 +79,7 @@ class Classifier:
         self._energy = energy
         self._power = power
         self._supply = supply
-        self._held: deque[tuple[Sample, int | None]] = deque()  # and their numbers in the spool
+        self._held: deque[Sample] = deque()
         self._sampling: asyncio.Task[None] | None = None
         self._finished = False
         self._beat_s = time.monotonic()
@@ -220,8 +220,9 @@ class Classifier:
             result = await self.client.classify(sample.image)
         except VersionMismatchError as error:
             self._note(str(error))
-            self._hold(sample, error.number)
-            await self._renew_model()
+            if error.number is None:
+                self._hold(sample)
+            await self._renew_model()  # after that the spool makes its samples anew
         except SpooledError as error:  # not lost: its answer comes later, perhaps to another run
             self._note(str(error))
         except (LinkError, RequestError) as error:
@@ -236,22 +237,18 @@ class Classifier:
         if not answer.answered:
             self._period.answered_cloud += 1
 
-    def _hold(self, sample: Sample, number: int | None) -> None:
+    def _hold(self, sample: Sample) -> None:
         """Keep a sample until the server and this device have the same version of the model."""
         if len(self._held) == HELD:
-            _, spooled = self._held.popleft()
-            if spooled is None:
-                self._fail("too many samples wait for another version of the model")
-        self._held.append((sample, number))
+            self._held.popleft()
+            self._fail("too many samples wait for another version of the model")
+        self._held.append(sample)
 
     async def _release(self) -> None:
-        """Classify the samples that were held, oldest first, instead of their bits in the spool."""
+        """Classify the samples that were held, oldest first."""
         held, self._held = self._held, deque()
         while held:
-            sample, number = held.popleft()
-            await self._classify(sample)
-            if number is not None:
-                await self.client.forget(number)
+            await self._classify(held.popleft())
 
     def _fail(self, reason: str) -> None:
         """Count a sample without an answer; it was taken and computed all the same."""

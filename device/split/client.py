@@ -16,7 +16,7 @@ import numpy.typing as npt
 from device.energy.charge import Battery
 from device.policy.simple import Decision, Policy
 from device.split.coalesce import Coalescer
-from device.split.delivery import Delivery
+from device.split.delivery import Delivery, made_anew
 from device.split.looking import look_here
 from device.split.pipeline import ExitSettings, Pipeline
 from device.split.sample import SampleResult, device_result
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from device.split.follower import ModelFollower
     from device.split.model_store import ModelStore
     from device.split.outbox import LateAnswer, Outbox
+    from device.split.spool import Sample
 
 FETCH_S = 60.0  # how long the first model may take to arrive once the server is there
 _log = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class SplitClient:
 
                 spool = Spool(settings.spool.path, settings.spool.limit)
                 self._outbox = await stack.enter_async_context(
-                    Outbox(spool, self._link, self._on_late)
+                    Outbox(spool, self._link, self._on_late, self._made_anew)
                 )
             if store is not None:
                 from device.split.follower import ModelFollower
@@ -183,11 +184,6 @@ class SplitClient:
         """Wait until the spool is empty, at most ``limit_s``; how many samples still wait."""
         return 0 if self._outbox is None else await self._outbox.empty(limit_s)
 
-    async def forget(self, number: int) -> None:
-        """Take a sample out of the spool: its caller has done without the answer."""
-        if self._outbox is not None:
-            await self._outbox.confirm(number)
-
     def flush(self) -> None:
         """Send now what waits to be coalesced: no more samples will come soon."""
         self._coalescer.flush()
@@ -209,6 +205,11 @@ class SplitClient:
         name, version = bundle.metadata.name, bundle.metadata.version[:16]
         _log.warning("model %s: switched to version %s", name, version)
         self._use(bundle)
+        if self._outbox is not None:
+            self._outbox.try_again()
+
+    def _made_anew(self, sample: Sample) -> Sample | None:
+        return made_anew(sample, self._pipeline)
 
     def _look_for_model(self) -> bool:
         """Fetch the version that the server has; False if models do not come from there."""

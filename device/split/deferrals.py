@@ -29,6 +29,10 @@ class Deferrals:
         """Drop what is known of a sample that was answered or set aside."""
         self._refused.pop(number, None)
 
+    def clear(self) -> None:
+        """Drop what is known of all: each may be tried at once."""
+        self._refused.clear()
+
     def waiting(self, now_s: float) -> frozenset[int]:
         """The samples that are not due yet."""
         return frozenset(number for number, (_, due_s, _) in self._refused.items() if due_s > now_s)

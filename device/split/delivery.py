@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from device.policy.simple import Decision
 from device.split.coalesce import Coalescer, Route
@@ -27,6 +30,8 @@ from shared.protocol.messages import Looks
 
 if TYPE_CHECKING:
     from device.split.outbox import Outbox
+    from device.split.spool import Sample
+    from shared.model.identity import ModelIdentity
 
 # What a server says that starts, fails for a while or has no model yet; a patient client goes on.
 PATIENCE = (
@@ -74,8 +79,7 @@ class Delivery:
         number = None
         if outbox is not None:
             # Of a sample that must wait, the first look is what the cloud will get.
-            bits = output.features.tobytes()
-            number = await outbox.put(identity.model, identity.version, output.level, bits)
+            number = await outbox.put(stored(output, identity))
         if outbox is None or number is None:
             return await self._answer(pipeline, output, decision, None)
         answered = confirmed = False
@@ -142,3 +146,27 @@ class Delivery:
         spooled = SpooledError(f"{error}; the sample waits in the spool")
         spooled.number = number
         raise spooled from None
+
+
+def stored(output: DeviceOutput, identity: ModelIdentity) -> Sample:
+    """A sample as the spool keeps it: its bits, and its image for another version of the model."""
+    from device.split.spool import Sample
+
+    image = zlib.compress(output.image.tobytes(), level=1)
+    bits = output.features.tobytes()
+    return Sample(identity.model, identity.version, output.level, bits, image=image)
+
+
+def made_anew(sample: Sample, pipeline: Pipeline) -> Sample | None:
+    """A sample of the spool as the model in use makes it; None if it is another model, or this."""
+    identity, shape = pipeline.identity, pipeline.architecture.input_shape
+    if sample.image is None or sample.model != identity.model or sample.version == identity.version:
+        return None
+    try:
+        values = np.frombuffer(zlib.decompress(sample.image), dtype=np.uint8)
+        image = values.reshape(shape.height, shape.width, shape.channels)
+    except (zlib.error, ValueError):
+        return None
+    level = min(sample.level, len(pipeline.architecture.device_levels) - 1)
+    bits = pipeline.run(image, level).tobytes()
+    return replace(sample, version=identity.version, level=level, bits=bits)

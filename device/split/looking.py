@@ -37,6 +37,6 @@ def look_here(
     device_s = time.perf_counter() - started_s
     coming = None if following is None else NextLook(image, following.level, look.ask_below)
     output = DeviceOutput(
-        index, look.level, features, local, started_s, device_s, tuple(levels), coming
+        index, image, look.level, features, local, started_s, device_s, tuple(levels), coming
     )
     return output, local is not None and local.margin >= least

@@ -26,6 +26,7 @@ from shared.errors import (
     ServerFaultError,
     UnauthenticatedError,
     UnavailableError,
+    VersionMismatchError,
 )
 from shared.model.identity import ModelIdentity
 from shared.protocol.codec import Encoding, Frame
@@ -64,14 +65,20 @@ class LateAnswer:
 class Outbox:
     """Keep samples in ``spool`` and send those for whose answer no caller is waiting.
 
-    ``on_late`` receives each of these answers after its confirmation was committed. Use as
-    ``async with``.
+    ``on_late`` receives each of these answers after its confirmation was committed. ``renew`` makes
+    a sample anew for the version of its model that is in use now; None if it cannot, or is of that
+    version. Use as ``async with``.
     """
 
     def __init__(
-        self, spool: Spool, link: Link, on_late: Callable[[LateAnswer], None] | None = None
+        self,
+        spool: Spool,
+        link: Link,
+        on_late: Callable[[LateAnswer], None] | None = None,
+        renew: Callable[[Sample], Sample | None] = lambda _: None,
     ) -> None:
         self._spool = spool
+        self._renew = renew
         self._link = link
         self._on_late = on_late
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
@@ -103,9 +110,9 @@ class Outbox:
         self._thread.shutdown()
         self._spool.close()
 
-    async def put(self, model: str, version: str, level: int, bits: bytes) -> int | None:
+    async def put(self, sample: Sample) -> int | None:
         """Commit a sample whose answer the caller waits for; its number, or None without room."""
-        stored = self._puts.post(Sample(model, version, level, bits))
+        stored = self._puts.post(sample)
         try:
             return await asyncio.shield(stored)
         except asyncio.CancelledError:
@@ -127,6 +134,11 @@ class Outbox:
             self._answered.add(number)
             self._marks.post(number)
         self._awaited.discard(number)
+        self._wake.set()
+
+    def try_again(self) -> None:
+        """Send at once what was refused for now: another version of the model is in use."""
+        self._deferrals.clear()
         self._wake.set()
 
     async def waiting(self) -> int:
@@ -232,7 +244,7 @@ class Outbox:
             return
         except RequestError as error:  # the server has another model or version
             for sample in samples:
-                await self._refused(sample, error)
+                await self._made_anew(sample, error)
             return
         if len(response.answers) != len(samples):
             raise LinkError("server: its answer does not fit the model")
@@ -255,6 +267,14 @@ class Outbox:
                 late = replace(late, answered=True)
             if self._on_late:
                 self._on_late(late)
+
+    async def _made_anew(self, sample: Sample, error: RequestError) -> None:
+        """Keep the bits of the version in use instead, if the server has another one."""
+        other = self._renew(sample) if isinstance(error, VersionMismatchError) else None
+        if other is None:
+            await self._refused(sample, error)
+        else:
+            await self._run(self._spool.change, other)
 
     async def _refused(self, sample: Sample, error: RequestError) -> None:
         """Set a sample aside if it can never be answered, else try it again later.

@@ -74,6 +74,7 @@ class NextLook(NamedTuple):
 class DeviceOutput:
     """What the device half computed for one sample.
 
+    image      (H, W, C) uint8
     features   packed bits (1, bytes) of device level ``level``
     local      the exit head's answer, None if it was not asked
     started_s  on the clock of ``time.perf_counter``
@@ -82,6 +83,7 @@ class DeviceOutput:
     """
 
     index: int
+    image: npt.NDArray[np.uint8]
     level: int
     features: Features
     local: LocalAnswer | None

@@ -32,11 +32,12 @@ CREATE TABLE sample (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     model TEXT NOT NULL, version TEXT NOT NULL, level INTEGER NOT NULL,
     bits BLOB NOT NULL, digest BLOB NOT NULL, taken_at REAL NOT NULL, refused TEXT,
-    answered INTEGER NOT NULL DEFAULT 0
+    answered INTEGER NOT NULL DEFAULT 0, image BLOB
 ) STRICT;
 CREATE INDEX waiting ON sample (id) WHERE refused IS NULL;
 """
-COLUMNS = ("id", "model", "version", "level", "bits", "digest", "taken_at", "answered")
+COLUMNS = ("id", "model", "version", "level", "bits", "digest", "taken_at", "answered", "image")
+LATER = {"answered": "INTEGER NOT NULL DEFAULT 0", "image": "BLOB"}  # not in release 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -45,6 +46,7 @@ class Sample:
     """One stored sample: packed bits of device level ``level`` of a model.
 
     ``taken_at`` is the wall clock at storing and decides nothing; ``answered``: by the device.
+    ``image`` is the picture itself, compressed by zlib, for another version of the model.
     """
 
     model: str
@@ -54,6 +56,7 @@ class Sample:
     id: int = 0
     taken_at: float = 0.0
     answered: bool = False
+    image: bytes | None = None
 
 
 class Spool:
@@ -105,9 +108,9 @@ class Spool:
                 for sample in wanted[:room]:
                     row = (sample.model, sample.version, sample.level, sample.bits)
                     cursor = self._db.execute(
-                        "INSERT INTO sample (model, version, level, bits, digest, taken_at)"
-                        " VALUES (?, ?, ?, ?, ?, ?)",
-                        (*row, _digest(*row), self._wall()),
+                        "INSERT INTO sample (model, version, level, bits, digest, taken_at, image)"
+                        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        (*row, _digest(*row), self._wall(), sample.image),
                     )
                     numbers.append(cursor.lastrowid)
         except sqlite3.Error as error:
@@ -136,6 +139,16 @@ class Spool:
         except sqlite3.Error as error:
             raise OSError(f"spool {self.path}: cannot be written ({error})") from None
 
+    def change(self, sample: Sample) -> None:
+        """Store other bits of a sample, of another version; ``OSError`` if that fails."""
+        row = (sample.model, sample.version, sample.level, sample.bits)
+        text = "UPDATE sample SET model = ?, version = ?, level = ?, bits = ?, digest = ?"
+        try:
+            with self._db:
+                self._db.execute(f"{text} WHERE id = ?", (*row, _digest(*row), sample.id))
+        except sqlite3.Error as error:
+            raise OSError(f"spool {self.path}: cannot be written ({error})") from None
+
     def refuse(self, number: int, reason: str) -> None:
         """Set a sample aside, with the reason; ``OSError`` if that cannot be written."""
         try:
@@ -151,19 +164,19 @@ class Spool:
         """
         skip = set(without)
         rows = self._db.execute(
-            "SELECT model, version, level, bits, digest, id, taken_at, answered FROM sample"
+            "SELECT model, version, level, bits, id, taken_at, answered, image, digest FROM sample"
             " WHERE refused IS NULL ORDER BY id LIMIT ?",
             (count + len(skip),),
         ).fetchall()
         samples: list[Sample] = []
-        for model, version, level, bits, digest, number, taken_at, answered in rows:
-            if number in skip:
+        for *values, digest in rows:
+            sample = Sample(*values)
+            if sample.id in skip:
                 continue
-            if _digest(model, version, level, bits) != digest:
-                _log.warning("spool %s: sample %d is damaged and set aside", self.path, number)
-                self.refuse(number, "damaged")
+            if _digest(sample.model, sample.version, sample.level, sample.bits) != digest:
+                _log.warning("spool %s: sample %d is damaged and set aside", self.path, sample.id)
+                self.refuse(sample.id, "damaged")
                 continue
-            sample = Sample(model, version, level, bits, number, taken_at, bool(answered))
             if samples and _kind(samples[0]) != _kind(sample):
                 break
             samples.append(sample)
@@ -199,7 +212,7 @@ class Spool:
                 database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
             elif version != FORMAT:
                 raise sqlite3.DatabaseError(f"it is no spool of format {FORMAT}")
-            _add_answered(database)
+            _add_columns(database)
             # Takes the lock now, so that a second process fails at its start.
             with database:
                 database.execute("BEGIN IMMEDIATE")
@@ -232,7 +245,7 @@ class Spool:
             with self._db:
                 text = (
                     "INSERT INTO sample (id, model, version, level, bits, digest, taken_at,"
-                    " answered) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+                    " answered, image) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 )
                 self._db.executemany(text, whole)
             _log.warning("spool %s: %d samples of %s are kept", self.path, len(whole), aside.name)
@@ -261,17 +274,18 @@ class Spool:
             self._said_full = True
 
 
-def _add_answered(database: sqlite3.Connection) -> None:
-    """Give a spool of an earlier release the column that it lacks; that release ignores it."""
+def _add_columns(database: sqlite3.Connection) -> None:
+    """Give a spool of release 0.1 the columns that it lacks; that release ignores them."""
     columns = {name for _, name, *_ in database.execute("PRAGMA table_info(sample)")}
-    if "answered" not in columns:
-        database.execute("ALTER TABLE sample ADD COLUMN answered INTEGER NOT NULL DEFAULT 0")
+    for name, kind in LATER.items():
+        if name not in columns:
+            database.execute(f"ALTER TABLE sample ADD COLUMN {name} {kind}")
 
 
-def _row(row: sqlite3.Row) -> tuple[str | int | float | bytes, ...] | None:
+def _row(row: sqlite3.Row) -> tuple[str | int | float | bytes | None, ...] | None:
     """The values of ``COLUMNS`` in a row of a damaged spool; None if it is not whole or waiting."""
     names = row.keys()
-    if not set(COLUMNS[:-1]) <= set(names) or row["refused"] is not None:
+    if not set(COLUMNS) - set(LATER) <= set(names) or row["refused"] is not None:
         return None
     parts = row["model"], row["version"], row["level"], row["bits"]
     kinds = (str, str, int, bytes)
@@ -281,7 +295,8 @@ def _row(row: sqlite3.Row) -> tuple[str | int | float | bytes, ...] | None:
         return None
     answered = bool(row["answered"]) if "answered" in names else False
     taken_at = row["taken_at"] if isinstance(row["taken_at"], float) else 0.0
-    return (row["id"], *parts, row["digest"], taken_at, answered)
+    image = row["image"] if "image" in names and isinstance(row["image"], bytes) else None
+    return (row["id"], *parts, row["digest"], taken_at, answered, image)
 
 
 def _kind(sample: Sample) -> tuple[str, str, int]:

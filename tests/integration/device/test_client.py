@@ -251,6 +251,29 @@ async def test_spooled_samples_wait_for_their_version_while_a_model_rolls_out(
     assert client.late_answers == 3
 
 
+async def test_samples_of_an_outage_are_made_anew_for_a_model_that_was_replaced_meanwhile(
+    tmp_path: Path,
+) -> None:
+    port, late = free_port(), list[LateAnswer]()
+    old, new = tiny_bundle(0, exit_head=False), tiny_bundle(5, exit_head=False)
+    chosen = settings(f"127.0.0.1:{port}", spool=SpoolSettings(tmp_path / "s.db"))
+    async with SplitClient(chosen, bundle=old, on_late=late.append) as client:
+        for image in PICTURES[:5]:
+            with pytest.raises(SpooledError):
+                await client.classify(image)
+    async with (
+        serve(cloud := Cloud(new), port),
+        SplitClient(chosen, bundle=old, on_late=late.append) as client,
+    ):
+        await until(lambda: bool(cloud.seen))
+        assert not late
+        client.switch(new)
+        assert await client.drain(60.0) == 0
+        now = [(await client.classify(image)).label for image in PICTURES[:5]]
+    assert {one.version for one in late} == {new.metadata.version[:16]}
+    assert [one.label for one in sorted(late, key=lambda one: one.number)] == now
+
+
 async def test_with_a_goal_samples_for_the_cloud_are_kept_through_an_outage(
     tmp_path: Path,
 ) -> None:

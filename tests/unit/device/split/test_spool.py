@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,11 +131,25 @@ def test_a_spool_of_release_0_1_is_used(tmp_path: Path) -> None:
         spool.put([sample(1)])
     with sqlite3.connect(path) as database:
         database.execute("ALTER TABLE sample DROP COLUMN answered")
+        database.execute("ALTER TABLE sample DROP COLUMN image")
     database.close()
     with Spool(path) as spool:
         spool.put([sample(2)])
         spool.mark_answered([2])
         assert [one.answered for one in spool.oldest(10)] == [False, True]
+
+
+def test_bits_of_another_version_take_the_place_of_a_samples_bits(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with Spool(path) as spool:
+        spool.put([Sample("m", "v1", 0, b"old", image=b"picture"), sample(2)])
+        (first, *_) = spool.oldest(10)
+        spool.change(replace(first, version="v2", level=1, bits=b"new"))
+    with Spool(path) as spool:
+        assert spool.oldest(10) == [
+            replace(first, version="v2", level=1, bits=b"new"),
+        ]
+        assert spool.waiting() == 2
 
 
 def test_foreign_database_is_set_aside(tmp_path: Path) -> None:
