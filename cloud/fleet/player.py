@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from cloud.fleet.changes import Change, setting
+from cloud.fleet.changes import setting
 from cloud.fleet.client import FleetClient
 from cloud.fleet.rollout.record import Phase
-from cloud.fleet.state import DeviceState
 from shared.errors import UsageError
 from shared.fleet.messages import Reported
 from shared.fleet.scenario import FleetScenario, Rollout, ScenarioEvent
@@ -52,6 +51,7 @@ class Player:
         self._say = say
         self._store = store
         self.stopped_rollouts = 0
+        self._waiting: set[asyncio.Task[None]] = set()
 
     @property
     def name(self) -> str:
@@ -62,19 +62,24 @@ class Player:
         """Play from the first settings to the end of the scenario."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
-        await self.set("all", self._scenario.settings.given())
-        for event in sorted(self._scenario.events, key=lambda event: event.at):
-            await asyncio.sleep(max(began_s + event.at / self._speed - loop.time(), 0))
-            await self._happen(event)
-        left_s = began_s + self._scenario.duration / self._speed - loop.time()
-        await asyncio.sleep(max(left_s, 0))
+        try:
+            self.set("all", self._scenario.settings.given())
+            for event in sorted(self._scenario.events, key=lambda event: event.at):
+                await asyncio.sleep(max(began_s + event.at / self._speed - loop.time(), 0))
+                await self._happen(event)
+            left_s = began_s + self._scenario.duration / self._speed - loop.time()
+            await asyncio.sleep(max(left_s, 0))
+        finally:
+            for task in self._waiting:
+                task.cancel()
+            await asyncio.gather(*self._waiting, return_exceptions=True)
 
     async def _happen(self, event: ScenarioEvent) -> None:
         at = f"{event.at / 3600:.2f} h"
         await self._note(event)
         if event.set is not None:
             self._say(f"{at}: {event.target}: set {event.set.model_dump(exclude_none=True)}")
-            await self.set(event.target, event.set.given())
+            self.set(event.target, event.set.given())
         elif event.battery is not None:
             self._say(f"{at}: {event.target}: battery {event.battery:.0%}")
             await self._set_batteries(event.target, event.battery)
@@ -97,19 +102,27 @@ class Player:
         change = ChangeRecord(fleet, time.time(), secrets.token_hex(8), who, event.target, what, "")
         await asyncio.to_thread(write_change, self._store, change)
 
-    async def set(self, target: str, values: Mapping[str, Any]) -> dict[str, Reported | None]:
-        """Set for ``target`` and wait for the reports; None for a device without one."""
-        return await self._desire(self._client.state.select(target), setting(values))
+    def set(self, target: str, values: Mapping[str, Any]) -> None:
+        """Set for ``target``. The scenario goes on; who has not reported is said after a while.
 
-    async def _desire(
-        self, devices: Sequence[DeviceState], change: Change
-    ) -> dict[str, Reported | None]:
-        """Change devices; wait for those that are connected, with a limit."""
-        futures = self._client.desire(devices, change)
-        here = [futures[device.name] for device in devices if device.online]
-        if here:
-            await asyncio.wait(here, timeout=REPORT_WITHIN_S)
-        return {name: _report(future) for name, future in futures.items()}
+        A device that is dead and still counts as connected would delay all that comes.
+        """
+        futures = self._client.desire(self._client.state.select(target), setting(values))
+        task = asyncio.create_task(self._await_reports(target, futures), name="reports of a set")
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _await_reports(
+        self, target: str, futures: Mapping[str, asyncio.Future[Reported]]
+    ) -> None:
+        devices = self._client.state.devices
+        here = [one for name, one in futures.items() if name in devices and devices[name].online]
+        if not here:
+            return
+        await asyncio.wait(here, timeout=REPORT_WITHIN_S)
+        silent = sum(not one.done() for one in here)
+        if silent:
+            self._say(f"{target}: {silent} of {len(here)} connected devices have not reported")
 
     async def _set_batteries(self, target: str, level: float) -> None:
         results = await asyncio.gather(
@@ -150,8 +163,3 @@ class Player:
             return True
         self.stopped_rollouts += 1
         return False
-
-
-def _report(future: asyncio.Future[Reported]) -> Reported | None:
-    """The report in ``future``; None if there is none (yet)."""
-    return None if not future.done() or future.exception() is not None else future.result()

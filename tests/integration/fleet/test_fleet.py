@@ -211,7 +211,7 @@ async def test_a_worse_model_is_rolled_back_and_an_unknown_one_too(
             scenario = FleetScenario.model_validate({"name": "none", "duration": "1s"})
             store = str(tmp_path / "store")
             player = Player(recorder.client, scenario, 1.0, None, said.append, store)
-            await player.set("all", {"rate_per_s": 40.0})
+            player.set("all", {"rate_per_s": 40.0})
             rules = Rollout.model_validate(
                 {"model": "mnist-shifted", "waves": [0.25, 1.0], "watch": "2s", "samples": 50}
             )

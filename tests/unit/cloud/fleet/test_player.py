@@ -18,16 +18,25 @@ from tests.support.fleet_in_memory import MemoryBroker, MemoryDevice, MemoryNetw
 WITHIN_S = 60.0
 
 
-async def test_devices_that_are_away_delay_no_scenario(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_devices_that_are_away_or_dead_delay_no_scenario(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     broker = MemoryBroker()
     monkeypatch.setattr("cloud.fleet.client.BrokerClient", MemoryNetwork(city=broker).connect)
     monkeypatch.setattr("cloud.fleet.player.REPORT_WITHIN_S", 1e6)
-    MemoryDevice(broker, "city", "here", "own").connect()
-    broker.publish("taper/v1/city/away/birth", dump(Birth("away", 1, 1, 0.0, PROTOCOL)), True)
+    here = MemoryDevice(broker, "city", "here", "own")
+    here.connect()
+    for name in ("away", "dead"):  # a broker that was killed never said that the second is gone
+        birth = Birth(name, 1, 1, 0.0, PROTOCOL)
+        broker.publish(f"taper/v1/city/{name}/birth", dump(birth), True)
     broker.publish("taper/v1/city/away/death", dump(Death("away", 1)), True)
-    scenario = FleetScenario.model_validate({"name": "short", "duration": "1s", "settings": {}})
+    events = [{"at": "1s", "for": "all", "set": {"model": "new"}},
+              {"at": "2s", "for": "here", "set": {"model": "newer"}}]  # fmt: skip
+    scenario = FleetScenario.model_validate(
+        {"name": "short", "duration": "3s", "settings": {"fraction": "0.5"}, "events": events}
+    )
     async with running(FleetClient(parse_broker("mqtt://city"), "city")) as client:
-        player = Player(client, scenario, 1.0, None, lambda _: None)
-        reports = await asyncio.wait_for(player.set("all", {"fraction": "0.5"}), WITHIN_S)
-    assert reports["away"] is None
-    assert reports["here"] is not None
+        player = Player(client, scenario, 60.0, None, lambda _: None)
+        await asyncio.wait_for(player.play(), WITHIN_S)
+        assert here.model == "newer"
+        assert client.state.device("dead").desired.settings.model == "new"
