@@ -38,7 +38,11 @@ def inside(engine: Engine, words: list[str]) -> int:
     """Run ``words`` where published ports are, with the engine in the environment."""
     kind = "own" if engine.own else "present"
     child = subprocess.Popen(
-        [*engine.network, *words], cwd=ROOT, env={**engine.environment(), VARIABLE: kind}
+        [*engine.network, *words],
+        cwd=ROOT,
+        env={**engine.environment(), VARIABLE: kind},
+        # a shell starts what runs in the background deaf to Ctrl-C, which is how we end it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         return child.wait()
