@@ -41,11 +41,11 @@ class Fixed:
         return Decision(self.looks)
 
 
-def days(bundle: Bundle, test: Dataset, plan: LookPlan, hardware: str) -> dict[str, Any]:
+def days(bundle: Bundle, test: Dataset, allowed: float, hardware: str) -> dict[str, Any]:
     """Days at one sample a second, and their ratio.
 
-    The plan of two looks is the one of the bundle's table that lasts longest of those that the
-    validation split finds as accurate as ``plan``. The single look is the best on the test images
+    The plan of two looks is the one of the bundle's table that lasts longest of those that lose at
+    most ``allowed`` points on the validation split. The single look is the best on the test images
     themselves, of all levels and exit thresholds that are as accurate there.
     """
     results = measure(bundle, test.images, test.labels)
@@ -60,7 +60,8 @@ def days(bundle: Bundle, test: Dataset, plan: LookPlan, hardware: str) -> dict[s
     def point(one: LookPlan) -> OperatingPoint:
         return operating_point(one, tables, 0.0, model, Conditions(RATE_PER_S))
 
-    equal = [one for one in read_plans(bundle) if one.accuracy >= plan.accuracy]
+    full, *plans = read_plans(bundle)
+    equal = [one for one in plans if one.accuracy >= full.accuracy - allowed / 100]
     two = min((point(one) for one in equal), key=lambda option: option.energy_j)
     least = _accuracy(results, two.looks)
     singles = [point(one) for one in one_look_plans(tables)]

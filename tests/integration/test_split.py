@@ -14,8 +14,10 @@ import pytest
 
 from shared.images.idx import write_idx
 from shared.model.bundle import Bundle
+from shared.model.looks import ask_table
 from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import FeatureCodec
+from shared.protocol.looks import margins
 from tests.support.processes import (
     ROOT,
     Server,
@@ -164,3 +166,32 @@ def test_terminated_server_answers_what_is_in_flight(digits: Digits, tmp_path: P
         client.stdout.close()
     assert client.returncode in (0, 3)  # all answered before the end, or the end said plainly
     assert all(line.startswith("{") for line in lines)
+
+
+def test_second_looks_where_the_server_asks_by_its_own_table(
+    server: Server, bundle: Bundle, digits: Digits
+) -> None:
+    images, _ = digits
+    levels = bundle.architecture.device_levels
+    first, second, ask_below = next(
+        (first, second, ask_below)
+        for first, row in enumerate(ask_table(bundle))
+        for second, ask_below in enumerate(row)
+        if ask_below
+    )
+    logits = [
+        CloudHalf(bundle).run(DeviceHalf(bundle).run(images, level), level, 3)
+        for level in (first, second)
+    ]
+    asked = margins(logits[0]) < ask_below
+    expected = np.where(asked, logits[1].argmax(axis=1), logits[0].argmax(axis=1))
+    done = run_client(
+        *("--fraction", f"{levels[first]:g}:{levels[second]:g}", "--output", "json"),
+        *("--server", server.address, "--in-flight", "8"),
+    )
+    assert done.status == 0, done.err
+    samples = done.document["samples"]
+    assert asked.any()
+    assert [len(sample["looks"]) - 1 for sample in samples] == asked.tolist()
+    assert [sample["label"] for sample in samples] == expected.tolist()
+    assert done.document["summary"]["mean_looks"] == pytest.approx(1 + asked.mean())

@@ -146,7 +146,7 @@ def _losses(
     are lucky: a standard error is added to what they lose.
     """
     found = []
-    for choice in _choices(levels, exits):
+    for choice in choices(levels, exits):
         plan, mine = measure(levels, choice)
         pairs = right.astype(np.int64) - mine
         luck = float(pairs.std()) / len(pairs) ** 0.5 if exits else 0.0
@@ -191,7 +191,8 @@ def look_tables(levels: Sequence[LevelAnswers], most: int = MOST) -> dict[str, A
     return {METADATA_KEY: to_rows(plans_of(levels, most)), PAYLOADS_KEY: payloads}
 
 
-def _choices(levels: Sequence[LevelAnswers], exits: bool) -> Iterator[Choice]:
+def choices(levels: Sequence[LevelAnswers], exits: bool) -> Iterator[Choice]:
+    """Every choice that is tried, without the exit head or with it."""
     for first, one in enumerate(levels):
         staying = sorted({one.exit_threshold, *EXITS} - {NEVER}) if exits else [NEVER]
         for exit_threshold in staying:
