@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,13 +13,17 @@ from device.energy.charge import Charge
 from device.policy.auto import AutoPolicy, Goal
 from device.policy.operating_points import Conditions, frontier, level_tables, operating_points
 from device.policy.simple import Look, Situation
+from device.simulate.command import main
 from device.simulate.results import measure, totals
-from shared.energy.hardware import MCU_BLE
+from shared.energy.hardware import HARDWARE, MCU_BLE
 from shared.energy.model import EnergyModel
-from shared.model.bundle import Bundle, make_bundle
+from shared.model.bundle import Bundle, make_bundle, write_bundle
 from shared.model.exits import NEVER
 from shared.model.looks import plans_on_test
 from tests.support.clouds import images, tiny_bundle
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MODEL = EnergyModel(MCU_BLE)
 SITUATION = Situation(Charge(0.5, plugged=False), rate_per_s=5.0)
@@ -97,3 +101,22 @@ def test_simulated_second_looks_are_those_of_the_plan() -> None:
     assert found.right == right.sum()
     escalating = totals(results, (replace(looks[0], escalate_below=1.0), looks[1]), 0, 40)
     assert (escalating.sent, escalating.again) == (0, 40)
+
+
+def test_the_plans_are_listed_with_their_energy_on_every_hardware(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    write_bundle(with_plans(), tmp_path / "tiny.safetensors")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--plans", "--model", str(tmp_path / "tiny.safetensors")])
+    lines = capsys.readouterr().out.splitlines()
+    assert all(name in "\n".join(lines) for name in HARDWARE)
+    rows = [line.split() for line in lines if "%" in line]
+    assert sorted(row[0] for row in rows) == ["0.25", "0.25:1", "0.25:1", "0.5", "1"]
+    # The picture, the first look, and a tenth of the samples again.
+    one, two = (
+        next(row for row in rows if row[:2] == [looks, "-"]) for looks in ("0.25", "0.25:1")
+    )
+    assert float(one[-4]) < float(two[-4])
+    assert two[2:5] == ["1.10", "96.90%", "11.2"]
