@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from device.policy.simple import Decision
+    from device.policy.simple import Decision, Look
     from device.split.client import SplitClient
     from device.split.outbox import LateAnswer
     from device.split.sample import SampleResult
@@ -45,6 +45,7 @@ __all__ = [
     "LateAnswer",
     "LateError",
     "LinkError",
+    "Look",
     "ModelSettings",
     "OverloadedError",
     "RequestError",
@@ -71,6 +72,7 @@ _HOMES = {
     "ClientSettings": "device.split.settings",
     "Decision": "device.policy.simple",
     "LateAnswer": "device.split.outbox",
+    "Look": "device.policy.simple",
     "ModelSettings": "device.split.settings",
     "SampleResult": "device.split.sample",
     "Security": "device.transport.channel",

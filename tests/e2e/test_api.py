@@ -28,6 +28,7 @@ NAMES = [
     "LateAnswer",
     "LateError",
     "LinkError",
+    "Look",
     "ModelSettings",
     "OverloadedError",
     "RequestError",
