@@ -9,7 +9,7 @@ from collections.abc import Callable
 from shared.errors import InvalidRequestError
 from shared.protocol.looks import KEEP_MS
 
-MOST = 256  # requests of one stream; the oldest are forgotten first
+MOST = 64  # requests of one stream; the oldest are forgotten first
 
 
 class LookMemory:
