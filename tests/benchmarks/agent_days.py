@@ -12,6 +12,7 @@ import random
 import shutil
 import signal
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -380,4 +381,5 @@ class watched:  # noqa: N801 - a context
 
 
 if __name__ == "__main__":
-    print(json.dumps(agent_days(), indent=1))
+    seeds = [int(word) for word in sys.argv[1:]] or [SEED]
+    print(json.dumps([agent_days(seed) for seed in seeds], indent=1))

@@ -239,8 +239,7 @@ class Taken:
         await until(lambda: self.count > wanted, LIMIT_S)
 
 
-@pytest.mark.parametrize("exit_head", [False, True])
-@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize(("exit_head", "replaced"), [(False, False), (False, True), (True, True)])
 async def test_every_sample_is_counted_once_over_outages_and_restarts(
     broker: Mosquitto,
     flags: list[str],
