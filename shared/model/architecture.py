@@ -131,6 +131,11 @@ class Architecture:
         return Stage("exit", Kind.BINARY_LINEAR, sent.out_channels, self.classes, profile=profile)
 
     @property
+    def strided(self) -> bool:
+        """Whether a stage has a stride, which boards and older releases cannot run."""
+        return any(stage.stride > 1 for stage in (*self.device, *self.cloud))
+
+    @property
     def cloud_inputs(self) -> tuple[Activation, ...]:
         """What each cloud stage takes: bits from the device, then what the stage before gives."""
         return (Activation.BINARY, *(stage.activation for stage in self.cloud[:-1]))

@@ -212,7 +212,7 @@ def serialise(bundle: Bundle, groups: Iterable[str] | None = None) -> bytes:
 
 def _format_version(architecture: Architecture, tensors: Iterable[str]) -> int:
     """The first version whose readers run the network as it is meant."""
-    if any(stage.stride > 1 for stage in (*architecture.device, *architecture.cloud)):
+    if architecture.strided:
         return STRIDED_FORMAT_VERSION
     ternary = any(name.endswith(".low_threshold") for name in tensors)
     return TERNARY_FORMAT_VERSION if ternary else FORMAT_VERSION

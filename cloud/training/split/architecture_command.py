@@ -132,11 +132,14 @@ def show(architecture: Architecture) -> None:
     sizes = sizes_of(architecture)
     levels = range(len(architecture.device_levels))
     picture = architecture.input_shape.size
-    for line in (
+    boards = (
         f"RAM of the device half: {arena_bytes(architecture, levels)} bytes and the engine's "
         f"stack, besides the picture ({picture})",
         f"flash of the device half: about {sizes.device} bytes of model and the engine's code "
         "(python -m device.micro says both exactly)",
+    )
+    for line in (
+        *(("boards run no strides; the packed runtime does",) if architecture.strided else boards),
         f"bundle: about {sizes.bundle} bytes",
     ):
         console.print(line, markup=False)

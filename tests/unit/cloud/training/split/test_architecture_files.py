@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cloud.training.split import architectures
-from cloud.training.split.architecture_command import app, write
+from cloud.training.split.architecture_command import app, show, write
 from cloud.training.split.architecture_file import read_architecture, to_toml
 from cloud.training.split.architectures import ARCHITECTURES, architecture, register
 from cloud.training.split.suggest import suggest
@@ -153,6 +153,16 @@ def test_a_bundle_shows_its_network_and_gives_it_as_a_file(tmp_path: Path) -> No
     assert CliRunner().invoke(app, words).exit_code == 0
     made = read_architecture(path, Shape(28, 28, 1), 10)
     assert made == ARCHITECTURES["paper"](Shape(28, 28, 1), 10)
+
+
+def test_a_network_with_strides_says_that_boards_are_not_for_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, *more = tiny().device
+    show(replace(tiny(), device=(replace(first, pool=1, stride=2), *more)))
+    said = capsys.readouterr().out
+    assert "boards run no strides" in said
+    assert "RAM" not in said
 
 
 def test_own_networks_by_name_and_by_import_path(monkeypatch: pytest.MonkeyPatch) -> None:
