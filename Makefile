@@ -115,8 +115,9 @@ ray: $(VENV)/.dev ## replicas on Ray Serve: one is killed, one is added; RAY_VEN
 	$(RAY_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[ray]'
 	TAPER_RAY=$(abspath $(RAY_VENV)) $(BIN)/python -m pytest tests/e2e/test_ray.py
 
-aarch64: ## cross-compile the kernels for Arm, run their self-test in an emulator
+aarch64: $(VENV)/.dev ## for Arm, in an emulator: the kernels' self-test, and the device against a server (root)
 	scripts/test-aarch64
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/test-aarch64-device
 
 boards: $(VENV)/.dev ## the C engine on five emulated boards, 1,000 test images each
 	scripts/system-deps boards
