@@ -31,7 +31,7 @@ from tests.support.processes import ROOT, client_command, environment, run_clien
 IMAGES, LABELS = sample_digits()
 SHOWN = (0, 3, 5, 7)  # digits of the sample that every test shows
 NAMES = [str(LABELS[index]) for index in SHOWN]
-LIMIT_S = 30
+LIMIT_S = 60
 
 
 @pytest.fixture(scope="module")

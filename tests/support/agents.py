@@ -38,6 +38,11 @@ class Heard(list[dict[str, Any]]):
         names = ("answered_device", "answered_cloud")
         return sum(message.get(name, 0) for message in messages.values() for name in names)
 
+    def missing(self) -> int:
+        """How many numbers between the first and the last one have not come; of one epoch."""
+        numbers = {message["sequence"] for message in self}
+        return max(numbers) - min(numbers) + 1 - len(numbers) if numbers else 0
+
     def new(self) -> int:
         """How many different messages there are."""
         return len({(message.get("epoch"), message["sequence"]) for message in self})

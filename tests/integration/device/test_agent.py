@@ -214,10 +214,11 @@ async def test_an_outage_of_the_server_is_spooled_and_one_of_the_broker_is_kept(
             await asyncio.to_thread(own.start)
             async with listening(own.broker, "away") as heard, serve(cloud, port):
                 await until(lambda: len(cloud.seen) > seen + 10, LIMIT_S)
-                await until(lambda: heard.new() > 5, LIMIT_S)
-                await asyncio.sleep(1.0)  # the spool is locked while the agent runs
-    sequences = {message["sequence"] for message in heard}
-    assert max(sequences) - min(sequences) + 1 == len(sequences)
+                await until(lambda: heard.new() > 5 and not heard.missing(), LIMIT_S)
+        async with asyncio.timeout(LIMIT_S), serve(cloud, port):
+            while not nearly_empty(spool):  # it is locked while an agent runs
+                async with agent(*words, *to(own, "away", f"127.0.0.1:{port}"), "--rate", "0"):
+                    await asyncio.sleep(0.5)
     assert nearly_empty(spool)
 
 
@@ -289,10 +290,11 @@ async def test_a_clock_that_starts_in_1970_and_jumps(
         assert heard[-1]["unix_s"] < 200
         for jump_s in (0.0, -3600.0):  # synchronised, and then set back by an hour
             offset_s = jump_s
-            before = heard.new()
+            before, begun_s = heard.new(), real()
             await until(lambda: heard.new() > before + 3, LIMIT_S)  # noqa: B023
-            assert abs(heard[-1]["unix_s"] - real() - jump_s) < 2
-    assert all(0 <= message["period_s"] < 3 for message in heard)
+            assert begun_s - 1 < heard[-1]["unix_s"] - jump_s < real() + 1
+    # Durations know nothing of the jumps, the least of which is an hour.
+    assert all(0 <= message["period_s"] < LIMIT_S for message in heard)
     assert heard.total("failed") == 0
 
 

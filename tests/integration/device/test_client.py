@@ -141,7 +141,7 @@ async def test_spool_keeps_samples_through_an_outage(bundle: Bundle, tmp_path: P
                 with pytest.raises(SpooledError, match="waits in the spool"):
                     await client.classify(PICTURES[index], index)
         async with serve(cloud, port):
-            assert await client.drain(10.0) == 0
+            assert await client.drain(60.0) == 0
             assert client.late_answers == 10
     assert [answer.label for answer in late] == labels(bundle, cloud.seen)
     assert [answer.number for answer in late] == list(range(1, 11))
@@ -157,10 +157,10 @@ async def test_spool_outlives_the_process_and_nothing_confirmed_is_sent_again(
             await client.classify(PICTURES[index], index)
     async with serve(cloud, port), SplitClient(chosen, bundle=BUNDLE) as client:
         assert (await client.classify(PICTURES[5], 5)).source == "cloud"
-        assert await client.drain(10.0) == 0
+        assert await client.drain(60.0) == 0
     assert sum(request.frame.samples for request in cloud.seen) == 6
     async with serve(cloud, port), SplitClient(chosen, bundle=BUNDLE) as client:
-        assert await client.drain(1.0) == 0
+        assert await client.drain(60.0) == 0
     assert sum(request.frame.samples for request in cloud.seen) == 6
 
 
@@ -189,7 +189,7 @@ async def test_spooled_sample_that_no_server_takes_is_set_aside(tmp_path: Path) 
         for image in PICTURES[:3]:
             await client.classify(image)
         async with serve(Cloud(BUNDLE, refusing(grpc.StatusCode.INVALID_ARGUMENT)), port):
-            assert await client.drain(10.0) == 0
+            assert await client.drain(60.0) == 0
     with Spool(tmp_path / "s.db") as spool:
         assert len(spool.refused()) == 3
         assert "not like this" in spool.refused()[0][1]
@@ -208,7 +208,7 @@ async def test_spooled_samples_are_tried_again_after_a_fault_of_the_server(
         async with serve(cloud, port):
             await until(lambda: len(cloud.seen) >= 4)
             cloud.respond = None
-            assert await client.drain(20.0) == 0
+            assert await client.drain(60.0) == 0
     assert client.late_answers == 3
     with Spool(tmp_path / "s.db") as spool:
         assert spool.refused() == []
@@ -247,7 +247,7 @@ async def test_spooled_samples_wait_for_their_version_while_a_model_rolls_out(
             await until(lambda: len(cloud.seen) >= 2)
             assert client.late_answers == 0
             cloud.bundle = BUNDLE
-            assert await client.drain(20.0) == 0
+            assert await client.drain(60.0) == 0
     assert client.late_answers == 3
 
 
@@ -314,7 +314,7 @@ async def test_the_drainer_survives_a_disk_that_fails_for_a_while(
         for image in PICTURES[:3]:
             await client.classify(image)
         async with serve(cloud, port):
-            assert await client.drain(20.0) == 0
+            assert await client.drain(60.0) == 0
     assert not failures
     assert client.late_answers == 3
 

@@ -24,7 +24,7 @@ async def test_a_ledger_whose_last_commit_fails_says_so_and_still_ends(
         begun.set()
         busy.wait()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async with Ledger(tmp_path / "ledger") as ledger:
             fill_disk(opened[-1])
             opened[-1].set_trace_callback(hold)
