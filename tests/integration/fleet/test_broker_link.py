@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -74,7 +75,7 @@ async def test_a_broker_that_says_so_names_the_one_who_took_over(delay_s: float)
 
 @pytest.mark.parametrize("say", [TAKEN_OVER, b""], ids=["it says so", "it hangs up"])
 async def test_who_waits_for_a_confirmation_learns_that_the_connection_has_ended(
-    say: bytes,
+    say: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
@@ -96,6 +97,10 @@ async def test_who_waits_for_a_confirmation_learns_that_the_connection_has_ended
             with pytest.raises(TakenOverError if say else BrokerError):
                 async with client:
                     await ask(client)
+            del client
+            gc.collect()
+            await asyncio.sleep(0)
+    assert "never retrieved" not in caplog.text
 
 
 async def test_the_client_pings_as_often_as_the_broker_demands() -> None:
