@@ -61,7 +61,10 @@ def _drawing(title: str, note: str, draw: Draw, slices: Slices, marks: Sequence[
             axes.text(place, 1.0, str(number), fontsize=8, ha="center", va="bottom",
                       transform=where)  # fmt: skip
         axes.grid(alpha=0.3)
-        locator = AutoDateLocator(minticks=3)  # type: ignore[no-untyped-call]
+        # Most of the time of drawing goes into ticks.
+        locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
+        if axes.get_yscale() == "linear":
+            axes.locator_params(axis="y", nbins=5)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
         if len(axes.get_legend_handles_labels()[0]) > 1:

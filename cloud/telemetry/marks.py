@@ -18,6 +18,7 @@ from shared.fleet.payloads import load_stored
 MOST_MARKS, MOST_EVENTS, MOST_ERRORS, MOST_NAMED = 20, 50_000, 10, 3
 TOGETHER_S = 60.0  # equal settings of several devices within so long are one mark
 ERRORS_S = 3600.0  # before the newest message
+MOST_LOOKED_AT = 10_000
 _E = tables.event.c
 _T = tables.telemetry.c
 
@@ -161,15 +162,26 @@ def away(connection: Connection, fleet: str, since_s: float) -> list[Away]:
 
 
 def errors(connection: Connection, fleet: str) -> list[tuple[str, int, int]]:
-    """Return the most frequent errors of the last hour of telemetry: text, messages, devices."""
+    """Return the most frequent errors of the last hour of telemetry: text, messages, devices.
+
+    Of a large fleet, of its last ``MOST_LOOKED_AT`` messages.
+    """
     newest_s = connection.execute(select(func.max(_T.received_s)).where(_T.fleet == fleet)).scalar()
     if newest_s is None:
         return []
+    last = (
+        select(_T.device, _T.error)
+        .where(_T.fleet == fleet, _T.received_s > newest_s - ERRORS_S)
+        .order_by(_T.received_s.desc())
+        .limit(MOST_LOOKED_AT)
+        .subquery()
+        .c
+    )
     count = func.count().label("count")
     query = (
-        select(_T.error, count, func.count(_T.device.distinct()))
-        .where(_T.fleet == fleet, _T.received_s > newest_s - ERRORS_S, _T.error != "")
-        .group_by(_T.error)
+        select(last.error, count, func.count(last.device.distinct()))
+        .where(last.error != "")
+        .group_by(last.error)
         .order_by(count.desc())
         .limit(MOST_ERRORS)
     )

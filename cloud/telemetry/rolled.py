@@ -158,13 +158,13 @@ def _sums() -> list[ColumnElement[Any]]:
     return [*(func.sum(_R[name]) for name in summed), func.max(_R.latency_max_ms)]
 
 
+_NAMES = ("messages", *SUMMED, "waited_ms", "confidence", "latency_max_ms")
+_EXACT = ("energy_j", "period_s", "idle_j", "waited_ms", "confidence", "latency_max_ms")
+_KINDS = [(name, float if name in _EXACT else int) for name in _NAMES]
+
+
 def _read_sums(row: Sequence[Any]) -> dict[str, Any]:
-    names = ("messages", *SUMMED, "waited_ms", "confidence", "latency_max_ms")
-    exact = ("energy_j", "period_s", "idle_j", "waited_ms", "confidence", "latency_max_ms")
-    return {
-        name: (float if name in exact else int)(value or 0)
-        for name, value in zip(names, row, strict=True)
-    }
+    return {name: kind(value or 0) for (name, kind), value in zip(_KINDS, row, strict=True)}
 
 
 def _chosen(fleet: str, width_s: int, start_s: float) -> list[ColumnElement[bool]]:
