@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from cloud.fleet.flags import STORE, Site
@@ -44,4 +45,5 @@ async def written_down(
 
 
 def _default() -> str | None:
-    return STORE if Path(STORE).is_file() else None
+    """The recorder's file, where it is and can be written."""
+    return STORE if Path(STORE).is_file() and find_spec("sqlalchemy") else None
