@@ -29,9 +29,12 @@ def print_totals(summary: Summary) -> None:
     from rich.table import Table
 
     table = Table(title=f"{summary.answered} of {summary.samples} samples answered")
-    for heading in SUMMARY_COLUMNS:
+    cells = dict(zip(SUMMARY_COLUMNS, summary_row(summary), strict=True))
+    if summary.mean_looks > 1:
+        cells["looks"] = f"{summary.mean_looks:.2f}"
+    for heading in cells:
         table.add_column(heading, justify="right")
-    table.add_row(*summary_row(summary))
+    table.add_row(*cells.values())
     Console().print(table)
 
 
@@ -94,7 +97,6 @@ def sample_row(result: SampleResult, name: str) -> tuple[str, ...]:
 SUMMARY_COLUMNS = (
     "fraction",
     "channels sent",
-    "looks",
     "bytes per image",
     "accuracy",
     "median latency",
@@ -108,7 +110,6 @@ def summary_row(summary: Summary) -> list[str]:
     return [
         ", ".join(f"{fraction:g}" for fraction in summary.fractions),
         ", ".join(str(channels) for channels in summary.channels),
-        f"{summary.mean_looks:.2f}",
         f"{summary.mean_payload_bytes:.1f}",
         "unknown" if summary.accuracy is None else f"{summary.accuracy:.1%}",
         milliseconds(summary.median_latency_ms),
