@@ -203,9 +203,15 @@ class BrokerClient:
         opening = asyncio.ensure_future(self._connection.__aenter__())
         # Without ``_ended`` a connection that is closed before the broker has welcomed it would
         # wait for a welcome until the timeout.
-        await asyncio.wait((opening, self._ended), return_when=asyncio.FIRST_COMPLETED)
-        if self._welcomed:
-            await asyncio.wait((opening,))
+        try:
+            await asyncio.wait((opening, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            if self._welcomed:
+                await asyncio.wait((opening,))
+        except asyncio.CancelledError:
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+            self._paho.disconnect()
+            raise
         if not opening.done():
             opening.cancel()
             await asyncio.gather(opening, return_exceptions=True)

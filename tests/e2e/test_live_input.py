@@ -230,7 +230,7 @@ def test_a_broker_with_tls_needs_no_tls_towards_the_server(server: str, tmp_path
         trusted = ("--ca", str(broker.folder / "ca.crt"))
         done = run_client("--server", server, "--publish", address, *trusted)
         assert done.status == 0, done.err
-        done = run_client("--server", server, "--publish", address)
+        done = run_client("--server", server, "--publish", address, "--wait", "5")
         assert done.status == 3, done.err
         assert done.err.startswith("error: --publish: ")
         assert "certificate" in done.err
@@ -259,7 +259,8 @@ async def test_answers_wait_for_a_broker_that_goes_away(tmp_path: Path) -> None:
 
 
 def test_a_broker_that_is_not_there_is_named(server: str) -> None:
-    flags = ("--server", server, "--wait", "1", "--publish", "mqtt://127.0.0.1:9/answers")
+    # The server is waited for as long, and must have answered before.
+    flags = ("--server", server, "--wait", "5", "--publish", "mqtt://127.0.0.1:9/answers")
     done = run_client(*flags)
     assert done.status == 3
     assert done.err.startswith("error: --publish: 127.0.0.1:9: ")

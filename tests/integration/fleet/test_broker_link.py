@@ -73,6 +73,31 @@ async def test_a_broker_that_says_so_names_the_one_who_took_over(delay_s: float)
                 await client.lost()
 
 
+async def test_who_stops_connecting_leaves_nothing_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def keep_waiting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        while await reader.read(1000):
+            pass
+        left.set()
+
+    async with answering(keep_waiting) as port, asyncio.timeout(60):
+        broker = parse_broker(f"mqtt://127.0.0.1:{port}")
+        client = BrokerClient(broker, "x", lambda *_: None, session_s=0)
+        connecting = asyncio.ensure_future(client.__aenter__())
+        await asked.wait()
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
+        await left.wait()
+        del client, connecting
+        gc.collect()
+        await asyncio.sleep(0)
+    assert "never retrieved" not in caplog.text
+
+
 @pytest.mark.parametrize("say", [TAKEN_OVER, b""], ids=["it says so", "it hangs up"])
 async def test_who_waits_for_a_confirmation_learns_that_the_connection_has_ended(
     say: bytes, caplog: pytest.LogCaptureFixture
