@@ -20,7 +20,7 @@ from shared.networks.binary_stage import BinaryStage, Step
 from shared.networks.calibration import SentBits, measure, run
 from shared.networks.pixels import check_pixels
 
-MAP_VALUES = 2**24  # of the largest map of the images that are calibrated together
+MAP_VALUES = 2**22  # of the largest map of the images that are calibrated together
 
 
 class BinaryNet(nn.Module):

@@ -24,7 +24,8 @@ def calibrate(
     told (steps done, steps in all).
     """
     order = np.random.default_rng(settings.seed).permutation(len(data.images))
-    chosen = data.images[np.sort(order[: settings.calibration_images])]
+    few = len(order) > settings.calibration_images
+    chosen = data.images[np.sort(order[: settings.calibration_images])] if few else data.images
     net.to("cpu").eval()
     # (N, H, W, C) -> (N, C, H, W)
     net.calibrate(torch.from_numpy(chosen).permute(0, 3, 1, 2), on_step)
