@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 
@@ -105,26 +105,35 @@ SUMMED = (
 
 
 _VALUES = attrgetter(*(one.name for one in fields(Sums)))
+_SHARED = attrgetter(*SUMMED)
 _LARGEST = [one.name for one in fields(Sums)].index("latency_max_ms")  # the others are added
+Values = Sequence[float]  # the fields of ``Sums``, in their order
 
 
-def of_message(one: Telemetry) -> Sums:
-    """Return one message as sums."""
-    return Sums(
-        messages=1,
-        **{name: getattr(one, name) for name in SUMMED},
-        waited_ms=one.latency_ms * one.answered,
-        latency_max_ms=one.latency_max_ms,
-        confidence=one.exit_confidence * one.exits_asked,
-    )
+def values_of(one: Telemetry) -> Values:
+    """Return one message as the fields of ``Sums``, in their order."""
+    waited_ms, confidence = one.latency_ms * one.answered, one.exit_confidence * one.exits_asked
+    return (1, *_SHARED(one), waited_ms, one.latency_max_ms, confidence)
+
+
+def plus(some: Values, more: Values) -> Values:
+    """Return the sum of two rows of fields."""
+    made = [a + b for a, b in zip(some, more, strict=True)]
+    made[_LARGEST] = max(some[_LARGEST], more[_LARGEST])
+    return made
+
+
+def sums_of(values: Values) -> Sums:
+    """Return fields as sums."""
+    return Sums(*values)  # type: ignore[arg-type] # counts stay whole
 
 
 def add_up(messages: Iterable[Telemetry | Sums]) -> Sums:
     """Return the sums over messages of telemetry, or over sums."""
-    rows = [_VALUES(of_message(one) if isinstance(one, Telemetry) else one) for one in messages]
+    rows = [values_of(one) if isinstance(one, Telemetry) else _VALUES(one) for one in messages]
     if not rows:
         return Sums()
     columns = list(zip(*rows, strict=True))
     made = [sum(column) for column in columns]
     made[_LARGEST] = max(columns[_LARGEST])
-    return Sums(*made)
+    return sums_of(made)

@@ -181,6 +181,11 @@ async def killed(broker: Mosquitto, server: Server, folder: Path) -> Audit:
                     await asyncio.sleep(0.5)
                     if all(d.sequences.hole() is None for d in devices.values()):
                         break
+                # An agent that ends numbers its last samples.
+                await asyncio.to_thread(stop, fleet)
+                end_s = time.monotonic() + 15
+                while time.monotonic() < end_s and any(d.online for d in devices.values()):  # noqa: ASYNC110 - what is waited for has no event
+                    await asyncio.sleep(0.5)
                 await asyncio.sleep(1)
         finally:
             stop(first)
