@@ -350,7 +350,8 @@ class Agent:
         device = self._who.device
         async with self._numbering:
             made = self._classifier.take(device, self._session.number, 1, self._desired.version)
-            made = replace(made, error=made.error or self._standing.namesake)
+            if self._standing.namesake and not made.error:
+                made = replace(made, error=self._standing.namesake)
             if len(self._held) == HELD:
                 self._held.popleft()
                 self._dropped += 1

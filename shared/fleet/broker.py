@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -208,6 +209,7 @@ class BrokerClient:
             if self._welcomed:
                 await asyncio.wait((opening,))
         except asyncio.CancelledError:
+            self._paho.on_socket_open = _hang_up  # the thread that connects cannot be cancelled
             opening.cancel()
             await asyncio.gather(opening, return_exceptions=True)
             self._paho.disconnect()
@@ -374,6 +376,13 @@ class BrokerClient:
                 future.set_exception(error)
         self._posted.clear()
         self._queued.clear()
+
+
+def _hang_up(client: Client, userdata: Any, connection: Any) -> None:  # noqa: ARG001 - paho's signature
+    """End a connection that came up after nobody wanted it any more."""
+    client.on_disconnect = None  # this is not the event loop's thread
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:

@@ -157,7 +157,8 @@ class RolloutLedger:
             # Telemetry, and perhaps the rules, name the first digits of a version.
             if model == target and model_version[: len(version)] == version[: len(model_version)]:
                 new[device] = sums
-            elif device in record.members and model == record.members[device].model:
+            elif device in record.members and record.members[device].model in ("", model):
+                # "": it had not reported yet when the roll-out began.
                 old[device] = add_up([old[device], sums]) if device in old else sums
         return Evidence(newest, new, old)
 

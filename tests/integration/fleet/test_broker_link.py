@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,10 +76,19 @@ async def test_a_broker_that_says_so_names_the_one_who_took_over(delay_s: float)
                 await client.lost()
 
 
+@pytest.mark.parametrize("slow_s", [0.0, 0.3], ids=["connected", "still connecting"])
 async def test_who_stops_connecting_leaves_nothing_behind(
-    caplog: pytest.LogCaptureFixture,
+    slow_s: float, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, left = asyncio.Event(), asyncio.Event()
+    connect = socket.create_connection
+
+    def connect_slowly(*words: Any, **options: Any) -> socket.socket:
+        made = connect(*words, **options)
+        time.sleep(slow_s)  # in the thread that connects, when the other end has accepted
+        return made
+
+    monkeypatch.setattr(socket, "create_connection", connect_slowly)
 
     async def keep_waiting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.set()

@@ -59,7 +59,7 @@ def test_an_answer_is_that_of_both_halves(
 ) -> None:
     found = engine.answer(asked(count, *outputs).SerializeToString(), CLOUD_LEVEL, MOST)
     assert found is not None
-    data, level, encoding, samples, _, _, decode_s, run_s = found
+    data, level, encoding, samples, _, _, decode_s, run_s, *_ = found
     assert (level, encoding, samples) == (5, 0, count)
     assert decode_s > 0 < run_s
     logits = CloudHalf(bundle).run(DeviceHalf(bundle).run(images(count), 5), 5, CLOUD_LEVEL)
