@@ -14,6 +14,7 @@ from rich.console import Console
 from device.micro import sources
 from device.micro.blob import make_blob
 from device.micro.footprint import ENGINE, compiled
+from device.micro.plan import plan_for
 from shared.bundles import bundle_path
 from shared.command import run_command
 from shared.errors import UsageError
@@ -44,6 +45,13 @@ def generate(
     max_ram: Annotated[
         int | None, typer.Option(min=1, help="Refuse an arena and stack of more bytes than this.")
     ] = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            help="Write the cheapest plan of two looks that is right so often, such as 0.985; "
+            "without: one look."
+        ),
+    ] = None,
 ) -> None:
     """Write the engine, the model as a constant, an example and a memory report."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -51,6 +59,7 @@ def generate(
     given = read_bundle(bundle_path(bundle, "BUNDLE"), DEVICE_GROUPS)
     architecture = given.architecture
     chosen = parse_levels(levels, architecture)
+    plan = plan_for(given, chosen, min_accuracy)
     blob = make_blob(given, chosen)
     report = sources.Report(
         name=given.metadata.name,
@@ -65,7 +74,7 @@ def generate(
             f"--max-ram: {max_ram} bytes is too small; {given.metadata.name} needs "
             f"{report.ram_bytes} ({report.arena_bytes} of them arena) at {report.fractions}"
         )
-    write(output, target, sources.model_header(report, blob), report)
+    write(output, target, sources.model_header(report, blob, plan), report)
     stderr.print(sources.summary(report), markup=False, highlight=False)
 
 

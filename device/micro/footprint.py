@@ -13,7 +13,10 @@ from pathlib import Path
 ENGINE = Path(__file__).parent / "engine"
 COMPILER = "arm-none-eabi-gcc"
 FLAGS = ("-mcpu=cortex-m4", "-mthumb", "-std=c99", "-Os", "-ffreestanding")
-ENTRIES = ("taper_open", "taper_run", "taper_ask_exit", "taper_request")
+ENTRIES = (
+    *("taper_open", "taper_run", "taper_ask_exit"),
+    *("taper_request", "taper_request_look", "taper_read_response"),
+)
 FLEET = ("taper_fleet", "taper_desired")  # sources that only members of a fleet need
 REQUEST_OVERHEAD = 128  # TAPER_REQUEST_OVERHEAD of taper.h
 

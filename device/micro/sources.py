@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from device.micro.footprint import COMPILER, FLAGS, REQUEST_OVERHEAD, Code
+from device.micro.plan import BoardLook, plan_constant
 from shared.model.architecture import Architecture
 
 
@@ -37,15 +39,15 @@ class Report:
         return self.architecture.sent_shape(self.levels[-1]).packed_bytes
 
 
-def model_header(report: Report, blob: bytes) -> str:
-    """``model.h``: the blob as a constant, and the sizes of the buffers that go with it."""
+def model_header(report: Report, blob: bytes, plan: Sequence[BoardLook]) -> str:
+    """``model.h``: blob and plan as constants, and the sizes of the buffers that go with them."""
     words = [f"0x{word:08x}" for word in np.frombuffer(blob, "<u4").tolist()]
     rows = ",\n    ".join(", ".join(words[i : i + 8]) for i in range(0, len(words), 8))
     return f"""/* Model {report.name}, fractions {report.fractions}. */
 #ifndef TAPER_MODEL_H
 #define TAPER_MODEL_H
 
-#include <stdint.h>
+#include "taper.h"
 
 #define TAPER_ARENA_BYTES {report.arena_bytes}
 #define TAPER_PICTURE_BYTES {report.architecture.input_shape.size}
@@ -53,6 +55,9 @@ def model_header(report: Report, blob: bytes) -> str:
 
 static const uint32_t taper_blob[] = {{
     {rows}}};
+
+/* How to look at a picture: see taper_decide. */
+{plan_constant(plan)}
 
 #endif
 """
@@ -111,7 +116,7 @@ project(taper_example C)
 
 add_library(taper STATIC
   taper_model.c taper_pixels.c taper_run.c taper_coder.c taper_request.c
-  taper_fleet.c taper_desired.c)
+  taper_response.c taper_fleet.c taper_desired.c)
 target_include_directories(taper PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
 set_target_properties(taper PROPERTIES C_STANDARD 99 C_EXTENSIONS OFF)
 
@@ -138,15 +143,25 @@ int main(void) {
   taper_model model;
   taper_sample sample;
   taper_exit answer;
+  taper_step step;
   size_t size;
+  uint32_t look = 0;
   if (taper_open(&model, taper_blob, sizeof taper_blob) != TAPER_OK) return 1;
   if (fread(picture, 1, sizeof picture, stdin) != sizeof picture) return 2;
-  const uint32_t level = taper_level_for(&model, 300000); /* at a fraction of 0.3 */
-  if (taper_run(&model, level, picture, arena, sizeof arena, &sample) != TAPER_OK) return 3;
-  if (taper_ask_exit(&model, &sample, &answer) == TAPER_OK)
-    printf("exit head: %lu\\n", (unsigned long)answer.label);
-  if (taper_request(&model, &sample, 1, request, sizeof request, &size) != TAPER_OK) return 4;
+  do {
+    const uint32_t level = taper_looks.looks[look].level;
+    if (taper_run(&model, level, picture, arena, sizeof arena, &sample) != TAPER_OK) return 3;
+    const int asked = taper_ask_exit(&model, &sample, &answer) == TAPER_OK;
+    if (asked) printf("exit head: %lu\\n", (unsigned long)answer.label);
+    step = taper_decide(&taper_looks, look++, asked ? &answer : 0);
+  } while (step == TAPER_LOOK_AGAIN);
+  if (step == TAPER_STAY) return 0;
+  if (taper_request_look(&model, &taper_looks, 0, &sample, 1, request, sizeof request, &size) !=
+      TAPER_OK)
+    return 4;
   printf("request: %lu bytes\\n", (unsigned long)size);
+  /* Send it, then read the server's answer with taper_read_response. If that says `again`, run
+   * level taper_looks.looks[1].level and send it with 1 for `earlier` under the same id. */
   return 0;
 }
 """
@@ -169,12 +184,21 @@ void setup() {
 void loop() {
   taper_sample sample;
   taper_exit answer;
+  taper_step step;
   size_t size = 0;
-  const uint32_t level = taper_level_for(&model, 300000);  // at a fraction of 0.3
-  if (taper_run(&model, level, picture, arena, sizeof arena, &sample) != TAPER_OK) return;
-  if (taper_ask_exit(&model, &sample, &answer) == TAPER_OK) Serial.println(answer.label);
-  if (taper_request(&model, &sample, 1, request, sizeof request, &size) == TAPER_OK)
-    Serial.println(size);  // send `request` over MQTT
+  uint32_t look = 0;
+  do {
+    const uint32_t level = taper_looks.looks[look].level;
+    if (taper_run(&model, level, picture, arena, sizeof arena, &sample) != TAPER_OK) return;
+    const bool asked = taper_ask_exit(&model, &sample, &answer) == TAPER_OK;
+    step = taper_decide(&taper_looks, look++, asked ? &answer : 0);
+  } while (step == TAPER_LOOK_AGAIN);
+  if (step == TAPER_STAY) {
+    Serial.println(answer.label);
+  } else if (taper_request_look(&model, &taper_looks, 0, &sample, 1, request, sizeof request,
+                                &size) == TAPER_OK) {
+    Serial.println(size);  // send `request` over MQTT; see taper_read_response for the answer
+  }
   delay(1000);
 }
 """

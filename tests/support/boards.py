@@ -15,7 +15,7 @@ from shared.model.bundle import Bundle
 from shared.model.exits import NEVER_MARGIN, local_answer, read_calibration
 from shared.model.identity import VERSION_DIGITS
 from shared.packed import DeviceHalf
-from shared.protocol.codec import Encoding, FeatureCodec
+from shared.protocol.codec import Encoding, FeatureCodec, Frame
 from shared.protocol.messages import Request, request_to_message
 
 HERE = Path(__file__).parent / "micro"
@@ -132,10 +132,10 @@ def build_for_board(board: Board, model: Path, folder: Path, program: str = "exe
     return target
 
 
-def build_for_host(model: Path, folder: Path, *flags: str) -> Path:
-    """The exercise program for this machine, with every warning an error."""
+def build_for_host(model: Path, folder: Path, *flags: str, program: str = "exercise") -> Path:
+    """``program`` for this machine, with every warning an error."""
     target = folder / "host"
-    sources = [*sorted(ENGINE.glob("*.c")), HERE / "exercise.c", HERE / "port_host.c"]
+    sources = [*sorted(ENGINE.glob("*.c")), HERE / f"{program}.c", HERE / "port_host.c"]
     includes = (f"-I{ENGINE}", f"-I{model}")
     command = [
         "gcc",
@@ -218,14 +218,20 @@ def expected(
         exits = exit_answers(bundle, half, rows, level) if meta.architecture.exit_head else None
         column = []
         for index, row in enumerate(rows):
-            frame = codec.encode(row[None], level)
-            if frame.encoding is Encoding.ZSTD_DICT:  # which the engine does not have
-                frame = codec.encode_as(row[None], level, Encoding.RAW)
+            frame = board_frame(codec, row[None], level)
             request = Request(7, meta.name, meta.version[:VERSION_DIGITS], frame, None, 0)
             message = request_to_message(request).SerializeToString()
             column.append(Expected(row.tobytes(), message, exits[index] if exits else None))
         by_level.append(column)
     return [column[index] for index in range(len(images)) for column in by_level]
+
+
+def board_frame(codec: FeatureCodec, row: npt.NDArray[np.uint8], level: int) -> Frame:
+    """The smallest frame for packed bits (1, bytes) that the engine can write."""
+    frame = codec.encode(row, level)
+    if frame.encoding is Encoding.ZSTD_DICT:  # which the engine does not have
+        return codec.encode_as(row, level, Encoding.RAW)
+    return frame
 
 
 def exit_answers(

@@ -84,10 +84,20 @@ static inline uint32_t kept(const taper_model *model, uint32_t index, uint32_t l
   return model->words[stage_at(model, index)[S_OUT_AT] + level];
 }
 
+/* Index of blob level `level` in the levels of the whole model, as the wire has it. */
+static inline uint32_t number_of(const taper_model *model, uint32_t level) {
+  return model->words[model->words[H_LEVELS_AT] + level * L_END + L_NUMBER];
+}
+
 /* The mask of the bits that are in use in the last of the words of `channels` bits. */
 static inline uint32_t last_mask(uint32_t channels) {
   return channels % 32u ? (UINT32_C(1) << channels % 32u) - 1u : UINT32_MAX;
 }
+
+/* The look that the server may ask for after `sample`, `earlier` looks at which were sent; NULL if it
+ * may ask for none. taper_request.c. */
+const taper_look *taper_next_look(const taper_plan *plan, uint32_t earlier,
+                                  const taper_sample *sample);
 
 /* Words that a stage needs beside its input and output. */
 uint32_t taper_scratch_words(const uint32_t *stage);

@@ -176,7 +176,7 @@ taper_status taper_run(const taper_model *model, uint32_t level, const uint8_t *
     j.in = j.out;
   }
   sample->level = level;
-  sample->number = model->words[model->words[H_LEVELS_AT] + level * L_END + L_NUMBER];
+  sample->number = number_of(model, level);
   sample->height = output_height(j.stage);
   sample->width = output_width(j.stage);
   sample->channels = j.in;
@@ -213,4 +213,11 @@ taper_status taper_ask_exit(const taper_model *model, const taper_sample *sample
   const uint64_t least = (uint64_t)level[L_MARGIN_HIGH] << 32 | level[L_MARGIN_LOW];
   answer->stays = answer->margin >= 0 && (uint64_t)answer->margin >= least;
   return TAPER_OK;
+}
+
+taper_step taper_decide(const taper_plan *plan, uint32_t look, const taper_exit *answer) {
+  const taper_look *taken = plan->looks + (look ? 1 : 0);
+  if (!answer) return TAPER_SEND;
+  if (!look && plan->count > 1u && answer->margin < taken->again_below) return TAPER_LOOK_AGAIN;
+  return answer->margin >= taken->stays_from ? TAPER_STAY : TAPER_SEND;
 }
