@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -14,12 +15,14 @@ STOP_S = 15.0
 
 
 def run_together(commands: dict[str, list[str]], folder: Path, greeting: str) -> None:
-    """Start ``commands`` by name, print ``greeting``, and wait for Ctrl-C.
+    """Start ``commands`` by name, print ``greeting``, and wait for Ctrl-C or SIGTERM.
 
     Logs go into ``folder``. If one of them fails all are stopped and the exit names its log; one
     that ends well is missed by nobody.
     """
     running: dict[str, subprocess.Popen[bytes]] = {}
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs deaf to Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         try:
             for name, words in commands.items():
