@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -125,7 +126,7 @@ class FixedPolicy:
         return level_for(self.fraction, self.levels)
 
 
-class _ChargePolicy:
+class _ChargePolicy(ABC):
     """A policy that maps the charge to a level, with hysteresis.
 
     The level changes only when the charge has moved ``margin`` past the border to the next one, so
@@ -159,8 +160,9 @@ class _ChargePolicy:
             self._last = min(max(self._last, lowest), highest)
         return self._last
 
+    @abstractmethod
     def _plain(self, charge: float) -> int:
-        raise NotImplementedError
+        """The level for a share of the battery, without hysteresis."""
 
 
 class LinearPolicy(_ChargePolicy):

@@ -19,12 +19,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cloud.training.data.datasets import DATA_DIR_VARIABLE, load
+from cloud.training.data.datasets import load
 from cloud.training.split.context import ContextSettings, train_context
 from cloud.training.split.evaluate import device_features
+from cloud.training.split.table_command import (
+    BundleWord,
+    DataFolder,
+    DataName,
+    OutputFile,
+    data_of,
+    write_to,
+)
 from shared.bundles import bundle_path
 from shared.errors import UsageError
-from shared.model.bundle import Bundle, make_bundle, read_bundle, write_bundle
+from shared.model.bundle import Bundle, make_bundle, read_bundle
 from shared.packed import DeviceHalf
 from shared.protocol.codec import DICTIONARY, FeatureCodec, saved_by_dictionary, train_dictionary
 from shared.protocol.context_model import HIDDEN_STEP
@@ -74,16 +82,10 @@ def with_codec(bundle: Bundle, tensors: Tensors) -> Bundle:
 
 @app.command()
 def retable(
-    bundle: Annotated[str, typer.Argument(help="Shipped bundle by name, or a bundle file.")],
-    output: Annotated[
-        Path | None, typer.Option(help="File to write; without it the bundle's own.")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Data set; without it the one it was trained on.")
-    ] = None,
-    data_dir: Annotated[
-        Path, typer.Option(envvar=DATA_DIR_VARIABLE, help="Folder of fetched data sets.")
-    ] = Path("data"),
+    bundle: BundleWord,
+    output: OutputFile = None,
+    data: DataName = None,
+    data_dir: DataFolder = Path("data"),
     hidden: Annotated[
         int, typer.Option(min=8, max=64, help="Width of the context model, a multiple of 8.")
     ] = ContextSettings.hidden,
@@ -99,7 +101,7 @@ def retable(
     given = read_bundle(path)
     if threads:
         torch.set_num_threads(threads)
-    name = data or str(given.metadata.training["data"])
+    name = data_of(given, data)
     images = load(name, data_dir, "train").images
     settings = replace(ContextSettings(), hidden=hidden, steps=steps)
     with Progress(
@@ -113,9 +115,7 @@ def retable(
         tensors = codec_tensors(given, images, settings, meter)
     made = with_codec(given, tensors)
     console.print(_sizes(given, made, load(name, data_dir, "test").images))
-    target = output or path
-    write_bundle(made, target)
-    console.print(f"wrote {target}, {target.stat().st_size} bytes", markup=False)
+    write_to(output or path, made, console)
 
 
 def _sizes(before: Bundle, after: Bundle, images: npt.NDArray[np.uint8]) -> Table:

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cloud.training.data.datasets import DATA_DIR_VARIABLE, load
+from cloud.training.data.datasets import load
 from cloud.training.split.look_calibration import (
     MOST,
     Choice,
@@ -24,8 +24,16 @@ from cloud.training.split.look_calibration import (
     look_tables,
     measure,
 )
+from cloud.training.split.table_command import (
+    BundleWord,
+    DataFolder,
+    DataName,
+    OutputFile,
+    data_of,
+    write_to,
+)
 from shared.bundles import bundle_path
-from shared.model.bundle import make_bundle, read_bundle, write_bundle
+from shared.model.bundle import make_bundle, read_bundle
 from shared.model.exits import NEVER
 from shared.model.looks import NO_LOOK, LookPlan, read_plans
 from shared.typer_app import run_app
@@ -36,22 +44,16 @@ console = Console(stderr=True)
 
 @app.command()
 def tabulate(
-    bundle: Annotated[str, typer.Argument(help="Shipped bundle by name, or a bundle file.")],
-    output: Annotated[
-        Path | None, typer.Option(help="File to write; without it the bundle's own.")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Data set; without it the one it was trained on.")
-    ] = None,
-    data_dir: Annotated[
-        Path, typer.Option(envvar=DATA_DIR_VARIABLE, help="Folder of fetched data sets.")
-    ] = Path("data"),
+    bundle: BundleWord,
+    output: OutputFile = None,
+    data: DataName = None,
+    data_dir: DataFolder = Path("data"),
     most: Annotated[int, typer.Option(min=1, max=1000, help="Plans to list at most.")] = MOST,
 ) -> None:
     """Measure plans of looks on the validation split, list the best, show them on the test set."""
     path = bundle_path(bundle, "BUNDLE")
     given = read_bundle(path)
-    name = data or str(given.metadata.training["data"])
+    name = data_of(given, data)
     held, test = (load(name, data_dir, part) for part in ("validation", "test"))
     extra = {
         **given.metadata.extra,
@@ -59,9 +61,7 @@ def tabulate(
     }
     made = make_bundle(replace(given.metadata, extra=extra), given.tensors)
     console.print(_tested(read_plans(made), level_answers(given, test.images, test.labels)))
-    target = output or path
-    write_bundle(made, target)
-    console.print(f"wrote {target}, {target.stat().st_size} bytes", markup=False)
+    write_to(output or path, made, console)
 
 
 def _tested(plans: Sequence[LookPlan], test: list[LevelAnswers]) -> Table:

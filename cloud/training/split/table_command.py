@@ -1,0 +1,34 @@
+"""What the commands share that give a bundle another table: their flags, and writing the bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cloud.training.data.datasets import DATA_DIR_VARIABLE
+from shared.model.bundle import Bundle, write_bundle
+
+BundleWord = Annotated[str, typer.Argument(help="Shipped bundle by name, or a bundle file.")]
+OutputFile = Annotated[
+    Path | None, typer.Option(help="File to write; without it the bundle's own.")
+]
+DataName = Annotated[
+    str | None, typer.Option(help="Data set; without it the one it was trained on.")
+]
+DataFolder = Annotated[
+    Path, typer.Option(envvar=DATA_DIR_VARIABLE, help="Folder of fetched data sets.")
+]
+
+
+def data_of(bundle: Bundle, data: str | None) -> str:
+    """The data set that is named, or the one that ``bundle`` was trained on."""
+    return data or str(bundle.metadata.training["data"])
+
+
+def write_to(target: Path, bundle: Bundle, console: Console) -> None:
+    """Write ``bundle``, and say so."""
+    write_bundle(bundle, target)
+    console.print(f"wrote {target}, {target.stat().st_size} bytes", markup=False)
