@@ -124,7 +124,7 @@ class Changes:
 
 
 def result_of(futures: Mapping[str, asyncio.Future[Reported]]) -> str:
-    """Return what came of a change, in words."""
+    """Return how many devices reported a change, refused it or failed, in a line."""
     done = {name: one for name, one in futures.items() if one.done() and not one.cancelled()}
     failed = [f"{name}: {error}" for name, one in done.items() if (error := one.exception())]
     refused = [

@@ -37,6 +37,8 @@ const level = () => Number(element('d').value);
 const cloudLevel = () => (Number(element('c').value) ? Number(element('c').value) - 1 : null);
 /** @returns {boolean} */
 const exitOn = () => element('exit').checked;
+/** Whether the exit head answers, so that nothing is sent. @type {(run: Run) => boolean} */
+const isKept = (run) => exitOn() && run.stays;
 const samples = new Samples(half, {cloudLevel, secondOn: () => element('second').checked, cloudAway: (reason) => setCloud(false, reason)});
 
 /**
@@ -67,7 +69,7 @@ function update() {
   showAnswer('exit-answer', run, classes, exitNote(run));
   write('macs', `${whole(half.description.macs[run.level])} multiply-accumulates`);
   showSettings();
-  void showSent(picture, exitOn() && run.stays ? [] : [run], run);
+  void showSent(picture, isKept(run) ? [] : [run], run);
   void askForAnswers();
 }
 
@@ -96,7 +98,7 @@ async function showSent(number, looks, first) {
   if (number !== picture) return;
   const bytes = looks.reduce((sum, {payload}) => sum + payload.length, 0);
   showSizes(bytes, png.length);
-  const joules = looks.length ? samples.energy(looks) : half.joules(first.level, null, HARDWARE);
+  const joules = samples.energy(first, looks);
   write('energy', `${(joules * 1e6).toFixed(0)} µJ on a ${half.description.energy[HARDWARE].title}`);
   const raw = looks.reduce((sum, look) => sum + look.raw.length, 0);
   const kinds = [...new Set(looks.map(({encoding}) => encoding))].join(', ');
@@ -140,7 +142,7 @@ function showCloud(run, full, narrow, wide) {
   const best = wide && `c = ${cloudFractions[wide.cloudLevel]}, to compare with`;
   showAnswer('full-answer', wide, classes, best ?? 'the cloud is away');
   const {label, by} = decided(run, narrow);
-  const again = narrow && wide && !(exitOn() && run.stays) && samples.asksAgain(run, narrow);
+  const again = narrow && wide && !isKept(run) && samples.asksAgain(run, narrow);
   if (again) void showSent(picture, [run, full], run);
   write('answer', classes[again ? wide.label : label]);
   write('by', again ? `the cloud at the second look, from ${run.payload.length} and ${full.payload.length} bytes` : by);
@@ -152,7 +154,7 @@ function showCloud(run, full, narrow, wide) {
  * @param {CloudAnswer | null} cloud
  */
 function decided(run, cloud) {
-  if (exitOn() && run.stays) return {label: run.label, by: 'the exit head on this device; nothing is sent'};
+  if (isKept(run)) return {label: run.label, by: 'the exit head on this device; nothing is sent'};
   if (!cloud) return {label: run.label, by: 'the exit head on this device, since the cloud cannot be reached'};
   return {label: cloud.label, by: `the cloud, from ${run.payload.length} bytes, in ${cloud.ms.toFixed(1)} ms`};
 }

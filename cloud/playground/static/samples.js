@@ -24,10 +24,12 @@ export class Samples {
   }
 
   /**
-   * Joules of computing and sending looks.
+   * Joules of computing and sending looks; of computing the first one alone if none is sent.
+   * @param {Run} first
    * @param {Run[]} looks
    */
-  energy(looks) {
+  energy(first, looks) {
+    if (!looks.length) return this.#half.joules(first.level, null, HARDWARE);
     return looks.reduce((sum, {level, payload}) => sum + this.#half.joules(level, payload.length, HARDWARE), 0);
   }
 
@@ -74,7 +76,7 @@ export class Samples {
    * @returns {Played}
    */
   #first(run, label, kept) {
-    const joules = kept ? this.#half.joules(run.level, null, HARDWARE) : this.energy([run]);
+    const joules = this.energy(run, kept ? [] : [run]);
     const fraction = this.#half.description.fractions[run.level];
     return {
       ...{label, answer: run.label, by: kept ? 'exit head' : 'exit head, cloud away', sure: run.sure},
@@ -91,7 +93,7 @@ export class Samples {
    */
   async #again(digit, run, first) {
     const full = this.#half.run(digit, this.#half.widest);
-    const cost = {bytes: first.bytes + full.payload.length, joules: this.energy([run, full])};
+    const cost = {bytes: first.bytes + full.payload.length, joules: this.energy(run, [run, full])};
     try {
       const answer = this.#answered(await this.#ask(full));
       const fraction = this.#half.description.fractions[full.level];
