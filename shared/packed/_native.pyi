@@ -55,7 +55,7 @@ class ContextDecoder:
     def finished(self) -> bool: ...
 
 class Engine:
-    """A cloud half that answers requests from bytes to bytes; for one thread at a time."""
+    """A cloud half that answers requests from bytes to bytes; safe in many threads."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Engine:
         """
 
 class ImageEngine:
-    """Both halves, answering whole images from bytes to bytes; for one thread at a time."""
+    """Both halves, answering whole images from bytes to bytes; safe in many threads."""
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ def engine_of(half: CloudHalf, codec: FeatureCodec, bundle: Bundle) -> Engine | 
     """The engine for ``half`` and the encodings of ``codec``; None without compiled kernels.
 
     It leaves to its caller whatever it does not answer: wrong requests, zstd payloads, other models
-    or versions, pinned cloud levels. It is for one thread at a time.
+    or versions, pinned cloud levels. Safe in many threads.
     """
     if half.native is None:
         return None
@@ -44,7 +44,7 @@ def image_engine_of(device: DeviceHalf, cloud: CloudHalf, bundle: Bundle) -> Ima
     """The engine for whole images of the Open Inference Protocol; None without compiled kernels.
 
     It leaves to its caller whatever it does not answer: wrong requests, other inputs than ``image``
-    as UINT8, parameters, versions. It is for one thread at a time.
+    as UINT8, parameters, versions. Safe in many threads.
     """
     if device.native is None or cloud.native is None:
         return None

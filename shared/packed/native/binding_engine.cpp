@@ -1,8 +1,10 @@
 #include "binding_engine.hpp"
 
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <memory>
@@ -21,52 +23,22 @@ using namespace nb::literals;  // NOLINT: "name"_a
 namespace taper {
 namespace {
 
-// An engine together with the Python objects that own what it points to.
-class OwningEngine {
- public:
-  OwningEngine(nb::object half, const std::string& model, const std::string& version,
-               nb::list coders, const std::vector<std::size_t>& sample_bits,
-               std::size_t cloud_levels, std::size_t classes, std::size_t payload_slack)
-      : half_(std::move(half)), coders_(std::move(coders)) {
-    if (coders_.size() != sample_bits.size()) {
-      throw nb::value_error("coders: must be as many as sample_bits");
-    }
-    std::vector<EngineLevel> levels;
-    for (std::size_t level = 0; level < sample_bits.size(); ++level) {
-      const nb::handle coder = coders_[level];
-      levels.push_back(
-          {coder.is_none() ? nullptr : nb::cast<ContextCoder*>(coder), sample_bits[level], 0});
-    }
-    engine_ = std::make_unique<Engine>(*nb::cast<Half*>(half_), model, version, std::move(levels),
-                                       cloud_levels, classes, payload_slack);
+std::unique_ptr<Engine> make_engine(std::shared_ptr<Half> half, const std::string& model,
+                                    const std::string& version,
+                                    const std::vector<std::shared_ptr<ContextCoder>>& coders,
+                                    const std::vector<std::size_t>& sample_bits,
+                                    std::size_t cloud_levels, std::size_t classes,
+                                    std::size_t payload_slack) {
+  if (coders.size() != sample_bits.size()) {
+    throw nb::value_error("coders: must be as many as sample_bits");
   }
-
-  Engine& engine() { return *engine_; }
-
- private:
-  nb::object half_;
-  nb::list coders_;
-  std::unique_ptr<Engine> engine_;
-};
-
-// An image engine together with the halves that it runs.
-class OwningImageEngine {
- public:
-  OwningImageEngine(nb::object device, nb::object cloud, const std::string& model,
-                    const std::string& version, std::vector<std::size_t> image_shape,
-                    std::size_t cloud_levels, std::size_t classes)
-      : device_(std::move(device)),
-        cloud_(std::move(cloud)),
-        engine_(*nb::cast<Half*>(device_), *nb::cast<Half*>(cloud_), model, version,
-                std::move(image_shape), cloud_levels, classes) {}
-
-  ImageEngine& engine() { return engine_; }
-
- private:
-  nb::object device_;
-  nb::object cloud_;
-  ImageEngine engine_;
-};
+  std::vector<EngineLevel> levels;
+  for (std::size_t level = 0; level < sample_bits.size(); ++level) {
+    levels.push_back({coders[level], sample_bits[level]});
+  }
+  return std::make_unique<Engine>(std::move(half), model, version, std::move(levels), cloud_levels,
+                                  classes, payload_slack);
+}
 
 nb::object to_python(const std::optional<EngineAnswer>& found) {
   if (!found) return nb::none();
@@ -80,24 +52,24 @@ std::string_view view_of(const nb::bytes& data) {
   return {static_cast<const char*>(data.data()), data.size()};
 }
 
-nb::object answer_images(OwningImageEngine& owner, nb::bytes request, std::uint32_t cloud_level,
+nb::object answer_images(const ImageEngine& engine, nb::bytes request, std::uint32_t cloud_level,
                          std::size_t most) {
   std::optional<EngineAnswer> found;
   {
     const std::string_view data = view_of(request);
     nb::gil_scoped_release release;
-    found = owner.engine().answer(data, cloud_level, most);
+    found = engine.answer(data, cloud_level, most);
   }
   return to_python(found);
 }
 
-nb::object answer(OwningEngine& owner, nb::bytes request, std::uint32_t cloud_level,
+nb::object answer(const Engine& engine, nb::bytes request, std::uint32_t cloud_level,
                   std::optional<float> load, bool suggest_lower) {
   std::optional<EngineAnswer> found;
   {
     const std::string_view data = view_of(request);
     nb::gil_scoped_release release;
-    found = owner.engine().answer(data, cloud_level, load, suggest_lower);
+    found = engine.answer(data, cloud_level, load, suggest_lower);
   }
   return to_python(found);
 }
@@ -137,27 +109,19 @@ nb::bytes respond(nb::handle logits, std::uint64_t id, std::size_t top_k,
 }  // namespace
 
 void bind_engine(nb::module_& module) {
-  nb::class_<OwningEngine>(module, "Engine", "A cloud half that answers from bytes to bytes.")
-      .def(nb::init<nb::object, const std::string&, const std::string&, nb::list,
-                    const std::vector<std::size_t>&, std::size_t, std::size_t, std::size_t>(),
-           "half"_a, "model"_a, "version"_a, "coders"_a, "sample_bits"_a, "cloud_levels"_a,
-           "classes"_a, "payload_slack"_a)
-      .def("set_most_samples", [](OwningEngine& owner, const std::vector<std::uint32_t>& most) {
-        owner.engine().set_most_samples(most);
-      }, "most"_a)
-      .def("set_looks",
-           [](OwningEngine& owner, std::vector<std::uint64_t> ask_below, std::uint32_t keep_ms) {
-             owner.engine().set_looks(std::move(ask_below), keep_ms);
-           },
-           "ask_below"_a, "keep_ms"_a)
+  nb::class_<Engine>(module, "Engine", "A cloud half that answers from bytes to bytes.")
+      .def(nb::new_(&make_engine), "half"_a, "model"_a, "version"_a, "coders"_a, "sample_bits"_a,
+           "cloud_levels"_a, "classes"_a, "payload_slack"_a)
+      .def("set_most_samples", &Engine::set_most_samples, "most"_a)
+      .def("set_looks", &Engine::set_looks, "ask_below"_a, "keep_ms"_a)
       .def("answer", &answer, "request"_a, "cloud_level"_a, "load"_a.none(), "suggest_lower"_a,
            "The response with level, encoding, samples, whether the request names a model and a "
            "version, the seconds of decoding and running, the id, how many looks went before "
            "(None if it says nothing of looks) and at how many samples another one is wanted; "
            "None if the request is not answered here.");
-  nb::class_<OwningImageEngine>(module, "ImageEngine", "Both halves, from bytes to bytes.")
-      .def(nb::init<nb::object, nb::object, const std::string&, const std::string&,
-                    std::vector<std::size_t>, std::size_t, std::size_t>(),
+  nb::class_<ImageEngine>(module, "ImageEngine", "Both halves, from bytes to bytes.")
+      .def(nb::init<std::shared_ptr<Half>, std::shared_ptr<Half>, const std::string&,
+                    const std::string&, std::vector<std::size_t>, std::size_t, std::size_t>(),
            "device"_a, "cloud"_a, "model"_a, "version"_a, "image_shape"_a, "cloud_levels"_a,
            "classes"_a)
       .def("answer", &answer_images, "request"_a, "cloud_level"_a, "most"_a,

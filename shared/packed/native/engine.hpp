@@ -1,7 +1,9 @@
 // A cloud half that answers requests from bytes to bytes.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,9 +17,8 @@ namespace taper {
 
 // What the engine knows of one device level.
 struct EngineLevel {
-  const ContextCoder* coder;   // null: requests of that encoding are left to the caller
+  std::shared_ptr<const ContextCoder> coder;  // null: its encoding is left to the caller
   std::size_t sample_bits;
-  std::uint32_t most_samples;  // larger requests are left to the caller
 };
 
 // An answer, and the seconds that its parts took.
@@ -35,13 +36,14 @@ struct EngineAnswer {
   std::uint32_t asked = 0;                     // samples at which another look is wanted
 };
 
-// Not for several threads at the same time: it keeps its buffers. `half` and the coders must outlive
-// it; plan level * cloud_levels + cloud_level of the half belongs to a pair of levels.
+// Any thread may call any method but `set_looks`, which belongs to making it. Plan
+// level * cloud_levels + cloud_level of the half belongs to a pair of levels.
 class Engine {
  public:
-  Engine(const Half& half, std::string model, std::string version, std::vector<EngineLevel> levels,
-         std::size_t cloud_levels, std::size_t classes, std::size_t payload_slack);
+  Engine(std::shared_ptr<const Half> half, std::string model, std::string version,
+         std::vector<EngineLevel> levels, std::size_t cloud_levels, std::size_t classes, std::size_t payload_slack);
 
+  // Leaves requests of more samples than this to the caller, by level; at first all of them.
   void set_most_samples(const std::vector<std::uint32_t>& most);
 
   // Margins below which another look is wanted, at [level * levels + next level]; 0 means never.
@@ -50,24 +52,27 @@ class Engine {
   // Parses, decodes, runs and serialises. Nothing for a request that is wrong or out of the ordinary
   // (another model, a pinned cloud level, too many samples): the caller says what is to be said.
   std::optional<EngineAnswer> answer(std::string_view request, std::uint32_t cloud_level,
-                                     std::optional<float> load, bool suggest_lower);
+                                     std::optional<float> load, bool suggest_lower) const;
+
+  // The same for a request that was read; whose model and version it names is not looked at.
+  std::optional<EngineAnswer> answer(const InferRequest& request, std::uint32_t cloud_level,
+                                     std::optional<float> load, bool suggest_lower) const;
 
  private:
   bool is_ours(const InferRequest& request) const;
   bool looks_are_right(const InferRequest& request) const;
-  std::optional<More> more(const InferRequest& request, std::size_t samples) const;
+  std::optional<More> more(const InferRequest& request, const std::vector<float>& logits) const;
   bool decode(const InferRequest& request, const EngineLevel& level, std::size_t samples,
-              std::size_t size);
+              std::vector<std::uint8_t>& features) const;
 
-  const Half& half_;
+  std::shared_ptr<const Half> half_;
   std::string model_;
   std::string version_;
   std::vector<EngineLevel> levels_;
+  std::unique_ptr<std::atomic<std::uint32_t>[]> most_samples_;
   std::size_t cloud_levels_;
   std::size_t classes_;
   std::size_t payload_slack_;  // bytes that a coded payload may have beyond the raw bits
-  std::vector<std::uint8_t> features_;
-  std::vector<float> logits_;
   std::vector<std::uint64_t> ask_below_;
   std::uint32_t keep_ms_ = 0;
 };

@@ -15,11 +15,12 @@ double seconds(Clock::duration passed) { return std::chrono::duration<double>(pa
 
 }  // namespace
 
-ImageEngine::ImageEngine(const Half& device, const Half& cloud, std::string model,
-                         std::string version, std::vector<std::size_t> image_shape,
+ImageEngine::ImageEngine(std::shared_ptr<const Half> device, std::shared_ptr<const Half> cloud,
+                         std::string model, std::string version,
+                         std::vector<std::size_t> image_shape,
                          std::size_t cloud_levels, std::size_t classes)
-    : device_(device),
-      cloud_(cloud),
+    : device_(std::move(device)),
+      cloud_(std::move(cloud)),
       model_(std::move(model)),
       version_(std::move(version)),
       image_shape_(std::move(image_shape)),
@@ -27,19 +28,21 @@ ImageEngine::ImageEngine(const Half& device, const Half& cloud, std::string mode
       classes_(classes) {
   std::size_t pixels = 1;
   for (const std::size_t side : image_shape_) pixels *= side;
-  const std::size_t levels = device_.plan_count();
-  const bool fits = device_.takes_pixels() && !device_.gives_logits() && cloud_.gives_logits() &&
+  const std::size_t levels = device_->plan_count();
+  const bool fits = device_->takes_pixels() && !device_->gives_logits() && cloud_->gives_logits() &&
                     levels > 0 && cloud_levels_ > 0 && classes_ > 0 &&
-                    cloud_.plan_count() == levels * cloud_levels_ &&
-                    device_.input_bytes(levels - 1) == pixels &&
-                    device_.output_bytes(levels - 1) ==
-                        cloud_.input_bytes((levels - 1) * cloud_levels_) &&
-                    cloud_.output_bytes(0) == classes_ * sizeof(float);
+                    cloud_->plan_count() == levels * cloud_levels_ &&
+                    device_->input_bytes(levels - 1) == pixels &&
+                    device_->output_bytes(levels - 1) ==
+                        cloud_->input_bytes((levels - 1) * cloud_levels_) &&
+                    cloud_->output_bytes(0) == classes_ * sizeof(float);
   if (!fits) throw std::invalid_argument("image engine: the halves do not fit each other");
 }
 
 std::optional<EngineAnswer> ImageEngine::answer(std::string_view data, std::uint32_t cloud_level,
-                                                std::size_t most) {
+                                                std::size_t most) const {
+  thread_local std::vector<std::uint8_t> features;
+  thread_local std::vector<float> logits;
   const auto began = Clock::now();
   const auto request = read_image_request(data);
   if (!request || cloud_level >= cloud_levels_ || !request->version.empty() ||
@@ -50,22 +53,22 @@ std::optional<EngineAnswer> ImageEngine::answer(std::string_view data, std::uint
   for (std::size_t axis = 0; axis < image_shape_.size(); ++axis) {
     if (request->shape[axis + 1] != image_shape_[axis]) return std::nullopt;
   }
-  const std::size_t level = device_.plan_count() - 1;
+  const std::size_t level = device_->plan_count() - 1;
   const std::uint64_t samples = request->shape[0];
   if (samples == 0 || samples > most ||
-      request->pixels.size() != samples * device_.input_bytes(level)) {
+      request->pixels.size() != samples * device_->input_bytes(level)) {
     return std::nullopt;
   }
-  features_.resize(samples * device_.output_bytes(level));
-  device_.run(level, reinterpret_cast<const std::uint8_t*>(request->pixels.data()), samples,
-              features_.data());
+  features.resize(samples * device_->output_bytes(level));
+  device_->run(level, reinterpret_cast<const std::uint8_t*>(request->pixels.data()), samples,
+              features.data());
   const auto decoded = Clock::now();
-  logits_.resize(samples * classes_);
-  cloud_.run(level * cloud_levels_ + cloud_level, features_.data(), samples,
-             reinterpret_cast<std::uint8_t*>(logits_.data()));
+  logits.resize(samples * classes_);
+  cloud_->run(level * cloud_levels_ + cloud_level, features.data(), samples,
+             reinterpret_cast<std::uint8_t*>(logits.data()));
   const auto ended = Clock::now();
   const ImageResponseHead head{model_, version_, request->id, cloud_level};
-  return EngineAnswer{write_image_response(head, request->wants_probabilities, logits_.data(),
+  return EngineAnswer{write_image_response(head, request->wants_probabilities, logits.data(),
                                            samples, classes_),
                       static_cast<std::uint32_t>(level),
                       0,
@@ -73,7 +76,10 @@ std::optional<EngineAnswer> ImageEngine::answer(std::string_view data, std::uint
                       !request->model.empty(),
                       false,
                       seconds(decoded - began),
-                      seconds(ended - decoded)};
+                      seconds(ended - decoded),
+                      0,
+                      std::nullopt,
+                      0};
 }
 
 }  // namespace taper

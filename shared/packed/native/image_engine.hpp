@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,30 +13,29 @@
 
 namespace taper {
 
-// Not for several threads at the same time: it keeps its buffers. The halves must outlive it. Images
-// take the device half's last plan, the widest; plan level * cloud_levels + cloud_level of the cloud
+// Immutable once made, so that any number of threads may use one. Images take the device half's last
+// plan, the widest; plan level * cloud_levels + cloud_level of the cloud
 // half belongs to a pair of levels.
 class ImageEngine {
  public:
-  ImageEngine(const Half& device, const Half& cloud, std::string model, std::string version,
-              std::vector<std::size_t> image_shape, std::size_t cloud_levels, std::size_t classes);
+  ImageEngine(std::shared_ptr<const Half> device, std::shared_ptr<const Half> cloud,
+              std::string model, std::string version, std::vector<std::size_t> image_shape,
+              std::size_t cloud_levels, std::size_t classes);
 
   // Parses, runs and serialises. Nothing for a request that is wrong or out of the ordinary (see
   // `read_image_request`; also another model, a version, more than `most` samples): the caller says
   // what is to be said. The seconds of decoding are those of the device half.
   std::optional<EngineAnswer> answer(std::string_view request, std::uint32_t cloud_level,
-                                     std::size_t most);
+                                     std::size_t most) const;
 
  private:
-  const Half& device_;
-  const Half& cloud_;
+  std::shared_ptr<const Half> device_;
+  std::shared_ptr<const Half> cloud_;
   std::string model_;
   std::string version_;
   std::vector<std::size_t> image_shape_;
   std::size_t cloud_levels_;
   std::size_t classes_;
-  std::vector<std::uint8_t> features_;
-  std::vector<float> logits_;
 };
 
 }  // namespace taper
