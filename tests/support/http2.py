@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 2, 3, 4, 6, 7, 8
+CONTINUATION = 9
 END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
 LARGEST_WINDOW = 2**31 - 1
 FIRST_WINDOW = 2**16 - 1
@@ -50,7 +51,19 @@ def grpc_message(body: bytes) -> bytes:
 def literal(name: str, value: str, index: bool) -> bytes:
     """HPACK: a header that is spelled out, and kept in the table if ``index``."""
     words = (name.encode(), value.encode())
-    return (b"\x40" if index else b"\0") + b"".join(bytes([len(w)]) + w for w in words)
+    return (b"\x40" if index else b"\0") + b"".join(string_length(len(w)) + w for w in words)
+
+
+def string_length(size: int) -> bytes:
+    """HPACK: the length of a string that is not compressed, an integer of a prefix of 7 bits."""
+    largest = 2**7 - 1
+    if size < largest:
+        return bytes([size])
+    written, left = [largest], size - largest
+    while left >= 2**7:
+        written.append(left % 2**7 | 2**7)
+        left //= 2**7
+    return bytes([*written, left])
 
 
 class Http2:

@@ -13,8 +13,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from tests.support.attacked import STREAM
 from tests.support.clouds import until
 from tests.support.devices import load, progress
+from tests.support.http2 import Http2
 from tests.support.proxies import SETTINGS, haproxy, need_haproxy
 from tests.support.sites import Site, site
 
@@ -78,4 +80,22 @@ async def test_the_share_of_a_frozen_server_moves(running: Site) -> None:
         finally:
             frozen.send_signal(signal.SIGCONT)
         await running.all_up()
+    assert tally.right, tally.failures
+
+
+async def test_hostile_headers_reach_no_stream_of_others(running: Site) -> None:
+    async with load(running.proxy.address) as tally:
+        await progress(tally, 200)
+        for headers in ({"x-bin": "!!!"}, {"x-large": "y" * 7000}, {"x-larger": "y" * 12_000}):
+            for _ in range(len(running.servers) * 2):  # each server has its share
+                one = Http2(running.proxy.address, STREAM, headers)
+                one.send(one.open()[1])
+                await progress(tally, 10)
+                one.close()
+        async with grpc.aio.insecure_channel(running.proxy.address) as channel:
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+            call = channel.unary_unary("/grpc.health.v1.Health/Check")
+            with pytest.raises(grpc.aio.AioRpcError, match="400"):
+                await call(b"", metadata=(("x-large", "y" * 7000),))
+            assert await call(b"", metadata=(("x-bin", b"not for servers"),))
     assert tally.right, tally.failures
