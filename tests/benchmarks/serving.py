@@ -29,7 +29,7 @@ from shared.model.bundle import Bundle, read_bundle
 from shared.packed import DeviceHalf
 from shared.protocol.codec import Encoding, FeatureCodec
 from shared.protocol.messages import Request, request_to_message
-from tests.benchmarks import fairness
+from tests.benchmarks import fairness, native_front
 from tests.benchmarks.echo import STREAM, UNARY
 from tests.benchmarks.fairness import Shares
 from tests.benchmarks.harness import Check, Report, calls, interleaved, main, ratio, table
@@ -164,20 +164,32 @@ def run(full: bool) -> Report:
         found: dict[tuple[str, int, str], list[Measured]] = {}
         images: dict[str, list[float]] = {}
         shares = Shares()
-        with contenders(ours[1], cpu) as rivals:
+        with contenders(ours[0].pid, ours[1], cpu) as rivals:
             for _ in range(ROUNDS * (3 if full else 1)):
                 for kind in ("unary", "stream"):
                     for in_flight in IN_FLIGHT:
                         for name, subject in subjects.items():
                             key = (kind, in_flight, name)
                             found.setdefault(key, []).append(measure(subject, kind, in_flight))
-                for name, rate in rivals.items():
-                    images.setdefault(name, []).append(rate(SECONDS))
+                for name, rival in rivals.items():
+                    images.setdefault(name, []).append(rival.rate(SECONDS))
                 fairness.measure(ours[1], one, SECONDS, shares)
+            beside = native_front.Subjects(
+                peer=(messages[0].pid, messages[1]),
+                ours=ours[1],
+                kserve=rivals.get(KSERVE_NAME),
+                cpu=cpu,
+                single=one,
+                batches={"16 samples": sixteen, "16 raw samples": raw},
+            )
+            native = native_front.run(beside, ROUNDS * (3 if full else 1), SECONDS)
     made = report(found)
     add_images(made, images)
     add_shares(made, shares)
     made.checks.append(Check("top_k_us", top_k_us(bundle), "us", 2, "lower"))
+    made.results["native front"] = native.results
+    made.checks += native.checks
+    made.tables += native.tables
     return made
 
 

@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -38,7 +39,16 @@ IN_FLIGHT = 16
 START_S = 90.0
 LEAST_RIGHT = 0.97  # of the digits: what is measured must be answers
 
-Slice = Callable[[float], float]  # seconds of load -> answers a second
+Rate = Callable[[float], float]  # seconds of load -> answers a second
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server that gives right answers."""
+
+    pid: int
+    address: str
+    rate: Rate
 
 
 def requests(model: str) -> list[bytes]:
@@ -52,10 +62,10 @@ def requests(model: str) -> list[bytes]:
 
 
 @contextmanager
-def contenders(address: str, cpu: int | None) -> Iterator[dict[str, Slice]]:
+def contenders(pid: int, address: str, cpu: int | None) -> Iterator[dict[str, Contender]]:
     """Our server at ``address`` and every peer that can be had, which runs while the block does."""
     with ExitStack() as stack:
-        found = {OURS: _grpc_slice(address, requests(DEFAULT_MODEL))}
+        found = {OURS: Contender(pid, address, _grpc_rate(address, requests(DEFAULT_MODEL)))}
         network = network_file()
         for name, peer in ((KSERVE_NAME, KSERVE), (LITSERVE_NAME, LITSERVE)):
             python = python_of(peer) if network else None
@@ -65,7 +75,7 @@ def contenders(address: str, cpu: int | None) -> Iterator[dict[str, Slice]]:
 
 
 @contextmanager
-def _served(peer: Peer, python: Path, network: Path, cpu: int | None) -> Iterator[Slice]:
+def _served(peer: Peer, python: Path, network: Path, cpu: int | None) -> Iterator[Contender]:
     """A peer's program, once it gives right answers."""
     ports = [free_port(), free_port()] if peer is KSERVE else [free_port()]
     address = f"127.0.0.1:{ports[0]}"
@@ -76,9 +86,10 @@ def _served(peer: Peer, python: Path, network: Path, cpu: int | None) -> Iterato
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment())
     try:
-        made = _grpc_slice if peer is KSERVE else _http_slice
+        made = _grpc_rate if peer is KSERVE else _http_rate
         bodies = requests("digits") if peer is KSERVE else _json_bodies()
-        yield _once_up(process, lambda: made(address, bodies), log)
+        rate = _once_up(process, lambda: made(address, bodies), log)
+        yield Contender(process.pid, address, rate)
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(process.pid).children(recursive=True):
@@ -87,7 +98,7 @@ def _served(peer: Peer, python: Path, network: Path, cpu: int | None) -> Iterato
         process.wait()
 
 
-def _once_up(process: subprocess.Popen[bytes], make: Callable[[], Slice], log: Path) -> Slice:
+def _once_up(process: subprocess.Popen[bytes], make: Callable[[], Rate], log: Path) -> Rate:
     end_s = time.monotonic() + START_S
     while True:
         try:
@@ -98,7 +109,7 @@ def _once_up(process: subprocess.Popen[bytes], make: Callable[[], Slice], log: P
         time.sleep(0.5)
 
 
-def _grpc_slice(address: str, bodies: Sequence[bytes]) -> Slice:
+def _grpc_rate(address: str, bodies: Sequence[bytes]) -> Rate:
     with grpc.insecure_channel(address) as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(MODEL_INFER)
         _check([_label(call(body, timeout=10)) for body in bodies])
@@ -125,7 +136,7 @@ def _json_bodies() -> list[bytes]:
     ]
 
 
-def _http_slice(address: str, bodies: Sequence[bytes]) -> Slice:
+def _http_rate(address: str, bodies: Sequence[bytes]) -> Rate:
     labels = []
     for body in bodies:
         asked = urllib.request.Request(
