@@ -18,7 +18,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # What is installed depends on these files alone; Python code is used from the checkout.
-INSTALLED := pyproject.toml constraints.txt CMakeLists.txt $(wildcard shared/packed/native/*)
+INSTALLED := pyproject.toml constraints.txt CMakeLists.txt $(wildcard shared/packed/native/* cloud/native/*.?pp)
 
 # Built in this environment, not an isolated one: then build/ is kept, and a wheel compiles nothing.
 BUILD := scikit-build-core nanobind cmake ninja

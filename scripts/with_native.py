@@ -1,6 +1,6 @@
-"""Run a Python module with another build of the compiled kernels.
+"""Run a Python module with another build of the compiled modules.
 
-Usage: python scripts/with_native.py PATH_OF_SHARED_OBJECT MODULE [ARGUMENTS]
+Usage: python scripts/with_native.py FOLDER_OF_SHARED_OBJECTS MODULE [ARGUMENTS]
 """
 
 from __future__ import annotations
@@ -10,21 +10,29 @@ import runpy
 import sys
 from pathlib import Path
 
-NAME = "shared.packed._native"
+NAMES = ("shared.packed._native", "cloud.native._core")
 
 
 def main() -> None:
-    """Load the shared object under the module's name, then run the rest of the command line."""
-    path, module, *arguments = sys.argv[1:]
+    """Load the shared objects under their modules' names, then run the rest of the command line."""
+    folder, module, *arguments = sys.argv[1:]
     sys.path.insert(0, str(Path.cwd()))
-    spec = importlib.util.spec_from_file_location(NAME, path)
-    if spec is None or spec.loader is None:
-        sys.exit(f"{path}: is no extension module")
-    native = importlib.util.module_from_spec(spec)
-    sys.modules[NAME] = native
-    spec.loader.exec_module(native)
+    for name in NAMES:
+        load(name, Path(folder))
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def load(name: str, folder: Path) -> None:
+    """Load the extension module ``name`` from ``folder``."""
+    for path in folder.glob(f"{name.rpartition('.')[2]}*.so"):
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is not None and spec.loader is not None:
+            native = importlib.util.module_from_spec(spec)
+            sys.modules[name] = native
+            spec.loader.exec_module(native)
+            return
+    sys.exit(f"{folder}: holds no extension module {name}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class Job:
 
     The samples come as the payload of ``frame``, which ``reader`` decodes, or as ``images`` (N, H,
     W, C) of uint8, or as ``features`` that were checked already. ``logits`` or ``error`` is set in
-    the end. ``compute_s`` adds up the decoding and the batches that the job was in.
+    the end. ``decode_s`` adds up what making the features took.
     """
 
     level: int
@@ -35,7 +35,7 @@ class Job:
     reader: FrameReader | None = None
     logits: Logits | None = None
     error: RequestError | None = None
-    compute_s: float = 0.0
+    decode_s: float = 0.0
 
     @property
     def encoding(self) -> int:

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cloud.models.costs import CostModel
-from cloud.models.job import IMAGES, Features, Job, Logits
+from cloud import native
+from cloud.models.job import Features, Job, Logits
 from shared.errors import BundleError, InvalidRequestError
+from shared.model.architecture import Architecture
 from shared.model.bundle import DEVICE_GROUPS, Bundle, serialise
 from shared.model.looks import ask_table
 from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import LARGEST_BATCH, PAYLOAD_SLACK_BYTES, Encoding, FeatureCodec
 from shared.protocol.engine import engine_of, image_engine_of
 from shared.protocol.looks import wanted
-from shared.protocol.messages import Hints, Looks, More
+from shared.protocol.messages import Looks, More
 
 if TYPE_CHECKING:
-    from shared.packed._native import ImageEngine
+    from cloud.native import Statistics
 
 # Until it is decoded, a payload is not expected to be compressed by more than this factor.
 LIKELY_COMPRESSION = 8
 LARGEST_MAP = 2**22  # values of a sample between two stages: bounds the memory of a run
 WARM_UP_SAMPLES = (1, 32)
 WARM_UP_S = 0.3
-LARGEST_AT_ONCE = 32  # samples
 _ENCODINGS = frozenset(Encoding)
 
 
@@ -51,46 +49,6 @@ class EngineAnswer(NamedTuple):
     id: int
     earlier_looks: int | None
     asked: int
-
-
-@dataclass
-class Statistics:
-    """What a model has answered and refused since it was loaded."""
-
-    requests: int = 0
-    failures: int = 0
-    failure_s: float = 0.0
-    samples: int = 0
-    batches: int = 0
-    queue_s: float = 0.0
-    compute_s: float = 0.0
-    last_unix_s: float = 0.0
-
-    def answered(self, queue_s: float, compute_s: float) -> None:
-        """Count an answered request."""
-        self.requests += 1
-        self.queue_s += queue_s
-        self.compute_s += compute_s
-        self.last_unix_s = time.time()
-
-    def ran_at_once(self, samples: int, seconds: Sequence[float]) -> None:
-        """Count requests of ``samples`` each that were answered by themselves, without waiting."""
-        jobs = len(seconds)
-        self.requests += jobs
-        self.batches += jobs
-        self.samples += jobs * samples
-        self.compute_s += sum(seconds)
-        self.last_unix_s = time.time()
-
-    def failed(self, seconds: float) -> None:
-        """Count a request that was refused after ``seconds``."""
-        self.failures += 1
-        self.failure_s += seconds
-
-    def batch(self, samples: int) -> None:
-        """Count a batch that was computed."""
-        self.batches += 1
-        self.samples += samples
 
 
 class ServedModel:
@@ -116,12 +74,14 @@ class ServedModel:
             for level in range(len(architecture.device_levels))
         ]
         self._ask_below = ask_table(bundle)
-        self.costs = CostModel(architecture)
-        self.statistics = Statistics()
+        self.native = native.Model(
+            self.name, self.version, self.cloud_levels, macs_by_level(architecture)
+        )
+        self.costs = self.native.costs
         self.number = 1  # among the versions of its name; the repository counts
-        self._engine = engine_of(self._half, self._codec, bundle)
-        self._image_engine: ImageEngine | None = None  # made with the device half
-        self._most_images = 0
+        engine = engine_of(self._half, self._codec, bundle)
+        if engine is not None:
+            self.native.set_engine(engine)
 
     @cached_property
     def device_part(self) -> bytes:
@@ -131,8 +91,15 @@ class ServedModel:
     @cached_property
     def _device_half(self) -> DeviceHalf:
         half = DeviceHalf(self.bundle)
-        self._image_engine = image_engine_of(half, self._half, self.bundle)
+        engine = image_engine_of(half, self._half, self.bundle)
+        if engine is not None:
+            self.native.set_image_engine(engine)
         return half
+
+    @property
+    def statistics(self) -> Statistics:
+        """What it has answered and refused since it was loaded."""
+        return self.native.statistics()
 
     def warm_up(self) -> None:
         """Measure every pair of levels, the widest first, until ``WARM_UP_S`` has passed."""
@@ -148,46 +115,6 @@ class ServedModel:
                     self._half.run(features, level, cloud_level)
                     seconds = time.perf_counter() - began_s
                     self.costs.learn_run(level, cloud_level, samples, seconds)
-
-    def limit_engine(self, cloud_level: int, budget_s: float) -> None:
-        """Let the engines take only requests that are predicted to fit ``budget_s``."""
-        self._most_images = self.costs.most_samples(
-            IMAGES, len(self._sizes) - 1, cloud_level, budget_s, LARGEST_AT_ONCE
-        )
-        if self._engine is not None:
-            levels = range(len(self._sizes))
-            self._engine.set_most_samples(
-                [
-                    self.costs.most_samples(
-                        Encoding.CONTEXT, level, cloud_level, budget_s, LARGEST_AT_ONCE
-                    )
-                    for level in levels
-                ]
-            )
-
-    def answer_at_once(
-        self, data: bytes, cloud_level: int, hints: Hints | None, narrowest: bool
-    ) -> EngineAnswer | None:
-        """The response to a serialised request, in one native call; None if that cannot be done.
-
-        Wrong requests are among those that it leaves, as are those above the limit of
-        ``limit_engine``. With ``narrowest``, hints suggest a lower device level.
-        """
-        if self._engine is None:
-            return None
-        load = None if hints is None else hints.load
-        found = self._engine.answer(data, cloud_level, load, narrowest)
-        return None if found is None else EngineAnswer(*found)
-
-    def answer_images_at_once(self, data: bytes, cloud_level: int) -> EngineAnswer | None:
-        """The response to a serialised ModelInferRequest of images, as ``answer_at_once``.
-
-        None before the first images have been answered in another way.
-        """
-        if self._image_engine is None:
-            return None
-        found = self._image_engine.answer(data, cloud_level, self._most_images)
-        return None if found is None else EngineAnswer(*found)
 
     def check(self, job: Job) -> None:
         """Raise ``InvalidRequestError`` for fields and sizes that cannot be right.
@@ -242,11 +169,6 @@ class ServedModel:
         raw_bytes = LIKELY_COMPRESSION * (len(frame.payload) + 1)
         return min(job.samples, 1 + raw_bytes // self._sizes[job.level])
 
-    def predicted_s(self, job: Job, cloud_level: int, samples: int) -> float:
-        """Predicted seconds of ``samples`` of a job that runs by itself."""
-        decode_s = self.costs.decode_s(job.encoding, job.level, samples)
-        return decode_s + self.costs.run_s(job.level, cloud_level, samples)
-
     def features(self, job: Job, start: int, stop: int) -> Features:
         """The packed features of samples ``start`` to ``stop``; ``RequestError``.
 
@@ -261,7 +183,7 @@ class ServedModel:
             made = self._make(job, start, start + samples)
         finally:
             seconds = time.perf_counter() - began_s
-            job.compute_s += seconds
+            job.decode_s += seconds
         self.costs.learn_decode(job.encoding, job.level, samples, seconds)
         if job.made_in_slices:
             return made
@@ -301,6 +223,15 @@ class ServedModel:
     def _listed_device_levels(self) -> str:
         fractions = self.bundle.architecture.device_levels
         return ", ".join(f"{i} ({f:g})" for i, f in enumerate(fractions))
+
+
+def macs_by_level(architecture: Architecture) -> list[list[float]]:
+    """Multiply-accumulates of the cloud half for a sample, by device level and cloud level."""
+    cloud_levels = range(len(architecture.cloud_levels))
+    return [
+        [float(architecture.cloud_macs(level, cloud_level)) for cloud_level in cloud_levels]
+        for level in range(len(architecture.device_levels))
+    ]
 
 
 def _check_maps(bundle: Bundle) -> None:

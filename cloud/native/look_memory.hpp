@@ -16,8 +16,8 @@ enum class LaterLook { kKnown, kUnknown, kTwice, kOtherVersion };
 // comes whole. Times are seconds of any clock; any thread may call.
 class LookMemory {
  public:
-  // Remembers that another look was asked for.
-  void asked(double now_s, std::uint64_t id, std::string_view version);
+  // Remembers for `keep_s` that another look was asked for.
+  void asked(double now_s, std::uint64_t id, std::string_view version, double keep_s);
 
   // Takes note that a later look is answered. Of kOtherVersion `first` becomes the version of the
   // first look.

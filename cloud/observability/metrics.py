@@ -6,8 +6,7 @@ scrape.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,29 +20,6 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from cloud.models.served import ServedModel
-
-SECONDS = (
-    *(25e-6, 50e-6, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01),
-    *(0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
-)
-SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-
-
-@dataclass
-class Histogram:
-    """``counts[i]`` values were at most ``bounds[i]``; the last count is of those above all."""
-
-    bounds: tuple[float, ...]
-    counts: list[int] = field(default_factory=list)
-    total: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.counts = self.counts or [0] * (len(self.bounds) + 1)
-
-    def add(self, value: float, times: int = 1) -> None:
-        """Count one value, ``times`` over."""
-        self.counts[bisect_left(self.bounds, value)] += times
-        self.total += value * times
 
 
 @dataclass
@@ -64,16 +40,10 @@ class Snapshot:
 
 
 class Metrics:
-    """The counters of this process."""
+    """The counters of this process, besides those of its dispatcher."""
 
     def __init__(self) -> None:
         self._requests: dict[str, int] = {}
-        self._samples: dict[tuple[str, float], int] = {}  # by model and fraction
-        self._refusals: dict[str, int] = {}
-        self._queue_s = Histogram(SECONDS)
-        self._compute_s = Histogram(SECONDS)
-        self._latency_s = Histogram(SECONDS)
-        self._batch = Histogram(SAMPLES)
         self.counters: dict[str, float] = {
             "bytes_received": 0,
             "bytes_sent": 0,
@@ -86,39 +56,10 @@ class Metrics:
             "second_looks_refused": 0,
         }
 
-    def batch(self, model: ServedModel, cloud_level: int, samples: int, compute_s: float) -> None:
-        """Count a batch that was computed."""
-        self._batch.add(samples)
-        self._compute_s.add(compute_s)
-        place = (model.name, model.cloud_levels[cloud_level])
-        self._samples[place] = self._samples.get(place, 0) + samples
-
-    def answered(self, queue_s: float, compute_s: float) -> None:
-        """Count an answered request and its latency."""
-        self._queue_s.add(queue_s)
-        self._latency_s.add(queue_s + compute_s)
-
-    def ran_at_once(
-        self, model: ServedModel, cloud_level: int, samples: int, seconds: Sequence[float]
-    ) -> None:
-        """Count requests of ``samples`` each that never waited, by their ``seconds``."""
-        jobs = len(seconds)
-        self._batch.add(samples, jobs)
-        self._queue_s.add(0.0, jobs)
-        for one in seconds:
-            self._compute_s.add(one)
-            self._latency_s.add(one)
-        place = (model.name, model.cloud_levels[cloud_level])
-        self._samples[place] = self._samples.get(place, 0) + jobs * samples
-
     def models_loaded(self, loads: int, failures: int) -> None:
         """Count bundles that were loaded and refused."""
         self.counters["model_loads"] += loads
         self.counters["model_load_failures"] += failures
-
-    def refused(self, reason: str) -> None:
-        """Count a request that was refused before it was computed."""
-        self._refusals[reason] = self._refusals.get(reason, 0) + 1
 
     def request(self, status: str, received: int, sent: int) -> None:
         """Count a finished request by its gRPC status, and the bytes of its messages."""
@@ -126,21 +67,23 @@ class Metrics:
         self.counters["bytes_received"] += received
         self.counters["bytes_sent"] += sent
 
-    def snapshot(self, gauges: Mapping[str, float], models: Iterable[ServedModel]) -> Snapshot:
-        """All metrics as they are now, with the ``gauges`` and ``models`` that are passed in."""
-        samples = {f"{model} {level:g}": count for (model, level), count in self._samples.items()}
-        histograms = {
-            "queue_seconds": self._queue_s,
-            "compute_seconds": self._compute_s,
-            "latency_seconds": self._latency_s,
-            "batch_samples": self._batch,
-        }
+    def snapshot(
+        self,
+        gauges: Mapping[str, float],
+        models: Iterable[ServedModel],
+        counted: Mapping[str, Any],
+    ) -> Snapshot:
+        """All metrics as they are now.
+
+        ``counted`` is what ``Dispatcher.counters`` gives; the ``gauges`` are passed on.
+        """
+        samples = counted["samples"]
         return Snapshot(
             dict(self._requests),
-            samples,
-            dict(self._refusals),
+            {f"{model} {level:g}": count for (model, level), count in samples.items()},
+            counted["refusals"],
             dict(self.counters),
-            {name: asdict(histogram) for name, histogram in histograms.items()},
+            counted["histograms"],
             dict(gauges),
             {f"{model.name} {model.version}": 1 for model in models},
         )

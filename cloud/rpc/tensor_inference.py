@@ -110,7 +110,7 @@ class TensorInference:
             level = _device_level(model, request)
             samples, images = await _samples(model, request, level)
         except RequestError:
-            model.statistics.failed(0.0)
+            model.native.count_failed(0.0)
             raise
         found = []
         for start in range(0, len(samples), LARGEST_BATCH):

@@ -1,96 +1,72 @@
-"""One batch on its way through the compute thread: slices of jobs of one key."""
+"""One batch on its way through the compute thread: slices of jobs of one model and level."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cloud.models.job import Job, Prediction
-from cloud.scheduling.fair_queue import Item, Slice
-from cloud.scheduling.load import Key
+from cloud.models.job import Features, Job, Prediction
+from cloud.models.served import ServedModel
 from shared.errors import RequestError
+
+if TYPE_CHECKING:
+    from cloud.native import Batch, Queued, Slice
 
 OnDone = Callable[[Prediction | RequestError], object]
 
 
-class Waiting(NamedTuple):
-    """A job in the queue, and who receives its outcome."""
+class QueuedRequest(NamedTuple):
+    """A job in the queue, its place there, and who receives its outcome."""
 
+    place: Queued
+    model: ServedModel
     job: Job
     on_done: OnDone
 
 
-QueuedRequest = Item[Key, Waiting]
+class Computation:
+    """Computes ``batch``, of which ``requests[i]`` belongs to the slice i.
 
-
-@dataclass(eq=False)
-class Batch:
-    """The slices of a batch, and what came of it.
-
-    ends_s    when it is predicted to be done
-    computed  samples whose payload could be decoded
-    run_s     measured, without decoding
-    seconds   measured, for each slice
-    error     why it could not be computed
-    passed_s  seconds of work that ran at once meanwhile, by client
+    ``error`` is why it could not be computed.
     """
 
-    key: Key
-    slices: list[Slice[Key, Waiting]]
-    cloud_level: int
-    ends_s: float
-    computed: int = 0
-    run_s: float = 0.0
-    seconds: list[float] = field(default_factory=list)
-    error: BaseException | None = None
-    passed_s: dict[str, float] = field(default_factory=dict)
+    def __init__(self, batch: Batch, requests: list[QueuedRequest]) -> None:
+        self.batch = batch
+        self.requests = requests
+        self.slices: list[Slice] = batch.slices
+        self.error: BaseException | None = None
 
-    def may_pass(self, client: str) -> bool:
-        """Whether a request of ``client`` may run at once, beside this batch of others."""
-        clients = {one.item.client for one in self.slices}
-        if client in clients:
-            return False
-        share_s = sum(one.predicted_s for one in self.slices) / len(clients)
-        return self.passed_s.get(client, 0.0) < share_s
-
-    def passed(self, client: str, seconds: float) -> None:
-        """Count work that ran at once."""
-        self.passed_s[client] = self.passed_s.get(client, 0.0) + seconds
-
-    def compute(self) -> None:
+    def run(self) -> None:
         """Decode and run, in the compute thread. Sets ``error``, never raises."""
         try:
             self._run()
         except Exception as error:  # noqa: BLE001 - whoever waits has to hear of it
             self.error = error
+            self.batch.fail()
 
     def _run(self) -> None:
-        model = self.key.model
-        parts = []
-        for one in self.slices:
-            job = one.item.work.job
-            before_s = job.compute_s
+        model = self.requests[0].model
+        parts: list[Features] = []
+        for one, request in zip(self.slices, self.requests, strict=True):
+            job = request.job
+            before_s = job.decode_s
             try:
                 parts.append(model.features(job, one.start, one.stop))
             except RequestError as error:
                 job.error = error
-            self.seconds.append(job.compute_s - before_s)
+            wrong = job.error is not None
+            self.batch.measure(job.decode_s - before_s, wrong, job.features is not None)
         if not parts:
             return
         features = parts[0] if len(parts) == 1 else np.concatenate(parts)
         began_s = time.perf_counter()
-        logits = model.run(features, self.key.level, self.cloud_level)
-        self.run_s = time.perf_counter() - began_s
-        self.computed = len(features)
+        logits = model.run(features, self.batch.level, self.batch.cloud_level)
+        self.batch.ran(len(features), time.perf_counter() - began_s)
         at = 0
-        for place, one in enumerate(self.slices):
-            job = one.item.work.job
-            if job.error is None:
-                job.keep(one.start, one.stop, logits[at : at + one.samples])
+        for one, request in zip(self.slices, self.requests, strict=True):
+            if request.job.error is None:
+                request.job.keep(one.start, one.stop, logits[at : at + one.samples])
                 at += one.samples
-                self.seconds[place] += self.run_s * one.samples / self.computed
-                job.compute_s += self.run_s

@@ -43,7 +43,7 @@ class Assembly:
 
     def snapshot(self) -> Snapshot:
         """All metrics as they are now; call it in the event loop."""
-        self.scheduler.account()
+        counted = self.scheduler.counters()
         requests, samples = self.scheduler.queued
         gauges = {
             "queue_requests": requests,
@@ -53,7 +53,7 @@ class Assembly:
             "load": self.scheduler.load,
             "workers": 1,
         }
-        return self.metrics.snapshot(gauges, self.service.catalog.models)
+        return self.metrics.snapshot(gauges, self.service.catalog.models, counted)
 
 
 @contextlib.asynccontextmanager
@@ -75,7 +75,7 @@ async def assembled(settings: ServerSettings) -> AsyncIterator[Assembly]:
     admins = admins_of(settings)
     access = AccessControl(limits, tokens, traces, settings.max_stream_seconds, admins)
     with ComputeThread() as thread:
-        scheduler = Scheduler(_scheduler_settings(settings), thread, metrics)
+        scheduler = Scheduler(_scheduler_settings(settings), thread)
         scheduler.serve(catalog)
         service = InferenceService(catalog, scheduler, metrics, traces)
         tasks = [asyncio.create_task(_tick(scheduler, metrics), name="tick")]

@@ -74,6 +74,9 @@ class Engine:
     def set_looks(self, ask_below: list[int], keep_ms: int) -> None:
         """Margins below which another look is wanted, at [level * levels + next]; 0: never."""
 
+    def set_least_bits(self, bits: float) -> None:
+        """The least that the context coder writes for a bit."""
+
     def answer(
         self, request: bytes, cloud_level: int, load: float | None, suggest_lower: bool
     ) -> tuple[bytes, int, int, int, bool, bool, float, float, int, int | None, int] | None:

@@ -8,6 +8,7 @@ from shared.model.bundle import Bundle
 from shared.model.looks import ask_table
 from shared.packed import CloudHalf, DeviceHalf, kernels
 from shared.protocol.codec import PAYLOAD_SLACK_BYTES, FeatureCodec
+from shared.protocol.context_model import LEAST_BITS
 from shared.protocol.looks import KEEP_MS
 
 if kernels.missing_reason() == "":
@@ -36,6 +37,7 @@ def engine_of(half: CloudHalf, codec: FeatureCodec, bundle: Bundle) -> Engine | 
         architecture.classes,
         PAYLOAD_SLACK_BYTES,
     )
+    engine.set_least_bits(LEAST_BITS)
     engine.set_looks([margin for row in ask_table(bundle) for margin in row], KEEP_MS)
     return engine
 

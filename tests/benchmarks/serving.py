@@ -21,13 +21,14 @@ from typing import Any
 
 import psutil
 
-from cloud.models.served import ServedModel
 from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.data.sample import sample_digits
+from shared.errors import UsageError
 from shared.fractions import level_for
 from shared.model.bundle import Bundle, read_bundle
-from shared.packed import DeviceHalf
+from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import Encoding, FeatureCodec
+from shared.protocol.engine import engine_of
 from shared.protocol.messages import Request, request_to_message
 from tests.benchmarks import fairness, native_front
 from tests.benchmarks.echo import STREAM, UNARY
@@ -195,14 +196,14 @@ def run(full: bool) -> Report:
 
 def top_k_us(bundle: Bundle) -> float:
     """What the best ten classes of a sample cost beside its label, in the engine."""
-    model = ServedModel(bundle)
-    model.warm_up()
-    model.limit_engine(0, 1.0)
-    widest = len(model.cloud_levels) - 1
+    engine = engine_of(CloudHalf(bundle), FeatureCodec(bundle), bundle)
+    if engine is None:
+        raise UsageError("TAPER_KERNEL: this is about the compiled engine")
+    architecture = bundle.architecture
+    engine.set_most_samples([1] * len(architecture.device_levels))
+    widest = len(architecture.cloud_levels) - 1
     one = {
-        name: partial(
-            model.answer_at_once, bodies(bundle, 1, Encoding.RAW, top_k)[0], widest, None, False
-        )
+        name: partial(engine.answer, bodies(bundle, 1, Encoding.RAW, top_k)[0], widest, None, False)
         for name, top_k in (("label", 0), ("ten", 10))
     }
     for answer in one.values():

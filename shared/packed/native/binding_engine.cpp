@@ -114,6 +114,7 @@ void bind_engine(nb::module_& module) {
            "cloud_levels"_a, "classes"_a, "payload_slack"_a)
       .def("set_most_samples", &Engine::set_most_samples, "most"_a)
       .def("set_looks", &Engine::set_looks, "ask_below"_a, "keep_ms"_a)
+      .def("set_least_bits", &Engine::set_least_bits, "bits"_a)
       .def("answer", &answer, "request"_a, "cloud_level"_a, "load"_a.none(), "suggest_lower"_a,
            "The response with level, encoding, samples, whether the request names a model and a "
            "version, the seconds of decoding and running, the id, how many looks went before "

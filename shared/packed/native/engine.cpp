@@ -1,6 +1,7 @@
 #include "engine.hpp"
 
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
@@ -8,9 +9,9 @@
 namespace taper {
 namespace {
 
-constexpr std::uint32_t kRaw = 1;      // values of the protocol's Encoding
-constexpr std::uint32_t kContext = 3;
 constexpr std::size_t kShortestVersion = 8;
+constexpr std::uint32_t kLargestBatch = 1024;  // samples of a request
+constexpr double kTailBytes = 4;  // the context coder leaves out at most this much at the end
 
 using Clock = std::chrono::steady_clock;
 
@@ -18,7 +19,8 @@ double seconds(Clock::duration passed) { return std::chrono::duration<double>(pa
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
-// Whether the bits after the last of a sample are 0, as they must be.
+}  // namespace
+
 bool unused_bits_are_zero(const std::uint8_t* packed, std::size_t samples, std::size_t size,
                           std::size_t bits) {
   if (bits % 8 == 0) return true;
@@ -28,8 +30,6 @@ bool unused_bits_are_zero(const std::uint8_t* packed, std::size_t samples, std::
   }
   return true;
 }
-
-}  // namespace
 
 Engine::Engine(std::shared_ptr<const Half> half, std::string model, std::string version,
                std::vector<EngineLevel> levels, std::size_t cloud_levels, std::size_t classes,
@@ -90,15 +90,30 @@ bool Engine::looks_are_right(const InferRequest& request) const {
   return request.looks->next_level > request.level && request.looks->next_level < levels_.size();
 }
 
-std::optional<More> Engine::more(const InferRequest& request,
-                                 const std::vector<float>& logits) const {
+bool Engine::is_right(const InferRequest& request) const {
+  if (request.level >= levels_.size() || request.samples > kLargestBatch ||
+      (request.cloud_level && *request.cloud_level >= cloud_levels_) || !looks_are_right(request)) {
+    return false;
+  }
+  const EngineLevel& level = levels_[request.level];
+  const std::size_t samples = request.samples == 0 ? 1 : request.samples;
+  const std::size_t raw = samples * level.sample_bytes();
+  if (request.encoding == kEncodingRaw) return request.payload.size() == raw;
+  if (request.encoding != kEncodingContext || level.coder == nullptr) return false;
+  const double least = static_cast<double>(samples * level.sample_bits) * least_bits_ / 8;
+  return request.payload.size() <= raw + payload_slack_ &&
+         static_cast<double>(request.payload.size()) >= std::floor(least) - kTailBytes;
+}
+
+std::optional<More> Engine::more(const InferRequest& request, const float* logits,
+                                 std::size_t samples) const {
   if (!request.looks || request.looks->earlier > 0) return std::nullopt;
   const std::size_t pair = request.level * levels_.size() + request.looks->next_level;
   const std::uint64_t table = ask_below_.empty() ? 0 : ask_below_[pair];
   const std::uint64_t ask_below = request.looks->ask_below.value_or(table);
   More more{request.looks->next_level, keep_ms_, {}};
-  for (std::size_t s = 0; s * classes_ < logits.size(); ++s) {
-    if (margin_of(logits.data() + s * classes_, classes_) < ask_below) {
+  for (std::size_t s = 0; s < samples; ++s) {
+    if (margin_of(logits + s * classes_, classes_) < ask_below) {
       more.samples.push_back(static_cast<std::uint32_t>(s));
     }
   }
@@ -108,14 +123,14 @@ std::optional<More> Engine::more(const InferRequest& request,
 
 bool Engine::decode(const InferRequest& request, const EngineLevel& level, std::size_t samples,
                     std::vector<std::uint8_t>& features) const {
-  const std::size_t size = (level.sample_bits + 7) / 8;
+  const std::size_t size = level.sample_bytes();
   if (request.payload.size() > samples * size + payload_slack_) return false;
   features.resize(samples * size);
   const auto* payload = reinterpret_cast<const std::uint8_t*>(request.payload.data());
-  if (request.encoding == kContext && level.coder != nullptr) {
+  if (request.encoding == kEncodingContext && level.coder != nullptr) {
     return level.coder->decode(payload, request.payload.size(), samples, features.data());
   }
-  if (request.encoding != kRaw || request.payload.size() != features.size()) return false;
+  if (request.encoding != kEncodingRaw || request.payload.size() != features.size()) return false;
   std::memcpy(features.data(), payload, features.size());
   return unused_bits_are_zero(features.data(), samples, size, level.sample_bits);
 }
@@ -152,11 +167,8 @@ std::optional<EngineAnswer> Engine::answer(const InferRequest& request, std::uin
   head.compute_us = static_cast<std::uint32_t>(seconds(ended - began) * 1e6);
   head.load = load;
   if (load && suggest_lower) head.suggested_level = request.level == 0 ? 0 : request.level - 1;
-  // Whoever has no time to spare does not ask for more.
-  if (!suggest_lower) head.more = more(request, logits);
-  const auto asked = static_cast<std::uint32_t>(head.more ? head.more->samples.size() : 0);
-  if (asked == samples) head.more->samples.clear();  // none means all
-  return EngineAnswer{write_response(head, logits.data(), samples, classes_, request.top_k),
+  auto [response, asked] = respond(request, std::move(head), logits.data(), samples);
+  return EngineAnswer{std::move(response),
                       request.level,
                       request.encoding,
                       samples,
@@ -167,6 +179,15 @@ std::optional<EngineAnswer> Engine::answer(const InferRequest& request, std::uin
                       request.id,
                       request.looks ? std::optional(request.looks->earlier) : std::nullopt,
                       asked};
+}
+
+EngineResponse Engine::respond(const InferRequest& request, ResponseHead head,
+                               const float* logits, std::size_t samples) const {
+  // Whoever has no time to spare does not ask for more.
+  if (!head.suggested_level) head.more = more(request, logits, samples);
+  const auto asked = static_cast<std::uint32_t>(head.more ? head.more->samples.size() : 0);
+  if (asked == samples) head.more->samples.clear();  // none means all
+  return {write_response(head, logits, samples, classes_, request.top_k), asked};
 }
 
 }  // namespace taper

@@ -4,8 +4,6 @@
 #include <stdexcept>
 #include <utility>
 
-#include "tensor_messages.hpp"
-
 namespace taper {
 namespace {
 
@@ -41,39 +39,45 @@ ImageEngine::ImageEngine(std::shared_ptr<const Half> device, std::shared_ptr<con
 
 std::optional<EngineAnswer> ImageEngine::answer(std::string_view data, std::uint32_t cloud_level,
                                                 std::size_t most) const {
+  const auto request = read_image_request(data);
+  return request ? answer(*request, cloud_level, most) : std::nullopt;
+}
+
+std::optional<EngineAnswer> ImageEngine::answer(const ImageRequest& request,
+                                                std::uint32_t cloud_level,
+                                                std::size_t most) const {
   thread_local std::vector<std::uint8_t> features;
   thread_local std::vector<float> logits;
   const auto began = Clock::now();
-  const auto request = read_image_request(data);
-  if (!request || cloud_level >= cloud_levels_ || !request->version.empty() ||
-      (!request->model.empty() && request->model != model_) ||
-      request->shape.size() != image_shape_.size() + 1) {
+  if (cloud_level >= cloud_levels_ || !request.version.empty() ||
+      (!request.model.empty() && request.model != model_) ||
+      request.shape.size() != image_shape_.size() + 1) {
     return std::nullopt;
   }
   for (std::size_t axis = 0; axis < image_shape_.size(); ++axis) {
-    if (request->shape[axis + 1] != image_shape_[axis]) return std::nullopt;
+    if (request.shape[axis + 1] != image_shape_[axis]) return std::nullopt;
   }
   const std::size_t level = device_->plan_count() - 1;
-  const std::uint64_t samples = request->shape[0];
+  const std::uint64_t samples = request.shape[0];
   if (samples == 0 || samples > most ||
-      request->pixels.size() != samples * device_->input_bytes(level)) {
+      request.pixels.size() != samples * device_->input_bytes(level)) {
     return std::nullopt;
   }
   features.resize(samples * device_->output_bytes(level));
-  device_->run(level, reinterpret_cast<const std::uint8_t*>(request->pixels.data()), samples,
+  device_->run(level, reinterpret_cast<const std::uint8_t*>(request.pixels.data()), samples,
               features.data());
   const auto decoded = Clock::now();
   logits.resize(samples * classes_);
   cloud_->run(level * cloud_levels_ + cloud_level, features.data(), samples,
              reinterpret_cast<std::uint8_t*>(logits.data()));
   const auto ended = Clock::now();
-  const ImageResponseHead head{model_, version_, request->id, cloud_level};
-  return EngineAnswer{write_image_response(head, request->wants_probabilities, logits.data(),
+  const ImageResponseHead head{model_, version_, request.id, cloud_level};
+  return EngineAnswer{write_image_response(head, request.wants_probabilities, logits.data(),
                                            samples, classes_),
                       static_cast<std::uint32_t>(level),
                       0,
                       static_cast<std::uint32_t>(samples),
-                      !request->model.empty(),
+                      !request.model.empty(),
                       false,
                       seconds(decoded - began),
                       seconds(ended - decoded),

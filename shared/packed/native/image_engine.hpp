@@ -10,6 +10,7 @@
 
 #include "engine.hpp"
 #include "half.hpp"
+#include "tensor_messages.hpp"
 
 namespace taper {
 
@@ -26,6 +27,10 @@ class ImageEngine {
   // `read_image_request`; also another model, a version, more than `most` samples): the caller says
   // what is to be said. The seconds of decoding are those of the device half.
   std::optional<EngineAnswer> answer(std::string_view request, std::uint32_t cloud_level,
+                                     std::size_t most) const;
+
+  // The same for a request that was read.
+  std::optional<EngineAnswer> answer(const ImageRequest& request, std::uint32_t cloud_level,
                                      std::size_t most) const;
 
  private:

@@ -25,6 +25,7 @@ from shared.fleet.broker import parse_broker
 from shared.fleet.messages import Desired
 from tests.support.broker import need_mosquitto
 from tests.support.compose import FILE, Stage, as_root, compose, variables
+from tests.support.dispatchers import nothing_counted
 from tests.support.processes import ROOT, environment
 
 pytestmark = pytest.mark.alone
@@ -114,12 +115,12 @@ def test_containers_may_do_little(name: str) -> None:
 def test_metrics_in_rules_and_panels_are_those_of_server_and_recorder() -> None:
     metrics = Metrics()
     metrics.request("OK", 1, 1)
-    metrics.refused("deadline")
+    counted = nothing_counted() | {"refusals": {"deadline": 1}}
     gauges = dict.fromkeys(
         ("queue_requests", "queue_samples", "streams", "cloud_fraction", "load", "workers"), 1.0
     )
     metrics.counters["worker_restarts"] = 0
-    page = exposition(metrics.snapshot(gauges, [])).decode()
+    page = exposition(metrics.snapshot(gauges, [], counted)).decode()
     known = {sample.name for one in text_string_to_metric_families(page) for sample in one.samples}
     known |= {"taper_samples_total", "taper_model_info"}  # need a model; see test_server_operations
     for family in families(Recorder(parse_broker("mqtt://localhost"), "city", Unused()), 0.0):

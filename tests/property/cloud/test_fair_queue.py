@@ -5,39 +5,41 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud.scheduling.fair_queue import FairQueue, Item
+from cloud.native import FairQueue, Item
 
+Key = tuple[int, int, int]
+A, B = (1, 0, -1), (2, 0, -1)
 LESS_WORK = st.floats(0.1, 8.0)  # than a client earns in a turn of 8 samples of 1 s
 Requests = st.lists(
-    st.tuples(st.sampled_from("ab"), st.sampled_from(["x", "y", "z"]), st.integers(1, 9)),
+    st.tuples(st.sampled_from([A, B]), st.sampled_from(["x", "y", "z"]), st.integers(1, 9)),
     max_size=60,
 )
 
 
-def item(number: int, key: str, client: str, samples: int) -> Item[str, int]:
+def item(number: int, key: Key, client: str, samples: int) -> Item:
     return Item(key, client, samples, float(number), float("inf"), number)
 
 
 @given(requests=Requests, max_batch=st.integers(1, 16), dropped=st.sets(st.integers(0, 59)))
 def test_every_item_leaves_once(
-    requests: list[tuple[str, str, int]], max_batch: int, dropped: set[int]
+    requests: list[tuple[Key, str, int]], max_batch: int, dropped: set[int]
 ) -> None:
-    queue: FairQueue[str, int] = FairQueue(max_batch, 1.0)
+    queue = FairQueue(max_batch, 1.0)
     items = [item(number, *request) for number, request in enumerate(requests)]
     for one in items:
         queue.put(one)
-    gone = [one.work for one in items if one.work in dropped and queue.drop(one)]
+    gone = [one.number for one in items if one.number in dropped and queue.drop(one)]
     taken: dict[int, int] = {}  # samples of each item so far
     while batch := queue.take(0.0):
         assert len({one.item.key for one in batch}) == 1
-        assert len({one.item.work for one in batch}) == len(batch)
+        assert len({one.item.number for one in batch}) == len(batch)
         assert sum(one.samples for one in batch) <= max_batch
         for part in batch:
-            assert part.start == taken.get(part.item.work, 0)
-            taken[part.item.work] = part.stop
+            assert part.start == taken.get(part.item.number, 0)
+            taken[part.item.number] = part.stop
             whole = part.start == 0 and part.stop == part.item.samples
             assert whole or part.item.samples > max_batch  # what fits into a batch is not cut
-    assert taken == {one.work: one.samples for one in items if one.work not in gone}
+    assert taken == {one.number: one.samples for one in items if one.number not in gone}
     assert sorted([*taken, *gone]) == list(range(len(items)))
     assert (queue.samples, queue.requests, queue.clients, queue.once_s) == (0, 0, 0, 0.0)
     assert not any(queue.drop(one) for one in items)
@@ -45,34 +47,32 @@ def test_every_item_leaves_once(
 
 @given(greedy=st.integers(10, 50), max_batch=st.integers(2, 16))
 def test_a_modest_client_is_in_the_first_batch(greedy: int, max_batch: int) -> None:
-    queue: FairQueue[str, int] = FairQueue(max_batch, 1.0)
+    queue = FairQueue(max_batch, 1.0)
     for number in range(greedy):
-        queue.put(item(number, "a", "greedy", 1))
-    queue.put(item(greedy, "a", "modest", 1))
+        queue.put(item(number, A, "greedy", 1))
+    queue.put(item(greedy, A, "modest", 1))
     assert "modest" in {one.item.client for one in queue.take(0.0)}
 
 
 def test_what_waited_too_long_goes_before_fuller_batches() -> None:
-    queue: FairQueue[str, int] = FairQueue(8, 0.5)
-    queue.put(item(0, "a", "x", 1))
+    queue = FairQueue(8, 0.5)
+    queue.put(item(0, A, "x", 1))
     for number in range(1, 6):
-        queue.put(item(number, "b", "x", 1))
-    assert {one.item.key for one in queue.take(0.4)} == {"b"}
+        queue.put(item(number, B, "x", 1))
+    assert {one.item.key for one in queue.take(0.4)} == {B}
     for number in range(6, 12):
-        queue.put(item(number, "b", "x", 1))
-    assert {one.item.key for one in queue.take(0.6)} == {"a"}
+        queue.put(item(number, B, "x", 1))
+    assert {one.item.key for one in queue.take(0.6)} == {A}
 
 
 @given(large=st.integers(100, 1024), once_s=st.floats(0.0, 3.0), sample_s=st.floats(0.1, 1.0))
 def test_clients_get_equal_work_whatever_the_size_of_their_requests(
     large: int, once_s: float, sample_s: float
 ) -> None:
-    queue: FairQueue[str, int] = FairQueue(32, 1.0)
+    queue = FairQueue(32, 1.0)
 
     def add(client: str, samples: int) -> None:
-        queue.put(
-            Item("a", client, samples, 0.0, float("inf"), 0, once_s=once_s, sample_s=sample_s)
-        )
+        queue.put(Item(A, client, samples, 0.0, float("inf"), 0, once_s=once_s, sample_s=sample_s))
 
     for _ in range(2):
         add("large", large)
@@ -90,13 +90,13 @@ def test_clients_get_equal_work_whatever_the_size_of_their_requests(
 
 
 def test_a_request_in_flight_waits_for_one_batch_of_others() -> None:
-    queue: FairQueue[str, str] = FairQueue(32, 1.0)
+    queue = FairQueue(32, 1.0)
     for _ in range(2):
-        queue.put(Item("a", "large", 1024, 0.0, float("inf"), "large"))
+        queue.put(Item(A, "large", 1024, 0.0, float("inf")))
     for _ in range(20):
         queue.take(0.0)  # a batch that runs as the small one comes
-        queue.put(Item("a", "small", 1, 0.0, float("inf"), "small"))
-        assert "small" in {one.item.work for one in queue.take(0.0)}
+        queue.put(Item(A, "small", 1, 0.0, float("inf")))
+        assert "small" in {one.item.client for one in queue.take(0.0)}
 
 
 @given(
@@ -105,26 +105,26 @@ def test_a_request_in_flight_waits_for_one_batch_of_others() -> None:
 def test_a_request_in_flight_waits_for_no_more_samples_than_a_batch_has(
     running: int, large: int, others: int, own: float
 ) -> None:
-    queue: FairQueue[str, str] = FairQueue(32, 1.0)
+    queue = FairQueue(32, 1.0)
     for number in range(2 * others):
-        queue.put(Item("a", f"large {number % others}", large, 0.0, float("inf"), "large"))
+        queue.put(Item(A, f"large {number % others}", large, 0.0, float("inf")))
     batch = queue.take(0.0)
     for _ in range(running):
         batch = queue.take(0.0) or batch
     if not queue.requests:
         return
     waited = sum(one.samples for one in batch)  # runs as the small one comes
-    queue.put(Item("a", "small", 1, 0.0, float("inf"), "small", sample_s=own))
+    queue.put(Item(A, "small", 1, 0.0, float("inf"), sample_s=own))
     batch = queue.take(0.0)
-    assert [one.item.work for one in batch] == ["small"]
+    assert [one.item.client for one in batch] == ["small"]
     assert waited <= 32
 
 
 def test_work_that_took_longer_than_predicted_is_charged_to_its_client() -> None:
-    queue: FairQueue[str, int] = FairQueue(8, 1.0)
+    queue = FairQueue(8, 1.0)
     for number in range(400):
         for client in ("cheap", "dear"):
-            queue.put(Item("a", client, 1, 0.0, float("inf"), number))
+            queue.put(Item(A, client, 1, 0.0, float("inf"), number))
     taken = {"cheap": 0, "dear": 0}
     while min(taken.values()) < 60:
         for one in queue.take(0.0):
@@ -135,8 +135,8 @@ def test_work_that_took_longer_than_predicted_is_charged_to_its_client() -> None
 
 
 def test_an_undecoded_payload_counts_as_the_samples_that_are_likely() -> None:
-    queue: FairQueue[str, int] = FairQueue(32, 1.0)
-    item = Item("a", "x", 1024, 0.0, float("inf"), 0, expected=5)
+    queue = FairQueue(32, 1.0)
+    item = Item(A, "x", 1024, 0.0, float("inf"), 0, expected=5)
     queue.put(item)
     assert queue.samples == queue.client_samples("x") == 5
     (first,) = queue.take(0.0)

@@ -8,8 +8,15 @@ from itertools import pairwise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cloud.scheduling.admission import QueueLimits, QueueState, RejectReason, reject_reason
-from cloud.scheduling.level_controller import Demand, LevelController, SojournTimes
+from cloud.native import (
+    Demand,
+    LevelController,
+    QueueLimits,
+    QueueState,
+    RejectReason,
+    SojournTimes,
+    reject_reason,
+)
 
 STEP_S = 0.005
 OBJECTIVE_S = 0.05

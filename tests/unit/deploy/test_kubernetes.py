@@ -10,6 +10,7 @@ import pytest
 from cloud import health
 from cloud.observability.metrics import Metrics, exposition
 from cloud.settings import load
+from tests.support.dispatchers import nothing_counted
 from tests.support.kustomize import Resource, render
 from tests.support.processes import ROOT
 
@@ -95,7 +96,7 @@ def test_production_is_scaled_by_a_metric_that_there_is() -> None:
     resources = render(FOLDER / "overlays" / "production")
     (scaler,) = of_kind(resources, "HorizontalPodAutoscaler")
     named = [m["pods"]["metric"]["name"] for m in scaler["spec"]["metrics"] if "pods" in m]
-    page = exposition(Metrics().snapshot({"queue_samples": 0}, []))
+    page = exposition(Metrics().snapshot({"queue_samples": 0}, [], nothing_counted()))
     assert named
     assert all(f"\n{name} " in page.decode() for name in named)
     (budget,) = of_kind(resources, "PodDisruptionBudget")

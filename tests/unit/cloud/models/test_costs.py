@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from cloud.models.costs import RUN_FIXED_S, CostModel, LinearFit
+from cloud.models.served import macs_by_level
+from cloud.native import RUN_FIXED_S, CostModel, LinearFit
 from tests.support.clouds import tiny_architecture
 
 LEVELS, CLOUD_LEVELS = 3, 2
@@ -14,7 +15,7 @@ LEVELS, CLOUD_LEVELS = 3, 2
 
 @pytest.fixture
 def costs() -> CostModel:
-    return CostModel(tiny_architecture())
+    return CostModel(macs_by_level(tiny_architecture()))
 
 
 def test_the_first_guess_grows_with_levels_and_samples(costs: CostModel) -> None:

@@ -87,7 +87,7 @@ def test_a_version_that_is_replaced_leaves_memory(tmp_path: Path) -> None:
     write_bundle(bundle, path)
     metrics = Metrics()
     repository = Repository((), tmp_path, metrics.models_loaded)
-    scheduler = Scheduler(SchedulerSettings(), ComputeThread(), metrics)
+    scheduler = Scheduler(SchedulerSettings(), ComputeThread())
     seen = []
     for number in range(5):
         names = tuple(f"{name}-{number}" for name in bundle.metadata.class_names)
@@ -96,7 +96,7 @@ def test_a_version_that_is_replaced_leaves_memory(tmp_path: Path) -> None:
         scheduler.serve(catalog)
         scheduler.tick(0.0, 0.0)
         model = catalog.find("")
-        metrics.batch(model, 0, 1, 1e-3)
+        scheduler.dispatcher.ran_at_once(0.0, model.native, 0, None, 1, 0, 0.0, 1e-3)
         seen.append(weakref.ref(model))
         del model, catalog
     gc.collect()

@@ -9,7 +9,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cloud.models.served import ServedModel
 from cloud.observability.metrics import (
-    Histogram,
     Metrics,
     Snapshot,
     exposition,
@@ -17,6 +16,7 @@ from cloud.observability.metrics import (
     without_gauges,
 )
 from tests.support.clouds import tiny_bundle
+from tests.support.dispatchers import dispatcher
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +26,14 @@ def model() -> ServedModel:
 
 def worker(model: ServedModel, answers: int, gauges: dict[str, float]) -> Snapshot:
     """Numbers of a process that answered so many requests of two samples, and refused one."""
-    metrics = Metrics()
+    metrics, dispatched = Metrics(), dispatcher()
     for _ in range(answers):
-        metrics.batch(model, 1, 2, 3e-4)
-        metrics.answered(1e-4, 3e-4)
+        dispatched.ran_at_once(0.0, model.native, 2, 1, 2, 1, 1e-4, 3e-4)
         metrics.request("OK", 100, 10)
-    metrics.refused("late")
+    dispatched.account(0.0)
+    dispatched.count_refused(model.native, "late")
     metrics.request("DEADLINE_EXCEEDED", 100, 0)
-    return metrics.snapshot(gauges, [model])
+    return metrics.snapshot(gauges, [model], dispatched.counters())
 
 
 def values(snapshot: Snapshot) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -46,22 +46,26 @@ def values(snapshot: Snapshot) -> dict[tuple[str, tuple[str, ...]], float]:
     }
 
 
-def test_a_value_on_a_bound_belongs_to_it() -> None:
-    histogram = Histogram((1.0, 2.0))
-    for value in (0.5, 1.0, 1.5, 2.0, 9.0):
-        histogram.add(value)
-    assert histogram.counts == [2, 2, 1]
-    assert histogram.total == 14.0
+def test_a_value_on_a_bound_belongs_to_it(model: ServedModel) -> None:
+    dispatched = dispatcher()
+    seconds = (2e-5, 25e-6, 3e-5, 9.0)
+    for one in seconds:
+        dispatched.ran_at_once(0.0, model.native, 2, None, 1, 1, 0.0, one)
+    dispatched.account(0.0)
+    found = dispatched.counters()["histograms"]["compute_seconds"]
+    assert found["bounds"][:2] == [25e-6, 50e-6]
+    assert (found["counts"][:2], found["counts"][-1]) == ([2, 1], 1)
+    assert found["total"] == pytest.approx(sum(seconds))
 
 
 def test_requests_that_never_waited_count_like_any_others(model: ServedModel) -> None:
-    together, singly = Metrics(), Metrics()
-    seconds = [3e-5, 2e-4, 2e-4, 7.0]
-    together.ran_at_once(model, 1, 2, seconds)
-    for one in seconds:
-        singly.batch(model, 1, 2, one)
-        singly.answered(0.0, one)
-    assert together.snapshot({}, [model]) == singly.snapshot({}, [model])
+    together, singly = dispatcher(), dispatcher()
+    for one in (3e-5, 2e-4, 2e-4, 7.0):
+        for dispatched in (together, singly):
+            dispatched.ran_at_once(0.0, model.native, 2, None, 2, 1, 0.0, one)
+        singly.account(0.0)
+    together.account(0.0)
+    assert together.counters() == singly.counters()
 
 
 def test_counts_add_up_and_gauges_combine(model: ServedModel) -> None:

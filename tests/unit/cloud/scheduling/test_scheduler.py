@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -10,12 +12,11 @@ import pytest
 from cloud.models.catalog import Catalog
 from cloud.models.job import Job, Prediction
 from cloud.models.served import ServedModel
-from cloud.observability.metrics import Metrics
 from cloud.scheduling.compute import ComputeThread
 from cloud.scheduling.scheduler import Scheduler
 from cloud.scheduling.settings import SchedulerSettings
 from shared.bundles import bundle_path
-from shared.errors import InvalidRequestError, LateError, RequestError
+from shared.errors import InvalidRequestError, LateError, RequestError, UsageError
 from shared.model.bundle import read_bundle
 from shared.packed import CloudHalf, DeviceHalf, kernels
 from shared.protocol.codec import Encoding, FeatureCodec, Frame
@@ -63,7 +64,7 @@ def model() -> ServedModel:
 
 @pytest.fixture
 def scheduler(model: ServedModel, thread: Postponed) -> Scheduler:
-    made = Scheduler(SchedulerSettings(max_batch=8, objective_s=60.0), thread, Metrics())
+    made = Scheduler(SchedulerSettings(max_batch=8, objective_s=60.0), thread)
     made.serve(Catalog.of([model]))
     return made
 
@@ -92,7 +93,7 @@ def test_a_large_job_runs_in_slices_and_gets_the_logits_of_one_run(
 def test_a_coded_job_is_decoded_and_run_in_slices(thread: Postponed) -> None:
     bundle = read_bundle(bundle_path("mnist-binary"))
     model, codec = ServedModel(bundle), FeatureCodec(bundle)
-    scheduler = Scheduler(SchedulerSettings(max_batch=8, objective_s=60.0), thread, Metrics())
+    scheduler = Scheduler(SchedulerSettings(max_batch=8, objective_s=60.0), thread)
     scheduler.serve(Catalog.of([model]))
     digits = np.random.default_rng(1).integers(0, 256, (100, 28, 28, 1), np.uint8)
     sent = DeviceHalf(bundle).run(digits, LEVEL)
@@ -118,7 +119,7 @@ def test_a_cheap_request_passes_a_batch_of_others_until_it_has_its_share(
 ) -> None:
     model = ServedModel(BUNDLE)
     model.warm_up()
-    scheduler = Scheduler(SchedulerSettings(max_batch=32, objective_s=60.0), thread, Metrics())
+    scheduler = Scheduler(SchedulerSettings(max_batch=32, objective_s=60.0), thread)
     scheduler.serve(Catalog.of([model]))
     payload = features(1).tobytes()
     frame = Frame(LEVEL, 1, Encoding.RAW, payload)
@@ -143,7 +144,7 @@ def test_a_cheap_request_passes_a_batch_of_others_until_it_has_its_share(
 
 def test_only_a_client_that_is_alone_has_larger_jobs_run_at_once(thread: Postponed) -> None:
     model = ServedModel(BUNDLE)
-    scheduler = Scheduler(SchedulerSettings(objective_s=60.0), thread, Metrics())
+    scheduler = Scheduler(SchedulerSettings(objective_s=60.0), thread)
     scheduler.serve(Catalog.of([model]))
 
     def at_once(client: str) -> bool:
@@ -240,3 +241,15 @@ def test_a_job_that_is_withdrawn_is_never_computed(
     assert thread.finish() == 1
     assert len(got) == 1
     assert scheduler.queued == (0, 0)
+
+
+def test_without_its_compiled_core_a_server_says_so_in_one_line() -> None:
+    code = (
+        "import sys; sys.modules['cloud.native._core'] = None\n"
+        "from cloud.server import main; main(['--host', '127.0.0.1', '--port', '0'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == UsageError.exit_status
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: server: its compiled scheduler cannot be used")

@@ -1,0 +1,66 @@
+"""The scheduling core in C++: fairness, admission, the level, the account of work.
+
+``dispatcher.hpp`` is its centre; ``scheduler.hpp`` adds threads and answers without Python. It is
+built wherever there is a compiler. Without it a server ends with one line as soon as it is needed.
+"""
+
+from __future__ import annotations
+
+from shared.errors import UsageError
+
+try:
+    from cloud.native._core import (
+        RUN_FIXED_S,
+        Batch,
+        CostModel,
+        Demand,
+        Dispatcher,
+        FairQueue,
+        Item,
+        LevelController,
+        LinearFit,
+        Model,
+        Queued,
+        QueueLimits,
+        QueueState,
+        Rejection,
+        RejectReason,
+        Slice,
+        SojournTimes,
+        Statistics,
+        reject_reason,
+    )
+except ImportError as error:
+    _missing = str(error)
+
+    def __getattr__(name: str) -> object:
+        """Say what is missing, at the first use of any name."""
+        if name.startswith("_") or name not in __all__:
+            raise AttributeError(name)
+        raise UsageError(
+            f"server: its compiled scheduler cannot be used ({_missing}); install a C++17 "
+            "compiler, and taper again"
+        )
+
+
+__all__ = [
+    "RUN_FIXED_S",
+    "Batch",
+    "CostModel",
+    "Demand",
+    "Dispatcher",
+    "FairQueue",
+    "Item",
+    "LevelController",
+    "LinearFit",
+    "Model",
+    "QueueLimits",
+    "QueueState",
+    "Queued",
+    "RejectReason",
+    "Rejection",
+    "Slice",
+    "SojournTimes",
+    "Statistics",
+    "reject_reason",
+]

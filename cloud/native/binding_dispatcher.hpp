@@ -1,0 +1,10 @@
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace taper {
+
+// Adds models, batches and the dispatcher to the module.
+void bind_dispatcher(nanobind::module_& module);
+
+}  // namespace taper
