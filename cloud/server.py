@@ -21,7 +21,7 @@ from cloud.observability.metrics import Snapshot
 from cloud.serving.announcement import announce
 from cloud.serving.process import serving
 from cloud.serving.supervisor import supervise
-from cloud.settings import LogFormat, LogLevel, ServerSettings, load, to_toml
+from cloud.settings import FrontKind, LogFormat, LogLevel, ServerSettings, load, to_toml
 from shared.typer_app import run_app
 
 SERVER, MODELS, LOAD, SECURITY, OPERATIONS = "Server", "Models", "Load", "Security", "Operations"
@@ -49,6 +49,13 @@ def serve(
     workers: Annotated[
         int | None,
         option(SERVER, "Processes on that port; one that dies is replaced."),
+    ] = None,
+    front: Annotated[
+        FrontKind | None,
+        option(SERVER, "What speaks gRPC: Python, or C++ where it was built (native)."),
+    ] = None,
+    threads: Annotated[
+        int | None, option(SERVER, "Threads of the native front in each process.")
     ] = None,
     drain_seconds: Annotated[
         float | None,

@@ -28,6 +28,14 @@ _log = logging.getLogger(__name__)
 LARGEST_PORT = 65535
 
 
+class FrontKind(str, Enum):
+    """What speaks gRPC."""
+
+    AUTO = "auto"
+    PYTHON = "python"
+    NATIVE = "native"
+
+
 class LogFormat(str, Enum):
     """Format of log lines."""
 
@@ -59,6 +67,8 @@ class ServerSettings(BaseSettings):
     models: Path | None = None
     models_poll_seconds: float = Field(2.0, gt=0.0, le=3600.0)
     workers: int = Field(1, ge=1, le=256)
+    front: FrontKind = FrontKind.PYTHON
+    threads: int = Field(1, ge=1, le=256)
 
     max_batch: int = Field(32, ge=1, le=1024)
     max_delay_us: int = Field(1000, ge=0, le=1_000_000)

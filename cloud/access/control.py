@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -190,6 +190,16 @@ class AccessControl:
         while used_s and next(iter(used_s.values())) < now_s - FORGOTTEN_S:
             used_s.popitem(last=False)
         return len(used_s)
+
+    def used(self, connections: Iterable[str]) -> None:
+        """Take note of calls that a front has answered by itself."""
+        for connection in connections:
+            self._use(connection)
+            self._last_s = time.monotonic()
+
+    def token_owners(self) -> Mapping[bytes, str] | None:
+        """The owners of tokens by their digests, for a front; None: nobody needs one."""
+        return None if self._tokens is None else self._tokens.owners
 
     def _use(self, connection: str) -> None:
         """Remember when a connection was used last, for as many as may be open."""

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 
@@ -22,6 +23,7 @@ _log = logging.getLogger(__name__)
 class Tokens:
     """The accepted tokens with the names of their owners. Stores digests, not tokens.
 
+    ``owners`` is replaced as a whole when the file has changed.
     The file has one ``NAME TOKEN`` a line; empty lines and those with # are skipped. A change that
     makes the file invalid leaves the tokens as they were.
     """
@@ -29,14 +31,14 @@ class Tokens:
     def __init__(self, path: Path, flag: str = "--token-file") -> None:
         self._file = Watched(path)
         self._flag = flag
-        self._owners = parse_tokens(self._file.read(flag), flag)
+        self.owners = parse_tokens(self._file.read(flag), flag)
 
     def reload(self) -> bool:
         """Read the file again if it changed; True if the tokens were replaced."""
         if not self._file.changed():
             return False
         try:
-            self._owners = parse_tokens(self._file.read(self._flag), self._flag)
+            self.owners = parse_tokens(self._file.read(self._flag), self._flag)
         except UsageError as error:
             _log.warning("tokens stay as they were: %s", error)
             return False
@@ -48,7 +50,7 @@ class Tokens:
         if text[: len(SCHEME)].lower() != SCHEME:
             raise UnauthenticatedError("authorization: a bearer token is needed here")
         # The time of a look-up depends on the digest alone, which tells nothing about the tokens.
-        owner = self._owners.get(_digest(text[len(SCHEME) :].strip()))
+        owner = self.owners.get(_digest(text[len(SCHEME) :].strip()))
         if owner is None:
             raise UnauthenticatedError("authorization: this token is not known here")
         return owner
@@ -77,6 +79,14 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+class Pem(NamedTuple):
+    """A server's key and certificate, and who must have signed those of its clients, if anybody."""
+
+    key: bytes
+    certificate: bytes
+    client_authorities: bytes | None
+
+
 class Certificates:
     """Files of the server's certificate and key, and of the authority for its clients."""
 
@@ -85,38 +95,45 @@ class Certificates:
         if client_ca is not None:
             self._paths["--client-ca"] = client_ca
         self._files = {flag: Watched(path) for flag, path in self._paths.items()}
-        self._configuration = self._read()
+        self.pem = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
         """Credentials for gRPC that check the files at every new connection."""
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration,
+            _configuration(self.pem),
             self._fetch,  # type: ignore[arg-type]  # None is allowed, the stubs do not know
             require_client_authentication="--client-ca" in self._files,
         )
 
-    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
+    def fetch(self) -> Pem | None:
         """The new certificates, or None to keep those in use; gRPC calls it in its own thread."""
         if not any(file.changed() for file in self._files.values()):
             return None
         try:
-            self._configuration = self._read()
+            self.pem = self._read()
         except UsageError as error:
             _log.warning("the certificate stays as it was: %s", error)
             return None
         _log.info("the certificate was read again")
-        return self._configuration
+        return self.pem
 
-    def _read(self) -> grpc.ServerCertificateConfiguration:
+    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
+        return None if (pem := self.fetch()) is None else _configuration(pem)
+
+    def _read(self) -> Pem:
         pem = {flag: file.read(flag) for flag, file in self._files.items()}
         check_pair(*((flag, self._paths[flag]) for flag in ("--tls-cert", "--tls-key")))
         if "--client-ca" in pem:
             check_authorities(pem["--client-ca"], "--client-ca")
         if any(file.changed() for file in self._files.values()):
             raise UsageError("--tls-cert, --tls-key: were being replaced")
-        return grpc.ssl_server_certificate_configuration(
-            [(pem["--tls-key"], pem["--tls-cert"])], pem.get("--client-ca")
-        )
+        return Pem(pem["--tls-key"], pem["--tls-cert"], pem.get("--client-ca"))
+
+
+def _configuration(pem: Pem) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(pem.key, pem.certificate)], pem.client_authorities
+    )
 
 
 def tokens_of(settings: ServerSettings) -> Tokens | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NoReturn, Protocol
+
+import grpc
 
 from cloud.access.control import UNKNOWN_CALLER, AccessControl, Caller, Context
 from cloud.rpc.service import InferenceService, status_of
@@ -12,6 +14,15 @@ from shared.errors import OverloadedError, RequestError, UnavailableError
 Method = Callable[[Any, Context], Awaitable[Any]]
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 RETRY_AFTER_DRAIN_MS = 100
+
+
+class Registry(Protocol):
+    """What takes the handlers of a service: the server of grpc.aio, or that of the native front."""
+
+    def add_generic_rpc_handlers(
+        self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]
+    ) -> None:
+        """Register handlers."""
 
 
 async def answer_unary(

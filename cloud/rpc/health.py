@@ -15,7 +15,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 from cloud.access.control import AccessControl, Context
-from cloud.rpc.call import refuse
+from cloud.rpc.call import Registry, refuse
 from shared.errors import RequestError
 
 SERVICE: str = health.SERVICE_NAME
@@ -33,7 +33,7 @@ class HealthServicer:
         self._changed = asyncio.Event()
         self._draining = asyncio.Event()
 
-    def add_to(self, server: grpc.aio.Server) -> None:
+    def add_to(self, server: Registry) -> None:
         """Register the methods with ``server``."""
         request, response = health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
         handlers = {

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from cloud.access.control import DRAINING, UNKNOWN_CALLER, AccessControl, Caller, Context
 from cloud.rpc import open_inference_messages as messages
-from cloud.rpc.call import answer_unary, gated, refuse
+from cloud.rpc.call import Registry, answer_unary, gated, refuse
 from cloud.rpc.service import Call, InferenceService
 from cloud.rpc.tensor_inference import TensorInference
 from protos.inference import open_inference_pb2 as pb
@@ -37,7 +37,7 @@ class OpenInferenceServicer:
         self._inference = inference
         self._access = access
 
-    def add_to(self, server: grpc.aio.Server) -> None:
+    def add_to(self, server: Registry) -> None:
         """Register the methods with ``server``."""
         plain: dict[str, tuple[Callable[[Any], Message], Any]] = {
             "ServerLive": (self.server_live, pb.ServerLiveRequest),

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
-import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from cloud.access.control import AccessControl, Context
-from cloud.rpc.call import refuse
+from cloud.rpc.call import Registry, refuse
 from shared.errors import RequestError
 
 SERVICE: str = reflection.SERVICE_NAME
@@ -22,7 +21,7 @@ class ReflectionServicer(reflection.aio.ReflectionServicer):  # type: ignore[mis
         super().__init__(names)
         self._access = access
 
-    def add_to(self, server: grpc.aio.Server) -> None:
+    def add_to(self, server: Registry) -> None:
         """Register the method with ``server``."""
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self, server)
 

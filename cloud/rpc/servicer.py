@@ -6,13 +6,13 @@ Inference handlers take and give serialised messages: gRPC neither parses nor se
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Protocol
 
 import grpc
 
-from cloud.access.control import DRAINING, UNKNOWN_CALLER, AccessControl, Context
-from cloud.rpc.call import answer_unary, gated, refuse
+from cloud.access.control import DRAINING, UNKNOWN_CALLER, AccessControl, Caller, Context
+from cloud.rpc.call import Registry, answer_unary, gated, refuse
 from cloud.rpc.service import InferenceService
 from cloud.rpc.stream import StreamSession
 from protos.split.v1 import split_pb2 as pb
@@ -23,14 +23,27 @@ SERVICE = pb.DESCRIPTOR.services_by_name["SplitInference"].full_name
 CHUNK_BYTES = 64 * 2**10
 
 
-class SplitInferenceServicer:
-    """Handlers of the service's four methods."""
+class Session(Protocol):
+    """What answers one stream."""
 
-    def __init__(self, service: InferenceService, access: AccessControl) -> None:
+    async def run(self, access: AccessControl) -> None:
+        """Serve until the stream ends; ``UnavailableError`` in a drain."""
+
+
+class SplitInferenceServicer:
+    """Handlers of the service's four methods; ``session`` makes what answers a stream."""
+
+    def __init__(
+        self,
+        service: InferenceService,
+        access: AccessControl,
+        session: Callable[[InferenceService, Any, Caller], Session] = StreamSession,
+    ) -> None:
         self._service = service
         self._access = access
+        self._session = session
 
-    def add_to(self, server: grpc.aio.Server) -> None:
+    def add_to(self, server: Registry) -> None:
         """Register the methods with ``server``."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Infer": grpc.unary_unary_rpc_method_handler(self.infer),
@@ -62,7 +75,7 @@ class SplitInferenceServicer:
         """Answer a stream of requests, each as soon as its answer is ready."""
         try:
             with self._access.stream(context) as caller:
-                await StreamSession(self._service, context, caller).run(self._access)
+                await self._session(self._service, context, caller).run(self._access)
         except RequestError as error:
             if not isinstance(error, UnavailableError):  # which ends streams that were let in
                 self._service.count_refusal(error, UNKNOWN_CALLER, 0)

@@ -20,7 +20,7 @@ from cloud.rpc.service import InferenceService
 from cloud.scheduling.compute import ComputeThread
 from cloud.scheduling.scheduler import Scheduler
 from cloud.scheduling.settings import SchedulerSettings
-from cloud.settings import ServerSettings
+from cloud.settings import FrontKind, ServerSettings
 from shared.command import needing_extra
 
 if TYPE_CHECKING:  # an extra that need not be installed
@@ -98,6 +98,7 @@ def _scheduler_settings(settings: ServerSettings) -> SchedulerSettings:
         objective_s=settings.slo_ms * 1e-3,
         max_queue=settings.max_queue,
         fraction=settings.cloud_fraction,
+        threads=settings.threads if settings.front is FrontKind.NATIVE else 1,
     )
 
 

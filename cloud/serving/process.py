@@ -9,11 +9,8 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import grpc
-
 from cloud.access.connections import send_away
 from cloud.access.control import AccessControl
-from cloud.access.security import certificates_of
 from cloud.models.catalog import Catalog
 from cloud.observability.metrics import Snapshot
 from cloud.rpc import health, open_inference, reflection, servicer
@@ -21,6 +18,7 @@ from cloud.rpc.tensor_inference import TensorInference
 from cloud.serving.address import joined, why_not
 from cloud.serving.assembly import Assembly, assembled
 from cloud.serving.broker import answering_broker
+from cloud.serving.fronts import Front, front_of
 from cloud.serving.http import http_port
 from cloud.settings import ServerSettings
 from shared.errors import UsageError
@@ -37,6 +35,7 @@ class ServerProcess:
     port: int
     http_port: int | None
     assembly: Assembly
+    front: Front
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -45,6 +44,7 @@ class ServerProcess:
 
     async def snapshot(self) -> Snapshot:
         """All metrics; a coroutine, so that other threads can have it run in the event loop."""
+        self.front.collect()
         return self.assembly.snapshot()
 
 
@@ -60,8 +60,11 @@ async def serving(
         assembled(settings) as assembly,
         answering_broker(settings, assembly.service, assembly.access),
     ):
-        server = grpc.aio.server(options=_options(settings, shared_port))
-        servicer.SplitInferenceServicer(assembly.service, assembly.access).add_to(server)
+        front = front_of(settings, shared_port, assembly)
+        server = front.handlers
+        servicer.SplitInferenceServicer(assembly.service, assembly.access, front.session).add_to(
+            server
+        )
         inference = TensorInference(assembly.service, assembly.repository)
         open_inference.OpenInferenceServicer(assembly.service, inference, assembly.access).add_to(
             server
@@ -72,10 +75,20 @@ async def serving(
         if settings.reflection:
             names = (*services, reflection.SERVICE)
             reflection.ReflectionServicer(names, assembly.access).add_to(server)
-        port = _listen(server, settings)
-        await server.start()
-        assembly.service.on_catalog = lambda catalog: checks.set_serving(_healthy(catalog))
-        assembly.service.on_catalog(assembly.service.catalog)
+        port = await front.start()
+        if port is None:
+            address, reason = (
+                joined(settings.host, settings.port),
+                why_not(settings.host, settings.port),
+            )
+            raise UsageError(f"--host/--port: cannot listen on {address} ({reason})")
+
+        def serve(catalog: Catalog) -> None:
+            front.serve(catalog)
+            checks.set_serving(_healthy(catalog))
+
+        assembly.service.on_catalog = serve
+        serve(assembly.service.catalog)
         async with (
             http_port(
                 settings, assembly.service, inference, assembly.access, shared_port
@@ -87,28 +100,28 @@ async def serving(
             gc.collect()
             gc.freeze()  # objects made so far stay; the collector need not scan them again
             try:
-                yield ServerProcess(port, rest_port, assembly)
+                yield ServerProcess(port, rest_port, assembly, front)
             finally:
                 checks.drain()
-                await _drain(server, assembly.access, settings, port)
+                await _drain(front, assembly.access, settings, port)
                 gc.unfreeze()  # or cycles among those objects would outlive the interpreter
                 reloading.cancel()
                 guarding.cancel()
 
 
-async def _drain(
-    server: grpc.aio.Server, access: AccessControl, settings: ServerSettings, port: int
-) -> None:
+async def _drain(front: Front, access: AccessControl, settings: ServerSettings, port: int) -> None:
     """End streams, answer what is in flight for at most ``drain_seconds``, and stop."""
     end_s = time.monotonic() + settings.drain_seconds
     access.draining.set()
     asked = send_away(port, encrypted=settings.tls_cert is not None)
     while time.monotonic() < end_s:
-        if not access.in_flight and (not asked or access.quiet_s >= QUIET_S):
+        front.collect()
+        under_way = access.in_flight or front.calls
+        if not under_way and (not asked or access.quiet_s >= QUIET_S):
             break
         await asyncio.sleep(DRAIN_POLL_S)
     # Whatever is left belongs to clients that do not read, or came after the end.
-    await server.stop(min(max(end_s - time.monotonic(), 0.0), QUIET_S))
+    await front.stop(min(max(end_s - time.monotonic(), 0.0), QUIET_S))
 
 
 async def _follow_models(settings: ServerSettings, assembly: Assembly) -> None:
@@ -122,31 +135,3 @@ async def _follow_models(settings: ServerSettings, assembly: Assembly) -> None:
 def _healthy(catalog: Catalog) -> tuple[str, ...]:
     """Names that are SERVING: the models and, as long as there is one, the server as a whole."""
     return ("", servicer.SERVICE, *catalog.names) if catalog.names else ()
-
-
-def _listen(server: grpc.aio.Server, settings: ServerSettings) -> int:
-    """Open the port, with TLS if there is a certificate; ``UsageError`` if that fails."""
-    address = joined(settings.host, settings.port)
-    certificates = certificates_of(settings)
-    try:
-        if certificates is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, certificates.credentials())
-    except RuntimeError:
-        reason = why_not(settings.host, settings.port)
-        raise UsageError(f"--host/--port: cannot listen on {address} ({reason})") from None
-
-
-def _options(settings: ServerSettings, shared_port: bool) -> list[tuple[str, int]]:
-    """gRPC's channel arguments: message size, streams, keep-alive."""  # noqa: D403 - its name
-    return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        # Without this, a second server started on the port by mistake would get half the requests.
-        ("grpc.so_reuseport", int(shared_port)),
-        ("grpc.max_concurrent_streams", settings.max_streams_per_client),
-        # Detect connections whose peer is gone, and cut clients that ping without end.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.http2.max_ping_strikes", 3),
-    ]

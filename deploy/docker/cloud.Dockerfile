@@ -8,7 +8,7 @@ FROM python:3.11.11-slim-bookworm AS wheel
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends g++ \
+    && apt-get install --yes --no-install-recommends g++ libgrpc++-dev \
     && rm -rf /var/lib/apt/lists/*
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
@@ -61,6 +61,11 @@ RUN deploy/docker/install-packages cloud.txt cloud/dashboard cloud/fleet cloud/t
         cloud/training device
 
 FROM runtime AS cloud
+# For --front native.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgrpc++1.51 \
+    && rm -rf /var/lib/apt/lists/*
 LABEL org.opencontainers.image.title="taper cloud"
 COPY --from=cloud-packages /opt/taper /opt/taper
 USER 10001:10001

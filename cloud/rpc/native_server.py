@@ -1,0 +1,120 @@
+"""The native front as a server with the handlers of grpc.aio: it runs what C++ leaves to it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+
+from cloud.rpc.native_call import Kind, NativeContext
+
+if TYPE_CHECKING:
+    from cloud.native._front import Event, Front
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class NativeServer:
+    """Runs the handlers of calls that ``front`` does not answer by itself, in the event loop."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._handlers: list[grpc.GenericRpcHandler] = []
+        self._calls: dict[int, tuple[NativeContext, asyncio.Task[None]]] = {}
+
+    def add_generic_rpc_handlers(
+        self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]
+    ) -> None:
+        """Register handlers, as grpc.aio's server does."""
+        self._handlers.extend(generic_rpc_handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Nothing: generated code registers its handlers in the other way too."""
+
+    def listen(self) -> None:
+        """Handle events from now on."""
+        asyncio.get_running_loop().add_reader(self._front.fileno(), self._take_events)
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, and end those that are under way after ``grace_s``."""
+        await asyncio.to_thread(self._front.stop, grace_s)
+        asyncio.get_running_loop().remove_reader(self._front.fileno())
+        tasks = [task for _, task in self._calls.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._calls.clear()
+
+    def _take_events(self) -> None:
+        for event in self._front.take_events():
+            if event[0] == Kind.CALL:
+                self._begin(event)
+                continue
+            found = self._calls.get(event[1])
+            if found is None:
+                continue
+            context, task = found
+            if event[0] == Kind.ENDED:
+                del self._calls[event[1]]
+                task.cancel()
+            else:
+                context.take(event)
+
+    def _begin(self, event: Event) -> None:
+        _, number, data, call, _ = event
+        if call is None:
+            raise ValueError("a new call comes with its object")
+        context = NativeContext(call, data)
+        task = asyncio.get_running_loop().create_task(self._run(context), name=context.method)
+        self._calls[number] = (context, task)
+
+    async def _run(self, context: NativeContext) -> None:
+        try:
+            await self._handle(context)
+        except grpc.aio.AbortError:
+            pass
+        except asyncio.CancelledError:
+            context.finish(grpc.StatusCode.CANCELLED)
+        except Exception as error:  # noqa: BLE001 - as grpc.aio: the call fails, the server goes on
+            _log.exception("a handler failed", method=context.method)
+            context.finish(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}")
+
+    async def _handle(self, context: NativeContext) -> None:
+        handler = self._handler_of(context)
+        if handler is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        context.parse = handler.request_deserializer or context.parse
+        context.serialise = handler.response_serializer or context.serialise
+        if handler.request_streaming:
+            request = context.messages()
+        elif (request := await context.only_message()) is grpc.aio.EOF:
+            await context.abort(grpc.StatusCode.CANCELLED)
+        if not handler.response_streaming:
+            context.respond(await handler.unary_unary(request, context))
+            return
+        method = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        responses = method(request, context)
+        if inspect.isasyncgen(responses):
+            async for response in responses:
+                await context.write(response)
+        else:
+            await responses
+        context.finish(grpc.StatusCode.OK)
+
+    def _handler_of(self, context: NativeContext) -> Any:
+        details = _Details(context.method, context.invocation_metadata())
+        found = (handlers.service(details) for handlers in self._handlers)
+        return next((handler for handler in found if handler is not None), None)
+
+
+@dataclass(frozen=True)
+class _Details(grpc.HandlerCallDetails):
+    """What chooses a handler."""
+
+    method: str
+    invocation_metadata: Any

@@ -1,0 +1,128 @@
+"""The native front: gRPC's C++ server, which answers right requests in threads of its own.
+
+It shares the dispatcher of Python's scheduler. Python tells it which models there are and who may
+ask, and answers all that the front leaves to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from cloud.access.security import Pem, certificates_of
+from cloud.models.catalog import Catalog
+from cloud.rpc.call import Registry
+from cloud.rpc.native_server import NativeServer
+from cloud.rpc.native_stream import NativeStreamSession
+from cloud.serving.address import joined
+from cloud.serving.assembly import TICK_S, Assembly
+from cloud.settings import ServerSettings
+from shared.errors import UsageError
+
+if TYPE_CHECKING:
+    from cloud.native._front import Front
+
+MISSING = (
+    "--front native: this installation has no native front; install Debian's libgrpc++-dev "
+    "(scripts/system-deps front), then taper again"
+)
+
+
+PemFiles = tuple[bytes, bytes, bytes]  # key, certificate, authorities of clients or nothing
+Fetch = Callable[[], PemFiles | None]
+
+
+class NativeFront:
+    """gRPC's C++ server with ``settings.threads`` threads; ``UsageError`` if it is missing."""
+
+    session = NativeStreamSession
+
+    def __init__(self, settings: ServerSettings, shared_port: bool, assembly: Assembly) -> None:
+        self._settings = settings
+        self._assembly = assembly
+        self._front = _made(settings, shared_port, assembly)
+        self._server = NativeServer(self._front)
+        self._owners: Mapping[bytes, str] | None = None
+        self._ticking: asyncio.Task[None] | None = None
+
+    @property
+    def handlers(self) -> Registry:
+        """Takes the services."""
+        return self._server
+
+    @property
+    def calls(self) -> int:
+        """Inference calls that are under way."""
+        return self._front.calls
+
+    async def start(self) -> int | None:
+        """Listen, with TLS if there is a certificate; the port, or None if it cannot be had."""
+        self._follow_tokens()
+        address = joined(self._settings.host, self._settings.port)
+        port = self._front.start(address, _certificates(self._settings))
+        if not port:
+            return None
+        self._server.listen()
+        self._ticking = asyncio.create_task(self._tick(), name="native front")
+        return port
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, and end those that are under way after ``grace_s``."""
+        await self._server.stop(grace_s)
+        if self._ticking is not None:
+            self._ticking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ticking
+
+    def serve(self, catalog: Catalog) -> None:
+        """Answer for the models of ``catalog`` from now on."""
+        self._front.serve([model.native for model in catalog.models])
+
+    def collect(self) -> None:
+        """Take over which connections have been used since the last time."""
+        self._assembly.access.used(self._front.take_used())
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.collect()
+            self._follow_tokens()
+
+    def _follow_tokens(self) -> None:
+        owners = self._assembly.access.token_owners()
+        if owners is not self._owners:
+            self._owners = owners
+            self._front.set_owners(owners)
+
+
+def _made(settings: ServerSettings, shared_port: bool, assembly: Assembly) -> Front:
+    try:
+        from cloud.native import _front
+    except ImportError:
+        raise UsageError(MISSING) from None
+    return _front.Front(
+        dispatcher=assembly.scheduler.dispatcher,
+        threads=settings.threads,
+        max_message_bytes=settings.max_message_bytes,
+        max_streams=settings.max_streams_per_client,
+        shared_port=shared_port,
+        all_to_python=settings.otlp_endpoint is not None,
+        max_calls=settings.max_calls_per_client,
+        max_call_bytes=settings.max_bytes_per_client,
+    )
+
+
+def _certificates(settings: ServerSettings) -> Fetch | None:
+    """What the front asks at its start and at every new connection, from gRPC's threads."""
+    certificates = certificates_of(settings)
+    if certificates is None:
+        return None
+    first: list[Pem] = [certificates.pem]
+
+    def fetch() -> PemFiles | None:
+        pem = first.pop() if first else certificates.fetch()
+        return None if pem is None else (pem.key, pem.certificate, pem.client_authorities or b"")
+
+    return fetch

@@ -1,0 +1,71 @@
+"""The Python front: a gRPC port of grpc.aio in the event loop."""
+
+from __future__ import annotations
+
+import grpc
+
+from cloud.access.security import certificates_of
+from cloud.models.catalog import Catalog
+from cloud.rpc.call import Registry
+from cloud.rpc.stream import StreamSession
+from cloud.serving.address import joined
+from cloud.settings import ServerSettings
+
+
+class PythonFront:
+    """The server of grpc.aio."""
+
+    def __init__(self, settings: ServerSettings, shared_port: bool) -> None:
+        self._settings = settings
+        self._server = grpc.aio.server(options=_options(settings, shared_port))
+
+    session = StreamSession
+
+    @property
+    def handlers(self) -> Registry:
+        """Takes the services."""
+        return self._server
+
+    async def start(self) -> int | None:
+        """Listen, with TLS if there is a certificate; the port, or None if it cannot be had."""
+        address = joined(self._settings.host, self._settings.port)
+        certificates = certificates_of(self._settings)
+        try:
+            if certificates is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, certificates.credentials())
+        except RuntimeError:
+            return None
+        await self._server.start()
+        return port
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, and end those that are under way after ``grace_s``."""
+        await self._server.stop(grace_s)
+
+    @property
+    def calls(self) -> int:
+        """Inference calls of which access control does not know: none."""
+        return 0
+
+    def serve(self, catalog: Catalog) -> None:
+        """Nothing: handlers ask for the catalog."""
+
+    def collect(self) -> None:
+        """Nothing: access control sees every call."""
+
+
+def _options(settings: ServerSettings, shared_port: bool) -> list[tuple[str, int]]:
+    """gRPC's channel arguments: message size, streams, keep-alive."""  # noqa: D403 - its name
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        # Without this, a second server started on the port by mistake would get half the requests.
+        ("grpc.so_reuseport", int(shared_port)),
+        ("grpc.max_concurrent_streams", settings.max_streams_per_client),
+        # Detect connections whose peer is gone, and cut clients that ping without end.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 3),
+    ]
