@@ -63,9 +63,14 @@ class Front:
         max_streams: int,
         shared_port: bool,
         all_to_python: bool,
+        tell_refusals: bool,
         max_calls: int,
         max_call_bytes: int,
     ) -> None: ...
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU time of the threads that serve, all together."""
+
     @property
     def calls(self) -> int:
         """Inference calls that are under way."""

@@ -94,12 +94,11 @@ int start(Front& front, const std::string& address, nb::object certificates) {
   return front.start(address, std::move(credentials));
 }
 
-std::unique_ptr<Front> make_front(std::shared_ptr<Dispatcher> dispatcher, int threads,
-                                  int max_message_bytes, int max_streams, bool shared_port,
-                                  bool all_to_python, std::size_t max_calls,
-                                  std::size_t max_call_bytes) {
-  return std::make_unique<Front>(
-      FrontSettings{max_message_bytes, max_streams, shared_port, all_to_python,
+void make_front(Front* self, std::shared_ptr<Dispatcher> dispatcher, int threads,
+                int max_message_bytes, int max_streams, bool shared_port, bool all_to_python,
+                bool tell_refusals, std::size_t max_calls, std::size_t max_call_bytes) {
+  new (self) Front(
+      FrontSettings{max_message_bytes, max_streams, shared_port, all_to_python, tell_refusals,
                     {static_cast<std::size_t>(max_streams), max_calls, max_call_bytes}},
       std::move(dispatcher), threads);
 }
@@ -147,8 +146,9 @@ NB_MODULE(_front, module) {
   module.doc() = "gRPC's C++ server, which answers cheap requests without Python.";
   bind_calls(module);
   nb::class_<Front>(module, "Front", "A gRPC server with threads of its own.")
-      .def(nb::new_(&make_front), "dispatcher"_a, "threads"_a, "max_message_bytes"_a,
-           "max_streams"_a, "shared_port"_a, "all_to_python"_a, "max_calls"_a, "max_call_bytes"_a)
+      .def("__init__", &make_front, "dispatcher"_a, "threads"_a, "max_message_bytes"_a,
+           "max_streams"_a, "shared_port"_a, "all_to_python"_a, "tell_refusals"_a, "max_calls"_a,
+           "max_call_bytes"_a)
       .def("start", &start, "address"_a, "certificates"_a.none(),
            "The port, or 0 if the address cannot be had.")
       .def("stop",
@@ -168,6 +168,7 @@ NB_MODULE(_front, module) {
       .def("set_owners", &set_owners, "owners"_a.none())
       .def("take_used", [](Front& front) { return front.clients().take_used(); },
            "Connections with calls since the last time.")
+      .def_prop_ro("cpu_s", &Front::cpu_s, "Seconds of CPU time of its threads.")
       .def_prop_ro("calls", [](Front& front) { return front.clients().calls(); },
                    "Inference calls that are under way.");
 }

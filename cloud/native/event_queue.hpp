@@ -26,6 +26,7 @@ enum class EventKind : int {
   kWritten = 3,   // a response has left, or cannot
   kAnswered = 4,  // a stream that reads no more has sent all its answers
   kEnded = 5,     // the call is over, whoever ended it
+  kRefused = 6,   // a request `id` was refused: `data` says why, `named` has its client and status
 };
 
 struct Event {

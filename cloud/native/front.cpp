@@ -3,6 +3,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
+#include <time.h>
 
 #include <chrono>
 
@@ -106,6 +107,31 @@ void Front::stop(double grace_s) {
   acceptor_.reset();
   server_.reset();
   queue_.reset();
+  scheduler_.reset();
+}
+
+double Front::cpu_s() const {
+  if (stopping_) return 0;
+  double sum = 0;
+  for (const std::thread& thread : threads_) {
+    clockid_t clock{};
+    timespec used{};
+    const pthread_t handle = const_cast<std::thread&>(thread).native_handle();
+    if (pthread_getcpuclockid(handle, &clock) == 0 && clock_gettime(clock, &used) == 0) {
+      sum += static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
+    }
+  }
+  return sum;
+}
+
+void Front::count(const Outcome& outcome, const std::string& client, std::size_t received_bytes,
+                  std::size_t sent_bytes) {
+  const int status = static_cast<int>(outcome.status);
+  scheduler_->count(status, received_bytes, sent_bytes);
+  if (outcome.status == Status::kOk || !settings_.tell_refusals) return;
+  Event event{EventKind::kRefused, outcome.id, outcome.message};
+  event.named.emplace(client, std::to_string(status));
+  events_.put(std::move(event));
 }
 
 void Front::request_unary(int method) {

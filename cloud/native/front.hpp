@@ -26,6 +26,7 @@ struct FrontSettings {
   int max_streams;  // of a connection
   bool shared_port;
   bool all_to_python;  // Python sees every request, as it makes spans of them
+  bool tell_refusals;  // Python logs them
   ClientLimits limits;
 };
 
@@ -44,6 +45,9 @@ class Front {
   // Ends calls that are under way after `grace_s`, and returns when nothing is left. For one thread.
   void stop(double grace_s);
 
+  // Seconds of CPU time of the threads that serve, all together; 0 after the end.
+  double cpu_s() const;
+
   EventQueue& events() { return events_; }
   Scheduler& scheduler() { return *scheduler_; }
   Clients& clients() { return clients_; }
@@ -54,6 +58,9 @@ class Front {
   UnaryCalls& unary_calls() { return unary_calls_; }
   grpc::AsyncGenericService& other_calls() { return other_calls_; }
   grpc::ServerCompletionQueue* queue() { return queue_.get(); }
+  // Count an inference request with its outcome.
+  void count(const Outcome& outcome, const std::string& client, std::size_t received_bytes,
+             std::size_t sent_bytes);
   void request_unary(int method);
   void request_other();
   void enter();

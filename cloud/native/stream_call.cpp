@@ -112,8 +112,7 @@ void StreamCall::on_message(std::string_view message) {
 void StreamCall::on_outcome(Outcome&& outcome, std::size_t received_bytes) {
   const bool answered = outcome.status == Status::kOk;
   const std::string response = answered ? std::move(outcome.response) : failure_response(outcome);
-  front_.scheduler().count(static_cast<int>(outcome.status), received_bytes,
-                           answered ? response.size() : 0);
+  front_.count(outcome, client_, received_bytes, answered ? response.size() : 0);
   answer(response);
 }
 

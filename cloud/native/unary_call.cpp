@@ -77,8 +77,7 @@ void UnaryCall::hand_to_python(std::string_view data) {
 
 void UnaryCall::end(const Outcome& outcome) {
   const bool answered = outcome.status == Status::kOk;
-  front_.scheduler().count(static_cast<int>(outcome.status), received_bytes_,
-                           answered ? outcome.response.size() : 0);
+  front_.count(outcome, client_, received_bytes_, answered ? outcome.response.size() : 0);
   if (answered) {
     respond(outcome.response);
     return;

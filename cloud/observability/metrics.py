@@ -6,10 +6,12 @@ scrape.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import grpc
 from prometheus_client import generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -20,6 +22,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from cloud.models.served import ServedModel
+
+STATUSES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 @dataclass
@@ -78,11 +82,14 @@ class Metrics:
         ``counted`` is what ``Dispatcher.counters`` gives; the ``gauges`` are passed on.
         """
         samples = counted["samples"]
+        requests, counters = Counter(self._requests), Counter(self.counters)
+        requests.update({STATUSES[code]: count for code, count in counted["requests"].items()})
+        counters.update(counted["named"])
         return Snapshot(
-            dict(self._requests),
+            dict(requests),
             {f"{model} {level:g}": count for (model, level), count in samples.items()},
             counted["refusals"],
-            dict(self.counters),
+            dict(counters),
             counted["histograms"],
             dict(gauges),
             {f"{model.name} {model.version}": 1 for model in models},

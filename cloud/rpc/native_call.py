@@ -28,6 +28,7 @@ class Kind(IntEnum):
     WRITTEN = 3
     ANSWERED = 4
     ENDED = 5
+    REFUSED = 6
 
 
 class NativeContext:

@@ -55,6 +55,9 @@ class NativeServer:
             if event[0] == Kind.CALL:
                 self._begin(event)
                 continue
+            if event[0] == Kind.REFUSED:
+                _log_refusal(event)
+                continue
             found = self._calls.get(event[1])
             if found is None:
                 continue
@@ -110,6 +113,13 @@ class NativeServer:
         details = _Details(context.method, context.invocation_metadata())
         found = (handlers.service(details) for handlers in self._handlers)
         return next((handler for handler in found if handler is not None), None)
+
+
+def _log_refusal(event: Event) -> None:
+    _, number, why, _, named = event
+    client, code = named or ("", "0")
+    status = next(one.name for one in grpc.StatusCode if one.value[0] == int(code))
+    _log.debug("refused", request=number, client=client, status=status, why=why.decode())
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class Scheduler:
         )
         self._thread = thread
         self._now = time.perf_counter
+        self.front_busy = 0.0  # share of time at work of a front's threads
         self._waiting: dict[int, QueuedRequest] = {}
         self._running = False
 
@@ -128,7 +129,7 @@ class Scheduler:
 
     def tick(self, busy: float, lag_s: float) -> None:
         """Call regularly with the event loop's share of time at work, and its delay in waking."""
-        self.dispatcher.tick(self._now(), busy, lag_s)
+        self.dispatcher.tick(self._now(), max(busy, self.front_busy), lag_s)
 
     def counters(self) -> dict[str, Any]:
         """What was answered and refused so far, as ``Metrics.snapshot`` takes it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from cloud.rpc.native_server import NativeServer
 from cloud.rpc.native_stream import NativeStreamSession
 from cloud.serving.address import joined
 from cloud.serving.assembly import TICK_S, Assembly
-from cloud.settings import ServerSettings
+from cloud.settings import LogLevel, ServerSettings
 from shared.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class NativeFront:
         self._server = NativeServer(self._front)
         self._owners: Mapping[bytes, str] | None = None
         self._ticking: asyncio.Task[None] | None = None
+        self._stopping = False
 
     @property
     def handlers(self) -> Registry:
@@ -70,6 +72,7 @@ class NativeFront:
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, and end those that are under way after ``grace_s``."""
+        self._stopping = True
         await self._server.stop(grace_s)
         if self._ticking is not None:
             self._ticking.cancel()
@@ -78,17 +81,24 @@ class NativeFront:
 
     def serve(self, catalog: Catalog) -> None:
         """Answer for the models of ``catalog`` from now on."""
-        self._front.serve([model.native for model in catalog.models])
+        if not self._stopping:
+            self._front.serve([model.native for model in catalog.models])
 
     def collect(self) -> None:
         """Take over which connections have been used since the last time."""
         self._assembly.access.used(self._front.take_used())
 
     async def _tick(self) -> None:
+        """Take over what was used, and tell the scheduler how busy the threads are."""
+        wall_s, cpu_s = time.perf_counter(), self._front.cpu_s
         while True:
             await asyncio.sleep(TICK_S)
             self.collect()
             self._follow_tokens()
+            now_s, now_cpu_s = time.perf_counter(), self._front.cpu_s
+            share = (now_cpu_s - cpu_s) / ((now_s - wall_s) * self._settings.threads)
+            self._assembly.scheduler.front_busy = min(max(share, 0.0), 1.0)
+            wall_s, cpu_s = now_s, now_cpu_s
 
     def _follow_tokens(self) -> None:
         owners = self._assembly.access.token_owners()
@@ -109,6 +119,7 @@ def _made(settings: ServerSettings, shared_port: bool, assembly: Assembly) -> Fr
         max_streams=settings.max_streams_per_client,
         shared_port=shared_port,
         all_to_python=settings.otlp_endpoint is not None,
+        tell_refusals=settings.log_level is LogLevel.DEBUG,
         max_calls=settings.max_calls_per_client,
         max_call_bytes=settings.max_bytes_per_client,
     )
