@@ -6,11 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import grpc
-
-from cloud.native import _front
 
 if TYPE_CHECKING:
     from cloud.native._front import Event, StreamCall, UnaryCall
@@ -92,9 +90,7 @@ class NativeContext:
 
     async def only_message(self) -> Any:
         """The request of a method with one; ``grpc.aio.EOF`` if there is none."""
-        if isinstance(self.call, _front.UnaryCall):
-            return self.parse(self._first)
-        return await self.read()
+        return await self.read() if hasattr(self.call, "read") else self.parse(self._first)
 
     async def write(self, message: Any) -> None:
         """Write a message; returns when there is room for the next one."""
@@ -104,11 +100,9 @@ class NativeContext:
             await self._writing
 
     @property
-    def stream(self) -> _front.StreamCall:
+    def stream(self) -> StreamCall:
         """The call, whose method must be one with streams."""
-        if not isinstance(self.call, _front.StreamCall):
-            raise TypeError(f"{self.method} has no streams")
-        return self.call
+        return cast("StreamCall", self.call)
 
     def take(self, event: Event) -> None:
         """Pass on what an event brings."""
