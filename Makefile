@@ -108,7 +108,7 @@ containers-ray: $(VENV)/.dev ## a Ray cluster of three containers: a worker is k
 containers-upgrade: $(VENV)/.dev ## upgrade a running deployment of the last release to this checkout
 	scripts/system-deps broker
 	docker info >/dev/null 2>&1 || scripts/system-deps containers
-	$(BIN)/python -m tests.containers --upgrade $(BIN)/python -m pytest -q tests/containers/test_upgrade.py
+	$(BIN)/python -m tests.containers --upgrade $(BIN)/python -m pytest -q --capture no tests/containers/test_upgrade.py
 
 ray: $(VENV)/.dev ## replicas on Ray Serve: one is killed, one is added; RAY_VENV names an environment
 	test -x $(RAY_VENV)/bin/python || $(PYTHON) -m venv $(RAY_VENV)

@@ -1,5 +1,5 @@
 # The device's side. Build in the checkout:
-#   docker build --file deploy/docker/device.Dockerfile --tag taper/device:0.1.0 .
+#   docker build --file deploy/docker/device.Dockerfile --target device --tag taper/device:0.1.0 .
 #   docker build --file deploy/docker/device.Dockerfile --target agent --tag taper/agent:0.1.0 .
 # device: client and library. agent: those, the agent of a fleet and the simulated fleet.
 FROM python:3.11.11-slim-bookworm AS wheel
@@ -33,15 +33,6 @@ WORKDIR /data
 HEALTHCHECK NONE
 ENTRYPOINT ["python", "-m"]
 
-FROM wheel AS agent-packages
-RUN deploy/docker/install-packages agent.txt cloud
-
-FROM runtime AS agent
-LABEL org.opencontainers.image.title="taper agent"
-COPY --from=agent-packages /opt/taper /opt/taper
-USER 10002:10002
-CMD ["device.agent", "--help"]
-
 FROM wheel AS device-packages
 RUN deploy/docker/install-packages device.txt cloud device/agent device/fleet device/micro \
         device/simulate shared/layers shared/networks
@@ -51,3 +42,13 @@ LABEL org.opencontainers.image.title="taper device"
 COPY --from=device-packages /opt/taper /opt/taper
 USER 10002:10002
 CMD ["device.client", "--help"]
+
+# The same packages, and more.
+FROM device-packages AS agent-packages
+RUN deploy/docker/install-packages agent.txt cloud
+
+FROM runtime AS agent
+LABEL org.opencontainers.image.title="taper agent"
+COPY --from=agent-packages /opt/taper /opt/taper
+USER 10002:10002
+CMD ["device.agent", "--help"]

@@ -38,9 +38,15 @@ NO_TLS = Cause("does not speak TLS; leave out --tls, or use its TLS port", final
 NEEDS_TLS = Cause("speaks TLS; add --tls", final=True)
 NO_HTTP2 = Cause("is an HTTP server without HTTP/2, not a gRPC server", final=True)
 NO_GRPC = Cause("is not a gRPC server", final=True)
+# A published port of a container, or a proxy, whose server is away for a moment.
+CLOSES = Cause("closes connections without an answer: the server behind it may be away")
 SILENT = Cause("accepts connections but does not answer as a gRPC server")
 NEEDS_CERTIFICATE = Cause("asks for a client certificate; add --cert and --key", final=True)
 REFUSES_CERTIFICATE = Cause("refuses the certificate of --cert", final=True)
+
+
+class _ClosedEarlyError(ConnectionError):
+    """The other side ended the connection before TLS was agreed on."""
 
 
 async def diagnose(address: str, security: Security) -> Cause | None:
@@ -107,6 +113,8 @@ async def _tls_cause(ip: str, port: int, name: str, security: Security) -> Cause
         return _certificate_cause(error, name)
     except ssl.SSLError as error:
         return _refusal(error, security) or await _what_plain_says(ip, port)
+    except _ClosedEarlyError:
+        return await _what_plain_says(ip, port) or CLOSES
     except OSError:
         return await _what_plain_says(ip, port) or _client_certificate(security)
     if protocol != "h2":
@@ -122,7 +130,7 @@ async def _what_plain_says(ip: str, port: int) -> Cause | None:
         return None
     if _is_http2(answer):
         return NO_TLS
-    return Cause("is an HTTP server without TLS, not a gRPC server", True) if answer else NO_GRPC
+    return Cause("is an HTTP server without TLS, not a gRPC server", True) if answer else CLOSES
 
 
 async def _plain_cause(ip: str, port: int) -> Cause | None:
@@ -135,7 +143,9 @@ async def _plain_cause(ip: str, port: int) -> Cause | None:
         return None
     if answer.startswith((b"HTTP/", b"<")):  # a status line, or the page of HTTP/0.9
         return Cause("is an HTTP server, not a gRPC server", final=True)
-    return NEEDS_TLS if await _speaks_tls(ip, port) else NO_GRPC
+    if await _speaks_tls(ip, port):
+        return NEEDS_TLS
+    return NO_GRPC if answer else CLOSES
 
 
 async def _speaks_tls(ip: str, port: int) -> bool:
@@ -157,9 +167,12 @@ async def _greet(
 ) -> tuple[bytes, str | None]:
     """The first bytes that a server answers to HTTP/2's preface, and the protocol of ALPN."""
     server_name = (name or "localhost") if context is not None else None
-    reader, writer = await asyncio.open_connection(
-        ip, port, ssl=context, server_hostname=server_name
-    )
+    try:
+        reader, writer = await asyncio.open_connection(
+            ip, port, ssl=context, server_hostname=server_name
+        )
+    except ConnectionError as error:
+        raise _ClosedEarlyError from error
     try:
         handshake = writer.get_extra_info("ssl_object")
         writer.write(PREFACE)

@@ -12,13 +12,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from tests.containers.engine import Engine, EngineError, own_engine, present
 from tests.containers.images import TAG, build, build_tools, rename
+from tests.containers.progress import say
 from tests.containers.release import RELEASED, released
-from tests.containers.stand_ins import make_stand_ins
+from tests.containers.stand_ins import make_base, make_programs
 from tests.support.processes import ROOT
 
 VARIABLE = "TAPER_CONTAINERS"  # says that images are built: "own" for an engine of ours
@@ -26,12 +27,6 @@ CLEAN_UP_S = 120
 APART = ("test_ray_cluster.py", "test_upgrade.py")  # have targets of their own
 TESTS = [sys.executable, "-m", "pytest", "-q", "--durations", "5", "tests/containers"]
 TESTS += [f"--ignore=tests/containers/{name}" for name in APART]
-
-
-def say(text: str) -> None:
-    """Progress, for people."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
-    sys.stderr.flush()
 
 
 def inside(engine: Engine, words: list[str]) -> int:
@@ -57,13 +52,21 @@ def inside(engine: Engine, words: list[str]) -> int:
             child.wait()
 
 
-def build_all(engine: Engine, more: set[str]) -> None:
-    """Build our images, and what ``more`` asks for."""
+def make_images(engine: Engine, more: set[str], pool: Executor) -> None:
+    """Build our images, and what ``more`` asks for; those of others where they are not pulled."""
+    programs = None
+    if engine.own:
+        say("making images of Debian's packages")
+        make_base(engine)
+        programs = pool.submit(make_programs, engine)  # are fetched while ours are compiled
+    say("building images")
     if "--upgrade" in more:
         with released() as root:
-            build(engine, root=root)
+            build(engine, pool, root=root)
         rename(engine, TAG, RELEASED)
-    build(engine, "--ray" in more)
+    build(engine, pool, "--ray" in more)
+    if programs:
+        programs.result()
     if "--chaos" in more:
         build_tools(engine)
 
@@ -74,20 +77,18 @@ def main(words: list[str]) -> int:
     more = {"--ray", "--chaos", "--upgrade"} & set(words[:1])
     command = words[len(more) :] or TESTS
     engine = present()
-    if engine is not None:
-        say("building images")
-        build_all(engine, more)
-        return inside(engine, command)
-    with tempfile.TemporaryDirectory(prefix="taper-containers-") as name:
-        folder = Path(name)
-        with own_engine(folder, online=True) as builder:
-            say("making base images of Debian's packages")
-            make_stand_ins(builder)
-            say("building images")
-            build_all(builder, more)
-        with own_engine(folder, online=False) as engine:
-            say("running " + " ".join(command))
+    # The pool is left last: when an engine of ours has ended, so have the builds in it.
+    with ThreadPoolExecutor() as pool:
+        if engine is not None:
+            make_images(engine, more, pool)
             return inside(engine, command)
+        with tempfile.TemporaryDirectory(prefix="taper-containers-") as name:
+            folder = Path(name)
+            with own_engine(folder, online=True) as builder:
+                make_images(builder, more, pool)
+            with own_engine(folder, online=False) as engine:
+                say("running " + " ".join(command))
+                return inside(engine, command)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from tests.chaos.run import Outcome
 from tests.chaos.samples import clients
 from tests.containers.engine import Engine
 from tests.containers.images import TOOLS
+from tests.containers.progress import say
 from tests.containers.stack import PROXY, Stack, stack
 from tests.containers.trial import labels, settled
 
@@ -95,12 +96,6 @@ async def chaos(running: Stack, seed: int, seconds: float, say: Say) -> Outcome:
     kills = sum(event.fault is Fault.KILL for event in plan)
     starts = len(running.services) + kills
     return Outcome(seed, time.monotonic() - began_s, len(plan), starts, samples, telemetry)
-
-
-def say(text: str) -> None:
-    """Progress, for people."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
-    sys.stderr.flush()
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ STOP_S = 30.0
 CGROUP = f"taper-containers-{os.getpid()}"
 DAEMON = ("dockerd", "--cgroup-parent", CGROUP, "--log-level", "warn")
 OFFLINE = ("--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false")
-PROGRAMS = ("docker", "dockerd", "docker-compose", "debootstrap", "unshare", "nsenter")
+PROGRAMS = ("docker", "dockerd", "docker-compose", "mmdebstrap", "unshare", "nsenter")
 
 
 class EngineError(Exception):

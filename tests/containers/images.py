@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from pathlib import Path
 
 from tests.containers.engine import Engine
+from tests.containers.progress import timed
 from tests.containers.stand_ins import base_image
 from tests.support.processes import ROOT
 
 TAG = "0.1.0"
+BUILD_S = 3600.0  # a limit, for one image
 RAY = f"taper/ray:{TAG}"
 TOOLS = "taper-test/network-tools"
-# The last target of each file is first: it is the one that is built without a name.
+# In the order of the files: some builders make all stages before the one that is asked for.
 BUILDS = {"device": ("device", "agent"), "cloud": ("cloud", "operations")}
 IMAGES = tuple(f"taper/{target}:{TAG}" for targets in BUILDS.values() for target in targets)
 
 
-def build(engine: Engine, ray: bool = False, root: Path = ROOT) -> None:
-    """Build the images of the checkout ``root``, Ray's only if it is asked for."""
-    network = ["--network", "host"] if engine.own else []
-    for name, targets in BUILDS.items():
-        file = str(root / "deploy/docker" / f"{name}.Dockerfile")
-        for target in (*targets, "ray") if ray and name == "cloud" else targets:
-            words = ["--file", file, "--target", target, "--tag", f"taper/{target}:{TAG}"]
-            engine.docker("build", *network, *words, str(root))
+def build(engine: Engine, pool: Executor, ray: bool = False, root: Path = ROOT) -> None:
+    """Build the images of the checkout ``root``, Ray's only if it is asked for.
+
+    ``pool`` builds the files side by side.
+    """
+
+    def images(name: str) -> None:
+        for target in (*BUILDS[name], "ray") if ray and name == "cloud" else BUILDS[name]:
+            build_target(engine, name, target, root)
+
+    list(pool.map(images, BUILDS))
+
+
+def build_target(engine: Engine, name: str, target: str, root: Path) -> None:
+    """Build a target of ``NAME.Dockerfile`` as ``taper/TARGET:TAG``."""
+    words = ["--file", str(root / "deploy/docker" / f"{name}.Dockerfile"), "--target", target]
+    words += ["--network", "host"] if engine.own else []
+    with timed(f"  {name}.Dockerfile, {target}"):
+        words += ["--tag", f"taper/{target}:{TAG}", str(root)]
+        engine.docker("build", *words, seconds=BUILD_S)
 
 
 def rename(engine: Engine, before: str, after: str) -> None:

@@ -7,16 +7,19 @@ Debian's, of other versions. There is none of Grafana, which Debian does not hav
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
-from tests.containers.engine import Engine
+from tests.containers.engine import Engine, EngineError
+from tests.containers.progress import timed
 from tests.support.compose import compose
 from tests.support.processes import ROOT
 
 PYTHON = ("python3", "python3-venv", "python3-pip", "python3-dev", "ca-certificates")
+# As in Debian's own images.
+DPKG = ("force-unsafe-io", "path-exclude=/usr/share/doc/*", "path-exclude=/usr/share/man/*")
+# Packages that were installed, and indexes of them, are not kept.
+CLEAN = 'APT::Keep-Downloaded-Packages "false"; Dir::Cache { pkgcache ""; srcpkgcache ""; };'
 AUTHORITIES = "etc/ssl/certs/ca-certificates.crt"
 # Users and folders as in the images that they stand for.
 PROGRAMS = """\
@@ -43,27 +46,31 @@ def base_image() -> str:
     return name
 
 
-def make_stand_ins(engine: Engine) -> None:
-    """The base image by debootstrap, and the images of ``deploy/compose.yaml`` that Debian has."""
-    base = base_image()
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "root"
-        include = ",".join(PYTHON)
-        engine.run(
-            "debootstrap", "--variant=minbase", f"--include={include}", "bookworm", str(root)
-        )
-        (root / "usr/bin/python").symlink_to("python3")
-        if Path("/", AUTHORITIES).exists():  # a registry may be behind a proxy of this site
-            shutil.copy(Path("/", AUTHORITIES), root / AUTHORITIES)
-        archive = subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE)
+def make_base(engine: Engine) -> None:
+    """The base image, of Debian's packages."""
+    words = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PYTHON)}"]
+    words += [f"--dpkgopt={option}" for option in DPKG]
+    words += ['--customize-hook=ln -s python3 "$1/usr/bin/python"']
+    words += [f"--customize-hook=echo '{CLEAN}' > \"$1/etc/apt/apt.conf.d/clean\""]
+    if Path("/", AUTHORITIES).exists():  # a registry may be behind a proxy of this site
+        words += [f"--customize-hook=upload /{AUTHORITIES} /{AUTHORITIES}"]
+    with timed("  " + base_image()):
+        archive = subprocess.Popen([*words, "bookworm", "-"], stdout=subprocess.PIPE)
         subprocess.run(
-            ["docker", "import", "--change", 'CMD ["python"]', "-", base],
+            ["docker", "import", "--change", 'CMD ["python"]', "-", base_image()],
             stdin=archive.stdout, env=engine.environment(), check=True, capture_output=True,
         )  # fmt: skip
-        archive.wait()
-    for service in compose()["services"].values():
-        image = service["image"]
-        target = image.partition(":")[0].rpartition("/")[2]
-        if f" AS {target}\n" in PROGRAMS:
-            words = ["build", "--network", "host", "--target", target, "--tag", image, "-"]
-            engine.docker(*words, text=PROGRAMS.format(base=base))
+        if archive.wait():
+            raise EngineError("mmdebstrap failed")
+
+
+def make_programs(engine: Engine) -> None:
+    """The images of ``deploy/compose.yaml`` that Debian has."""
+    text = PROGRAMS.format(base=base_image())
+    with timed("  programs of Debian"):
+        for service in compose()["services"].values():
+            image = service["image"]
+            target = image.partition(":")[0].rpartition("/")[2]
+            if f" AS {target}\n" in text:
+                words = ["build", "--network", "host", "--target", target, "--tag", image, "-"]
+                engine.docker(*words, text=text)

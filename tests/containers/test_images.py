@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from tests.containers.engine import Engine
 from tests.containers.images import IMAGES, size_mb
+from tests.support.processes import ROOT
 
 DEVICE, CLOUD = "taper/device:0.1.0", "taper/cloud:0.1.0"
 HARDENED = ("--read-only", "--cap-drop", "ALL", "--network", "none")
+PINNED = re.compile(r"^([\w.-]+)(?:\[[\w,]+\])?==(\S+)", re.MULTILINE)
 SECRETS = ("password", "secret", "token", "BEGIN PRIVATE KEY")
 
 
@@ -53,6 +57,22 @@ def test_images_do_not_have_what_their_programs_do_not_use(
     code = f"import importlib.util as u; print([m for m in {modules} if u.find_spec(m)])"
     words = ["run", "--rm", *HARDENED, "--workdir", "/", "--entrypoint", "python", image]
     assert engine.docker(*words, "-c", code) == "[]"
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_holds_the_packages_of_its_lock(engine: Engine, image: str) -> None:
+    """Those are what ``make sbom`` lists."""
+    lock = image.partition(":")[0].rpartition("/")[2]
+    text = (ROOT / "deploy/requirements" / f"{lock}.txt").read_text()
+    wanted = {(canonicalize_name(name), version) for name, version in PINNED.findall(text)}
+    code = "import importlib.metadata as m; "
+    code += "print(*(f'{one.name}=={one.version}' for one in m.distributions()), sep='\\n')"
+    words = ["run", "--rm", *HARDENED, "--entrypoint", "/opt/taper/bin/python", image]
+    found = {(canonicalize_name(name), version) for name, version in PINNED.findall(
+        engine.docker(*words, "-I", "-c", code)
+    )}  # fmt: skip
+    assert {name for name, _ in found - wanted} == {"taper-split"}
+    assert wanted <= found
 
 
 @pytest.mark.parametrize("image", [DEVICE, CLOUD])

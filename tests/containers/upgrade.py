@@ -1,27 +1,25 @@
-"""A running deployment of the last release becomes one of this checkout, service by service."""
+"""A running deployment of the last release becomes one of this checkout, by ``deploy/upgrade``."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.containers.engine import Engine
 from tests.containers.images import TAG, rename
+from tests.containers.progress import say
 from tests.containers.release import RELEASED, released
-from tests.containers.stack import PROXY, Stack, stack
-from tests.containers.trial import AnyWidth, settled
+from tests.containers.stack import PROXY, Stack, provision, stack
+from tests.containers.trial import PAUSE_S, AnyWidth, settled
 from tests.support.devices import load, progress
 from tests.support.fleets import Audit
 from tests.support.processes import ROOT
 
 CURRENT = "current"
-BETWEEN = 100
-# What devices talk to first, and devices last: for a while they are of the release before.
-ORDER = (
-    *("broker", "cloud-1", "cloud-2", "proxy", "recorder", "dashboard", "player"),
-    *("prometheus", "grafana", "fleet"),
-)
+BETWEEN = 300
+SCRIPT = ROOT / "deploy/upgrade"
+UPGRADE_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -42,26 +40,27 @@ async def upgrade(engine: Engine, folder: Path) -> Upgraded:
     try:
         with released() as root, stack(engine, folder, root) as running:
             rename(engine, CURRENT, TAG)
-            words = [
-                word.replace(str(root), str(ROOT)) for word in running.words
-            ]  # the same project, of the files of this checkout
-            return await _changed(replace(running, words=tuple(words)))
+            return await _changed(running.of(ROOT))
     finally:
         rename(engine, CURRENT, TAG)
 
 
 async def _changed(running: Stack) -> Upgraded:
-    async with load(PROXY, devices=4, tally=AnyWidth()) as tally:
+    async with load(PROXY, devices=4, pause_s=PAUSE_S, tally=AnyWidth()) as tally:
         await progress(tally, BETWEEN)
-        for service in (name for name in ORDER if name in running.services):
-            words = ["up", "--detach", "--no-build", "--no-deps", service]
-            await asyncio.to_thread(running.compose, *words)
-            await asyncio.to_thread(running.wait)
-            await progress(tally, BETWEEN)
+        provision(running.folder / "broker", ROOT)
+        compose = " ".join(running.compose_words)
+        words = ["env", f"COMPOSE={compose}", str(SCRIPT)]
+        said = await asyncio.to_thread(running.engine.run, *words, seconds=UPGRADE_S)
+        say(f"changed: {', '.join(said.splitlines())}")
+        await asyncio.to_thread(running.wait)
+        await progress(tally, BETWEEN)
     failed = sum(count != 1 for count in tally.answers) + tally.wrong
-    telemetry = await asyncio.to_thread(settled, running)
     old = tuple(name for name in running.services if not current(running, name))
-    return Upgraded(tally.asked, failed, tuple(tally.failures[:5]), old, telemetry)
+    telemetry = await asyncio.to_thread(settled, running)
+    outcome = Upgraded(tally.asked, failed, tuple(tally.failures[:5]), old, telemetry)
+    say(str(outcome))
+    return outcome
 
 
 def current(running: Stack, service: str) -> bool:

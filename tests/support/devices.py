@@ -66,8 +66,13 @@ class Tally:
         self.latencies_s.append(result.latency_ms / 1000)
 
 
-async def classify_on(client: SplitClient, tally: Tally, stop: asyncio.Event) -> None:
-    """Classify digit after digit until ``stop`` is set; the last one is answered too."""
+async def classify_on(
+    client: SplitClient, tally: Tally, stop: asyncio.Event, pause_s: float = 0.0
+) -> None:
+    """Classify digit after digit until ``stop`` is set; the last one is answered too.
+
+    ``pause_s`` lies between an answer and the next sample.
+    """
     images, _ = sample_digits()
     while not stop.is_set():
         number = tally.asked
@@ -77,13 +82,19 @@ async def classify_on(client: SplitClient, tally: Tally, stop: asyncio.Event) ->
             tally.take(number, await client.classify(images[index][..., None], index))
         except TaperError as error:
             tally.failures.append(f"{type(error).__name__}: {error}")
+        if pause_s:
+            await asyncio.sleep(pause_s)
 
 
 @asynccontextmanager
 async def load(
-    *servers: str, devices: int = 6, timeout_s: float = 20.0, tally: Tally | None = None
+    *servers: str,
+    devices: int = 6,
+    timeout_s: float = 20.0,
+    pause_s: float = 0.0,
+    tally: Tally | None = None,
 ) -> AsyncIterator[Tally]:
-    """Devices that classify while the block runs, one sample at a time each."""
+    """Devices that classify while the block runs, one sample at a time each, with pauses."""
     settings = ClientSettings(
         servers=servers,
         model=ModelSettings(name=MODEL),
@@ -97,7 +108,7 @@ async def load(
         clients = [await stack.enter_async_context(SplitClient(settings)) for _ in range(devices)]
         async with asyncio.TaskGroup() as group:
             for client in clients:
-                group.create_task(classify_on(client, tally, stop))
+                group.create_task(classify_on(client, tally, stop, pause_s))
             try:
                 yield tally
             finally:

@@ -82,6 +82,13 @@ def test_the_compose_file_is_for_compose_1_29_as_well() -> None:
     assert built == {f"taper/{name}:{VERSION}": name for name in ("agent", "cloud", "operations")}
 
 
+def test_an_upgrade_changes_every_service_and_devices_last() -> None:
+    (words,) = re.findall(r"\|\| set -- (.+)$", (DEPLOY / "upgrade").read_text(), re.M)
+    order = words.split()
+    assert sorted(order) == sorted(compose()["services"])
+    assert (order[0], order[-1]) == ("broker", "fleet")
+
+
 def test_a_broker_that_root_provisions_is_another_users(tmp_path: Path) -> None:
     need_mosquitto()
     words = [sys.executable, DEPLOY / "mosquitto/provision.py", tmp_path / "broker"]

@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from device.transport.channel import Security
+from device.transport.diagnosis import diagnose
 from device.transport.link import Link, LinkSettings
 from protos.split.v1 import split_pb2_grpc
 from shared.errors import LinkError
@@ -181,6 +182,21 @@ async def test_a_port_where_nothing_listens(caplog: pytest.LogCaptureFixture) ->
     assert "refuses connections: no server listens there" in text
     # It may come up, so the link waits; but the reason is logged at once, and once.
     assert caplog.text.count("refuses connections") == 1
+
+
+async def test_a_port_whose_server_is_away_for_a_moment(own: Pair, authority: Authority) -> None:
+    """As the published port of a container that is exchanged: it accepts, and closes."""
+
+    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as closing:
+        address = "127.0.0.1:{1}".format(*closing.sockets[0].getsockname())
+        for security in (Security(), Security(tls=True, ca=authority.certificate)):
+            cause = await diagnose(address, security)
+            assert cause is not None
+            assert "closes connections without an answer" in cause.text
+            assert not cause.final  # so devices wait for the server
 
 
 async def test_a_server_that_accepts_and_says_nothing() -> None:
