@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 # Tests must not pass, slowly, on numpy because the kernels silently did not build.
-check unit test without-kernels lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
+check unit test test-fronts front-short without-kernels lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-web fleet check unit test without-kernels lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 containers containers-ray containers-upgrade ray aarch64 boards web web-types web-check bench train reproduce screenshots lock audit licences sbom protos clean
+.PHONY: help demo demo-web fleet check unit test test-fronts front-short without-kernels lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 containers containers-ray containers-upgrade ray aarch64 boards web web-types web-check bench train reproduce screenshots lock audit licences sbom protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,23 @@ test: $(VENV)/.dev ## lint, sanitizers, all tests, coverage: what CI runs
 	$(BIN)/python -m pytest $(PARALLEL) -m "not alone" --durations 10 $(COVERAGE)
 	$(BIN)/python -m pytest -m alone --durations 10 $(COVERAGE) --cov-append
 	$(BIN)/coverage report
+	$(MAKE) --no-print-directory front-short
+
+# Tests that start a server, by what they import or name. Without libgrpc++ there is no native front.
+SERVED := $(shell grep -lrE 'support\.(served|attacked|sites|playgrounds)|tests\.chaos|start_server|: Server\b|cloud\.serv|fuzz_frames' \
+    tests/attacks tests/e2e tests/integration --include='test_*.py')
+SERVED_SHORT := $(addprefix tests/integration/,cloud/test_gate.py cloud/test_looks.py cloud/test_open_inference.py \
+    cloud/test_refusals.py cloud/test_server_security.py test_split.py) tests/attacks/test_frames.py
+HAS_FRONT := $(BIN)/python -c 'import cloud.native._front'
+
+test-fronts: $(VENV)/.dev ## the tests that start a server once more, with the native front
+	$(HAS_FRONT)
+	TAPER_FRONT=native $(BIN)/python -m pytest $(PARALLEL) -m "not alone" --durations 10 $(SERVED)
+	TAPER_FRONT=native $(BIN)/python -m pytest -m alone --durations 10 $(SERVED)
+
+front-short: $(VENV)/.dev
+	if $(HAS_FRONT) 2>/dev/null; then TAPER_FRONT=native $(BIN)/python -m pytest -q $(PARALLEL) $(SERVED_SHORT); \
+	else echo "not tested: the native front, which needs scripts/system-deps front"; fi
 
 without-kernels: $(VENV)/.dev
 	TAPER_KERNEL=numpy $(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/shared/packed/test_native.py tests/e2e/test_commands.py
