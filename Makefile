@@ -57,8 +57,8 @@ test: $(VENV)/.dev ## lint, sanitizers, all tests, coverage: what CI runs
 # Tests that start a server, by what they import or name. Without libgrpc++ there is no native front.
 SERVED := $(shell grep -lrE 'support\.(served|attacked|sites|playgrounds)|tests\.chaos|start_server|: Server\b|cloud\.serv|fuzz_frames' \
     tests/attacks tests/e2e tests/integration --include='test_*.py')
-SERVED_SHORT := $(addprefix tests/integration/,cloud/test_gate.py cloud/test_looks.py cloud/test_open_inference.py \
-    cloud/test_refusals.py cloud/test_server_security.py test_split.py) tests/attacks/test_frames.py
+SERVED_SHORT := $(addprefix tests/integration/cloud/,test_gate.py test_looks.py test_open_inference.py test_refusals.py) \
+    tests/attacks/test_frames.py
 HAS_FRONT := $(BIN)/python -c 'import cloud.native._front'
 
 test-fronts: $(VENV)/.dev ## the tests that start a server once more, with the native front
