@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -225,6 +225,70 @@ class Rejection:
     def message(self) -> str: ...
     @property
     def wait_ms(self) -> int: ...
+
+class LaterLook(Enum):
+    """What is known of a later look."""
+
+    KNOWN = ...
+    UNKNOWN = ...
+    TWICE = ...
+    OTHER_VERSION = ...
+
+class StreamState:
+    """What a stream remembers between its messages."""
+
+    def __init__(self) -> None: ...
+    def named(self) -> tuple[str, str]:
+        """The model and version named last."""
+
+    def name(self, model: str, version: str) -> None: ...
+    def asked(self, now_s: float, id: int, version: str, keep_s: float) -> None:
+        """Remember for ``keep_s`` that another look was asked for."""
+
+    def looked(self, now_s: float, id: int, version: str) -> tuple[LaterLook, str]:
+        """Take note of a later look; with OTHER_VERSION, the version of the first."""
+
+class Outcome:
+    """The response to a request, or why there is none; ``status`` is gRPC's."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def response(self) -> bytes: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def retry_after_ms(self) -> int: ...
+    @property
+    def id(self) -> int: ...
+    def failure_response(self) -> bytes:
+        """A serialised InferResponse that says so in a stream."""
+
+class Ticket:
+    """Names a queued request."""
+
+class Scheduler:
+    """Answers from bytes to bytes, with compute threads of its own."""
+
+    def __init__(self, dispatcher: Dispatcher, threads: int) -> None: ...
+    def serve(self, models: Sequence[Model]) -> None: ...
+    def infer(
+        self,
+        request: bytes,
+        client: str,
+        remaining_s: float | None,
+        stream: StreamState | None,
+        done: Callable[[Outcome], object],
+    ) -> Outcome | Ticket | None:
+        """What came of a request, its ticket if ``done`` hears of it later in another thread, or
+        None if it is not answered here.
+        """
+
+    def infer_images(self, request: bytes, client: str) -> Outcome | None: ...
+    def withdraw(self, ticket: Ticket) -> bool: ...
+    def count(self, status: int, received_bytes: int, sent_bytes: int) -> None: ...
+    def stop(self) -> None:
+        """End the threads; what waits is refused."""
 
 class Dispatcher:
     """Decides what runs at once, waits or is refused, and keeps the account of work.

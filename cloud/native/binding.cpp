@@ -141,4 +141,5 @@ NB_MODULE(_core, module) {
   taper::bind_admission(module);
   taper::bind_level(module);
   taper::bind_dispatcher(module);
+  taper::bind_scheduler(module);
 }

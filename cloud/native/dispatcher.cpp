@@ -41,7 +41,7 @@ std::optional<Dispatcher::Permit> Dispatcher::may_run_at_once(const std::shared_
                 load_.crowded()};
 }
 
-void Dispatcher::ran_at_once(double now_s, std::string_view client, const AtOnce& job) {
+void Dispatcher::ran_at_once(double now_s, std::string_view client, const RanAtOnce& job) {
   const Lock lock(mutex_);
   for (const auto& batch : running_) batch->passed(client, job.decode_s + job.run_s);
   if (at_once_.add(job)) settle(now_s);

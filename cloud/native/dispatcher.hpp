@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "admission.hpp"
-#include "at_once.hpp"
+#include "ran_at_once.hpp"
 #include "batch.hpp"
 #include "counters.hpp"
 #include "fair_queue.hpp"
@@ -70,7 +70,7 @@ class Dispatcher {
                                         std::string_view client);
 
   // Counts a job that ran at once. `client` is empty if nothing else ran or waited.
-  void ran_at_once(double now_s, std::string_view client, const AtOnce& job);
+  void ran_at_once(double now_s, std::string_view client, const RanAtOnce& job);
 
   // Says what becomes of a job whose level, samples and pinned level are allowed. A job that waits
   // takes `work` with it.
@@ -136,7 +136,7 @@ class Dispatcher {
   FairQueue queue_;
   mutable LoadMonitor load_;
   Counters counters_;
-  AtOnceCounts at_once_;
+  RanAtOnceCounts at_once_;
   std::vector<std::shared_ptr<Batch>> running_;
   std::uint64_t last_number_ = 0;
   std::string last_client_;

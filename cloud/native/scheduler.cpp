@@ -75,13 +75,16 @@ Scheduler::Scheduler(std::shared_ptr<Dispatcher> dispatcher, std::size_t threads
   }
 }
 
-Scheduler::~Scheduler() {
+Scheduler::~Scheduler() { stop(); }
+
+void Scheduler::stop() {
   {
     const std::lock_guard lock(state_->mutex);
     state_->stopping = true;
   }
   state_->wake.notify_all();
   for (std::thread& thread : state_->threads) thread.join();
+  state_->threads.clear();
   state_->refuse_waiting();
 }
 

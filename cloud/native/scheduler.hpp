@@ -44,8 +44,12 @@ class Scheduler {
   // Shares `dispatcher`, and so queue, credit and load, with the Python front.
   Scheduler(std::shared_ptr<Dispatcher> dispatcher, std::size_t threads);
 
-  // Ends the threads after their batches; whatever waits then gets kUnavailable.
+  // Stops it.
   ~Scheduler();
+
+  // Ends the threads after their batches; whatever waits then gets kUnavailable. Call nothing but
+  // `withdraw` and `count` from then on.
+  void stop();
 
   // Serves these models from now on, the default first; of two versions of a name the earlier is the
   // default. What was begun finishes on the model that it found.

@@ -146,3 +146,29 @@ def test_an_undecoded_payload_counts_as_the_samples_that_are_likely() -> None:
     assert queue.samples == 1024 - 32
     assert queue.drop(item)
     assert queue.samples == 0
+
+
+@given(requests=Requests, max_batch=st.integers(1, 8))
+def test_an_item_that_is_held_waits_and_others_go(
+    requests: list[tuple[Key, str, int]], max_batch: int
+) -> None:
+    queue = FairQueue(max_batch, 1.0)
+    for number, request in enumerate(requests):
+        queue.put(item(number, *request))
+    taken = 0
+    running: list[Item] = []  # items of which a slice runs
+    while batch := queue.take(0.0):
+        for part in batch:
+            taken += part.samples
+            assert part.item.number not in {one.number for one in running}
+            if part.stop < part.item.samples:
+                queue.hold(part.item)
+                running.append(part.item)
+        if len(running) > 2:
+            queue.release(running.pop(0))
+    while running:
+        queue.release(running.pop(0))
+        while batch := queue.take(0.0):
+            taken += sum(part.samples for part in batch)
+    assert taken == sum(samples for _, _, samples in requests)
+    assert (queue.samples, queue.requests) == (0, 0)

@@ -15,7 +15,7 @@ namespace taper {
 constexpr int kDecodingCounted = -1;  // instead of an encoding: its cost was learned already
 
 // A job that ran at once.
-struct AtOnce {
+struct RanAtOnce {
   std::shared_ptr<Model> model;
   int level = 0;
   int pinned = kNotPinned;
@@ -27,10 +27,10 @@ struct AtOnce {
 };
 
 // For one thread at a time.
-class AtOnceCounts {
+class RanAtOnceCounts {
  public:
   // Adds a job; true once so many have been added that they should be counted.
-  bool add(const AtOnce& job);
+  bool add(const RanAtOnce& job);
 
   bool empty() const { return kinds_.empty(); }
 
@@ -40,7 +40,7 @@ class AtOnceCounts {
  private:
   // Jobs of one kind, with the sums of their seconds in `of`.
   struct Kind {
-    AtOnce of;
+    RanAtOnce of;
     std::vector<double> seconds;  // decoding and running of each
   };
 

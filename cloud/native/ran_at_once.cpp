@@ -1,4 +1,4 @@
-#include "at_once.hpp"
+#include "ran_at_once.hpp"
 
 #include <algorithm>
 
@@ -7,14 +7,14 @@ namespace {
 
 constexpr std::size_t kAccountedAt = 64;
 
-bool same_kind(const AtOnce& a, const AtOnce& b) {
+bool same_kind(const RanAtOnce& a, const RanAtOnce& b) {
   return a.model == b.model && a.level == b.level && a.pinned == b.pinned &&
          a.encoding == b.encoding && a.samples == b.samples && a.cloud_level == b.cloud_level;
 }
 
 }  // namespace
 
-bool AtOnceCounts::add(const AtOnce& job) {
+bool RanAtOnceCounts::add(const RanAtOnce& job) {
   const auto same = [&job](const Kind& kind) { return same_kind(kind.of, job); };
   auto kind = std::find_if(kinds_.begin(), kinds_.end(), same);
   if (kind == kinds_.end()) {
@@ -28,11 +28,11 @@ bool AtOnceCounts::add(const AtOnce& job) {
   return ++jobs_ >= kAccountedAt;
 }
 
-std::vector<std::shared_ptr<Model>> AtOnceCounts::count(double now_s, LoadMonitor& load,
+std::vector<std::shared_ptr<Model>> RanAtOnceCounts::count(double now_s, LoadMonitor& load,
                                                         Counters& counters) {
   std::vector<std::shared_ptr<Model>> models;
   for (const Kind& kind : kinds_) {
-    const AtOnce& of = kind.of;
+    const RanAtOnce& of = kind.of;
     const auto jobs = static_cast<std::int64_t>(kind.seconds.size());
     const auto count = static_cast<double>(jobs);
     const auto samples = static_cast<double>(of.samples);
