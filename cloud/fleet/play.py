@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -56,7 +57,7 @@ def play(
         ):
             await _play(Player(one, played, speed, server, say, store), one, devices)
 
-    uvloop.run(work())
+    uvloop.run(_until_asked_to_end(work()))
 
 
 @of_a_fleet("controller")
@@ -88,7 +89,23 @@ def run(
             text = f"stored {recorder.counts.stored}, repeats {repeats}"
             say(f"{text}, refused {dict(client.refused) or 0}")
 
-    uvloop.run(work())
+    uvloop.run(_until_asked_to_end(work()))
+
+
+async def _until_asked_to_end(work: Coroutine[None, None, None]) -> None:
+    """Do ``work``, to its end or until SIGTERM, which the first process of a container ignores."""
+    task, asked = asyncio.create_task(work, name="scenario"), asyncio.Event()
+
+    def end() -> None:
+        asked.set()
+        task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not asked.is_set():
+            raise
 
 
 def _read(scenario: str, serve: str | None) -> FleetScenario:

@@ -68,3 +68,15 @@ def test_it_waits_for_the_broker_stores_counts_and_ends_in_order(
             "SELECT sum(messages) FROM rollup WHERE device = '' AND width_s = 60"
         ).fetchone()
     assert count == rolled > 5 * DEVICES
+
+
+def test_a_player_ends_in_order_when_it_is_asked_to(tmp_path: Path) -> None:
+    scenario = tmp_path / "quick.yaml"
+    scenario.write_text(QUICK)
+    with mosquitto(tmp_path / "broker") as broker, (tmp_path / "log").open("w") as log:
+        player = start("cloud.fleet", ["play", str(scenario), "--broker", broker.url], log.fileno())
+        try:
+            wait_for_line(player, "waiting for 1 devices")
+        finally:
+            stop(player, signal.SIGTERM)
+        assert player.returncode == 0, (tmp_path / "log").read_text()
