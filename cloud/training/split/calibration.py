@@ -11,6 +11,11 @@ from cloud.training.data.datasets import Dataset
 from cloud.training.split.settings import Settings
 from shared.networks.binarynet import BinaryNet
 
+# Every pixel counts in the statistics of a map, so larger pictures need fewer; but pixels of one
+# picture are alike, so there is a least number too.
+MOST_IMAGES, LEAST_IMAGES = 8_192, 2_048
+ENOUGH_PIXELS = MOST_IMAGES * 32 * 32
+
 
 def calibrate(
     net: BinaryNet,
@@ -20,12 +25,18 @@ def calibrate(
 ) -> None:
     """Measure what ``net`` needs for every pair of levels, on the CPU, and leave it there.
 
-    The images are ``settings.calibration_images`` of ``data``, chosen by the seed. ``on_step`` is
-    told (steps done, steps in all).
+    The images are ``settings.calibration_images`` of ``data``, or ``enough_images``, chosen by the
+    seed. ``on_step`` is told (steps done, steps in all).
     """
     order = np.random.default_rng(settings.seed).permutation(len(data.images))
-    few = len(order) > settings.calibration_images
-    chosen = data.images[np.sort(order[: settings.calibration_images])] if few else data.images
+    _, height, width, _ = data.images.shape
+    count = settings.calibration_images or enough_images(height, width)
+    chosen = data.images[np.sort(order[:count])] if len(order) > count else data.images
     net.to("cpu").eval()
     # (N, H, W, C) -> (N, C, H, W)
     net.calibrate(torch.from_numpy(chosen).permute(0, 3, 1, 2), on_step)
+
+
+def enough_images(height: int, width: int) -> int:
+    """How many images of this size are enough to measure on: 8,192 of 32x32, fewer larger ones."""
+    return min(max(ENOUGH_PIXELS // (height * width), LEAST_IMAGES), MOST_IMAGES)

@@ -40,7 +40,7 @@ class Settings:
     decay: float = 0.4  # share of the epochs in which it falls
     average: float = 0.1  # share of the epochs, the last ones, whose weights are averaged
     bfloat16: bool = True  # convolutions of the training steps; calibration is always exact
-    calibration_images: int = 8192
+    calibration_images: int = 0  # statistics are measured on; 0: enough for the pictures' size
     teacher_epochs: int = 0  # of the float network that all levels learn from; 0 means none
     teacher_width: int = 64  # channels of its first layer
     teacher_augment: str = "cutout"
@@ -53,6 +53,8 @@ class Settings:
         ):
             if value not in known:
                 raise UsageError(f"{flag}: {value!r} is unknown; known: {', '.join(known)}")
+        if self.calibration_images == 1:
+            raise UsageError("--calibration-images: 1 has no variance; give 2 or more, or 0")
 
     @property
     def batching(self) -> Batching:

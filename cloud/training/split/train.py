@@ -101,7 +101,8 @@ def train(
         bool, typer.Option(help="Convolutions of the training steps in bfloat16.")
     ] = DEFAULTS.bfloat16,
     calibration_images: Annotated[
-        int, typer.Option(min=2, help="Over which statistics are measured.")
+        int,
+        typer.Option(min=0, help="Over which statistics are measured; 0: enough for their size."),
     ] = DEFAULTS.calibration_images,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Where to keep the state; goes on from it if it is there.")
