@@ -49,7 +49,7 @@ FLAGSHIPS = {
         "cifar10",
         Settings(batch=256, augment="flip-and-shift", teacher_epochs=40),
     ),
-    "mnist-binary": Flagship("wide-compact", "mnist", GREY),
+    "mnist-binary": Flagship("compact", "mnist", GREY),
     "fashion-binary": Flagship(
         "wide-compact",
         "fashion-mnist",
