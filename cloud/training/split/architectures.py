@@ -129,7 +129,7 @@ def wide_colour(input_shape: Shape, classes: int) -> Architecture:
 
 
 def wide_compact(input_shape: Shape, classes: int) -> Architecture:
-    """``compact`` for harder pictures: more bits sent, a wider and ternary cloud half."""
+    """``compact`` with a narrower third layer on the device, and a ternary layer in the cloud."""
     colours = input_shape.channels
     return Architecture(
         name="wide-compact",
@@ -138,21 +138,21 @@ def wide_compact(input_shape: Shape, classes: int) -> Architecture:
         device=(
             Stage("conv1", Kind.IMAGE_CONV, colours, 32, pool=2, step=16),
             Stage("conv2", Kind.BINARY_CONV, 32, 64, pool=2, step=32),
-            Stage("conv3", Kind.BINARY_CONV, 64, 96, step=32),
-            Stage("conv4", Kind.BINARY_CONV, 96, 40, step=1),
+            Stage("conv3", Kind.BINARY_CONV, 64, 64, step=32),
+            Stage("conv4", Kind.BINARY_CONV, 64, 32, step=1),
         ),
         cloud=(
             Stage(
                 "conv5",
                 Kind.BINARY_CONV,
-                40,
+                32,
                 128,
                 step=32,
                 profile="linear",
                 activation=Activation.TERNARY,
             ),
-            Stage("conv6", Kind.BINARY_CONV, 128, 160, pool=2, step=32),
-            Stage("classify", Kind.BINARY_LINEAR, 160, classes),
+            Stage("conv6", Kind.BINARY_CONV, 128, 128, pool=2, step=32),
+            Stage("classify", Kind.BINARY_LINEAR, 128, classes),
         ),
         device_levels=DEVICE_LEVELS,
         cloud_levels=CLOUD_LEVELS,
