@@ -15,6 +15,7 @@ from torch import Tensor
 from cloud.training import checkpoint
 from cloud.training.data.augment import AUGMENTATIONS
 from cloud.training.data.batches import Batching, batches, mix
+from cloud.training.low_precision import low_precision
 from cloud.training.paper.recipes import Recipe
 from cloud.training.paper.regimes import Frozen, Regime, Step
 from cloud.training.paper.resolution import resize, resolution
@@ -162,8 +163,8 @@ class Trainer:
 
     def _next(self, losses: Iterator[Tensor]) -> Tensor | None:
         # On a GPU a step of float32 costs many times that of bfloat16, whatever the network.
-        low = self.recipe.bfloat16 or self.device.type == "cuda"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+        wanted = self.recipe.bfloat16 or self.device.type == "cuda"
+        with low_precision(self.device, wanted=wanted):
             return next(losses, None)
 
     def _new_optimiser(self) -> torch.optim.Optimizer:

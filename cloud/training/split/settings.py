@@ -39,7 +39,8 @@ class Settings:
     warm_up: float = 1.0  # epochs in which the learning rate rises
     decay: float = 0.4  # share of the epochs in which it falls
     average: float = 0.1  # share of the epochs, the last ones, whose weights are averaged
-    bfloat16: bool = True  # convolutions of the training steps; calibration is always exact
+    # Convolutions of the training steps, where the processor has it; calibration is always exact.
+    bfloat16: bool = True
     calibration_images: int = 0  # statistics are measured on; 0: enough for the pictures' size
     teacher_epochs: int = 0  # of the float network that all levels learn from; 0 means none
     teacher_width: int = 64  # channels of its first layer

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cloud.training.low_precision import has_bfloat16
 from cloud.training.split.pairs import Pairs
 from cloud.training.split.processor import Processor
 from cloud.training.split.settings import Settings
@@ -68,7 +69,8 @@ class Stepper:
         self._net = net
         self._settings = settings
         self._processor = processor
-        self._dtype = torch.bfloat16 if settings.bfloat16 else torch.float32
+        low = settings.bfloat16 and has_bfloat16(processor.device)
+        self._dtype = torch.bfloat16 if low else torch.float32
         self._optimiser = torch.optim.Adam(
             net.parameters(), lr=self._rate(0.0), fused=True, capturable=processor.cuda
         )

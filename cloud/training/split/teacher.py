@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cloud.training import checkpoint
 from cloud.training.data.batches import batches
+from cloud.training.low_precision import low_precision
 from cloud.training.split.processor import CPU, Processor
 from cloud.training.split.samples import Samples
 from cloud.training.split.settings import Settings
@@ -69,8 +70,8 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def answer(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) in float32, the convolutions in bfloat16; call ``eval`` before."""
-        with torch.autocast(images.device.type, torch.bfloat16):
+        """Logits (B, classes) in float32, convolutions in bfloat16 if it pays; ``eval`` before."""
+        with low_precision(images.device):
             return self(images).float()  # type: ignore[no-any-return]
 
 
@@ -124,7 +125,7 @@ def train_teacher(
             progress = (epoch + step / steps) / settings.teacher_epochs
             for group in optimiser.param_groups:
                 group["lr"] = RATE_OF_128 * settings.batch / 128 * one_cycle(progress)
-            with torch.autocast(processor.device.type, torch.bfloat16):
+            with low_precision(processor.device):
                 loss = F.cross_entropy(teacher(x).float(), y, label_smoothing=SMOOTHING)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

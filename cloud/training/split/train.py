@@ -98,7 +98,8 @@ def train(
     ] = DEFAULTS.teacher_width,
     teacher_augment: Annotated[str, typer.Option(help=AUGMENT_HELP)] = DEFAULTS.teacher_augment,
     bfloat16: Annotated[
-        bool, typer.Option(help="Convolutions of the training steps in bfloat16.")
+        bool,
+        typer.Option(help="Convolutions of the steps in bfloat16, where the processor has it."),
     ] = DEFAULTS.bfloat16,
     calibration_images: Annotated[
         int,

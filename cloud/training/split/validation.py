@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cloud.training.low_precision import has_bfloat16
 from cloud.training.split.training_pass import TrainingPass
 from shared.fractions import level_for
 from shared.networks.binarynet import BinaryNet
@@ -27,10 +28,11 @@ def validate(net: BinaryNet, images: Tensor, labels: Tensor) -> dict[str, float]
     }
     right = {pair: torch.zeros((), device=images.device) for pair in pairs}
     count = -(-len(images) // BATCH)
+    dtype = torch.bfloat16 if has_bfloat16(images.device) else torch.float32
     for part in range(count):
         # Every so many-th image: a batch in a row could be of one class, and so its statistics.
         x, y = images[part::count], labels[part::count]
-        run = TrainingPass(net, x, torch.bfloat16, aligned=images.is_cuda)
+        run = TrainingPass(net, x, dtype, aligned=images.is_cuda)
         for level, cloud_level in pairs:
             logits = run.cloud(run.device(level), level, cloud_level)
             right[level, cloud_level] += (logits.argmax(1) == y).sum()
