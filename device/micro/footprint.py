@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ENGINE = Path(__file__).parent / "engine"
+# Declares what the engine uses of string.h, for a compiler that came without a C library.
+WITHOUT_LIBRARY = ("-idirafter", str(Path(__file__).parents[1] / "web" / "module"))
 COMPILER = "arm-none-eabi-gcc"
 FLAGS = ("-mcpu=cortex-m4", "-mthumb", "-std=c99", "-Os", "-ffreestanding")
 ENTRIES = (
@@ -47,6 +49,7 @@ def compiled(folder: Path = ENGINE) -> Code | None:
             command = [
                 COMPILER,
                 *FLAGS,
+                *WITHOUT_LIBRARY,
                 "-fcallgraph-info=su",
                 "-c",
                 str(source),

@@ -11,6 +11,7 @@ import pytest
 
 from device.micro.blob import make_blob
 from device.micro.command import generate, main
+from device.micro.footprint import compiled
 from shared.bundles import bundle_path
 from shared.data.sample import sample_digits
 from shared.errors import UsageError
@@ -93,6 +94,13 @@ def test_an_emulated_cortex_m4_gives_what_the_host_gives(tmp_path: Path) -> None
     agrees(bundle, list(range(6)), results, images)
     arena = arena_bytes(bundle.architecture, range(6))
     assert max(result.stack_bytes for result in results) + arena <= 8192
+
+
+def test_the_memory_report_needs_a_compiler_and_no_c_library() -> None:
+    need("board", "arm-none-eabi-gcc")
+    code = compiled()
+    assert code is not None
+    assert code.flash_bytes > code.fleet_bytes > 0
 
 
 @pytest.mark.parametrize("name", SHIPPED)
