@@ -76,7 +76,7 @@ def row(name: str, summary: dict[str, Any]) -> list[str]:
         f"{summary['accuracy']:.1%}",
         f"{summary['median_latency_ms']:.2f}",
         f"{summary['p99_latency_ms']:.2f}",
-        ", ".join(summary["sources"]),
+        "+".join(summary["sources"]),
     ]
 
 
