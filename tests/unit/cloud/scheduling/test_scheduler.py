@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +14,7 @@ from cloud.scheduling.compute import ComputeThread
 from cloud.scheduling.scheduler import Scheduler
 from cloud.scheduling.settings import SchedulerSettings
 from shared.bundles import bundle_path
-from shared.errors import InvalidRequestError, LateError, RequestError, UsageError
+from shared.errors import InvalidRequestError, LateError, RequestError
 from shared.model.bundle import read_bundle
 from shared.packed import CloudHalf, DeviceHalf, kernels
 from shared.protocol.codec import Encoding, FeatureCodec, Frame
@@ -241,15 +239,3 @@ def test_a_job_that_is_withdrawn_is_never_computed(
     assert thread.finish() == 1
     assert len(got) == 1
     assert scheduler.queued == (0, 0)
-
-
-def test_without_its_compiled_core_a_server_says_so_in_one_line() -> None:
-    code = (
-        "import sys; sys.modules['cloud.native._core'] = None\n"
-        "from cloud.server import main; main(['--host', '127.0.0.1', '--port', '0'])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == UsageError.exit_status
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: server: its compiled scheduler cannot be used")
