@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from protos.inference import open_inference_pb2 as oip
@@ -149,8 +150,17 @@ def test_whole_images_are_answered_alike(fronts: Fronts) -> None:
     for _ in range(3):  # the first one makes the device half
         data = request.SerializeToString()
         ours, theirs = (called(one, MODEL_INFER, data) for one in (fronts.native, fronts.python))
-        assert ours == theirs
-        assert ours[0] == "OK"
+        assert ours[:2] == theirs[:2] == ("OK", "")
+        answer, other = (oip.ModelInferResponse.FromString(one[2]) for one in (ours, theirs))
+        # A front that is busy computes in a batch, whose probabilities may be rounded otherwise.
+        probabilities, others = (_cut_probabilities(one) for one in (answer, other))
+        np.testing.assert_allclose(probabilities, others, rtol=1e-5)
+        assert answer == other
+
+
+def _cut_probabilities(answer: oip.ModelInferResponse) -> npt.NDArray[np.float32]:
+    """The probabilities of ``answer``, which is left without them."""
+    return np.frombuffer(answer.raw_output_contents.pop(1), np.float32)
 
 
 def test_what_the_front_answers_is_counted(fronts: Fronts) -> None:

@@ -13,7 +13,11 @@ import pytest
 
 from cloud.playground.__main__ import main
 from cloud.playground.application import INFER, LARGEST_QUESTION, check_built
+from shared.bundles import bundle_path
+from shared.data.sample import sample_digits
 from shared.errors import UsageError
+from shared.model.bundle import read_bundle
+from shared.packed import DeviceHalf
 from tests.support.clouds import free_port
 from tests.support.playgrounds import long, playground
 from tests.support.processes import start_server
@@ -57,7 +61,9 @@ def ask(
 
 
 def question() -> bytes:
-    tensor = {"name": "features", "datatype": "UINT8", "shape": [1, 49], "data": [0] * 49}
+    half, (images, _) = DeviceHalf(read_bundle(bundle_path("mnist-binary"))), sample_digits()
+    (row,) = half.run(images[:1, :, :, None], 2).tolist()
+    tensor = {"name": "features", "datatype": "UINT8", "shape": [1, len(row)], "data": row}
     return json.dumps({"parameters": {"level": 2}, "inputs": [tensor]}).encode()
 
 
