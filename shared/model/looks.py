@@ -137,7 +137,8 @@ def ask_table(bundle: Bundle) -> list[list[int]]:
     """Margins below which a server asks by itself, at [first level][second level]; 0 means never.
 
     Of the plans of a pair it is that of the cheapest which loses at most ``USUAL_LOSS`` to the most
-    accurate of them.
+    accurate of them. A pair without a plan takes the margin of the same first level with the second
+    level that is nearest: a margin says how sure the first look is.
     """
     levels = len(bundle.architecture.device_levels)
     table = [[0] * levels for _ in range(levels)]
@@ -148,7 +149,17 @@ def ask_table(bundle: Bundle) -> list[list[int]]:
     for (first, second), plans in pairs.items():
         best = max(plan.accuracy for plan in plans)
         table[first][second] = cheapest(plans, best - USUAL_LOSS).ask_below
-    return table
+    return [_filled(first, row) for first, row in enumerate(table)]
+
+
+def _filled(first: int, margins: list[int]) -> list[int]:
+    """The margins of one first level; a second level that has none takes that of a near one."""
+    known = [second for second, margin in enumerate(margins) if margin]
+    filled = list(margins)
+    for second in range(first + 1, len(margins)):
+        if known and not margins[second]:
+            filled[second] = margins[min(known, key=lambda other: abs(other - second))]
+    return filled
 
 
 def _plan(row: Any, architecture: Architecture) -> LookPlan:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from protos.split.v1 import split_pb2 as pb
 from tests.support.http2 import DATA, Http2, frame
 
 INFER = "/taper.split.v1.SplitInference/Infer"
@@ -19,10 +20,14 @@ PREFIX = 5  # bytes before a gRPC message
 
 @dataclass
 class Load:
-    """What came of it: seconds, requests that were answered, the latency of each in seconds."""
+    """What came of it: seconds, requests that were answered, the latency of each in seconds.
+
+    ``refused``: of those on a stream of InferResponse, how many were refusals.
+    """
 
     seconds: float = 0.0
     answered: int = 0
+    refused: int = 0
     latencies: list[float] = field(default_factory=list)
 
 
@@ -38,6 +43,7 @@ class Caller:
         source: str = "",
     ) -> None:
         self._bodies = bodies
+        self._path = path
         headers = {"user-agent": "taper-load", **(metadata or {})}
         self._connection = Http2(address, path, headers, source=source)
         self._stream = 0
@@ -89,6 +95,7 @@ class Caller:
         began = time.perf_counter()
         end = began + seconds
         sent = [began] * in_flight
+        answers: list[bytes] = []
         first = 0
         connection.send(
             head
@@ -101,8 +108,9 @@ class Caller:
                 if one.kind != DATA or one.stream != self._stream:
                     continue
                 taken += len(one.payload)
-                for _ in range(self._messages(one.payload)):
+                for message in self._messages(one.payload):
                     now = time.perf_counter()
+                    answers.append(message)
                     load.latencies.append(now - sent[first])
                     first += 1
                     if now < end:
@@ -112,17 +120,25 @@ class Caller:
                 connection.send(b"".join(out))
         load.seconds = time.perf_counter() - began
         load.answered = len(load.latencies)
+        if self._path == INFER_STREAM:
+            load.refused = sum(refused(answer) for answer in answers)
         connection.send(frame(DATA, 1, self._stream))
         return load
 
-    def _messages(self, data: bytes) -> int:
-        """How many gRPC messages end in ``data``."""
+    def _messages(self, data: bytes) -> list[bytes]:
+        """The gRPC messages that end in ``data``."""
         data = self._partial + data
-        count = position = 0
+        found, position = [], 0
         while len(data) - position >= PREFIX:
             end = position + PREFIX + int.from_bytes(data[position + 1 : position + PREFIX], "big")
             if end > len(data):
                 break
-            position, count = end, count + 1
+            found.append(data[position + PREFIX : end])
+            position = end
         self._partial = data[position:]
-        return count
+        return found
+
+
+def refused(answer: bytes) -> bool:
+    """Whether an InferResponse says that its request was refused."""
+    return pb.InferResponse.FromString(answer).HasField("failure")

@@ -38,6 +38,7 @@ SERVER = ("cloud.server", "--host", "127.0.0.1", "--port", "0", "--cloud-fractio
 NATIVE = ("--front", "native", "--threads")
 IN_FLIGHT = 64
 BATCH = 16
+BATCHES_IN_FLIGHT = 8  # more samples at a time would be refused: they are over a client's share
 HEAVY = "cifar10-binary"
 CONNECTIONS, HEAVY_IN_FLIGHT = 4, 4  # of each connection
 TARGETS: dict[str, tuple[str, float, Literal["higher", "lower"]]] = {
@@ -127,7 +128,9 @@ def measure(pid: int, callers: Sequence[Caller], kind: str, in_flight: int, seco
     after = cpu_seconds(pid)
     for caller in callers:
         caller.close()
-    answered = sum(load.answered for load in loads)
+    answered = sum(load.answered - load.refused for load in loads)
+    if not answered:
+        raise RuntimeError("the server refused every request")
     spent = [after[thread] - before.get(thread, 0.0) for thread in after]
     latencies = [one for load in loads for one in load.latencies]
     return Cost(
@@ -215,7 +218,8 @@ def _one_round(subjects: Subjects, native: tuple[int, str], costs: Costs, second
                 costs.add(f"{kind}, {in_flight} in flight: {name}", cost)
     for name, requests in subjects.batches.items():
         callers = [Caller(native[1], INFER_STREAM, requests)]
-        costs.add(f"native, {name}", measure(native[0], callers, "stream", IN_FLIGHT, seconds))
+        cost = measure(native[0], callers, "stream", BATCHES_IN_FLIGHT, seconds)
+        costs.add(f"native, {name}", cost)
     callers = [Caller(native[1], MODEL_INFER, image_requests(DEFAULT_MODEL))]
     costs.add("whole images: native", measure(native[0], callers, "unary", IN_FLIGHT, seconds))
     if subjects.kserve is not None:

@@ -121,11 +121,12 @@ def measure(subject: Subject, kind: str, in_flight: int) -> Measured:
     finally:
         caller.close()
     latencies = sorted(load.latencies)
+    answered = load.answered - load.refused
     return Measured(
-        load.answered / load.seconds,
+        answered / load.seconds,
         statistics.median(latencies) * 1e6,
         latencies[int(0.99 * (len(latencies) - 1))] * 1e6,
-        cpu_s / load.answered * 1e6,
+        cpu_s / max(answered, 1) * 1e6,
     )
 
 
