@@ -25,6 +25,7 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
+from cloud.training.data.datasets import DATA_DIR_VARIABLE
 from device import ClientSettings, SplitClient
 from device.energy.recharge import DAY_S, NoRecharge
 from device.energy.simulated_battery import Cell
@@ -54,7 +55,6 @@ STARTS = 7
 CALLS_A_ROUND = 150
 ROUNDS = 11
 FRACTIONS = ("1.0", "0.3")
-DATA_VARIABLE = "TAPER_DATA_DIR"
 Call = Callable[[int], Awaitable[object]]
 Images = npt.NDArray[np.uint8]
 
@@ -341,7 +341,7 @@ def battery_life(report: Report, bundle: Bundle) -> None:
 
 def test_set() -> tuple[Images, npt.NDArray[np.int64]]:
     """All MNIST test digits where they have been fetched, else the 200 that ship."""
-    folder = Path(os.environ.get(DATA_VARIABLE, ROOT / "data")) / "mnist"
+    folder = Path(os.environ.get(DATA_DIR_VARIABLE, ROOT / "data")) / "mnist"
     files = [folder / f"t10k-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
     if all(file.exists() for file in files):
         images, labels = (read_idx(file) for file in files)
