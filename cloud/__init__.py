@@ -1,1 +1,1 @@
-"""The cloud half: server and, in ``training``, everything that makes a model bundle."""
+"""The cloud half: the server, the fleet's client and, in ``training``, the making of bundles."""

@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def connect(given: argparse.Namespace) -> grpc.Channel:
-    """A channel that is not connected yet; ``UsageError`` for a file that cannot be used."""
+    """Make a channel, which connects at the first call; ``UsageError`` for an unusable file."""
     if not (given.tls or given.ca or given.cert or given.server_name):
         return grpc.insecure_channel(given.address)
     ca = None if given.ca is None else read_pem(given.ca, "--ca")
@@ -72,7 +72,7 @@ def connect(given: argparse.Namespace) -> grpc.Channel:
 
 
 def status(channel: grpc.Channel, model: str, timeout_s: float) -> str:
-    """The health of ``model`` by name, e.g. "SERVING", or the gRPC status of a failed call."""
+    """Return the health of ``model``, e.g. "SERVING", or the gRPC status of a failed call."""
     ask = health_pb2_grpc.HealthStub(channel).Check
     try:
         reply = ask(health_pb2.HealthCheckRequest(service=model), timeout=timeout_s)
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def ask(arguments: Sequence[str] | None) -> NoReturn:
-    """Ask a server, print one line and exit."""
+    """Ask a server for its health, print one line and exit."""
     given = parse(arguments)
     with connect(given) as channel:
         answer = status(channel, given.model, given.timeout)

@@ -1,8 +1,8 @@
 """The server as a Ray Serve application: ``serve run deploy/ray/serve_config.yaml``.
 
 Ray starts, watches and scales replicas. Each replica runs the same service as ``cloud.server``
-behind Ray's gRPC ingress, which owns port, TLS and workers. Settings come from the environment
-(``TAPER_MODEL`` and so on).
+behind Ray's gRPC ingress, which provides the port, TLS and workers. Settings are read from the
+environment (``TAPER_MODEL`` and so on).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ UNSUPPORTED = ("models", "tls_cert", "client_ca", "metrics_port", "http_port")
 
 
 class EndedError(Exception):
-    """The servicer ended a call with a status, which is on Ray's context."""
+    """Raised to end a call after its status has been set on Ray's context."""
 
 
 class RayContext:
     """The parts of a gRPC context that the servicer uses, on top of Ray's context.
 
-    ``incoming`` holds the serialised messages of a stream; ``written`` gives those that the
-    servicer writes. Ray does not pass on deadlines.
+    ``incoming`` yields the serialised messages of a stream; ``written`` yields those that the
+    servicer writes.
     """
 
     def __init__(self, context: Any, incoming: AsyncIterator[bytes] | None = None) -> None:
@@ -50,7 +50,7 @@ class RayContext:
         return list(self._context.invocation_metadata())
 
     def time_remaining(self) -> None:
-        """None: the deadline is not known."""
+        """Return None: Ray does not pass deadlines on."""
 
     async def abort(
         self,
@@ -109,7 +109,7 @@ class Replica:
         """Answer a stream of requests, each as soon as its answer is ready."""
         incoming = (request.SerializeToString() async for request in requests)
         context = RayContext(grpc_context, incoming)
-        abandoned = False  # the client has gone, so nobody reads what is written
+        abandoned = False  # set when the client has gone and no response can be delivered
 
         async def serve_stream() -> None:
             try:
@@ -144,7 +144,7 @@ class Replica:
 
 
 def checked(settings: ServerSettings) -> ServerSettings:
-    """``settings``, or ``UsageError`` that names one that a replica does not support."""
+    """Return ``settings``; ``UsageError`` names a setting that a replica does not support."""
     for name in UNSUPPORTED:
         if getattr(settings, name) is not None:
             raise UsageError(f"TAPER_{name.upper()}: is not possible on Ray Serve")
@@ -152,7 +152,7 @@ def checked(settings: ServerSettings) -> ServerSettings:
 
 
 def _as_grpc(context: RayContext) -> Any:
-    """``context`` without its type: it is no ``ServicerContext`` but has what is needed."""
+    """Return ``context`` untyped: it has the needed parts of ``ServicerContext`` but is none."""
     return context
 
 

@@ -31,7 +31,7 @@ stderr = Console(stderr=True)
 
 
 def option(panel: str, text: str, *names: str) -> Any:
-    """A flag whose default is in ``ServerSettings``."""
+    """Make a flag of the help's section ``panel``; its default is that of ``ServerSettings``."""
     return typer.Option(*names, help=text, rich_help_panel=panel)
 
 
@@ -77,7 +77,7 @@ def serve(
         option(MODELS, "Folder of bundles that is watched: what changes there is served anew."),
     ] = None,
     models_poll_seconds: Annotated[
-        float | None, option(MODELS, "How often it is looked at.")
+        float | None, option(MODELS, "Seconds between looking for changes there.")
     ] = None,
     slo_ms: Annotated[
         float | None,
@@ -95,7 +95,7 @@ def serve(
     ] = None,
     max_delay_us: Annotated[
         int | None,
-        option(LOAD, "After this long a small batch goes before fuller ones."),
+        option(LOAD, "Age at which a small batch is computed before fuller ones."),
     ] = None,
     max_queue: Annotated[int | None, option(LOAD, "Samples that may wait.")] = None,
     max_streams_per_client: Annotated[
@@ -130,7 +130,7 @@ def serve(
     ] = None,
     admin_token_file: Annotated[
         Path | None,
-        option(SECURITY, "Who shows a token of this file may load and unload models."),
+        option(SECURITY, "Clients with a token of this file may load and unload models."),
     ] = None,
     mqtt: Annotated[
         str | None,
@@ -141,7 +141,7 @@ def serve(
         ),
     ] = None,
     mqtt_ca: Annotated[
-        Path | None, option(SECURITY, "Certificates that the broker's must come from (PEM).")
+        Path | None, option(SECURITY, "Authority of the broker's certificate (PEM).")
     ] = None,
     metrics_host: Annotated[
         str | None,
@@ -190,7 +190,7 @@ async def run(settings: ServerSettings) -> None:
     async with serving(settings) as server:
         loop = asyncio.get_running_loop()
 
-        def take() -> Snapshot:  # from the metrics thread; counters may only be read in the loop
+        def take() -> Snapshot:  # called in the metrics thread; counters belong to the event loop
             return asyncio.run_coroutine_threadsafe(server.snapshot(), loop).result(SCRAPE_S)
 
         async with exposed(take, settings.metrics_host, settings.metrics_port) as port:

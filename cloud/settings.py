@@ -1,4 +1,4 @@
-"""The server's settings: a flag beats the environment (``TAPER_...``), which beats a file."""
+"""The server's settings, from flags, the environment (``TAPER_...``) and a file, in this order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LARGEST_PORT = 65535
 
 
 class FrontKind(str, Enum):
-    """What speaks gRPC."""
+    """The implementation of the gRPC port."""
 
     AUTO = "auto"
     PYTHON = "python"
@@ -44,7 +44,7 @@ class LogFormat(str, Enum):
 
 
 class LogLevel(str, Enum):
-    """Severity from which lines are written."""
+    """The least severe lines that are written."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -53,9 +53,9 @@ class LogLevel(str, Enum):
 
 
 class ServerSettings(BaseSettings):
-    """All settings of the server. The flag of a field is its name with ``-`` for ``_``.
+    """All settings of the server, made by ``load``. The flag of a field has ``-`` for ``_``.
 
-    Holds paths of secrets, never secrets. Made by ``load``.
+    Holds only the paths of files with secrets, no secrets.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
@@ -103,14 +103,14 @@ class ServerSettings(BaseSettings):
     @field_validator("model", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """A list in the environment is separated by commas."""
+        """Split a list in the environment at its commas."""
         if isinstance(value, str):
             return tuple(part for part in value.split(",") if part)
         return value
 
     @model_validator(mode="after")
     def _belong_together(self) -> ServerSettings:
-        # ``load`` replaces fields in braces by the flag, variable or line that the user wrote.
+        # ``load`` replaces field names in braces by the flag, variable or line that the user wrote.
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("{tls_cert} and {tls_key}: must be given together")
         if self.client_ca is not None and self.tls_cert is None:
@@ -137,12 +137,12 @@ class ServerSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Use what ``load`` passes in and no other source: pydantic would read the environment."""
+        """Use only what ``load`` passes in; by default pydantic reads the environment itself."""
         return (init_settings,)
 
 
 def flag(field: str) -> str:
-    """The flag of a field."""
+    """Return the flag of a field."""
     return "--" + field.replace("_", "-")
 
 
@@ -151,10 +151,10 @@ def load(
     config: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> ServerSettings:
-    """Settings from ``flags`` (None: not given), the environment and the file ``config``.
+    """Read the settings: a flag overrides the environment, which overrides the file ``config``.
 
-    ``TAPER_CONFIG`` names the file if the flag does not. Raises ``UsageError`` that names the flag,
-    the variable or the line of the file.
+    ``flags`` holds None for those that were not given. The variable ``TAPER_CONFIG`` names the file
+    if ``config`` is None. Raises ``UsageError`` that names the flag, variable or line of the file.
     """
     variables = os.environ if environment is None else environment
     path = config
@@ -179,7 +179,7 @@ def load(
 
 
 def to_toml(settings: ServerSettings) -> str:
-    """The settings as a TOML file that ``--config`` reads, without those that are not set."""
+    """Return the settings as a TOML file for ``--config``, without those that are not set."""
     values = settings.model_dump(mode="json", exclude_none=True)
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
 
@@ -212,7 +212,7 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 
 def _spelling(kind: str, name: str, path: Path | None) -> str:
-    """The name of a setting as the user wrote it, for error messages."""
+    """Return a setting's name as the user wrote it, for error messages."""
     if kind == "environment":
         return PREFIX + name.upper()
     return flag(name) if kind == "flag" else f"{name} in {path}"

@@ -1,1 +1,1 @@
-"""Access control: TLS certificates, bearer tokens, limits for each client, the drain."""
+"""Access control: TLS certificates, bearer tokens, limits for each client, draining."""

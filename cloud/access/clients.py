@@ -1,4 +1,4 @@
-"""Limits for each client: streams and their connections, calls, bytes of calls under way."""
+"""Limits for each client: open streams, their connections, calls in progress and their bytes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from functools import lru_cache
 
 from shared.errors import OverloadedError
 
-IPV6_CLIENT_BITS = 64  # a site gets this prefix, and can use any address in it
+IPV6_CLIENT_BITS = 64  # a site is assigned a /64 prefix and can use any address in it
 
 
 @lru_cache(maxsize=65_536)
 def client_of(peer: str) -> str:
-    """Who counts as one client: ``ipv4:10.0.0.7:50312`` -> ``10.0.0.7``; of IPv6 the /64.
+    """Return the key that limits are counted by: the host of an IPv4 peer, the /64 of an IPv6 peer.
 
-    ``peer`` is gRPC's name of the other end; names that are no IP addresses are kept.
+    ``peer`` is gRPC's name of the other end: ``ipv4:10.0.0.7:50312`` gives ``10.0.0.7``. A name
+    that is no IP address is returned unchanged.
     """
     kind, _, rest = peer.partition(":")
     host = rest.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
@@ -32,17 +33,17 @@ def client_of(peer: str) -> str:
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one client may have at a time."""
+    """The most that one client may have open at the same time."""
 
     streams: int
-    connections: int  # with streams
+    connections: int  # connections that carry at least one stream
     calls: int
-    call_bytes: int  # of the requests of those calls
+    call_bytes: int  # total size of the requests of those calls
 
 
 @dataclass
 class _Use:
-    """What one client has now; its streams also by connection."""
+    """What one client has open now; ``connections`` counts its streams by connection."""
 
     connections: dict[str, int] = field(default_factory=dict)
     streams: int = 0
@@ -51,7 +52,7 @@ class _Use:
 
 
 class ClientLimits:
-    """Counts what each client has, and refuses what is over the limits."""
+    """Counts what each client has open and refuses what exceeds ``limits``."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -65,11 +66,11 @@ class ClientLimits:
 
     @property
     def clients(self) -> int:
-        """Number of clients that have anything; only those take memory."""
+        """Number of clients that have anything open; only those take memory."""
         return len(self._clients)
 
     def enter_stream(self, client: str, connection: str) -> None:
-        """Count a new stream; raises ``OverloadedError`` if a limit is reached."""
+        """Count a new stream; raises ``OverloadedError`` if the client has reached a limit."""
         use = self._clients.get(client) or _Use()
         if use.streams >= self._limits.streams:
             raise _over(f"{self._limits.streams} streams")
@@ -82,7 +83,7 @@ class ClientLimits:
         self.streams += 1
 
     def leave_stream(self, client: str, connection: str) -> None:
-        """Uncount a stream that ``enter_stream`` counted."""
+        """Undo ``enter_stream`` when a stream has ended."""
         use = self._clients[client]
         self.streams -= 1
         use.streams -= 1
@@ -92,7 +93,7 @@ class ClientLimits:
         self._forget(client, use)
 
     def enter_call(self, client: str, size: int) -> None:
-        """Count a call with a request of ``size`` bytes; raises ``OverloadedError``."""
+        """Count a call with a request of ``size`` bytes; ``OverloadedError`` at a limit."""
         use = self._clients.get(client)
         if use is None:
             use = _Use()
@@ -105,7 +106,7 @@ class ClientLimits:
         use.call_bytes += size
 
     def leave_call(self, client: str, size: int) -> None:
-        """Uncount a call that ``enter_call`` counted."""
+        """Undo ``enter_call`` when a call has ended."""
         use = self._clients[client]
         use.calls -= 1
         use.call_bytes -= size

@@ -1,9 +1,14 @@
-"""What gRPC has no call for: closing idle connections, and asking clients to go elsewhere.
+"""Close idle gRPC connections, and announce a shutdown to clients with an HTTP/2 GOAWAY frame.
 
-Its sockets belong to this process, so they can be found and used here. gRPC accepts connections
-until no file descriptor is left, and then neither new clients nor the metrics endpoint get one: the
-connections that idle longest are closed before that. And when gRPC's server stops, it cancels the
-calls that reach it before its clients know: here they are told first.
+gRPC for Python offers neither, so this module works on gRPC's sockets directly: they are file
+descriptors of this process.
+
+Closing: gRPC accepts connections until the process has no file descriptor left, and then neither
+new clients nor the metrics endpoint can connect. ``ConnectionGuard`` closes the connections that
+have been idle longest before that happens.
+
+Shutdown: when gRPC's server stops, it cancels calls that arrive before their client has learnt of
+the shutdown. ``send_goaway`` informs the clients first, so that no call is lost.
 """
 
 from __future__ import annotations
@@ -21,18 +26,18 @@ from pathlib import Path
 import structlog
 
 POLL_S = 0.5
-CROWDED = 0.85  # share of the limit at which connections are closed
-ENOUGH = 0.7  # share of the limit at which closing stops
+CROWDED = 0.85  # share of the file limit at which closing starts
+ENOUGH = 0.7  # share of the file limit at which closing stops
 _log = structlog.stdlib.get_logger(__name__)
 
-# HTTP/2 (RFC 9113, 6.8): a graceful GOAWAY says that no stream was refused so far.
+# RFC 9113, section 6.8: the highest possible stream id means that no stream has been refused.
 GOAWAY = struct.pack(">HBBBIII", 0, 8, 7, 0, 0, 2**31 - 1, 0)
-SMALLEST_BUFFER_BYTES = 16 * 2**10  # what Linux gives a TCP socket to send from, at least
+SMALLEST_BUFFER_BYTES = 16 * 2**10  # Linux's smallest default send buffer of a TCP socket
 Peer = tuple[str, int]  # address and port
 
 
 def peer_address(peer: str) -> Peer | None:
-    """Address and port in gRPC's name of a peer: ``ipv6:%5B::1%5D:50312`` -> ("::1", 50312)."""
+    """Parse gRPC's name of a peer, ``ipv6:%5B::1%5D:50312`` -> ("::1", 50312); None for others."""
     kind, _, rest = peer.partition(":")
     host, _, port = rest.rpartition(":")
     if kind not in ("ipv4", "ipv6") or not port.isdigit():
@@ -41,7 +46,7 @@ def peer_address(peer: str) -> Peer | None:
 
 
 def raise_file_limit() -> int:
-    """Raise this process's limit of open files as far as it may; returns the limit."""
+    """Raise this process's limit of open files to the hard limit; returns the resulting limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):
@@ -50,16 +55,17 @@ def raise_file_limit() -> int:
 
 
 class ConnectionGuard:
-    """Closes idle connections to the port ``port`` when ``limit`` open files come near."""
+    """Closes idle connections to ``port`` when the process nears ``limit`` open files."""
 
     def __init__(self, port: int, limit: int) -> None:
         self._port = port
         self._limit = limit
 
     def check(self, used_s: Mapping[str, float], in_use: Collection[str]) -> int:
-        """Close idle connections if there are too many open files; returns how many.
+        """Close idle connections if too many files are open; returns how many were closed.
 
-        ``used_s`` has the time of the last call of each connection, ``in_use`` those that stay.
+        ``used_s`` maps peers, as gRPC names them, to the time of their last call; those that were
+        used longest ago, or are missing, are closed first. Peers in ``in_use`` are never closed.
         """
         if _lowest_free(self._limit) < CROWDED * self._limit:
             return 0
@@ -80,11 +86,12 @@ class ConnectionGuard:
         return len(closed)
 
 
-def send_away(port: int, encrypted: bool) -> int:
-    """Stop listening on ``port`` and ask its clients to make new calls elsewhere.
+def send_goaway(port: int, encrypted: bool) -> int:
+    """Stop listening on ``port`` and send GOAWAY, so that clients make new calls elsewhere.
 
-    Calls that are under way, or come before the clients have read it, are answered as usual.
-    Returns how many were asked; none if the connections are ``encrypted``.
+    Calls in progress, and calls that arrive before a client has read the frame, are answered as
+    usual. Returns the number of connections that got the frame: 0 if they are ``encrypted``, since
+    the frame would have to be encrypted by gRPC.
     """
     asked = 0
     for number in _open_files(limit=65_536):
@@ -98,7 +105,8 @@ def send_away(port: int, encrypted: bool) -> int:
 def _write_whole(number: int, data: bytes) -> bool:
     """Write ``data`` to a socket unless gRPC might be in the middle of a frame.
 
-    It can only be if its last write did not fit into the socket's buffer.
+    gRPC can only be if its last write did not fit into the socket's buffer. Returns whether all
+    of ``data`` was written.
     """
     with contextlib.suppress(OSError):
         unsent = struct.unpack("i", fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4)))[0]
@@ -119,7 +127,7 @@ def _listens(number: int, port: int) -> bool:
 
 
 def _peer(number: int, port: int) -> Peer | None:
-    """The other end of a connection to ``port`` of this process; None for other files."""
+    """The other end of a connection to ``port``; None for any other file descriptor."""
     with contextlib.suppress(OSError):
         found = socket.socket(fileno=number)
         try:
@@ -141,7 +149,10 @@ def _shut_down(number: int) -> None:
 
 
 def _lowest_free(limit: int) -> int:
-    """The lowest free file descriptor, or ``limit`` if there is none; files fill from below."""
+    """The lowest free file descriptor, or ``limit`` if there is none.
+
+    The system always assigns the lowest one, so this shows how many are in use.
+    """
     try:
         number = os.dup(0)
     except OSError:
@@ -153,7 +164,7 @@ def _lowest_free(limit: int) -> int:
 def _open_files(limit: int) -> list[int]:
     try:
         return [int(path.name) for path in Path("/proc/self/fd").iterdir()]
-    except OSError:  # there is no descriptor left to read that folder with
+    except OSError:  # no descriptor is left for reading that folder
         return [number for number in range(limit) if _is_open(number)]
 
 

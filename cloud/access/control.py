@@ -1,4 +1,4 @@
-"""Access control of all calls: tokens, limits of each client, the drain."""
+"""Access control of all calls: tokens, limits of each client, draining."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from cloud.access.connections import POLL_S, ConnectionGuard, raise_file_limit
 from cloud.access.security import Tokens
 from shared.errors import UnauthenticatedError, UnavailableError
 
-if TYPE_CHECKING:  # an extra that need not be installed
+if TYPE_CHECKING:  # opentelemetry is an optional extra
     import opentelemetry.context
 
     from cloud.observability.tracing import Traces
 
-REMEMBERED = 65_536  # connections whose last use is known
-FORGOTTEN_S = 60.0  # those that were used longer ago all count as idle longest
+REMEMBERED = 65_536  # connections whose time of last use is kept
+FORGOTTEN_S = 60.0  # connections unused for longer all count as equally long idle
 Context = grpc.aio.ServicerContext[Any, Any]
 
 STREAM_TOO_OLD = "server: this stream is old enough; open another one"
@@ -32,17 +32,21 @@ DRAINING = "server: is shutting down; ask another server, or this one again in a
 
 
 class CallInfo(Protocol):
-    """What access control reads of a call; gRPC's contexts have it."""
+    """The parts of a gRPC context that access control reads."""
 
     def peer(self) -> str:
-        """The other end, in gRPC's form."""
+        """The other end of the connection as gRPC names it, e.g. ``ipv4:10.0.0.7:50312``."""
 
     def invocation_metadata(self) -> Any:
-        """Pairs of names and values."""
+        """The call's metadata as pairs of names and values."""
 
 
 class Caller(NamedTuple):
-    """The client of a call: the owner of its token or its host, and the trace it belongs to."""
+    """The client of a call.
+
+    name   the owner of its token or, where no token is needed, its host
+    trace  the trace that the call belongs to, if traces are sent
+    """
 
     name: str
     trace: opentelemetry.context.Context | None = None
@@ -52,9 +56,11 @@ UNKNOWN_CALLER = Caller("")
 
 
 class AccessControl:
-    """Lets every RPC in: identifies its caller and counts it against the client's limits.
+    """Admits calls: identifies the caller of each and counts it against the client's limits.
 
-    ``draining`` is set before the server stops. Streams end after about ``max_stream_s``.
+    ``tokens`` are those that callers must show, ``admins`` those of callers who may load models;
+    None for no tokens: anybody may call, nobody may load. ``draining`` is set before the server
+    stops. A stream is ended after about ``max_stream_s`` seconds.
     """
 
     def __init__(
@@ -82,19 +88,19 @@ class AccessControl:
 
     @property
     def in_flight(self) -> int:
-        """Number of calls and streams that are under way."""
+        """Number of calls and streams in progress."""
         return self._calls + self._limits.streams
 
     @property
     def quiet_s(self) -> float:
-        """Seconds since the last call or stream began or ended; 0 while one is under way."""
+        """Seconds since the last call or stream began or ended; 0 while one is in progress."""
         return 0.0 if self.in_flight else time.monotonic() - self._last_s
 
     @contextmanager
     def call(self, context: CallInfo, size: int = 0) -> Iterator[Caller]:
-        """Let in a call with a request of ``size`` bytes while the block runs; yields the caller.
+        """Admit a call with a request of ``size`` bytes while the block runs; yields the caller.
 
-        Raises ``UnauthenticatedError``, or ``OverloadedError`` if the client has too many.
+        Raises ``UnauthenticatedError``, or ``OverloadedError`` if the client is at a limit.
         """
         caller = self._caller(context)
         with self.named_call(caller, size):
@@ -102,7 +108,7 @@ class AccessControl:
 
     @contextmanager
     def named_call(self, caller: Caller, size: int = 0) -> Iterator[None]:
-        """Let in a call like ``call``, of a caller whom a broker has identified already."""
+        """Admit a call like ``call``, for a caller whom an MQTT broker has identified."""
         self._limits.enter_call(caller.name, size)
         self._calls += 1
         try:
@@ -114,7 +120,7 @@ class AccessControl:
 
     @contextmanager
     def admin(self, context: CallInfo) -> Iterator[None]:
-        """Let in a call that changes what is served; raises ``UnauthenticatedError``."""
+        """Admit a call that changes what is served; raises ``UnauthenticatedError``."""
         if self._admins is None:
             raise UnauthenticatedError(
                 "authorization: models are not loaded over the network here; --admin-token-file "
@@ -131,7 +137,7 @@ class AccessControl:
 
     @contextmanager
     def probe(self, context: CallInfo) -> Iterator[None]:
-        """Let in a health check: it needs no token, and a drain does not wait for it.
+        """Admit a health check: it needs no token, and draining does not wait for it.
 
         Raises ``OverloadedError`` if the client has too many calls.
         """
@@ -144,7 +150,7 @@ class AccessControl:
 
     @contextmanager
     def stream(self, context: CallInfo) -> Iterator[Caller]:
-        """Let in a stream while the block runs; yields the caller.
+        """Admit a stream while the block runs; yields the caller.
 
         Raises ``UnauthenticatedError``, ``OverloadedError``, or ``UnavailableError`` in a drain.
         """
@@ -160,7 +166,7 @@ class AccessControl:
             self._last_s = time.monotonic()
 
     def stream_age_s(self) -> float:
-        """Seconds after which a stream is ended; streams that began together end apart."""
+        """Age in seconds at which to end a stream; random, so that not all end together."""
         return self._max_stream_s * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
 
     def _caller(self, context: CallInfo) -> Caller:
@@ -177,7 +183,7 @@ class AccessControl:
         return client_of(connection)
 
     async def guard_connections(self, port: int) -> None:
-        """Close idle connections whenever open files run short, for ever."""
+        """Close idle connections to ``port`` whenever file descriptors run short; never returns."""
         guard = ConnectionGuard(port, raise_file_limit())
         while True:
             await asyncio.sleep(POLL_S)
@@ -192,17 +198,17 @@ class AccessControl:
         return len(used_s)
 
     def used(self, connections: Iterable[str]) -> None:
-        """Take note of calls that a front has answered by itself."""
+        """Record that a front has answered calls on ``connections`` without this object."""
         for connection in connections:
             self._use(connection)
             self._last_s = time.monotonic()
 
     def token_owners(self) -> Mapping[bytes, str] | None:
-        """The owners of tokens by their digests, for a front; None: nobody needs one."""
+        """The owners of tokens by SHA-256 digest, for a front; None if no token is needed."""
         return None if self._tokens is None else self._tokens.owners
 
     def _use(self, connection: str) -> None:
-        """Remember when a connection was used last, for as many as may be open."""
+        """Record the last use of a connection, for at most ``REMEMBERED`` connections."""
         self._used_s[connection] = time.monotonic()
         self._used_s.move_to_end(connection)
         if len(self._used_s) > REMEMBERED:

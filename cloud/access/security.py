@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 
 
 class Tokens:
-    """The accepted tokens with the names of their owners. Stores digests, not tokens.
+    """The accepted tokens of a file and the names of their owners.
 
-    ``owners`` is replaced as a whole when the file has changed.
-    The file has one ``NAME TOKEN`` a line; empty lines and those with # are skipped. A change that
-    makes the file invalid leaves the tokens as they were.
+    Only digests of the tokens are kept in memory. The file has one ``NAME TOKEN`` a line; empty
+    lines and lines that begin with # are skipped. ``owners`` is replaced as a whole when the file
+    has changed; a change that makes the file invalid is logged and leaves the tokens as they were.
     """
 
     def __init__(self, path: Path, flag: str = "--token-file") -> None:
@@ -45,11 +45,11 @@ class Tokens:
         return True
 
     def owner(self, header: str | bytes | None) -> str:
-        """The owner of the token in an ``authorization`` header; or ``UnauthenticatedError``."""
+        """Return the owner of an ``authorization`` header's token; ``UnauthenticatedError``."""
         text = header.decode("latin-1") if isinstance(header, bytes) else header or ""
         if text[: len(SCHEME)].lower() != SCHEME:
             raise UnauthenticatedError("authorization: a bearer token is needed here")
-        # The time of a look-up depends on the digest alone, which tells nothing about the tokens.
+        # The look-up time depends on the digest alone, so it reveals nothing about the tokens.
         owner = self.owners.get(_digest(text[len(SCHEME) :].strip()))
         if owner is None:
             raise UnauthenticatedError("authorization: this token is not known here")
@@ -57,7 +57,7 @@ class Tokens:
 
 
 def parse_tokens(data: bytes, flag: str = "--token-file") -> Mapping[bytes, str]:
-    """Map digests to owners from the text of a token file; ``UsageError`` names a bad line."""
+    """Parse a token file into owners by digest; ``UsageError`` names the flag and a bad line."""
     owners: dict[bytes, str] = {}
     lines = data.decode("utf-8", "replace").splitlines()
     for number, line in enumerate(lines, 1):
@@ -80,7 +80,7 @@ def _digest(token: str) -> bytes:
 
 
 class Pem(NamedTuple):
-    """A server's key and certificate, and who must have signed those of its clients, if anybody."""
+    """A server's key and certificate, and the authority of client certificates if one is set."""
 
     key: bytes
     certificate: bytes
@@ -88,7 +88,7 @@ class Pem(NamedTuple):
 
 
 class Certificates:
-    """Files of the server's certificate and key, and of the authority for its clients."""
+    """The files of the server's certificate and key, and of its clients' authority (None: any)."""
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
         self._paths = {"--tls-cert": certificate, "--tls-key": key}
@@ -98,15 +98,15 @@ class Certificates:
         self.pem = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Credentials for gRPC that check the files at every new connection."""
+        """Return credentials for gRPC, which look for changed files at every new connection."""
         return grpc.dynamic_ssl_server_credentials(
             _configuration(self.pem),
-            self._fetch,  # type: ignore[arg-type]  # None is allowed, the stubs do not know
+            self._fetch,  # type: ignore[arg-type]  # may return None, which the stubs do not say
             require_client_authentication="--client-ca" in self._files,
         )
 
     def fetch(self) -> Pem | None:
-        """The new certificates, or None to keep those in use; gRPC calls it in its own thread."""
+        """Return changed certificates, or None to keep those in use; called in gRPC's threads."""
         if not any(file.changed() for file in self._files.values()):
             return None
         try:
@@ -137,18 +137,18 @@ def _configuration(pem: Pem) -> grpc.ServerCertificateConfiguration:
 
 
 def tokens_of(settings: ServerSettings) -> Tokens | None:
-    """The tokens that callers need, or None; ``UsageError`` if the file cannot be used."""
+    """Return the tokens that callers need; None if the settings name no file; ``UsageError``."""
     return None if settings.token_file is None else Tokens(settings.token_file, "--token-file")
 
 
 def admins_of(settings: ServerSettings) -> Tokens | None:
-    """The tokens of those who may load models; None: nobody may. ``UsageError``."""
+    """Return the tokens of callers who may load models; None if nobody may; ``UsageError``."""
     path = settings.admin_token_file
     return None if path is None else Tokens(path, "--admin-token-file")
 
 
 def certificates_of(settings: ServerSettings) -> Certificates | None:
-    """The certificates for TLS, or None; ``UsageError`` names a file that cannot be used."""
+    """Return the certificates for TLS; None without TLS; ``UsageError`` names an unusable file."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     return Certificates(settings.tls_cert, settings.tls_key, settings.client_ca)

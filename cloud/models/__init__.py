@@ -1,4 +1,1 @@
-"""Models that are served.
-
-Bundles in memory, their versions, the folder they come from, their cost.
-"""
+"""Models that are served: bundles in memory, their versions, the folder that holds their files."""

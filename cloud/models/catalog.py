@@ -1,4 +1,4 @@
-"""The set of models that is served: one or more versions of each. Immutable."""
+"""The set of models that are served, with one or more versions of each. Immutable."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from shared.protocol.messages import SHORTEST_VERSION_PREFIX
 class Catalog:
     """``versions[name]`` lists the served versions of a model, the default version first.
 
-    The first name is the default model. A change makes a new catalog; requests in flight keep the
-    model that they found in the old one.
+    The first name is the default model. A change makes a new catalog; requests in progress keep
+    the model that they found in the old one.
     """
 
     versions: dict[str, tuple[ServedModel, ...]]
 
     @classmethod
     def of(cls, models: Sequence[ServedModel]) -> Catalog:
-        """A catalog of ``models``; of two versions of a name the earlier is the default."""
+        """Build a catalog of ``models``; the first version listed under a name is its default."""
         versions: dict[str, tuple[ServedModel, ...]] = {}
         for model in models:
             known = versions.get(model.name, ())
@@ -32,7 +32,7 @@ class Catalog:
 
     @property
     def models(self) -> tuple[ServedModel, ...]:
-        """Everything that is served."""
+        """All versions of all models."""
         return tuple(model for listed in self.versions.values() for model in listed)
 
     @property
@@ -41,10 +41,11 @@ class Catalog:
         return tuple(self.versions)
 
     def find(self, name: str, version: str = "") -> ServedModel:
-        """The model called ``name`` (empty: the default) whose version starts with ``version``.
+        """Return the model called ``name`` whose version starts with ``version``.
 
-        Raises ``UnknownModelError`` or ``VersionMismatchError``, which name what is served, and
-        ``InvalidRequestError`` if ``version`` is shorter than ``SHORTEST_VERSION_PREFIX``.
+        Both may be empty, for the default. Raises ``UnknownModelError`` or ``VersionMismatchError``
+        that name what is served, or ``InvalidRequestError`` if ``version`` is shorter than
+        ``SHORTEST_VERSION_PREFIX``.
         """
         key = name or next(iter(self.versions), "")
         listed = self.versions.get(key)

@@ -1,4 +1,4 @@
-"""A request on its way through a model."""
+"""A job, which is the samples of one request, and its outcome."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from shared.protocol.messages import Hints
 
 Features = npt.NDArray[np.uint8]  # (N, packed bytes of the level)
 Logits = npt.NDArray[np.float32]  # (N, classes)
-IMAGES = 0  # stands for an encoding in costs: the server runs the device half
+IMAGES = 0  # in place of an encoding when costs are predicted: the server runs the device half
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Samples of one device level to classify; ``cloud_level`` is a level that the caller pinned.
+    """Samples of one device level to classify.
 
-    The samples come as the payload of ``frame``, which ``reader`` decodes, or as ``images`` (N, H,
-    W, C) of uint8, or as ``features`` that were checked already. ``logits`` or ``error`` is set in
-    the end. ``decode_s`` adds up what making the features took.
+    The samples are the payload of ``frame``, which ``reader`` decodes, or ``images`` (N, H, W, C)
+    of uint8, or ``features`` that have been checked already. ``cloud_level`` is set if the caller
+    pins the cloud's level. The end of the job sets ``logits`` or ``error``. ``decode_s`` is the
+    time spent so far on making features from frames or images.
     """
 
     level: int
@@ -46,11 +47,11 @@ class Job:
 
     @property
     def made_in_slices(self) -> bool:
-        """Whether each slice makes its own features, so that no batch waits for all of them."""
+        """Whether features can be made slice by slice, so that no batch waits for all of them."""
         return self.encoding in (IMAGES, Encoding.CONTEXT)
 
     def keep(self, start: int, stop: int, logits: npt.NDArray[Any]) -> None:
-        """Store the logits of the samples ``start`` to ``stop``."""
+        """Store the logits, (stop - start, classes), of the samples ``start`` to ``stop``."""
         if stop - start == self.samples:
             self.logits = logits
             return
@@ -60,7 +61,7 @@ class Job:
 
 
 class Prediction(NamedTuple):
-    """The outcome of a job: logits (N, classes), and how they were computed."""
+    """The outcome of a job: logits (N, classes), the cloud level used, and the time it took."""
 
     logits: Logits
     cloud_level: int

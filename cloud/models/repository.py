@@ -1,8 +1,8 @@
 """The model repository: bundle files, reloaded when they change.
 
-Every ``*.safetensors`` file in the folder, or in a folder in it, is a version of the model that its
-metadata names; of several versions the newest file is the default. A file that cannot be loaded is
-logged, and the version it replaced stays.
+Every ``*.safetensors`` file in the folder or one of its subfolders is a version of the model that
+its metadata names. The newest file of a model is its default version. A file that cannot be loaded
+is logged, and the version that it was to replace stays.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass
 class _Entry:
-    """A file: the stamp at the last attempt to load it, the model last loaded, and its stamp."""
+    """A file: its stamp at the last attempt to load, the last loaded model and its stamp."""
 
     tried: Stamp
     model: ServedModel | None
@@ -37,8 +37,8 @@ class _Entry:
 class Repository:
     """Loads the bundles in ``names`` once, and those in ``folder`` whenever they change.
 
-    ``on_load(loads, failures)`` is called with the number of versions loaded and refused. Without
-    names and folder it loads all shipped bundles. Raises ``UsageError`` or ``BundleError``.
+    ``on_load(loads, failures)`` receives the numbers of versions loaded and refused. Without names
+    and folder, all shipped bundles are loaded. Raises ``UsageError`` or ``BundleError``.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class Repository:
         self._folder = folder
         self._on_load = on_load
         self._entries: dict[Path, _Entry] = {}
-        self._numbers: dict[str, dict[str, int]] = {}  # of each version, by model
+        self._numbers: dict[str, dict[str, int]] = {}  # numbers of versions, by model
         self._forbidden: set[str] = set()
         self._scanning = threading.Lock()
         on_load(len(self._fixed), 0)
 
     @property
     def unloaded(self) -> frozenset[str]:
-        """Names of models that were forbidden."""
+        """Names of models that ``forbid`` has left out."""
         return frozenset(self._forbidden)
 
     def forbid(self, name: str) -> None:
@@ -78,7 +78,7 @@ class Repository:
         self._forbidden.discard(name)
 
     def scan(self) -> Catalog:
-        """Load new and changed files; returns the catalog of all models that can be served."""
+        """Load new and changed files; return the catalog of all models that can be served."""
         with self._scanning:
             return self._scan()
 
@@ -104,7 +104,7 @@ class Repository:
         return Catalog.of([model for model in models if model.name not in self._forbidden])
 
     async def changes(self, poll_s: float) -> AsyncIterator[Catalog]:
-        """Poll the folder every ``poll_s`` seconds in a thread; yields each new catalog."""
+        """Scan the folder every ``poll_s`` seconds in a thread; yields each new catalog."""
         known: dict[Path, Stamp] = {path: entry.tried for path, entry in self._entries.items()}
         while True:
             await asyncio.sleep(poll_s)

@@ -1,4 +1,4 @@
-"""A model that is served: a bundle with its codec, its halves and the cost of computing them."""
+"""A model that is served: a bundle with its codec, its halves and their measured costs."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from shared.protocol.messages import Looks, More
 if TYPE_CHECKING:
     from cloud.native import Statistics
 
-# Until it is decoded, a payload is not expected to be compressed by more than this factor.
+# The highest compression ratio to plan with while a payload has not been decoded yet.
 LIKELY_COMPRESSION = 8
-LARGEST_MAP = 2**22  # values of a sample between two stages: bounds the memory of a run
+LARGEST_MAP = 2**22  # values of one sample between two stages; bounds the memory of a batch
 WARM_UP_SAMPLES = (1, 32)
 WARM_UP_S = 0.3
 _ENCODINGS = frozenset(Encoding)
 
 
 class EngineAnswer(NamedTuple):
-    """A serialised response, what it answers, and the seconds that its parts took.
+    """A serialised response of the native engine, and facts about the request that it answers.
 
-    ``earlier_looks`` is None for a request that says nothing of looks; ``asked`` counts the samples
-    at which another look is wanted.
+    ``decode_s`` and ``run_s`` are the seconds spent on decoding and running. ``earlier_looks`` is
+    None if the request has no ``looks`` field; ``asked`` counts the samples for which the response
+    asks for another look.
     """
 
     response: bytes
@@ -52,7 +53,7 @@ class EngineAnswer(NamedTuple):
 
 
 class ServedModel:
-    """One bundle, ready to answer requests; decoding and running are for one thread at a time.
+    """A bundle that is ready to answer requests. One thread at a time may decode and run.
 
     Raises ``BundleError`` if the bundle has no cloud part.
     """
@@ -60,7 +61,7 @@ class ServedModel:
     def __init__(self, bundle: Bundle) -> None:
         _check_maps(bundle)
         for stage in bundle.architecture.cloud:
-            bundle.stage("cloud", stage.name)  # the device's part of a bundle lacks them
+            bundle.stage("cloud", stage.name)  # raises if the bundle holds only the device's part
         self.bundle = bundle
         self.name = bundle.metadata.name
         self.version = bundle.metadata.version
@@ -78,14 +79,14 @@ class ServedModel:
             self.name, self.version, self.cloud_levels, macs_by_level(architecture)
         )
         self.costs = self.native.costs
-        self.number = 1  # among the versions of its name; the repository counts
+        self.number = 1  # of this version among those of the model; set by the repository
         engine = engine_of(self._half, self._codec, bundle)
         if engine is not None:
             self.native.set_engine(engine)
 
     @cached_property
     def device_part(self) -> bytes:
-        """The bundle file that a device needs."""
+        """The bytes of a bundle file with only the parts that a device needs."""
         return serialise(self.bundle, DEVICE_GROUPS)
 
     @cached_property
@@ -98,11 +99,11 @@ class ServedModel:
 
     @property
     def statistics(self) -> Statistics:
-        """What it has answered and refused since it was loaded."""
+        """Counts and times of requests answered and refused since the model was loaded."""
         return self.native.statistics()
 
     def warm_up(self) -> None:
-        """Measure every pair of levels, the widest first, until ``WARM_UP_S`` has passed."""
+        """Measure the cost of every pair of levels, the widest first, for at most ``WARM_UP_S``."""
         end_s = time.perf_counter() + WARM_UP_S
         for cloud_level in reversed(range(len(self.cloud_levels))):
             for level in reversed(range(len(self._sizes))):
@@ -119,7 +120,7 @@ class ServedModel:
     def check(self, job: Job) -> None:
         """Raise ``InvalidRequestError`` for fields and sizes that cannot be right.
 
-        Needs no decoding, so that a refused request costs next to nothing.
+        Nothing is decoded, so a refused request costs next to nothing.
         """
         if not 0 <= job.level < len(self._sizes):
             raise InvalidRequestError(
@@ -145,7 +146,7 @@ class ServedModel:
         self._check_size(job.level, job.samples, job.frame.encoding, len(job.frame.payload))
 
     def check_looks(self, level: int, looks: Looks) -> None:
-        """Raise ``InvalidRequestError`` for a next look that is no look at a wider level."""
+        """Raise ``InvalidRequestError`` unless the next look would be at a wider level."""
         if looks.earlier == 0 and not level < looks.next_level < len(self._sizes):
             raise InvalidRequestError(
                 f"looks.next_level: {looks.next_level} is not allowed after level {level}; "
@@ -153,7 +154,10 @@ class ServedModel:
             )
 
     def more(self, level: int, looks: Looks, logits: Logits) -> More | None:
-        """The wish for another look at samples with these logits; None if all are sure."""
+        """Return the request for another look at uncertain samples; None if there are none.
+
+        ``logits`` is (N, classes). A second look never leads to a third.
+        """
         if looks.earlier:
             return None
         ask_below = looks.ask_below
@@ -162,7 +166,7 @@ class ServedModel:
         return wanted(logits, looks.next_level, ask_below)
 
     def expected_samples(self, job: Job) -> int:
-        """Samples to plan with before the payload is decoded: what its size makes likely."""
+        """Estimate the number of samples from the payload's size, before it is decoded."""
         frame = job.frame
         if frame is None or frame.encoding == Encoding.RAW or job.features is not None:
             return job.samples
@@ -170,9 +174,9 @@ class ServedModel:
         return min(job.samples, 1 + raw_bytes // self._sizes[job.level])
 
     def features(self, job: Job, start: int, stop: int) -> Features:
-        """The packed features of samples ``start`` to ``stop``; ``RequestError``.
+        """Return the packed features of samples ``start`` to ``stop``; raises ``RequestError``.
 
-        Slices must be asked for in order. A payload that cannot be decoded in slices is decoded as
+        Slices must be requested in order. A payload that cannot be decoded in slices is decoded as
         a whole at the first call.
         """
         if job.features is not None:
@@ -191,7 +195,7 @@ class ServedModel:
         return made[start:stop]
 
     def run(self, features: Features, level: int, cloud_level: int) -> Logits:
-        """The logits of packed features (N, bytes)."""
+        """Run the cloud half on packed features (N, bytes); returns logits (N, classes)."""
         return self._half.run(features, level, cloud_level)
 
     def _make(self, job: Job, start: int, stop: int) -> Features:
@@ -226,7 +230,7 @@ class ServedModel:
 
 
 def macs_by_level(architecture: Architecture) -> list[list[float]]:
-    """Multiply-accumulates of the cloud half for a sample, by device level and cloud level."""
+    """Multiply-accumulates of the cloud half for one sample, as [device level][cloud level]."""
     cloud_levels = range(len(architecture.cloud_levels))
     return [
         [float(architecture.cloud_macs(level, cloud_level)) for cloud_level in cloud_levels]
@@ -235,7 +239,7 @@ def macs_by_level(architecture: Architecture) -> list[list[float]]:
 
 
 def _check_maps(bundle: Bundle) -> None:
-    """Raise ``BundleError`` if a map of one sample is so large that a batch would fill memory."""
+    """Raise ``BundleError`` if a feature map is so large that a batch would exhaust memory."""
     architecture = bundle.architecture
     level, cloud_level = len(architecture.device_levels) - 1, len(architecture.cloud_levels) - 1
     stages = (

@@ -1,1 +1,1 @@
-"""Inference for devices that have no HTTP/2: the bytes of gRPC's messages, carried by MQTT."""
+"""Inference for devices without HTTP/2: MQTT carries the bytes of gRPC's messages."""

@@ -1,13 +1,13 @@
-"""Answer ``InferRequest`` bytes that devices publish to a broker.
+"""Answer serialised ``InferRequest`` messages that devices publish to a broker.
 
-A request comes on ``taper/v1/{fleet}/{device}/infer``. Its ``InferResponse`` goes to
-``.../inferred``, or to the response topic of MQTT 5 if that lies below it, with the request's
-correlation data.
-Requests pass the same service, limits and metrics as those of gRPC. Who asks is the device of the
-topic, whom the broker has identified. A refusal is a response that says why.
+A request arrives on ``taper/v1/{fleet}/{device}/infer``. Its ``InferResponse`` is published to
+``.../inferred``, or to the MQTT 5 response topic if that one is below ``.../inferred``, with the
+request's correlation data.
+Requests pass the same service, limits and metrics as those of gRPC. The caller is the device in the
+topic, which the broker has authenticated. A refused request gets a response that gives the reason.
 
-Servers that listen to one broker share the requests. A request is acknowledged when the broker has
-its answer, so that the broker sends no more than ``IN_FLIGHT`` at a time.
+Servers at one broker share the requests. A request is acknowledged once the broker has its
+response, so the broker delivers at most ``IN_FLIGHT`` at a time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 class MqttInference:
-    """Answers the requests at one broker: ``run`` never returns, ``connected`` is set meanwhile."""
+    """Answers the requests at one broker. ``connected`` is set while there is a connection."""
 
     def __init__(
         self, broker: Broker, service: InferenceService, access: AccessControl, largest_bytes: int
@@ -57,7 +57,7 @@ class MqttInference:
         self._losses = Losses()
 
     async def run(self) -> None:
-        """Answer until cancelled; connect again when the connection is lost.
+        """Answer until cancelled; connects again after the connection is lost.
 
         Raises ``BrokerError`` if the first connection fails, ``TakenOverError`` if another client
         has connected as this user.
@@ -79,7 +79,7 @@ class MqttInference:
             await asyncio.sleep(RECONNECT_S)
 
     async def _serve_connection(self) -> None:
-        """One connection, until it is lost. In a drain no more requests are taken."""
+        """Serve one connection until it is lost; while draining no more requests are accepted."""
         tasks: set[asyncio.Task[None]] = set()
 
         def take(request: Arrived) -> None:
@@ -102,7 +102,8 @@ class MqttInference:
         async with client:
             leaving = asyncio.create_task(leave(), name="mqtt drain")
             try:
-                await client.listen(TOPICS, own=True)  # a shared subscription has to have it
+                # MQTT 5 forbids the option No Local on shared subscriptions.
+                await client.listen(TOPICS, own=True)
                 self.connected.set()
                 await client.lost()
             finally:
@@ -155,7 +156,7 @@ class MqttInference:
 
 
 def _caller(topic: str) -> Caller:
-    """The device of ``taper/v1/{fleet}/{device}/infer``."""
+    """Return the device in the topic ``taper/v1/{fleet}/{device}/infer`` as the caller."""
     *_, fleet, device, _ = topic.split("/")
     for name in (fleet, device):
         if NAME.fullmatch(name) is None:
@@ -164,7 +165,7 @@ def _caller(topic: str) -> Caller:
 
 
 def _response_topic(own: str, wanted: str | None) -> str:
-    """``wanted`` if it belongs to the device that asks; another one's must not be written."""
+    """Return ``wanted`` if it is below ``own``, else ``own``: no device writes another's topics."""
     if wanted is None or wanted == own:
         return own
     below = wanted.startswith(f"{own}/") and not set(wanted) & set("+#\0")

@@ -1,6 +1,6 @@
-"""Answers of the last minute: a request that comes again gets the same bytes and costs nothing.
+"""A cache of the last minute's answers, so that a repeated request is not computed twice.
 
-MQTT delivers at least once, and a device that has seen no answer sends its request again.
+MQTT delivers at least once, and a device that has received no answer repeats its request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FOR_S = 60.0
 
 
 class RecentAnswers:
-    """Remembers at most ``MOST`` answers for ``FOR_S`` seconds, also those on their way."""
+    """Keeps at most ``MOST`` answers, finished or in progress, for ``FOR_S`` seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -26,9 +26,10 @@ class RecentAnswers:
     async def answer(
         self, request: tuple[str, bytes], work: Callable[[], Coroutine[Any, Any, bytes]]
     ) -> bytes:
-        """What ``work`` gave for the same topic and payload, or gives now. Failures are forgotten.
+        """Return the answer to ``request`` (topic, payload), calling ``work`` if it is not cached.
 
-        ``work`` goes on when the caller is cancelled, so that the answer is there the next time.
+        A failure of ``work`` is raised and not cached. ``work`` continues when the caller is
+        cancelled, so that the repeated request finds its answer.
         """
         topic, payload = request
         key = hashlib.blake2b(topic.encode() + b"\0" + payload, digest_size=16).digest()

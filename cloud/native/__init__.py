@@ -1,7 +1,8 @@
-"""The scheduling core in C++: fairness, admission, the level, the account of work.
+"""The scheduling core in C++: fairness, admission, the cloud's level, accounting of work.
 
-``dispatcher.hpp`` is its centre; ``scheduler.hpp`` adds threads and answers without Python. It is
-built wherever there is a compiler. Without it a server ends with one line as soon as it is needed.
+Start reading at ``dispatcher.hpp``; ``scheduler.hpp`` adds threads and answers without Python. The
+core is built wherever there is a compiler. Where it was not built, the first use of any of its
+names raises an error of one line, and a server cannot start.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ except ImportError as error:
     _missing = str(error)
 
     def __getattr__(name: str) -> object:
-        """Say what is missing, at the first use of any name."""
+        """Raise an error that tells how to build the core, at the first use of any name."""
         if name.startswith("_") or name not in __all__:
             raise AttributeError(name)
         raise UsageError(

@@ -17,13 +17,13 @@ from shared.errors import UsageError
 
 
 class _Live(Collector):
-    """Takes a snapshot at every scrape."""
+    """Collects a new snapshot at every scrape."""
 
     def __init__(self, take: Callable[[], Snapshot]) -> None:
         self._take = take
 
     def describe(self) -> Iterable[Metric]:
-        """No metrics, so that registering does not take a snapshot."""
+        """Return no metrics, so that registering does not take a snapshot."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
@@ -36,7 +36,8 @@ async def exposed(
 ) -> AsyncIterator[int | None]:
     """Serve the snapshots that ``take`` returns while the block runs; yields the port.
 
-    ``take`` is called in the endpoint's threads. If ``port`` is None nothing is served.
+    ``take`` is called in the endpoint's threads. If ``port`` is None, nothing is served and None is
+    yielded.
     """
     if port is None:
         yield None
@@ -56,7 +57,7 @@ async def exposed(
 
 
 def _close(server: WSGIServer, thread: Thread) -> None:
-    """Stop the endpoint; waits for its next poll, so not in the event loop."""
+    """Stop the endpoint. Blocks until its next poll, so it must not run in the event loop."""
     server.shutdown()
     server.server_close()
     thread.join()

@@ -45,13 +45,13 @@ def set_up(log_format: LogFormat, level: LogLevel) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.value.upper(), force=True)
-    logging.getLogger(GRPC_SERVER).addFilter(worth_a_line)
+    logging.getLogger(GRPC_SERVER).addFilter(is_worth_logging)
 
 
-def worth_a_line(record: logging.LogRecord) -> bool:
-    """False for grpc.aio's record of a client that disconnected in the middle of a call.
+def is_worth_logging(record: logging.LogRecord) -> bool:
+    """Return False for grpc.aio's record of a client that disconnected in the middle of a call.
 
-    It logs a traceback for each, with which a client could fill the disk.
+    grpc.aio logs a traceback for each, so a client could fill the disk.
     """
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, asyncio.CancelledError | grpc.aio.InternalError)

@@ -1,7 +1,7 @@
 """Counters of one process, snapshots of them as plain values, and the sum over workers.
 
-Counting a request only adds to plain numbers; the conversion to Prometheus's types is left to the
-scrape.
+Counting a request only adds to plain numbers; they are converted to Prometheus's types when they
+are scraped.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Snapshot:
     models: dict[str, int] = field(default_factory=dict)  # by "name version", how many workers
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON value that ``Snapshot(**value)`` reads back."""
+        """Return a JSON value from which ``Snapshot(**value)`` makes an equal snapshot."""
         return asdict(self)
 
 
 class Metrics:
-    """The counters of this process, besides those of its dispatcher."""
+    """The counters of this process, apart from those of its dispatcher."""
 
     def __init__(self) -> None:
         self._requests: dict[str, int] = {}
@@ -61,12 +61,12 @@ class Metrics:
         }
 
     def models_loaded(self, loads: int, failures: int) -> None:
-        """Count bundles that were loaded and refused."""
+        """Count ``loads`` bundles as loaded and ``failures`` as refused."""
         self.counters["model_loads"] += loads
         self.counters["model_load_failures"] += failures
 
     def request(self, status: str, received: int, sent: int) -> None:
-        """Count a finished request by its gRPC status, and the bytes of its messages."""
+        """Count a finished request by gRPC status, and the bytes ``received`` and ``sent``."""
         self._requests[status] = self._requests.get(status, 0) + 1
         self.counters["bytes_received"] += received
         self.counters["bytes_sent"] += sent
@@ -77,9 +77,9 @@ class Metrics:
         models: Iterable[ServedModel],
         counted: Mapping[str, Any],
     ) -> Snapshot:
-        """All metrics as they are now.
+        """Return all metrics as they are now.
 
-        ``counted`` is what ``Dispatcher.counters`` gives; the ``gauges`` are passed on.
+        ``counted`` is the value of ``Dispatcher.counters``; ``gauges`` are included unchanged.
         """
         samples = counted["samples"]
         requests, counters = Counter(self._requests), Counter(self.counters)
@@ -96,12 +96,12 @@ class Metrics:
         )
 
 
-# How to combine gauges of several workers; those not listed are added.
+# How to combine the gauges of several workers; those that are not listed are added.
 COMBINE = {"cloud_fraction": min, "load": max}
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """The metrics of several processes as those of one."""
+    """Combine the metrics of several processes into those of one."""
     merged = Snapshot()
     for one in snapshots:
         for name in ("requests", "samples", "refusals", "counters", "models"):
@@ -125,7 +125,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
 
 
 def without_gauges(snapshot: Snapshot) -> Snapshot:
-    """The counters and histograms of a process that has ended, without its gauges."""
+    """Return a copy without gauges, as what remains of a process that has ended."""
     return Snapshot(
         snapshot.requests,
         snapshot.samples,
@@ -160,7 +160,7 @@ DESCRIPTIONS = {
 
 
 def families(snapshot: Snapshot) -> Iterable[Metric]:
-    """A snapshot as Prometheus metrics."""
+    """Convert a snapshot to Prometheus metrics."""
     requests = CounterMetricFamily("taper_requests", "Requests by status.", labels=["status"])
     for status, count in sorted(snapshot.requests.items()):
         requests.add_metric([status], count)
@@ -208,7 +208,7 @@ class _Once(Collector):
 
 
 def exposition(snapshot: Snapshot) -> bytes:
-    """A snapshot as the text that Prometheus reads."""
+    """Return a snapshot in Prometheus's text format."""
     registry = CollectorRegistry()
     registry.register(_Once(snapshot))
     return generate_latest(registry)

@@ -1,7 +1,7 @@
-"""Send a span for every request that reached a model to an OpenTelemetry collector.
+"""Send a span to an OpenTelemetry collector for every request that reached a model.
 
-Needs the extra ``traces``. A span is made after its request has finished. It continues the caller's
-trace if the call has a W3C ``traceparent``.
+Needs the extra ``traces``. A span is made after its request has finished. It belongs to the
+caller's trace if the call's metadata has a W3C ``traceparent``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Traces:
         self._provider.shutdown()
 
     def parent(self, context: Any) -> Context:
-        """The trace in a call's metadata; a new one if there is none."""
+        """Return the trace context in a call's metadata; an empty one if there is none."""
         metadata = dict(context.invocation_metadata() or ())
         return _propagator.extract({HEADER: str(metadata.get(HEADER, ""))})
 

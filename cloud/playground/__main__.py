@@ -1,4 +1,4 @@
-"""``python -m cloud.playground``: split inference to try, on a page of one's own machine."""
+"""``python -m cloud.playground``: serve a page on which a browser tries split inference."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def serve(
         typer.Option(help="Folder of one-time codes (**cloud.fleet enrol**) for that fleet."),
     ] = None,
 ) -> None:
-    """Serve the page until Ctrl-C, and pass its questions on to the cloud server.
+    """Serve the page until Ctrl-C, and pass its requests on to the cloud server.
 
     The variable `TAPER_TOKEN` is the token for that server; the page never sees it.
     """

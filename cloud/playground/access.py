@@ -1,7 +1,8 @@
-"""Who may ask: browsers that reached this page by a name of this machine, and pages of this origin.
+"""Access checks of the playground: the Host and Origin headers of each request.
 
-Without the check of names, a page elsewhere could let its own name point here (DNS rebinding) and
-read answers; without the check of origins, it could send questions.
+The Host header must be a name of this machine: otherwise another site could point its own name here
+(DNS rebinding) and read answers. The Origin header must be this page's: otherwise another site
+could send requests.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ POLICY = (
     "frame-ancestors 'none'",
 )
 HEADERS = {
-    "Cache-Control": "no-cache",  # asks whether a file has changed
+    "Cache-Control": "no-cache",  # the browser asks each time whether a file has changed
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
@@ -34,10 +35,10 @@ HEADERS = {
 
 
 class Guard:
-    """Lets requests through to ``inner`` and puts the page's policy on every answer.
+    """ASGI middleware: passes allowed requests to ``inner``, adds security headers to every answer.
 
-    ``names`` are hosts that are allowed besides localhost and addresses in figures; ``broker`` is
-    the address of WebSockets that the page may connect to besides its own host.
+    ``names`` are hosts that are allowed besides localhost and numeric addresses. ``broker`` is the
+    URL of a WebSocket that the page may connect to besides its own host.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The playground's web application: the page, its files, test digits, and the way to the cloud."""
+"""The playground's web application: the page, its files, test digits, and the cloud's relay."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ INFER = f"/v2/models/{DEFAULT_MODEL}/infer"
 
 
 def check_built(with_fleet: bool, folder: Path = STATIC) -> None:
-    """Raise ``UsageError`` unless the device half, and what a fleet needs, has been built."""
+    """Raise ``UsageError`` unless ``make web`` has built what the page (and a fleet) needs."""
     wanted = (*BUILT, LIBRARY) if with_fleet else BUILT
     missing = [name for name in wanted if not (folder / "device" / name).is_file()]
     if missing:
@@ -55,7 +55,7 @@ def check_built(with_fleet: bool, folder: Path = STATIC) -> None:
 def application(
     relay: Relay, names: tuple[str, ...], membership: Membership | None = None
 ) -> ASGIApp:
-    """The ASGI application; ``names`` are hosts by which it may be reached besides localhost."""
+    """Build the ASGI application; ``names`` are hosts that may reach it besides localhost."""
     ways = Questions(relay, membership)
     broker = None if membership is None else membership.websockets
     routes = [
@@ -72,14 +72,14 @@ def application(
 
 @dataclass(frozen=True)
 class Membership:
-    """A fleet that browsers may join: its broker's WebSockets, and the codes that are waiting."""
+    """A fleet that browsers may join: the URL of its broker's WebSocket, and unused codes."""
 
     websockets: str
     enrolments: Enrolments
 
 
 class Questions:
-    """What the page asks; each browser has the limits of ``LIMITS``."""
+    """Handlers of the page's requests; each browser has the limits of ``LIMITS``."""
 
     def __init__(self, relay: Relay, membership: Membership | None) -> None:
         self._relay = relay
@@ -87,24 +87,24 @@ class Questions:
         self._access = AccessControl(LIMITS, tokens=None)
 
     async def ready(self, request: Request) -> Response:
-        """Whether the cloud would answer now; never an error, which browsers would complain of."""
+        """Return whether the cloud server is ready; no HTTP error, which browsers would log."""
         reply = await self._ask(request, READY, b"")
         return JSONResponse({"ready": reply.status_code == 200})
 
     async def infer(self, request: Request) -> Response:
-        """Pass a question on."""
+        """Pass an inference request on to the cloud server."""
         try:
             return await self._ask(request, INFER, await _body(request))
         except InvalidRequestError as error:
             return JSONResponse({"error": str(error)}, 413)
 
     async def settings(self, _: Request) -> Response:
-        """What the page has to know of this host."""
+        """Return the settings that the page needs."""
         broker = None if self._membership is None else self._membership.websockets
         return JSONResponse({"websockets": broker})
 
     async def enrol(self, request: Request) -> Response:
-        """Exchange a one-time code; a wrong one costs its sender a second."""
+        """Exchange a one-time code for an identity; a wrong code delays the answer by a second."""
         try:
             with self._access.call(HttpContext(request)):
                 return JSONResponse(await self._redeem(await _body(request)))
@@ -151,7 +151,7 @@ async def _page(_: Request) -> Response:
 
 
 async def _digits(_: Request) -> Response:
-    """The shipped test digits: 200 labels, then 200 pictures of 784 bytes."""
+    """Return the shipped test digits: 200 bytes of labels, then 200 pictures of 784 bytes."""
     images, labels = sample_digits()
     return Response(
         labels.astype("u1").tobytes() + images.tobytes(), media_type="application/x-idx"

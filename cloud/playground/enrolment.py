@@ -1,4 +1,4 @@
-"""One-time codes of ``cloud.fleet enrol``, exchanged for an identity of the browser's own."""
+"""Exchange the one-time codes of ``cloud.fleet enrol`` for the identity of a new device."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ REFUSAL = "code: is not known, was used, or is too old; cloud.fleet enrol makes 
 
 
 class Enrolments:
-    """The folder of codes that are waiting, as ``cloud.fleet enrol`` writes them."""
+    """The folder of unused codes, as ``cloud.fleet enrol`` writes them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def redeem(self, code: str) -> dict[str, Any]:
-        """Fleet, device, user and password that belong to ``code``, which is used up by that.
+        """Return fleet, device, user and password that belong to ``code``, and delete the code.
 
-        Raises ``UnauthenticatedError``.
+        Raises ``UnauthenticatedError`` if the code is unknown, used or too old.
         """
         path = code_file(self._folder, code)
         taken = path.with_suffix(".taken")
         try:
-            path.rename(taken)  # of two who come at the same time one gets it
+            path.rename(taken)  # atomic: of two concurrent requests only one succeeds
             content: dict[str, Any] = json.loads(taken.read_bytes())
         except OSError:
             raise UnauthenticatedError(REFUSAL) from None

@@ -1,4 +1,4 @@
-"""Where the playground listens, with which certificate, and the addresses that people open."""
+"""The playground's port, its certificate, and the addresses that are printed for users."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared.certificates import check_pair
 from shared.errors import UsageError
 
 LIVES_DAYS = 30
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with what a user asked for
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with the user's --host
 STOP_S = 2
 
 
@@ -37,7 +37,7 @@ class Listening:
 
 
 def run(application: ASGIApp, listening: Listening) -> None:
-    """Serve until Ctrl-C; ``UsageError`` if the port or the certificate cannot be had."""
+    """Serve until Ctrl-C; ``UsageError`` if the port or the certificate cannot be used."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_bound(listening))
         pair = stack.enter_context(_certificate(listening))
@@ -71,7 +71,7 @@ def _bound(listening: Listening) -> socket.socket:
 
 
 def _hosts(listening: Listening) -> list[str]:
-    """What browsers call this machine, for the addresses that are printed and the certificate."""
+    """Return the host names for the printed addresses and the certificate."""
     if listening.host.strip("[]") not in EVERYWHERE:
         return [*listening.names, listening.host.strip("[]")]
     found = psutil.net_if_addrs().values()
@@ -81,7 +81,7 @@ def _hosts(listening: Listening) -> list[str]:
 
 @contextlib.contextmanager
 def _certificate(listening: Listening) -> Iterator[tuple[Path, Path] | None]:
-    """Files of certificate and key while the block runs, or None for plain HTTP."""
+    """Yield the files of certificate and key, which exist while the block runs; None for HTTP."""
     if listening.tls_cert is not None and listening.tls_key is not None:
         check_pair(("--tls-cert", listening.tls_cert), ("--tls-key", listening.tls_key))
         yield listening.tls_cert, listening.tls_key
@@ -93,7 +93,10 @@ def _certificate(listening: Listening) -> Iterator[tuple[Path, Path] | None]:
 
 
 def make_certificate(folder: Path, hosts: list[str]) -> tuple[Path, Path]:
-    """A certificate that signs itself, for ``hosts`` and localhost; ``UsageError``."""
+    """Make a self-signed certificate for ``hosts`` and localhost; returns its file and the key's.
+
+    Raises ``UsageError`` if it cannot be made.
+    """
     certificate, key = folder / "page.crt", folder / "page.key"
     names = ["DNS:localhost", *(f"{_kind(host)}:{host}" for host in hosts)]
     command = [

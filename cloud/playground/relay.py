@@ -1,4 +1,4 @@
-"""Passes questions of the page on to the cloud server's REST port, with the server's token."""
+"""Forward the page's requests to the cloud server's REST port, with the server's token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGEST_ANSWER = 1 << 20
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server answered."""
+    """The server's HTTP answer."""
 
     status: int
     body: bytes
@@ -26,7 +26,8 @@ class Reply:
 class Relay:
     """A cloud server at ``url``, which is http://HOST:PORT or https://HOST:PORT.
 
-    ``token`` is shown to it if there is one; ``ca`` signs its certificate. Raises ``UsageError``.
+    ``token`` is sent as a bearer token if given. ``ca`` is the PEM file of the authority that
+    signed the server's certificate. Raises ``UsageError`` for an unusable URL or file.
     """
 
     def __init__(self, url: str, token: str | None, ca: Path | None = None) -> None:
@@ -42,7 +43,7 @@ class Relay:
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
 
     def ask(self, method: str, path: str, body: bytes = b"") -> Reply:
-        """Ask the server and wait; ``UnavailableError`` if it cannot be reached."""
+        """Send a request and block for the answer; ``UnavailableError`` if it cannot be reached."""
         connection = self._connection()
         try:
             connection.request(method, path, body or None, self._headers)

@@ -17,7 +17,7 @@ RETRY_AFTER_DRAIN_MS = 100
 
 
 class Registry(Protocol):
-    """What takes the handlers of a service: the server of grpc.aio, or that of the native front."""
+    """A server that handlers can be registered with: grpc.aio's, or that of the native front."""
 
     def add_generic_rpc_handlers(
         self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]
@@ -32,7 +32,10 @@ async def answer_unary(
     data: bytes,
     answer: Callable[[Caller], Awaitable[bytes]],
 ) -> bytes:
-    """Answer an inference call with ``answer(caller)``, and count the outcome."""
+    """Answer an inference call with request ``data`` by ``answer(caller)``, and count the outcome.
+
+    A refusal ends the call with its status.
+    """
     caller = UNKNOWN_CALLER
     try:
         with access.call(context, len(data)) as caller:
@@ -45,7 +48,7 @@ async def answer_unary(
 
 
 def gated(access: AccessControl, method: Method) -> Method:
-    """A unary method that answers only calls that ``access`` lets in."""
+    """Wrap a unary method so that it answers only calls that ``access`` admits."""
 
     async def let_in(request: Any, context: Context) -> Any:
         try:
@@ -58,7 +61,7 @@ def gated(access: AccessControl, method: Method) -> Method:
 
 
 async def refuse(context: Context, error: RequestError) -> NoReturn:
-    """End a call with the status of ``error`` and, in its trailer, when to try again."""
+    """End a call with the status of ``error``; the trailer says when to try again."""
     wait_ms = 0
     if isinstance(error, OverloadedError):
         wait_ms = error.retry_after_ms

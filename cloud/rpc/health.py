@@ -1,7 +1,7 @@
 """The service ``grpc.health.v1.Health``.
 
-A change of status only sets an event, which each watcher waits for by itself, so a watcher that
-does not read holds up nobody. Watchers end when the server drains.
+A change of status only sets an event. Each watcher waits for it in its own task, so a client that
+does not read cannot delay the others. Watchers end when the server drains.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from shared.errors import RequestError
 
 SERVICE: str = health.SERVICE_NAME
 Status = health_pb2.HealthCheckResponse
-LAST_WRITE_S = 0.5  # for the last status of a watcher, when the server drains
+LAST_WRITE_S = 0.5  # longest wait to write a watcher's last status when the server drains
 
 
 class HealthServicer:
-    """Keeps the serving status of the server (empty name), its services and its models."""
+    """The serving status of the server (under the empty name), its services and its models."""
 
     def __init__(self, access: AccessControl) -> None:
         self._access = access
@@ -47,7 +47,7 @@ class HealthServicer:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     def set_serving(self, names: Iterable[str]) -> None:
-        """Make ``names`` SERVING and all other names that were ever given NOT_SERVING."""
+        """Make ``names`` SERVING, and all other names that were ever passed in NOT_SERVING."""
         self._serving = frozenset(names)
         self._known |= self._serving
         changed, self._changed = self._changed, asyncio.Event()
@@ -59,7 +59,7 @@ class HealthServicer:
         self._draining.set()
 
     async def check(self, request: health_pb2.HealthCheckRequest, context: Context) -> Any:
-        """The status of a name now; NOT_FOUND for one that is unknown."""
+        """Answer with the status of a name; NOT_FOUND if it is unknown."""
         try:
             with self._access.probe(context):
                 known = request.service in self._known
@@ -70,7 +70,7 @@ class HealthServicer:
         return Status(status=self._status(request.service))
 
     async def watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
-        """Write the status of a name, and again whenever it changes."""
+        """Stream the status of a name: at once, and whenever it changes."""
         try:
             with self._access.probe(context):
                 await self._watch(request.service, context)

@@ -1,4 +1,4 @@
-"""The requests of one stream at which the server asked for another look, for a moment. No I/O."""
+"""The recent requests of one stream for which the server asked for another look. No I/O."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from cloud import native
 from shared.errors import InvalidRequestError
 from shared.protocol.looks import KEEP_MS
 
-MOST = 64  # requests of one stream; the oldest are forgotten first
+MOST = 64  # requests kept of one stream; the oldest are forgotten first
 
 
 class LookMemory:
-    """Knows later looks that cannot be right; ``native.StreamState`` remembers them.
+    """Detects invalid later looks; a typed front of ``native.StreamState``.
 
-    Nothing depends on what it has forgotten: a later look comes whole. ``clock`` is in seconds.
+    It may forget: a later look carries everything that is needed to answer it, so it is answered
+    even if its first look is not remembered. ``clock`` returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -23,13 +24,14 @@ class LookMemory:
         self._state = native.StreamState()
 
     def asked(self, request_id: int, version: str) -> None:
-        """Remember that another look was asked for."""
+        """Record that the response to ``request_id`` asked for another look."""
         self._state.asked(self._clock(), request_id, version, KEEP_MS / 1000)
 
     def looked(self, request_id: int, version: str) -> bool:
-        """Take note that a later look is answered; whether it was asked for here.
+        """Record that a later look is being answered; return whether it was asked for here.
 
-        ``InvalidRequestError`` for one that comes twice or is of another version of the model.
+        Raises ``InvalidRequestError`` if it has been answered already, or if its first look was at
+        another version of the model.
         """
         found, first_version = self._state.looked(self._clock(), request_id, version)
         if found is native.LaterLook.TWICE:

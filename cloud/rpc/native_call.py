@@ -1,4 +1,4 @@
-"""Calls of the native front, as the handlers of grpc.aio see their calls."""
+"""Present calls of the native front to handlers as if they were calls of grpc.aio."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Convert = Callable[[Any], Any]
 
 
 class Kind(IntEnum):
-    """What an event of the front says."""
+    """Kinds of events that the native front reports; the values are those of event_queue.hpp."""
 
     CALL = 0
     MESSAGE = 1
@@ -30,10 +30,11 @@ class Kind(IntEnum):
 
 
 class NativeContext:
-    """What handlers use of ``grpc.aio.ServicerContext``, for one call of the native front.
+    """The parts of ``grpc.aio.ServicerContext`` that handlers use, for a call of the native front.
 
-    ``first`` is the request of a unary call, if the front has read it already. ``parse`` and
-    ``serialise`` convert messages, and ``listener`` takes the events of a stream, if they are set.
+    ``first`` is the request of a unary call, which the front has read already. ``parse`` and
+    ``serialise`` convert between bytes and messages; by default they do nothing. If ``listener``
+    is set, it receives all events of the call instead of ``read`` and ``write``.
     """
 
     def __init__(self, call: UnaryCall | StreamCall, first: bytes) -> None:
@@ -49,15 +50,15 @@ class NativeContext:
         self._writers = asyncio.Lock()
 
     def peer(self) -> str:
-        """The other end, in gRPC's form."""
+        """The other end of the connection as gRPC names it."""
         return self._peer
 
     def invocation_metadata(self) -> Any:
-        """Pairs of names and values."""
+        """The call's metadata as pairs of names and values."""
         return self._metadata
 
     def time_remaining(self) -> float | None:
-        """Seconds to the deadline; None without one."""
+        """Seconds until the deadline; None without a deadline."""
         return None if self._end_s is None else max(self._end_s - time.monotonic(), 0.0)
 
     async def abort(
@@ -68,7 +69,7 @@ class NativeContext:
         raise grpc.aio.AbortError(details)
 
     def finish(self, code: grpc.StatusCode, details: str = "", trailer: Trailer = ()) -> None:
-        """End the call with a status, unless it has ended."""
+        """End the call with a status; does nothing if it has ended."""
         number: int = code.value[0]
         self.call.finish(number, details, list(trailer))
 
@@ -77,23 +78,23 @@ class NativeContext:
         self.call.respond(self.serialise(message))
 
     async def read(self) -> Any:
-        """The next message; ``grpc.aio.EOF`` after the last one."""
+        """Wait for the next message; returns ``grpc.aio.EOF`` after the last one."""
         self._reading = asyncio.get_running_loop().create_future()
         self.stream.read()
         data = await self._reading
         return grpc.aio.EOF if data is None else self.parse(data)
 
     async def messages(self) -> AsyncIterator[Any]:
-        """All messages."""
+        """Yield all messages of the stream."""
         while (message := await self.read()) is not grpc.aio.EOF:
             yield message
 
     async def only_message(self) -> Any:
-        """The request of a method with one; ``grpc.aio.EOF`` if there is none."""
+        """Return the request of a method that takes one; ``grpc.aio.EOF`` if there is none."""
         return await self.read() if hasattr(self.call, "read") else self.parse(self._first)
 
     async def write(self, message: Any) -> None:
-        """Write a message; returns when there is room for the next one."""
+        """Write a message; returns when the next one can be written."""
         async with self._writers:
             self._writing = asyncio.get_running_loop().create_future()
             self.stream.write(self.serialise(message))
@@ -101,11 +102,11 @@ class NativeContext:
 
     @property
     def stream(self) -> StreamCall:
-        """The call, whose method must be one with streams."""
+        """The call as a stream; only valid for methods with streams."""
         return cast("StreamCall", self.call)
 
     def take(self, event: Event) -> None:
-        """Pass on what an event brings."""
+        """Pass an event on to the listener, or to the coroutine that waits for it."""
         kind, _, data, _, _ = event
         if self.listener is not None:
             self.listener(event)

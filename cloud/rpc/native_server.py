@@ -1,4 +1,4 @@
-"""The native front as a server with the handlers of grpc.aio: it runs what C++ leaves to it."""
+"""A server with the interface of grpc.aio's, for calls that the native front leaves to Python."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 class NativeServer:
-    """Runs the handlers of calls that ``front`` does not answer by itself, in the event loop."""
+    """Runs handlers, in the event loop, for the calls that ``front`` does not answer in C++."""
 
     def __init__(self, front: Front) -> None:
         self._front = front
@@ -34,14 +34,14 @@ class NativeServer:
         self._handlers.extend(generic_rpc_handlers)
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Nothing: generated code registers its handlers in the other way too."""
+        """Do nothing: generated code also registers through ``add_generic_rpc_handlers``."""
 
     def listen(self) -> None:
-        """Handle events from now on."""
+        """Begin to handle events of the front."""
         asyncio.get_running_loop().add_reader(self._front.fileno(), self._take_events)
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new calls, and end those that are under way after ``grace_s``."""
+        """Refuse new calls, and end those in progress after ``grace_s`` seconds."""
         await asyncio.to_thread(self._front.stop, grace_s)
         asyncio.get_running_loop().remove_reader(self._front.fileno())
         tasks = [task for _, task in self._calls.values()]
@@ -83,7 +83,7 @@ class NativeServer:
             pass
         except asyncio.CancelledError:
             context.finish(grpc.StatusCode.CANCELLED)
-        except Exception as error:  # noqa: BLE001 - as grpc.aio: the call fails, the server goes on
+        except Exception as error:  # noqa: BLE001 - as in grpc.aio, only the call fails
             _log.exception("a handler failed", method=context.method)
             context.finish(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}")
 
@@ -124,7 +124,7 @@ def _log_refusal(event: Event) -> None:
 
 @dataclass(frozen=True)
 class _Details(grpc.HandlerCallDetails):
-    """What chooses a handler."""
+    """Method and metadata of a call, by which gRPC chooses a handler."""
 
     method: str
     invocation_metadata: Any

@@ -1,4 +1,4 @@
-"""One stream of inference requests that the native front reads and writes by itself."""
+"""One stream of inference requests that the native front reads and writes in C++."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class NativeStreamSession:
-    """Answers the requests of one stream that the front leaves to Python; see ``StreamSession``."""
+    """Answers the requests of a stream that the front leaves to Python; like ``StreamSession``."""
 
     def __init__(self, service: InferenceService, context: NativeContext, caller: Caller) -> None:
         self._service = service
@@ -32,8 +32,8 @@ class NativeStreamSession:
     async def run(self, access: AccessControl) -> None:
         """Serve until the client has closed its side and has all answers, or the server drains.
 
-        In a drain, or when the stream has reached its age, what has arrived is answered; then it
-        raises ``UnavailableError``.
+        While draining, or when the stream has reached its maximum age, the requests that have
+        arrived are answered; then ``UnavailableError`` is raised.
         """
         reading = asyncio.create_task(self._read_end.wait(), name="stream end")
         drain = asyncio.create_task(access.draining.wait(), name="stream drain")
@@ -44,7 +44,7 @@ class NativeStreamSession:
                 timeout=access.stream_age_s(),
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            leaving = not reading.done()  # later requests are left to another server
+            leaving = not reading.done()  # requests after this belong to another stream or server
             if leaving:
                 self._call.leave()
             await self._answered.wait()
@@ -68,7 +68,7 @@ class NativeStreamSession:
 
     def _submit(self, data: bytes, named: tuple[str, str] | None) -> None:
         arrival = self._arrivals = self._arrivals + 1
-        if named is not None:  # what messages that did not come here have named
+        if named is not None:  # model and version of a message that was answered in C++
             self._named.model, self._named.version = named
 
         def on_done(response: bytes) -> None:

@@ -24,7 +24,7 @@ from protos.inference import open_inference_pb2 as pb
 from shared.errors import RequestError, UnavailableError
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-IN_FLIGHT = 16  # unanswered requests of one stream at which reading pauses
+IN_FLIGHT = 16  # reading a stream pauses at this many unanswered requests
 
 
 class OpenInferenceServicer:
@@ -66,42 +66,42 @@ class OpenInferenceServicer:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     def server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
-        """True whenever there is an answer at all."""
+        """Answer true: a server that answers is live."""
         return pb.ServerLiveResponse(live=True)
 
     def server_ready(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
-        """Whether there is a model."""
+        """Answer whether at least one model is served."""
         return pb.ServerReadyResponse(ready=self._inference.ready)
 
     def server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
-        """Name, version and extensions of the server."""
+        """Answer with name, version and extensions of the server."""
         return messages.server_to_message()
 
     def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        """Whether the model is served."""
+        """Answer whether the model is served."""
         return pb.ModelReadyResponse(ready=self._inference.is_ready(request.name, request.version))
 
     def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
-        """Inputs and outputs of a model."""
+        """Answer with inputs and outputs of a model."""
         model = self._inference.find(request.name, request.version)
         return messages.metadata_to_message(model, self._inference.versions(model))
 
     def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
-        """Inputs, outputs and batch size of a model."""
+        """Answer with inputs, outputs and batch size of a model."""
         return messages.config_to_message(self._inference.find(request.name, request.version))
 
     def model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
-        """What a model, or all models, have answered."""
+        """Answer with counts and times of the requests to one model or to all."""
         return messages.statistics_to_message(self._inference.models(request.name, request.version))
 
     def repository_index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
-        """The models that there are."""
+        """Answer with the list of models."""
         return messages.index_to_message(self._inference.index(request.ready))
 
     async def repository_model_load(
         self, request: pb.RepositoryModelLoadRequest
     ) -> pb.RepositoryModelLoadResponse:
-        """Serve a model again, and read its changed files now."""
+        """Load a model's changed files, and serve it if it had been unloaded."""
         await self._inference.load(request.model_name)
         return pb.RepositoryModelLoadResponse()
 
@@ -130,7 +130,7 @@ class OpenInferenceServicer:
                 if self._access.draining.is_set():
                     raise UnavailableError(DRAINING)
         except RequestError as error:
-            if not isinstance(error, UnavailableError):  # which ends streams that were let in
+            if not isinstance(error, UnavailableError):  # the normal end of an admitted stream
                 self._service.count_refusal(error, UNKNOWN_CALLER, 0)
             await refuse(context, error)
 
@@ -176,7 +176,7 @@ class OpenInferenceServicer:
     def _administered(
         self, method: Callable[[Any], Awaitable[Message]]
     ) -> Callable[[Any, Context], Awaitable[Any]]:
-        """A method that only an admin may call."""
+        """Wrap a method so that only an admin may call it."""
 
         async def let_in(request: Any, context: Context) -> Any:
             try:
@@ -204,7 +204,7 @@ def _awaited(method: Callable[[Any], Message]) -> Callable[[Any, Context], Await
 
 
 async def _next(context: Context, draining: asyncio.Future[Any]) -> bytes | None:
-    """The next request of a stream; None at its end, or when the server drains."""
+    """Wait for the next request; None at the end of the stream, or when the server drains."""
     reading = asyncio.ensure_future(context.read())
     await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
     if not reading.done():
@@ -215,8 +215,8 @@ async def _next(context: Context, draining: asyncio.Future[Any]) -> bytes | None
 
 
 def _id_of(data: bytes) -> str:
-    """The id of a request that was refused, if it can be read."""
+    """Return the id of a refused request; empty if the message cannot be parsed."""
     try:
         return pb.ModelInferRequest.FromString(data).id
-    except Exception:  # noqa: BLE001 - it was refused for that
+    except Exception:  # noqa: BLE001 - an unparsable message has been refused already
         return ""

@@ -1,4 +1,4 @@
-"""Protobuf messages of the Open Inference Protocol from and to plain values."""
+"""Convert protobuf messages of the Open Inference Protocol to plain values and back."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from shared.errors import InvalidRequestError
 from shared.protocol.codec import LARGEST_BATCH
 from shared.version import installed_version
 
-FIRST_TAG = 0x0A  # field 1, bytes: the name of the model
-LONGEST_NAME = 0x80  # so that its length takes one byte
+FIRST_TAG = 0x0A  # protobuf's tag of field 1, length-delimited: the model's name
+LONGEST_NAME = 0x80  # shorter names have a length of one byte
 SERVER = "taper"
 PLATFORM = "taper_bundle"
 EXTENSIONS = (
@@ -47,7 +47,7 @@ EXTENSIONS = (
 
 
 def parse_request(data: bytes) -> TensorRequest:
-    """The request in a serialised message; ``InvalidRequestError`` names what is wrong."""
+    """Parse a serialised ModelInferRequest; ``InvalidRequestError`` names what is wrong."""
     try:
         message = pb.ModelInferRequest.FromString(data)
     except DecodeError:
@@ -59,7 +59,7 @@ def parse_request(data: bytes) -> TensorRequest:
     parameters = {
         name: level_index(name, _value(value))
         for name, value in message.parameters.items()
-        if name in PARAMETERS  # the specification lets clients send others
+        if name in PARAMETERS  # the specification allows clients to send others
     }
     return TensorRequest(
         id=message.id,
@@ -73,14 +73,14 @@ def parse_request(data: bytes) -> TensorRequest:
 
 
 def model_named(data: bytes) -> str:
-    """The model that a serialised request begins with; empty if it begins with something else."""
+    """Read the model's name at the start of a serialised request; empty if it is not there."""
     if len(data) < 2 or data[0] != FIRST_TAG or data[1] >= LONGEST_NAME:
         return ""
     return data[2 : 2 + data[1]].decode("ascii", "replace")
 
 
 def level_index(name: str, value: Any) -> int:
-    """A parameter that must be the index of a level; ``InvalidRequestError``."""
+    """Return the parameter ``name`` as the index of a level; ``InvalidRequestError``."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
         raise InvalidRequestError(f"parameters: {name} must be the index of a level")
     return value
@@ -102,7 +102,7 @@ def _outputs(message: pb.ModelInferRequest) -> tuple[Wanted, ...]:
 
 
 def _tensor(message: pb.ModelInferRequest) -> Tensor:
-    """The input. Allocates no more than was sent."""
+    """Convert the input tensor. Allocates no more memory than the message takes."""
     tensor = message.inputs[0]
     shape = check_input(tensor.name, tensor.datatype, tensor.shape)
     if message.raw_input_contents:
@@ -121,7 +121,7 @@ def _tensor(message: pb.ModelInferRequest) -> Tensor:
 
 
 def answer_to_message(answer: TensorAnswer) -> pb.ModelInferResponse:
-    """The message of an answer, with raw contents."""
+    """Convert an answer to a message with raw tensor contents."""
     response = pb.ModelInferResponse(
         model_name=answer.model, model_version=answer.version, id=answer.id
     )
@@ -133,7 +133,7 @@ def answer_to_message(answer: TensorAnswer) -> pb.ModelInferResponse:
 
 
 def metadata_to_message(model: ServedModel, versions: Sequence[str]) -> pb.ModelMetadataResponse:
-    """Inputs and outputs of a model."""
+    """Describe inputs and outputs of a model and its ``versions``."""
     shape = model.bundle.architecture.input_shape
     tensor = pb.ModelMetadataResponse.TensorMetadata
     image = (-1, shape.height, shape.width, shape.channels)
@@ -154,7 +154,7 @@ def metadata_to_message(model: ServedModel, versions: Sequence[str]) -> pb.Model
 
 
 def config_to_message(model: ServedModel) -> pb.ModelConfigResponse:
-    """The configuration of a model as Triton's clients read it."""
+    """Describe a model as Triton's clients expect it."""
     shape = model.bundle.architecture.input_shape
     image = (shape.height, shape.width, shape.channels)
     classes = model.bundle.architecture.classes
@@ -177,7 +177,7 @@ def config_to_message(model: ServedModel) -> pb.ModelConfigResponse:
 
 
 def statistics_to_message(models: Sequence[ServedModel]) -> pb.ModelStatisticsResponse:
-    """What models have answered, and how long it took. Reasons of refusals are in the metrics."""
+    """Convert counts and times of answered and refused requests."""
     response = pb.ModelStatisticsResponse()
     for model in models:
         counts = model.statistics
@@ -200,7 +200,7 @@ def statistics_to_message(models: Sequence[ServedModel]) -> pb.ModelStatisticsRe
 
 
 def index_to_message(entries: Sequence[IndexEntry]) -> pb.RepositoryIndexResponse:
-    """The models that there are."""
+    """Convert the repository's index."""
     response = pb.RepositoryIndexResponse()
     for one in entries:
         response.models.add(name=one.name, version=one.version, state=one.state, reason=one.reason)
@@ -208,7 +208,7 @@ def index_to_message(entries: Sequence[IndexEntry]) -> pb.RepositoryIndexRespons
 
 
 def server_to_message() -> pb.ServerMetadataResponse:
-    """Name, version and extensions of this server."""
+    """Describe this server: name, version, extensions."""
     return pb.ServerMetadataResponse(
         name=SERVER, version=installed_version(), extensions=EXTENSIONS
     )

@@ -1,4 +1,4 @@
-"""The service ``grpc.reflection.v1alpha.ServerReflection``, for callers that are let in."""
+"""The service ``grpc.reflection.v1alpha.ServerReflection``, behind access control."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SERVICE: str = reflection.SERVICE_NAME
 
 
 class ReflectionServicer(reflection.aio.ReflectionServicer):  # type: ignore[misc]
-    """Tells which services and messages there are."""
+    """Lists the services ``names`` and their messages."""
 
     def __init__(self, names: Iterable[str], access: AccessControl) -> None:
         super().__init__(names)
@@ -28,7 +28,7 @@ class ReflectionServicer(reflection.aio.ReflectionServicer):  # type: ignore[mis
     async def ServerReflectionInfo(  # noqa: N802 - the protocol's name
         self, request_iterator: AsyncIterator[Any], context: Context
     ) -> AsyncIterator[Any]:
-        """Answer questions about services."""
+        """Answer a stream of questions about services."""
         try:
             with self._access.stream(context):
                 async for answer in super().ServerReflectionInfo(request_iterator, context):

@@ -1,6 +1,6 @@
-"""The REST form of the Open Inference Protocol: JSON, and tensors as raw bytes behind it.
+"""The Open Inference Protocol over REST: JSON, optionally followed by tensors as raw bytes.
 
-https://github.com/kserve/open-inference-protocol and, for binary tensors, Triton's extension:
+The specification is https://github.com/kserve/open-inference-protocol and, for raw bytes,
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 """
 
@@ -52,13 +52,13 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class HttpContext:
-    """What ``AccessControl`` reads of a call."""
+    """An HTTP request with the interface that ``AccessControl`` reads."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
 
     def peer(self) -> str:
-        """The caller's address in gRPC's form."""
+        """The caller's address as gRPC writes it."""
         client = self._request.client
         if client is None:
             return ""
@@ -67,12 +67,12 @@ class HttpContext:
         return f"{kind}:{host}:{client.port}"
 
     def invocation_metadata(self) -> list[tuple[str, str]]:
-        """The headers."""
+        """The request's headers."""
         return self._request.headers.items()
 
 
 class RestApi:
-    """Handlers of ``/v2/...``."""
+    """Handlers of ``/v2/...``; request bodies may have ``max_body_bytes``."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class RestApi:
         return gated
 
     async def _body(self, request: Request) -> bytes:
-        """The body; ``InvalidRequestError`` if it is larger than a message may be."""
+        """Read the body; ``InvalidRequestError`` if it is larger than a message may be."""
         parts = []
         size = 0
         async for part in request.stream():
@@ -238,7 +238,7 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def _parse(body: bytes, request: Request) -> tuple[TensorRequest, frozenset[str]]:
-    """The request, and the names of the outputs that are wanted as raw bytes."""
+    """Parse the request; also returns the names of outputs that are wanted as raw bytes."""
     length = request.headers.get(HEADER_LENGTH, str(len(body)))
     if not length.isdecimal() or int(length) > len(body):
         raise InvalidRequestError(f"{HEADER_LENGTH}: {length[:20]!r} is not allowed")
@@ -349,7 +349,7 @@ def _respond(answer: TensorAnswer, binary: frozenset[str]) -> Response:
 
 
 def _data(output: Output) -> list[Any]:
-    """The values of an output as JSON holds them: flat, row by row."""
+    """Return the values of an output as a flat list, row by row, as JSON holds them."""
     if isinstance(output.values, list):
         return [value.decode() for value in output.values]
     flat: list[Any] = output.values.reshape(-1).tolist()

@@ -1,7 +1,7 @@
-"""Inference without gRPC: the bytes of a request in, the bytes of its response out.
+"""Inference independent of gRPC: the bytes of a request in, the bytes of its response out.
 
-gRPC, the Open Inference Protocol and Ray Serve all answer through ``InferenceService``. It finds
-the model, submits to the scheduler, and is the one place that counts and logs outcomes.
+gRPC, the Open Inference Protocol, MQTT and Ray Serve all answer through ``InferenceService``. It
+finds the model and submits to the scheduler, and only it counts and logs outcomes.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from shared.protocol.messages import (
 )
 from shared.protocol.responses import respond
 
-if TYPE_CHECKING:  # an extra that need not be installed
+if TYPE_CHECKING:  # opentelemetry is an optional extra
     from cloud.observability.tracing import Traces
 
 _log = structlog.stdlib.get_logger(__name__)
 
 
 class Call(NamedTuple):
-    """What a job belongs to: the caller, the request's id, the seconds to its deadline."""
+    """The call that a job belongs to: caller, request id, seconds until the deadline."""
 
     caller: Caller
     request_id: int = 0
@@ -49,10 +49,10 @@ class Call(NamedTuple):
 
 @dataclass
 class StreamModel:
-    """What a stream remembers between its messages.
+    """The state of a stream between its messages.
 
-    model, version  named last; they hold for messages that name none
-    looks           requests at which the server asked for another look
+    model, version  those named last; they apply to messages that name none
+    looks           requests for which the server asked for another look
     """
 
     model: str = ""
@@ -60,12 +60,12 @@ class StreamModel:
     looks: LookMemory = field(default_factory=LookMemory)
 
     def remember(self, model: ServedModel, with_version: bool) -> None:
-        """Take note that a message named ``model``, which is the one of before or the default."""
+        """Record that a message named ``model``, and perhaps its version."""
         self.model = model.name
         self.version = model.version if with_version else ""
 
     def fill_in(self, request: Request) -> Request:
-        """``request`` with a model and version; remembers those it names."""
+        """Return ``request`` with model and version filled in; records those that it names."""
         if request.model or request.version:
             self.model, self.version = request.model, request.version
             return request
@@ -75,7 +75,7 @@ class StreamModel:
 
 
 class InferenceService:
-    """Answers inference requests with the models of ``catalog``, which may be replaced any time."""
+    """Answers inference requests with the models of ``catalog``, which may be replaced."""
 
     def __init__(
         self,
@@ -91,16 +91,17 @@ class InferenceService:
         self._traces = traces
 
     def replace_catalog(self, catalog: Catalog) -> None:
-        """Serve the models of ``catalog`` from now on, and pass it to ``on_catalog``."""
+        """Serve the models of ``catalog`` from now on, and call ``on_catalog`` with it."""
         self.catalog = catalog
         self._scheduler.serve(catalog)
         self.on_catalog(catalog)
 
     async def submit(self, data: bytes, caller: Caller, remaining_s: float | None) -> bytes:
-        """The serialised response to a serialised request.
+        """Return the serialised response to a serialised InferRequest.
 
-        Raises ``RequestError`` for a refusal. The caller counts the outcome, as the answer may
-        still fail to reach the client. Cancelling withdraws the request from the queue.
+        ``remaining_s`` is the time until the deadline, None without one. Raises ``RequestError``
+        for a refusal. The outcome is not counted here, as the response may still fail to reach the
+        client. Cancelling withdraws the request from the queue.
         """
         response = self._answer_at_once(data, StreamModel(), None, caller)
         if response is not None:
@@ -118,10 +119,11 @@ class InferenceService:
         named: StreamModel,
         on_done: Callable[[bytes], object],
     ) -> bytes | QueuedRequest:
-        """Like ``submit`` for one message of a stream, where a refusal is a response too.
+        """Answer one message of a stream, in which a refusal is a response too.
 
-        Returns the response if there is one at once. Otherwise returns the queued request, and
-        ``on_done`` receives the response later, in the event loop.
+        Returns the serialised response if the request was answered at once. Otherwise returns the
+        queued request, and ``on_done`` receives the response later, in the event loop. The outcome
+        is counted. ``named`` is the state of the stream.
         """
         try:
             response = self._answer_at_once(data, named, named.looks, caller)
@@ -159,9 +161,9 @@ class InferenceService:
         return outcome_to_bytes(begun) if isinstance(begun, Prediction) else begun
 
     def answer_images_at_once(self, name: str, data: bytes, caller: Caller) -> bytes | None:
-        """The response to a serialised ModelInferRequest to the model ``name``, in one native call.
+        """Return the response to a serialised ModelInferRequest for the model ``name``.
 
-        None if that cannot be done.
+        It takes a single native call; returns None for requests that need more than that.
         """
         listed = None if self._traces is not None else self.catalog.versions.get(name)
         if listed is None:
@@ -170,7 +172,7 @@ class InferenceService:
         return None if found is None else found.response
 
     async def classify(self, model: ServedModel, job: Job, call: Call) -> Prediction:
-        """The prediction for a job; see ``submit``."""
+        """Wait for the prediction for ``job``; raises and cancels as ``submit`` does."""
         done: asyncio.Future[Prediction | RequestError] | None = None
 
         def on_done(outcome: Prediction | RequestError) -> None:
@@ -195,7 +197,7 @@ class InferenceService:
         self._scheduler.withdraw(queued)
 
     def count_answer(self, received_bytes: int, sent_bytes: int) -> None:
-        """Count an answered request."""
+        """Count an answered request and the sizes of its messages."""
         self._metrics.request("OK", received_bytes, sent_bytes)
 
     def count_refusal(
@@ -214,9 +216,10 @@ class InferenceService:
     def _answer_at_once(
         self, data: bytes, named: StreamModel, memory: LookMemory | None, caller: Caller
     ) -> bytes | None:
-        """The response in one native call, if the request is for ``named`` and nothing special.
+        """Return the response if a single native call can make it, else None.
 
-        ``InvalidRequestError`` for a later look that cannot be right.
+        It can for a plain request to the model of ``named``. Raises ``InvalidRequestError`` for an
+        invalid later look.
         """
         if self._traces is not None:
             return None
@@ -244,7 +247,7 @@ class InferenceService:
         more: More | None = None
         if request.looks is not None:
             frame = request.frame
-            # Whoever has no time to spare does not ask for more.
+            # A suggested level means that the server is loaded; then it asks for no second look.
             if hints is None or hints.suggested_level is None:
                 more = model.more(frame.level, request.looks, logits)
             asked = 0 if more is None else len(more.samples) or frame.samples
@@ -260,7 +263,7 @@ class InferenceService:
         earlier: int,
         asked: int,
     ) -> None:
-        """Count looks, and remember them in a stream; ``InvalidRequestError`` as ``LookMemory``."""
+        """Count looks and record them in ``memory``; ``InvalidRequestError`` for an invalid one."""
         counters = self._metrics.counters
         if earlier:
             try:
@@ -306,12 +309,12 @@ def _job(model: ServedModel, request: Request) -> Job:
 
 
 def status_of(error: RequestError) -> grpc.StatusCode:
-    """The gRPC status of an error."""
+    """Return the gRPC status of an error."""
     return grpc.StatusCode[error.grpc_status]
 
 
 def refusal(request_id: int, error: RequestError) -> bytes:
-    """A serialised response that says why there is no answer."""
+    """Return a serialised response that gives the reason of a refusal."""
     return serialise_response(Response(request_id, failure=_failure(error)))
 
 

@@ -1,6 +1,6 @@
 """The service ``taper.split.v1.SplitInference``.
 
-Inference handlers take and give serialised messages: gRPC neither parses nor serialises them.
+Inference handlers take and return serialised messages; gRPC does not convert them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ CHUNK_BYTES = 64 * 2**10
 
 
 class Session(Protocol):
-    """What answers one stream."""
+    """Answers the requests of one stream."""
 
     async def run(self, access: AccessControl) -> None:
-        """Serve until the stream ends; ``UnavailableError`` in a drain."""
+        """Serve until the stream ends; raises ``UnavailableError`` while draining."""
 
 
 class SplitInferenceServicer:
-    """Handlers of the service's four methods; ``session`` makes what answers a stream."""
+    """Handlers of the service's four methods; ``session`` makes a ``Session`` for each stream."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class SplitInferenceServicer:
             with self._access.stream(context) as caller:
                 await self._session(self._service, context, caller).run(self._access)
         except RequestError as error:
-            if not isinstance(error, UnavailableError):  # which ends streams that were let in
+            if not isinstance(error, UnavailableError):  # the normal end of an admitted stream
                 self._service.count_refusal(error, UNKNOWN_CALLER, 0)
             await refuse(context, error)
 
@@ -91,7 +91,7 @@ class SplitInferenceServicer:
     async def get_device_part(
         self, request: pb.GetDevicePartRequest, context: Context
     ) -> AsyncIterator[pb.GetDevicePartResponse]:
-        """Send the device's part of a model from ``offset`` on."""
+        """Send the device's part of a model in chunks, from byte ``offset`` on."""
         try:
             with self._access.call(context):
                 for part in self._device_part(request):

@@ -12,13 +12,14 @@ from cloud.rpc.service import InferenceService, StreamModel
 from cloud.scheduling.batch import QueuedRequest
 from shared.errors import UnavailableError
 
-IN_FLIGHT = 64  # unanswered requests of one stream at which reading pauses
+IN_FLIGHT = 64  # reading a stream pauses at this many unanswered requests
 
 
 class StreamSession:
-    """Answers one stream. A request that is answered at once needs no task and no lock.
+    """Answers the requests of one stream.
 
-    Reading and writing run concurrently, so that gRPC wakes the event loop once for both.
+    Reading and writing are two tasks, so that gRPC wakes the event loop once for both. A request
+    that is answered at once needs neither a task of its own nor a lock.
     """
 
     def __init__(self, service: InferenceService, context: Context, caller: Caller) -> None:
@@ -37,8 +38,8 @@ class StreamSession:
     async def run(self, access: AccessControl) -> None:
         """Serve until the client has closed its side and has all answers, or the server drains.
 
-        In a drain, or when the stream has reached its age, it answers what has arrived and then
-        raises ``UnavailableError``.
+        While draining, or when the stream has reached its maximum age, the requests that have
+        arrived are answered; then ``UnavailableError`` is raised.
         """
         reader = asyncio.create_task(self._read(), name="stream reader")
         writer = asyncio.create_task(self._write(), name="stream writer")
@@ -50,7 +51,7 @@ class StreamSession:
                 timeout=access.stream_age_s(),
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            self._leaving = not reader.done()  # later requests are left to another server
+            self._leaving = not reader.done()  # later requests belong to another stream or server
             answered = asyncio.create_task(self._all_answered(), name="stream answered")
             await asyncio.wait((answered, writer), return_when=asyncio.FIRST_COMPLETED)
             for task in (writer, reader):

@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol asks for, without gRPC or HTTP."""
+"""The operations of the Open Inference Protocol, independent of gRPC and HTTP."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from shared.errors import InvalidRequestError, RequestError, VersionMismatchErro
 from shared.protocol.codec import LARGEST_BATCH
 from shared.protocol.responses import probabilities
 
-PIXELS_AT_ONCE = 65_536  # values that are converted in the event loop; more go to a thread
+PIXELS_AT_ONCE = 65_536  # values converted in the event loop; larger inputs go to a thread
 
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """One model version, or a model that is not served and why."""
+    """One model version of the repository's index: whether it is served, and why not."""
 
     name: str
     version: str
@@ -46,11 +46,14 @@ class TensorInference:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a model."""
+        """Whether at least one model is served."""
         return bool(self._service.catalog.models)
 
     def find(self, name: str, version: str) -> ServedModel:
-        """The model; ``version`` is empty, a number from 1, or the first digits of the digest."""
+        """Return a served model; raises ``RequestError`` if there is none.
+
+        ``version`` is empty for the default, a number from 1, or the first digits of the digest.
+        """
         catalog = self._service.catalog
         if not version.isdecimal() or len(version) >= 8:
             return catalog.find(name, version)
@@ -72,16 +75,16 @@ class TensorInference:
         return True
 
     def versions(self, model: ServedModel) -> list[str]:
-        """The numbers of all served versions of a model, and their digests."""
+        """Return the numbers and digests of all served versions of a model."""
         listed = self._service.catalog.versions.get(model.name, (model,))
         return [*(str(one.number) for one in listed), *(one.version for one in listed)]
 
     def models(self, name: str, version: str) -> tuple[ServedModel, ...]:
-        """All models, or the one that is named."""
+        """Return all models, or only the one that is named."""
         return (self.find(name, version),) if name else self._service.catalog.models
 
     def index(self, only_ready: bool) -> list[IndexEntry]:
-        """All served versions, and the models that were unloaded."""
+        """Return all served versions and, unless ``only_ready``, the unloaded models."""
         served = [
             IndexEntry(model.name, str(model.number), "READY")
             for model in self._service.catalog.models
@@ -92,7 +95,7 @@ class TensorInference:
         return [*served, *(IndexEntry(name, "", "UNAVAILABLE", "unloaded") for name in gone)]
 
     async def load(self, name: str) -> None:
-        """Serve a model again, and read changes of its files now; ``UnknownModelError``."""
+        """Load a model's changed files, and serve it again; ``UnknownModelError``."""
         self._repository.allow(name)
         self._publish(await asyncio.to_thread(self._repository.scan))
         self._service.catalog.find(name)
@@ -135,7 +138,7 @@ class TensorInference:
 
 
 async def _samples(model: ServedModel, request: TensorRequest, level: int) -> tuple[Bytes, bool]:
-    """The samples, and whether they are images; what takes long is done in a thread."""
+    """Return the samples, and whether they are images; converts large inputs in a thread."""
     values = request.tensor.values
     if isinstance(values, list) or values.size > PIXELS_AT_ONCE:
         return await asyncio.to_thread(samples_of, model, request, level)

@@ -1,4 +1,4 @@
-"""Requests and answers of the Open Inference Protocol as plain values, and what they mean.
+"""Requests and answers of the Open Inference Protocol as plain values.
 
 A request has one input: ``image`` as UINT8 or FP32 (N, H, W, C), or as BYTES (N,) of picture files;
 or ``features`` as UINT8 (N, packed bytes of the level). The outputs are ``label`` (INT64, (N,)) and
@@ -36,7 +36,7 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input: ``values`` is an array of ``shape``, or a list of byte strings for BYTES."""
+    """An input: ``values`` is an array of ``shape`` or, for BYTES, a list of byte strings."""
 
     name: str
     datatype: str
@@ -46,7 +46,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Wanted:
-    """An output that is asked for; ``class_count`` > 0 asks for the best classes in words."""
+    """A requested output; ``class_count`` > 0 requests the names of the best classes."""
 
     name: str
     class_count: int = 0
@@ -54,7 +54,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class TensorRequest:
-    """One inference. ``level`` and ``cloud_level`` are indices of the model's levels."""
+    """One inference request; ``level`` and ``cloud_level`` are indices of the model's levels."""
 
     id: str
     model: str
@@ -67,7 +67,7 @@ class TensorRequest:
 
 @dataclass(frozen=True)
 class Output:
-    """An output: an array, or rows of byte strings for BYTES."""
+    """An output: an array or, for BYTES, a list of byte strings."""
 
     name: str
     datatype: str
@@ -87,7 +87,7 @@ class TensorAnswer:
 
 
 def check_input(name: str, datatype: str, shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape, if name, datatype and shape are allowed; else ``InvalidRequestError``."""
+    """Return the shape if name, datatype and shape are allowed; else ``InvalidRequestError``."""
     if name not in DATATYPES:
         raise InvalidRequestError(f"inputs: {name[:100]!r} is unknown; give {IMAGE} or {FEATURES}")
     if datatype not in DATATYPES[name]:
@@ -105,7 +105,7 @@ def check_input(name: str, datatype: str, shape: Sequence[int]) -> tuple[int, ..
 
 
 def check_outputs(wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
-    """The outputs, all of them if none is named; ``InvalidRequestError``."""
+    """Return the requested outputs, all if none is named; ``InvalidRequestError``."""
     names = [one.name for one in wanted]
     if len(set(names)) != len(names):
         raise InvalidRequestError("outputs: name each output once")
@@ -123,7 +123,7 @@ def check_outputs(wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
 
 
 def from_raw(name: str, datatype: str, shape: tuple[int, ...], data: bytes) -> Tensor:
-    """A tensor from its raw bytes: little-endian numbers, or strings with their lengths."""
+    """Make a tensor from raw bytes: little-endian numbers, or strings with their lengths."""
     if datatype == "BYTES":
         return _checked(name, datatype, shape, _strings(data, math.prod(shape)))
     kind = NUMBERS[datatype]
@@ -137,7 +137,7 @@ def from_raw(name: str, datatype: str, shape: tuple[int, ...], data: bytes) -> T
 def from_numbers(
     name: str, datatype: str, shape: tuple[int, ...], numbers: npt.NDArray[np.generic]
 ) -> Tensor:
-    """A tensor from a flat list of its numbers."""
+    """Make a tensor from a flat array of its numbers; ``InvalidRequestError``."""
     if math.prod(shape) != numbers.size:
         raise InvalidRequestError(
             f"shape: {list(shape)[:8]} of {name} does not hold the {numbers.size} values that were "
@@ -153,14 +153,15 @@ def from_numbers(
 
 
 def from_strings(name: str, shape: tuple[int, ...], strings: list[bytes]) -> Tensor:
-    """A tensor of byte strings."""
+    """Make a tensor of byte strings; ``InvalidRequestError``."""
     return _checked(name, "BYTES", shape, strings)
 
 
 def samples_of(model: ServedModel, request: TensorRequest, level: int) -> tuple[Bytes, bool]:
-    """The request's samples for a device level, and whether they are images.
+    """Return the request's samples as bytes, and whether they are images or packed features.
 
-    Decodes picture files, so it may take long. Raises ``InvalidRequestError``.
+    Images are (N, H, W, C), features (N, packed bytes of ``level``). Decodes picture files, which
+    may take long. Raises ``InvalidRequestError``.
     """
     tensor = request.tensor
     shape = model.bundle.architecture.input_shape
@@ -189,7 +190,7 @@ def outputs_of(
     labels: npt.NDArray[np.int64],
     probabilities: npt.NDArray[np.float32],
 ) -> tuple[Output, ...]:
-    """The outputs that were asked for, and no others."""
+    """Return the requested outputs for ``labels`` (N,) and ``probabilities`` (N, classes)."""
     found: list[Output] = []
     for one in wanted:
         if one.name == LABEL:
@@ -205,7 +206,7 @@ def outputs_of(
 
 
 def to_raw(values: npt.NDArray[np.generic] | list[bytes]) -> bytes:
-    """The raw bytes of an output."""
+    """Return the raw bytes of an output: little-endian numbers, or strings with their lengths."""
     if isinstance(values, list):
         return b"".join(struct.pack("<I", len(value)) + value for value in values)
     return values.tobytes()
@@ -223,7 +224,7 @@ def _checked(name: str, datatype: str, shape: tuple[int, ...], strings: list[byt
 
 
 def _strings(data: bytes, most: int) -> list[bytes]:
-    """Byte strings with their lengths before them; at most one more than ``most``."""
+    """Split byte strings that are preceded by their lengths; stops after ``most`` + 1."""
     found: list[bytes] = []
     at = 0
     while at < len(data) and len(found) <= most:
@@ -247,7 +248,7 @@ def _to_pixels(values: npt.NDArray[np.generic]) -> Bytes:
 
 
 def _pictures(model: ServedModel, files: list[bytes]) -> Bytes:
-    # Here, since Pillow costs time and memory that arrays do without.
+    # Imported here, since Pillow costs time and memory that servers of arrays do not need.
     from shared.images.pictures import prepare_file
 
     shape, steps = model.bundle.architecture.input_shape, model.bundle.metadata.steps
@@ -263,7 +264,7 @@ def _pictures(model: ServedModel, files: list[bytes]) -> Bytes:
 def _classes(
     names: Sequence[str], probabilities: npt.NDArray[np.float32], count: int
 ) -> list[bytes]:
-    """The best classes of each row as ``probability:label:name``, row by row."""
+    """Return the ``count`` best classes of each row as ``probability:label:name``, row by row."""
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
     return [
         f"{row[label]:f}:{label}:{names[label]}".encode()

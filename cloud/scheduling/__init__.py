@@ -1,1 +1,1 @@
-"""Admission, fair micro-batches and the level controller: when and at which level requests run."""
+"""Running jobs: the event loop's side of the scheduler and the thread that computes batches."""

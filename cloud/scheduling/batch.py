@@ -1,4 +1,7 @@
-"""One batch on its way through the compute thread: slices of jobs of one model and level."""
+"""The computation of one batch: decode slices of jobs and run the cloud half on all of them.
+
+A batch holds slices (ranges of samples) of jobs that share model, device level and cloud level.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ OnDone = Callable[[Prediction | RequestError], object]
 
 
 class QueuedRequest(NamedTuple):
-    """A job in the queue, its place there, and who receives its outcome."""
+    """A job in the queue: its place there, its model, and the callback for its outcome."""
 
     place: Queued
     model: ServedModel
@@ -28,9 +31,10 @@ class QueuedRequest(NamedTuple):
 
 
 class Computation:
-    """Computes ``batch``, of which ``requests[i]`` belongs to the slice i.
+    """Computes ``batch``; ``requests[i]`` is the request that slice i belongs to.
 
-    ``error`` is why it could not be computed.
+    After ``run``, ``error`` is the exception that stopped the whole batch, None if there was none.
+    A payload that cannot be decoded sets the error of its own job only.
     """
 
     def __init__(self, batch: Batch, requests: list[QueuedRequest]) -> None:
@@ -40,10 +44,10 @@ class Computation:
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Decode and run, in the compute thread. Sets ``error``, never raises."""
+        """Decode and compute, in the compute thread; sets ``error`` instead of raising."""
         try:
             self._run()
-        except Exception as error:  # noqa: BLE001 - whoever waits has to hear of it
+        except Exception as error:  # noqa: BLE001 - all waiting callers must be answered
             self.error = error
             self.batch.fail()
 

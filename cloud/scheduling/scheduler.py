@@ -1,8 +1,7 @@
-"""From a job to its logits, in the event loop and the compute thread of the Python front.
+"""Compute jobs in the event loop and the compute thread of the Python front.
 
-What runs at once, waits or is refused, what runs together and at which level is decided by
-``cloud.native.Dispatcher``. This module decodes and runs what it says, in the order that it says.
-All methods belong to one event loop.
+``cloud.native.Dispatcher`` decides whether a job runs at once, waits or is refused, which jobs
+form a batch, and the level at which the batch runs. This module carries its decisions out.
 """
 
 from __future__ import annotations
@@ -25,11 +24,14 @@ from shared.protocol.messages import Hints
 if TYPE_CHECKING:
     from cloud.native import Rejection, Slice
 
-INVALID = "invalid"  # reason of a refusal in metrics
+INVALID = "invalid"  # the metrics' label for refused malformed requests
 
 
 class Scheduler:
-    """Runs jobs. ``dispatcher`` may be shared with a front that answers without Python."""
+    """Runs jobs. All methods must be called in one event loop.
+
+    ``dispatcher`` may be shared with a front that answers without Python.
+    """
 
     def __init__(self, settings: SchedulerSettings, thread: ComputeThread) -> None:
         self.dispatcher = native.Dispatcher(
@@ -42,27 +44,27 @@ class Scheduler:
         )
         self._thread = thread
         self._now = time.perf_counter
-        self.front_busy = 0.0  # share of time at work of a front's threads
+        self.front_busy = 0.0  # share of time, 0 to 1, for which a native front's threads are busy
         self._waiting: dict[int, QueuedRequest] = {}
         self._running = False
 
     def serve(self, catalog: Catalog) -> None:
-        """Choose among the fractions of the models in ``catalog`` from now on."""
+        """Schedule the models of ``catalog`` from now on, and choose among their fractions."""
         self.dispatcher.serve(self._now(), [model.native for model in catalog.models])
 
     @property
     def fraction(self) -> float:
-        """The cloud's fraction for requests that do not pin a level."""
+        """The cloud's fraction for requests that do not pin a level, above 0 up to 1."""
         return self.dispatcher.fraction
 
     @property
     def load(self) -> float:
-        """Share of the capacity in use; above 1 if more is asked for than can be done."""
+        """Share of the capacity in use; above 1 if more work arrives than can be done."""
         return self.dispatcher.load(self._now())
 
     @property
     def queued(self) -> tuple[int, int]:
-        """Requests and samples that wait."""
+        """Numbers of requests and of samples that wait."""
         return self.dispatcher.queued
 
     def submit(
@@ -73,9 +75,11 @@ class Scheduler:
         remaining_s: float | None,
         on_done: OnDone,
     ) -> Prediction | QueuedRequest:
-        """The prediction, or the queued job; then ``on_done`` receives the outcome later.
+        """Run ``job`` at once and return its prediction, or queue it and return its place.
 
-        Raises ``RequestError`` for a job that is refused at once.
+        If it is queued, ``on_done`` receives the prediction or the error later. ``client`` is the
+        name that fairness counts by, ``remaining_s`` the time until the deadline or None. Raises
+        ``RequestError`` if the job is refused at once.
         """
         try:
             model.check(job)
@@ -105,9 +109,9 @@ class Scheduler:
         return request
 
     def answer_at_once(self, model: ServedModel, data: bytes, client: str) -> EngineAnswer | None:
-        """The serialised response to a request that is cheap, right and need not wait.
+        """Return the response to a serialised request if it is valid, cheap and need not wait.
 
-        None for all others; they go to ``submit``.
+        Returns None for any other request, which must go to ``submit``.
         """
         found = self.dispatcher.answer(self._now(), model.native, data, client)
         return None if found is None else EngineAnswer(*found)
@@ -115,24 +119,29 @@ class Scheduler:
     def answer_images_at_once(
         self, model: ServedModel, data: bytes, client: str
     ) -> EngineAnswer | None:
-        """Like ``answer_at_once`` for a ModelInferRequest of the Open Inference Protocol.
+        """Do the same as ``answer_at_once`` for a ModelInferRequest of the Open Inference Protocol.
 
-        None before the first images of a model have been answered in another way.
+        Returns None until the first images of a model have been answered through ``submit``, which
+        sets up its device half.
         """
         found = self.dispatcher.answer_images(self._now(), model.native, data, client)
         return None if found is None else EngineAnswer(*found)
 
     def withdraw(self, request: QueuedRequest) -> None:
-        """Remove a job from the queue, as nobody waits for its outcome."""
+        """Remove a job from the queue because its caller has gone."""
         if self.dispatcher.withdraw(request.place):
             self._waiting.pop(request.place.number, None)
 
     def tick(self, busy: float, lag_s: float) -> None:
-        """Call regularly with the event loop's share of time at work, and its delay in waking."""
+        """Update the load; to be called regularly.
+
+        ``busy`` is the share of time for which the event loop is busy, ``lag_s`` its delay in
+        waking up.
+        """
         self.dispatcher.tick(self._now(), max(busy, self.front_busy), lag_s)
 
     def counters(self) -> dict[str, Any]:
-        """What was answered and refused so far, as ``Metrics.snapshot`` takes it."""
+        """Return counts of answers and refusals so far, as ``Metrics.snapshot`` takes them."""
         self.dispatcher.account(self._now())
         return self.dispatcher.counters()
 
@@ -164,7 +173,7 @@ class Scheduler:
         return None if hints is None else Hints(*hints)
 
     def _start(self) -> None:
-        """Send the next batch to the compute thread, if anything waits."""
+        """Send the next batch to the compute thread, and refuse jobs whose deadline has passed."""
         batch, late = self.dispatcher.take(self._now())
         self._running = batch is not None
         if batch is not None:
@@ -176,7 +185,7 @@ class Scheduler:
             request.on_done(LateError("deadline: passed while the request waited"))
 
     def _finish(self, computation: Computation) -> None:
-        """Charge and answer a batch, back in the event loop."""
+        """Charge and answer a computed batch, in the event loop."""
         self.dispatcher.finish(computation.batch)
         self._start()
         self.dispatcher.observe(self._now())
@@ -198,7 +207,7 @@ class Scheduler:
             request.on_done(failed)
 
     def _answer(self, one: Slice, request: QueuedRequest, level: int) -> None:
-        """Pass on the outcome of a job if this was its last slice."""
+        """Answer the job of slice ``one`` if that was its last slice or its payload is invalid."""
         place, _, job, on_done = request
         if job.error is not None:
             self._waiting.pop(place.number, None)

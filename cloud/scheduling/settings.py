@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SchedulerSettings:
-    """Limits of the scheduler. Times are seconds.
+    """Limits of the scheduler. Times are in seconds.
 
-    max_batch    samples that run together, and the most that a request waits for of others' while
-                 it is the next in turn
-    max_delay_s  after this long a batch goes before fuller ones
-    objective_s  of queue and compute, for 99 in 100 requests
+    max_batch    samples in a batch; also the most samples of other requests that may run before
+                 the request that is next in turn
+    max_delay_s  age at which a batch is computed before fuller ones
+    objective_s  target for queueing and computing that 99 in 100 requests should meet
     max_queue    samples that may wait
-    fraction     the cloud's fraction, if it is fixed
-    threads      that compute batches
+    fraction     the cloud's fraction if it is fixed; None lets the load decide
+    threads      threads that compute batches
     """
 
     max_batch: int = 32

@@ -1,1 +1,1 @@
-"""Server processes: one assembled from its parts, or several under a supervisor."""
+"""Server processes: assembling one from its parts, and supervising several."""

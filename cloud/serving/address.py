@@ -1,4 +1,4 @@
-"""Addresses to listen on: IPv6 brackets, reserving a port, and why a port cannot be had."""
+"""Addresses to listen on: formatting them, reserving a port, explaining why a port fails."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from shared.errors import UsageError
 
 
 def joined(host: str, port: int) -> str:
-    """``host:port``, with brackets around an IPv6 address."""
+    """Return ``host:port``, with brackets around an IPv6 address."""
     bare = host.strip("[]")
     return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
 
 
-def why_not(host: str, port: int) -> str:
-    """Why nothing can listen on the port, in the system's words."""
+def bind_error(host: str, port: int) -> str:
+    """Return the system's message for failing to listen on the port."""
     try:
         with _bound(host, port, reuse_port=False):
             return "unknown reason"
@@ -34,7 +34,7 @@ def reserved(host: str, port: int) -> Iterator[int]:
     try:
         if port:
             with _bound(host, port, reuse_port=False):
-                pass  # nobody listens
+                pass  # no other program listens there
         with _bound(host, port, reuse_port=True) as held:
             yield int(held.getsockname()[1])
     except OSError as error:
@@ -51,7 +51,7 @@ def _bound(host: str, port: int, reuse_port: bool) -> Iterator[socket.socket]:
         bare, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     with socket.socket(family, kind, protocol) as held:
-        # Connections in TIME_WAIT then do not hold the port, but a listener still does.
+        # So that connections in TIME_WAIT do not block the port; a listener still does.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -11,7 +11,7 @@ from cloud.settings import ServerSettings
 def announce(
     settings: ServerSettings, port: int, metrics_port: int | None, http_port: int | None
 ) -> None:
-    """Print the addresses; with ``--port 0`` the first line tells which port was chosen."""
+    """Print the addresses, gRPC's first; ports that are None are left out."""
     sys.stdout.write(f"listening on {joined(settings.host, port)}\n")
     if metrics_port is not None:
         sys.stdout.write(f"metrics on {joined(settings.metrics_host, metrics_port)}\n")

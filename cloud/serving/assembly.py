@@ -1,4 +1,4 @@
-"""Assemble the parts that answer requests; a server process and a Ray replica both use it."""
+"""Assemble the parts that answer requests, for a server process or a Ray replica."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cloud.scheduling.settings import SchedulerSettings
 from cloud.settings import FrontKind, ServerSettings
 from shared.command import needing_extra
 
-if TYPE_CHECKING:  # an extra that need not be installed
+if TYPE_CHECKING:  # opentelemetry is an optional extra
     from cloud.observability.tracing import Traces
 
 TICK_S = 0.05
@@ -42,7 +42,7 @@ class Assembly:
     service: InferenceService
 
     def snapshot(self) -> Snapshot:
-        """All metrics as they are now; call it in the event loop."""
+        """Return all metrics as they are now; must be called in the event loop."""
         counted = self.scheduler.counters()
         requests, samples = self.scheduler.queued
         gauges = {
@@ -58,9 +58,10 @@ class Assembly:
 
 @contextlib.asynccontextmanager
 async def assembled(settings: ServerSettings) -> AsyncIterator[Assembly]:
-    """The service that ``settings`` describe, with its compute thread and background tasks.
+    """Run the service that ``settings`` describe, with its thread and background tasks.
 
-    Raises ``UsageError`` or ``BundleError`` that names the setting or file that cannot be used.
+    Yields its parts. Raises ``UsageError`` or ``BundleError`` that names the unusable setting or
+    file.
     """
     metrics = Metrics()
     repository = Repository(settings.model, settings.models, metrics.models_loaded)
@@ -111,7 +112,7 @@ def _traces_of(settings: ServerSettings) -> Traces | None:
 
 
 async def _tick(scheduler: Scheduler, metrics: Metrics) -> None:
-    """Tell the scheduler how busy and how late the event loop is; count changes of the level."""
+    """Report load and delay of the event loop to the scheduler; count changes of the fraction."""
     fraction = scheduler.fraction
     wall_s, cpu_s = time.perf_counter(), time.thread_time()
     while True:

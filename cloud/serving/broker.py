@@ -1,4 +1,4 @@
-"""The connection to a broker whose devices are answered over MQTT."""
+"""The server's connection to an MQTT broker."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from cloud.rpc.service import InferenceService
 from cloud.settings import ServerSettings
 
 PASSWORD_VARIABLE = "TAPER_BROKER_PASSWORD"  # noqa: S105 - its name
-USER = "inference"  # of the rules in deploy/mosquitto/acl
+USER = "inference"  # the server's user in deploy/mosquitto/acl
 
 
 @contextlib.asynccontextmanager
 async def answering_broker(
     settings: ServerSettings, service: InferenceService, access: AccessControl
 ) -> AsyncIterator[None]:
-    """Answer requests at the broker while the block runs, if ``settings`` name one.
+    """Answer the requests of devices at a broker while the block runs, if ``settings`` name one.
 
-    Raises ``UsageError`` or ``BrokerError`` if the first connection fails. A broker that goes away
-    later is awaited; a user that somebody else has taken over ends the block.
+    Raises ``UsageError`` or ``BrokerError`` if the first connection fails. If the connection is
+    lost later, it is made again. If another client connects under the same user, the block ends
+    with ``TakenOverError``.
     """
     if settings.mqtt is None:
         yield
         return
-    # Here: a server without a broker does not pay for them.
+    # Imported here, so that a server without a broker does not load the MQTT client.
     from cloud.mqtt.inference import MqttInference
     from shared.fleet.broker import parse_broker
 

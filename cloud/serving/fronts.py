@@ -1,4 +1,4 @@
-"""What speaks gRPC in a process: grpc.aio in the event loop, or gRPC's C++ server beside it."""
+"""The two implementations of a gRPC port: grpc.aio in the event loop, or gRPC's C++ server."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from cloud.settings import FrontKind, ServerSettings
 
 
 class Front(Protocol):
-    """A gRPC port."""
+    """A gRPC port of a server process."""
 
     @property
     def handlers(self) -> Registry:
-        """Takes the services, before the start."""
+        """The registry for the services' handlers, to be filled before ``start``."""
 
     @property
     def session(self) -> Callable[[InferenceService, Any, Caller], Session]:
-        """Makes what answers a stream of inference requests."""
+        """A function that makes the ``Session`` of a stream of inference requests."""
 
     async def start(self) -> int | None:
-        """Listen, with TLS if there is a certificate; the port, or None if it cannot be had."""
+        """Listen, with TLS if there is a certificate; returns the port, or None if it is taken."""
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new calls, and end those that are under way after ``grace_s``."""
+        """Refuse new calls, and end those in progress after ``grace_s`` seconds."""
 
     @property
     def calls(self) -> int:
-        """Inference calls that are under way and may be unknown to access control."""
+        """Number of inference calls in progress that access control may not know of."""
 
     def serve(self, catalog: Catalog) -> None:
-        """Answer for the models of ``catalog`` from now on."""
+        """Serve the models of ``catalog`` from now on."""
 
     def collect(self) -> None:
-        """Tell access control which connections were used."""
+        """Report to access control which connections have been used."""
 
 
 def front_of(settings: ServerSettings, shared_port: bool, assembly: Assembly) -> Front:
-    """The front that ``settings`` name; ``UsageError`` if it is not installed."""
+    """Make the front that ``settings`` name; ``UsageError`` if it is not installed."""
     if settings.front is FrontKind.NATIVE:
         return NativeFront(settings, shared_port, assembly)
     return PythonFront(settings, shared_port)

@@ -1,8 +1,8 @@
-"""How gRPC waits for its sockets; programs import this before gRPC, which reads the variable then.
+"""Disable gRPC's event engine. Must be imported before gRPC, which reads the variable then.
 
-gRPC's event engine passes what arrives from thread to thread until it is complete. Without it, the
-thread that waits for what is complete reads the sockets itself, and a request takes about a sixth
-less of a core. A value that the user has set stays.
+gRPC's event engine passes incoming data from thread to thread until an operation is complete.
+Without it, the thread that waits for completed operations reads the sockets itself, and a request
+takes about a sixth less CPU time. A value that the user has set is kept.
 """
 
 import os

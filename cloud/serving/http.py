@@ -1,4 +1,4 @@
-"""The HTTP port of the REST form, on the event loop of the gRPC server."""
+"""The HTTP port of the REST API, on the event loop of the gRPC server."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ async def http_port(
     access: AccessControl,
     shared_port: bool,
 ) -> AsyncIterator[int | None]:
-    """Serve the REST form while the block runs, if there is to be any; yields the port or None.
+    """Serve the REST API while the block runs, if ``settings.http_port`` is set.
 
-    At the end, requests under way are answered within ``settings.drain_seconds``. Raises
-    ``UsageError`` if the port cannot be had or the extra is not installed.
+    Yields the port, or None. At the end, requests in progress are answered within
+    ``settings.drain_seconds``. Raises ``UsageError`` if the port is unavailable or the extra
+    ``http`` is not installed.
     """
     if settings.http_port is None:
         yield None
@@ -42,7 +43,7 @@ async def http_port(
         raise UsageError("--http-port: needs the extra 'http' (starlette and uvicorn)") from None
 
     class Server(uvicorn.Server):
-        """Leaves signals to the command."""
+        """A uvicorn server that leaves signals to the command."""
 
         def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
             return contextlib.nullcontext()
@@ -64,7 +65,7 @@ async def http_port(
     with _bound(settings, shared_port) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         try:
-            while not server.started and not serving.done():  # noqa: ASYNC110 - it has no event
+            while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event
                 await asyncio.sleep(START_POLL_S)
             yield int(listener.getsockname()[1])
         finally:

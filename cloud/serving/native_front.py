@@ -1,7 +1,7 @@
-"""The native front: gRPC's C++ server, which answers right requests in threads of its own.
+"""The native front: gRPC's C++ server, which answers plain requests in its own threads.
 
-It shares the dispatcher of Python's scheduler. Python tells it which models there are and who may
-ask, and answers all that the front leaves to it.
+It shares the dispatcher with Python's scheduler. Python gives it the models and the tokens, and
+answers all other requests.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ MISSING = (
 )
 
 
-PemFiles = tuple[bytes, bytes, bytes]  # key, certificate, authorities of clients or nothing
+PemFiles = tuple[bytes, bytes, bytes]  # key, certificate, clients' authorities (may be empty)
 Fetch = Callable[[], PemFiles | None]
 
 
 class NativeFront:
-    """gRPC's C++ server with ``settings.threads`` threads; ``UsageError`` if it is missing."""
+    """gRPC's C++ server with ``settings.threads`` threads; ``UsageError`` if it was not built."""
 
     session = NativeStreamSession
 
@@ -51,16 +51,16 @@ class NativeFront:
 
     @property
     def handlers(self) -> Registry:
-        """Takes the services."""
+        """The registry for the services' handlers."""
         return self._server
 
     @property
     def calls(self) -> int:
-        """Inference calls that are under way."""
+        """Number of inference calls in progress."""
         return self._front.calls
 
     async def start(self) -> int | None:
-        """Listen, with TLS if there is a certificate; the port, or None if it cannot be had."""
+        """Listen, with TLS if there is a certificate; returns the port, or None if it is taken."""
         self._follow_tokens()
         address = joined(self._settings.host, self._settings.port)
         port = self._front.start(address, _certificates(self._settings))
@@ -71,7 +71,7 @@ class NativeFront:
         return port
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new calls, and end those that are under way after ``grace_s``."""
+        """Refuse new calls, and end those in progress after ``grace_s`` seconds."""
         self._stopping = True
         await self._server.stop(grace_s)
         if self._ticking is not None:
@@ -80,16 +80,16 @@ class NativeFront:
                 await self._ticking
 
     def serve(self, catalog: Catalog) -> None:
-        """Answer for the models of ``catalog`` from now on."""
+        """Serve the models of ``catalog`` from now on."""
         if not self._stopping:
             self._front.serve([model.native for model in catalog.models])
 
     def collect(self) -> None:
-        """Take over which connections have been used since the last time."""
+        """Report to access control which connections have been used since the last call."""
         self._assembly.access.used(self._front.take_used())
 
     async def _tick(self) -> None:
-        """Take over what was used, and tell the scheduler how busy the threads are."""
+        """Report used connections to access control and the threads' load to the scheduler."""
         wall_s, cpu_s = time.perf_counter(), self._front.cpu_s
         while True:
             await asyncio.sleep(TICK_S)
@@ -126,7 +126,10 @@ def _made(settings: ServerSettings, shared_port: bool, assembly: Assembly) -> Fr
 
 
 def _certificates(settings: ServerSettings) -> Fetch | None:
-    """What the front asks at its start and at every new connection, from gRPC's threads."""
+    """Return the function by which the front fetches certificates; None without TLS.
+
+    gRPC's threads call it at the start and at every new connection.
+    """
     certificates = certificates_of(settings)
     if certificates is None:
         return None

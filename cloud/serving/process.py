@@ -1,4 +1,4 @@
-"""One server process: the gRPC port with its services, health, model reloads and the drain."""
+"""One server process: the gRPC port with its services, health, model reloads and draining."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from cloud.access.connections import send_away
+from cloud.access.connections import send_goaway
 from cloud.access.control import AccessControl
 from cloud.models.catalog import Catalog
 from cloud.observability.metrics import Snapshot
 from cloud.rpc import health, open_inference, reflection, servicer
 from cloud.rpc.tensor_inference import TensorInference
-from cloud.serving.address import joined, why_not
+from cloud.serving.address import bind_error, joined
 from cloud.serving.assembly import Assembly, assembled
 from cloud.serving.broker import answering_broker
 from cloud.serving.fronts import Front, front_of
@@ -23,14 +23,14 @@ from cloud.serving.http import http_port
 from cloud.settings import ServerSettings
 from shared.errors import UsageError
 
-# Clients that were asked to go elsewhere do so within this time after their last call.
+# The server stops after this long without a call: by then clients have read the GOAWAY frame.
 QUIET_S = 0.2
 DRAIN_POLL_S = 0.01
 
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A process that serves gRPC on ``port`` and, if asked to, REST on ``http_port``."""
+    """A process that serves gRPC on ``port`` and REST on ``http_port``, if that is not None."""
 
     port: int
     http_port: int | None
@@ -39,11 +39,11 @@ class ServerProcess:
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        """Names of the models that are served now."""
+        """Names of the models that are being served."""
         return self.assembly.service.catalog.names
 
     async def snapshot(self) -> Snapshot:
-        """All metrics; a coroutine, so that other threads can have it run in the event loop."""
+        """Return all metrics; a coroutine, so that other threads can run it in the event loop."""
         self.front.collect()
         return self.assembly.snapshot()
 
@@ -52,9 +52,10 @@ class ServerProcess:
 async def serving(
     settings: ServerSettings, shared_port: bool = False
 ) -> AsyncIterator[ServerProcess]:
-    """Serve while the block runs, then drain: answer what is in flight and refuse what is new.
+    """Serve while the block runs, then drain: answer requests in progress and refuse new ones.
 
-    ``shared_port`` lets other processes listen on the same port.
+    ``shared_port`` lets other processes listen on the same port. Raises ``UsageError`` that names
+    an unusable setting.
     """
     async with (
         assembled(settings) as assembly,
@@ -79,7 +80,7 @@ async def serving(
         if port is None:
             address, reason = (
                 joined(settings.host, settings.port),
-                why_not(settings.host, settings.port),
+                bind_error(settings.host, settings.port),
             )
             raise UsageError(f"--host/--port: cannot listen on {address} ({reason})")
 
@@ -98,34 +99,34 @@ async def serving(
             reloading = group.create_task(_follow_models(settings, assembly), name="models")
             guarding = group.create_task(assembly.access.guard_connections(port), name="guard")
             gc.collect()
-            gc.freeze()  # objects made so far stay; the collector need not scan them again
+            gc.freeze()  # objects made so far live on, so the collector need not scan them again
             try:
                 yield ServerProcess(port, rest_port, assembly, front)
             finally:
                 checks.drain()
                 await _drain(front, assembly.access, settings, port)
-                gc.unfreeze()  # or cycles among those objects would outlive the interpreter
+                gc.unfreeze()  # otherwise cycles among those objects are never collected
                 reloading.cancel()
                 guarding.cancel()
 
 
 async def _drain(front: Front, access: AccessControl, settings: ServerSettings, port: int) -> None:
-    """End streams, answer what is in flight for at most ``drain_seconds``, and stop."""
+    """End streams, answer requests in progress for at most ``drain_seconds``, and stop."""
     end_s = time.monotonic() + settings.drain_seconds
     access.draining.set()
-    asked = send_away(port, encrypted=settings.tls_cert is not None)
+    asked = send_goaway(port, encrypted=settings.tls_cert is not None)
     while time.monotonic() < end_s:
         front.collect()
         under_way = access.in_flight or front.calls
         if not under_way and (not asked or access.quiet_s >= QUIET_S):
             break
         await asyncio.sleep(DRAIN_POLL_S)
-    # Whatever is left belongs to clients that do not read, or came after the end.
+    # Calls that are left are those of clients that do not read, or arrived too late.
     await front.stop(min(max(end_s - time.monotonic(), 0.0), QUIET_S))
 
 
 async def _follow_models(settings: ServerSettings, assembly: Assembly) -> None:
-    """Serve new catalogs of the model folder as they appear."""
+    """Serve each new catalog of the model folder."""
     if settings.models is None:
         return
     async for catalog in assembly.repository.changes(settings.models_poll_seconds):
@@ -133,5 +134,5 @@ async def _follow_models(settings: ServerSettings, assembly: Assembly) -> None:
 
 
 def _healthy(catalog: Catalog) -> tuple[str, ...]:
-    """Names that are SERVING: the models and, as long as there is one, the server as a whole."""
+    """Return the names that are SERVING: the models and, if there is any, the server as a whole."""
     return ("", servicer.SERVICE, *catalog.names) if catalog.names else ()

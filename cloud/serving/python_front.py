@@ -1,4 +1,4 @@
-"""The Python front: a gRPC port of grpc.aio in the event loop."""
+"""The Python front: a gRPC port served by grpc.aio in the event loop."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class PythonFront:
 
     @property
     def handlers(self) -> Registry:
-        """Takes the services."""
+        """The registry for the services' handlers."""
         return self._server
 
     async def start(self) -> int | None:
-        """Listen, with TLS if there is a certificate; the port, or None if it cannot be had."""
+        """Listen, with TLS if there is a certificate; returns the port, or None if it is taken."""
         address = joined(self._settings.host, self._settings.port)
         certificates = certificates_of(self._settings)
         try:
@@ -41,29 +41,29 @@ class PythonFront:
         return port
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new calls, and end those that are under way after ``grace_s``."""
+        """Refuse new calls, and end those in progress after ``grace_s`` seconds."""
         await self._server.stop(grace_s)
 
     @property
     def calls(self) -> int:
-        """Inference calls of which access control does not know: none."""
+        """Return 0: access control knows every call."""
         return 0
 
     def serve(self, catalog: Catalog) -> None:
-        """Nothing: handlers ask for the catalog."""
+        """Do nothing: handlers read the service's catalog."""
 
     def collect(self) -> None:
-        """Nothing: access control sees every call."""
+        """Do nothing: access control sees every call."""
 
 
 def _options(settings: ServerSettings, shared_port: bool) -> list[tuple[str, int]]:
     """gRPC's channel arguments: message size, streams, keep-alive."""  # noqa: D403 - its name
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
-        # Without this, a second server started on the port by mistake would get half the requests.
+        # Otherwise a second server started on the port by mistake would get half the requests.
         ("grpc.so_reuseport", int(shared_port)),
         ("grpc.max_concurrent_streams", settings.max_streams_per_client),
-        # Detect connections whose peer is gone, and cut clients that ping without end.
+        # Detect connections whose peer is gone, and disconnect clients that ping without end.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

@@ -1,9 +1,9 @@
 """``--workers N``: several server processes on one port, with their metrics summed.
 
-The kernel spreads connections over the workers (SO_REUSEPORT); the supervisor itself serves
-nothing and replaces workers that die. It asks a worker for its metrics with a number on a line of
-the worker's standard input; the worker answers with one line of JSON. The end of that input tells
-a worker that the supervisor is gone.
+The kernel spreads connections over the workers (SO_REUSEPORT). The supervisor serves nothing itself
+and replaces workers that die. To ask a worker for its metrics, it writes a line with a number to
+the worker's standard input; the worker answers with one line of JSON that repeats the number. When
+its standard input ends, a worker knows that the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from cloud.serving.announcement import announce
 from cloud.settings import ServerSettings
 from shared.errors import UsageError
 
-ANSWER_S = 2.0  # a worker that does not answer within this is left out of the gauges
+ANSWER_S = 2.0  # gauges leave out a worker that does not answer within this time
 PING_S = 3.0  # how often a worker is asked whether it still answers
 MISSED_PINGS = 2  # a worker that misses this many in a row is killed and replaced
 KILL_AFTER_DRAIN_S = 5.0  # a worker that has not ended this long after its drain is killed
-QUICK_S = 2.0  # workers that live shorter than this are replaced after a growing pause
+QUICK_S = 2.0  # workers that end sooner than this are replaced after a growing pause
 LONGEST_PAUSE_S = 10.0
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -56,15 +56,15 @@ class WorkerProcess:
         return (await self._reader.readline()).startswith(b"ready")
 
     async def snapshot(self) -> Snapshot:
-        """The worker's metrics; if it does not answer, its last known counters without gauges."""
+        """Return the worker's metrics; if it does not answer, its last known counters."""
         return self.last if await self.answers() else without_gauges(self.last)
 
     async def answers(self) -> bool:
-        """Ask for the metrics and keep them in ``last``; False if they do not come in time."""
+        """Ask for the metrics and keep them in ``last``; False if they do not arrive in time."""
         async with self._asking:
             try:
                 async with asyncio.timeout(ANSWER_S):
-                    if self._writer.is_closing():  # the worker has just died
+                    if self._writer.is_closing():  # the worker has died
                         return False
                     self._asked += 1
                     self._writer.write(f"{self._asked}\n".encode())
@@ -83,25 +83,25 @@ class WorkerProcess:
             self.process.terminate()
 
     def kill(self) -> None:
-        """End the worker at once, even if it is stopped or hangs."""
+        """Kill the worker at once, even if it is stopped (SIGSTOP) or hangs."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
 
 class Supervisor:
-    """Keeps ``settings.workers`` workers alive."""
+    """Keeps ``settings.workers`` worker processes running on ``port``."""
 
     def __init__(self, settings: ServerSettings, port: int) -> None:
         self._settings = settings.model_copy(update={"port": port, "workers": 1})
         self._count = settings.workers
         self._started: dict[int, WorkerProcess] = {}
-        self._workers: dict[int, WorkerProcess] = {}  # listening
+        self._workers: dict[int, WorkerProcess] = {}  # those that listen, by place
         self._ended: list[Snapshot] = []  # counters of workers that have ended
         self._restarts = 0
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Let all workers drain and end."""
+        """Make ``run`` drain and end all workers."""
         self._stopping.set()
 
     async def run(self, all_ready: asyncio.Event) -> None:
@@ -122,8 +122,8 @@ class Supervisor:
                     worker.kill()
 
     async def snapshot(self) -> Snapshot:
-        """The sum of the metrics of all workers, including those that have ended."""
-        ended = list(self._ended)  # copied, so that a worker that ends meanwhile counts once
+        """Return the sum of the metrics of all workers, including those that have ended."""
+        ended = list(self._ended)  # copied: a worker that ends meanwhile would count twice
         alive = await asyncio.gather(*(worker.snapshot() for worker in self._workers.values()))
         merged = merge([*ended, *alive])
         merged.counters["worker_restarts"] = self._restarts
@@ -157,7 +157,7 @@ class Supervisor:
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
 
     async def _ended_status(self, worker: WorkerProcess) -> int:
-        """Wait for the end of a worker; kills one that stops answering. Returns its status."""
+        """Wait for a worker's end, killing it if it stops answering; returns its exit status."""
         ended = asyncio.ensure_future(worker.process.wait())
         missed = 0
         while not ended.done():
@@ -176,7 +176,7 @@ class Supervisor:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=2**22,
-            # Ctrl-C goes to the supervisor, which lets the workers drain.
+            # So that Ctrl-C reaches only the supervisor, which lets the workers drain.
             start_new_session=True,
         )
         if process.stdin is None or process.stdout is None:
@@ -186,7 +186,7 @@ class Supervisor:
 
 async def supervise(settings: ServerSettings) -> None:
     """Serve with several processes until SIGINT or SIGTERM."""
-    tokens_of(settings)  # report an unusable file once, instead of once for each worker
+    tokens_of(settings)  # reports an unusable file once, not once for each worker
     certificates_of(settings)
     with reserved(settings.host, settings.port) as port:
         supervisor = Supervisor(settings, port)

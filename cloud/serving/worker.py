@@ -19,7 +19,7 @@ from shared.errors import TaperError
 
 
 async def work(settings: ServerSettings) -> None:
-    """Serve until SIGTERM, or until the supervisor is gone."""
+    """Serve until SIGTERM, or until standard input ends because the supervisor is gone."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -27,7 +27,7 @@ async def work(settings: ServerSettings) -> None:
         try:
             sys.stdout.write("ready\n")
             sys.stdout.flush()
-        except BrokenPipeError:  # the supervisor is gone already
+        except BrokenPipeError:  # the supervisor has ended already
             return
         reader = asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -37,7 +37,7 @@ async def work(settings: ServerSettings) -> None:
 
 
 async def report(reader: asyncio.StreamReader, server: ServerProcess, stop: asyncio.Event) -> None:
-    """Print the metrics for each line of input; the end of input sets ``stop``."""
+    """Print the metrics for each line of input; set ``stop`` at the end of input."""
     while line := await reader.readline():
         snapshot = await server.snapshot()
         sys.stdout.write(json.dumps([int(line), snapshot.to_json()]) + "\n")

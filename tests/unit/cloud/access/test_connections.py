@@ -15,7 +15,7 @@ from cloud.access.connections import (
     ConnectionGuard,
     peer_address,
     raise_file_limit,
-    send_away,
+    send_goaway,
 )
 from tests.support.http2 import GOAWAY as GOAWAY_KIND
 from tests.support.http2 import frame
@@ -79,7 +79,7 @@ def test_the_limit_of_files_is_raised_as_far_as_it_may() -> None:
 
 def test_clients_are_sent_away_and_nobody_comes_any_more() -> None:
     with connections(3) as (port, clients):
-        assert send_away(port, encrypted=False) == 3
+        assert send_goaway(port, encrypted=False) == 3
         for client in clients:
             assert client.recv(100) == GOAWAY
         with pytest.raises(OSError, match="refused"):
@@ -88,7 +88,7 @@ def test_clients_are_sent_away_and_nobody_comes_any_more() -> None:
 
 def test_an_encrypted_connection_is_not_written_to() -> None:
     with connections(1) as (port, clients):
-        assert send_away(port, encrypted=True) == 0
+        assert send_goaway(port, encrypted=True) == 0
         clients[0].setblocking(False)
         with pytest.raises(BlockingIOError):
             clients[0].recv(1)

@@ -7,7 +7,7 @@ import logging
 
 import grpc
 
-from cloud.observability.logs import GRPC_SERVER, worth_a_line
+from cloud.observability.logs import GRPC_SERVER, is_worth_logging
 
 
 def record(error: BaseException | None) -> logging.LogRecord:
@@ -17,10 +17,10 @@ def record(error: BaseException | None) -> logging.LogRecord:
 
 
 def test_a_client_that_went_away_is_no_fault() -> None:
-    assert not worth_a_line(record(asyncio.CancelledError()))
-    assert not worth_a_line(record(grpc.aio.InternalError("execute_batch")))
+    assert not is_worth_logging(record(asyncio.CancelledError()))
+    assert not is_worth_logging(record(grpc.aio.InternalError("execute_batch")))
 
 
 def test_a_fault_is_written() -> None:
-    assert worth_a_line(record(ValueError("ours")))
-    assert worth_a_line(record(None))
+    assert is_worth_logging(record(ValueError("ours")))
+    assert is_worth_logging(record(None))

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from cloud.serving.address import joined, reserved, why_not
+from cloud.serving.address import bind_error, joined, reserved
 from shared.errors import UsageError
 
 
@@ -26,7 +26,7 @@ def test_a_port_that_is_listened_on_is_refused_with_the_reason(host: str) -> Non
         listener.bind((host.strip("[]"), 0))
         listener.listen()
         port = listener.getsockname()[1]
-        assert why_not(host, port) == "Address already in use"
+        assert bind_error(host, port) == "Address already in use"
         with pytest.raises(UsageError, match="Address already in use"), reserved(host, port):
             pass
 
