@@ -1,1 +1,1 @@
-"""A page to watch a fleet and to set what it should do; needs the extra ``dashboard``."""
+"""A web page to watch a fleet and change its settings; needs the extra ``dashboard``."""

@@ -1,4 +1,4 @@
-"""``python -m cloud.dashboard``: watch a fleet in a browser, set what it should do."""
+"""``python -m cloud.dashboard``: watch a fleet in a browser and change its settings."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def serve(
     cloud = None if metrics is None else CloudPage(metrics)
     access = Access(host, trust_header, role_header, tuple(proxy or ()), own_network)
     access.check()
-    with needing_extra("dashboard"):  # seconds to import: what is wrong is said before
+    with needing_extra("dashboard"):  # takes seconds to import, so wrong flags are reported first
         from cloud.dashboard.pages import run
     run(LiveFleet(site.broker, site.fleet, store, cloud), access, port)
 

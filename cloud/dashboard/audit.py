@@ -1,4 +1,4 @@
-"""The dashboard's audit trail: every change is written down before it is made."""
+"""The dashboard's audit trail: every change is recorded before it is made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class AuditTrail:
-    """The changes of ``fleet``: in the store at ``url``, or in memory only without one.
+    """The changes of ``fleet``, kept in the store at ``url``; in memory only if that is None.
 
     Methods raise ``StoreError`` if the store cannot be written.
     """
@@ -40,13 +40,13 @@ class AuditTrail:
         return list(self._changes)
 
     async def open(self) -> None:
-        """Read the last changes."""
+        """Read the last changes from the store."""
         if self._url is not None:
             found = await self._do(lambda one: trail.recent(one, self._fleet, SHOWN))
             self._changes.extend(found)
 
     async def begin(self, who: str, target: str, what: str) -> ChangeRecord:
-        """Write down a change that is about to be made."""
+        """Record a change that is about to be made: ``who`` sets ``what`` of ``target``."""
         change = ChangeRecord(
             self._fleet, time.time(), secrets.token_hex(8), who, target, what, "asked"
         )
@@ -56,11 +56,11 @@ class AuditTrail:
         return change
 
     def note(self, change: ChangeRecord) -> None:
-        """Show what a device did; the recorder writes it down."""
+        """Show an event of a device; the recorder stores it."""
         self._changes.appendleft(change)
 
     async def finish(self, change: ChangeRecord, result: str) -> None:
-        """Write down the result of a change."""
+        """Record the result of a change."""
         done = replace(change, result=result)
         for place, one in enumerate(self._changes):
             if one.id == change.id:

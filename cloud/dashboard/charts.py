@@ -1,4 +1,4 @@
-"""Options of the charts, as ECharts takes them. Pure."""
+"""Options of the charts for ECharts. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from shared.fleet.messages import Telemetry
 Options = dict[str, Any]
 Line = list[tuple[float, float]]
 
-# Readable on white and on black.
+# Legible on white and on black.
 GREY = "#8a8f98"
 BLUE, TEAL, ORANGE, RED = "#5b8def", "#14a89a", "#f0963c", "#e0575b"
 LINE = {"lineStyle": {"color": "rgba(138,143,152,0.25)"}}
 
 
 def axis(name: str, kind: str = "value", **more: Any) -> Options:
-    """An axis with its unit."""
+    """Return an axis labelled ``name``; ``more`` are further options of ECharts."""
     return {
         "type": kind,
         "name": name,
@@ -35,7 +35,7 @@ def axis(name: str, kind: str = "value", **more: Any) -> Options:
 
 
 def base(x: Options, y: Options | list[Options], series: list[Options]) -> Options:
-    """What all charts share."""
+    """Return the options that all charts share, with these axes and series."""
     return {
         "animation": False,
         "grid": {"left": 48, "right": 16, "top": 28, "bottom": 44},
@@ -48,7 +48,7 @@ def base(x: Options, y: Options | list[Options], series: list[Options]) -> Optio
 
 
 def battery_chart(view: View) -> Options:
-    """Devices by tenths of a full battery."""
+    """Return a bar chart: number of devices by tenths of a full battery."""
     step = 100 // BATTERY_BINS
     names = [f"{step * place}-{step * (place + 1)}" for place in range(BATTERY_BINS)]
     colours = [RED, RED, *[ORANGE] * 2, *[TEAL] * (BATTERY_BINS - 4)]
@@ -62,7 +62,7 @@ def battery_chart(view: View) -> Options:
 
 
 def fraction_chart(view: View) -> Options:
-    """Devices by the fraction that they work at."""
+    """Return a bar chart: number of devices by the fraction in use."""
     x = axis("fraction d", "category", data=[name for name, _ in view.fractions])
     bars = {
         "type": "bar",
@@ -74,7 +74,7 @@ def fraction_chart(view: View) -> Options:
 
 
 def scatter_chart(view: View) -> Options:
-    """Accuracy against energy, a point a device."""
+    """Return a scatter chart: accuracy over energy, one point for each device."""
     points = [
         {"name": name, "value": [energy, round(100 * accuracy, 2), fraction]}
         for energy, accuracy, name, fraction in view.scatter
@@ -93,7 +93,7 @@ def scatter_chart(view: View) -> Options:
 
 
 def cloud_chart(points: Sequence[CloudPoint]) -> Options:
-    """Load of the cloud and the fraction that it works at, over time."""
+    """Return a line chart: the cloud's load and fraction over time."""
     made = over_time(
         [
             ("load", RED, [(one.unix_s, one.load) for one in points]),
@@ -107,7 +107,7 @@ def cloud_chart(points: Sequence[CloudPoint]) -> Options:
 
 
 def fleet_charts(points: Sequence[FleetPoint]) -> dict[str, Options]:
-    """The charts of the whole fleet over the last hour, by title."""
+    """Return the charts of the whole fleet over the last hour, by title."""
 
     def line(value: Callable[[Summary], float | None], scale: float = 1.0) -> Line:
         found = [(one.unix_s, value(one.summary)) for one in points]
@@ -139,7 +139,11 @@ def over_time(
     unit: str,
     low: float | None = None,
 ) -> Options:
-    """Lines over time: name, colour, (seconds since 1970, value)."""
+    """Return a chart of lines over time.
+
+    Each line is (name, colour, points), a point (seconds since 1970, value). ``low`` is the lower
+    end of the vertical axis, by default chosen by ECharts.
+    """
     series = [
         {
             "name": name,
@@ -159,7 +163,7 @@ def over_time(
 
 
 def device_charts(messages: Sequence[Telemetry]) -> dict[str, Options]:
-    """The charts of a device's page, by title."""
+    """Return the charts of a device's page, by title."""
     power = [(one.unix_s, 100 * one.battery) for one in messages]
     width = [(one.unix_s, 100 * one.fraction) for one in messages]
     mean = [(one.unix_s, one.latency_ms) for one in messages]

@@ -1,4 +1,4 @@
-"""The cloud's load and fraction, read from the Prometheus page of a server."""
+"""The cloud's load and fraction, read from a server's Prometheus endpoint."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ KEPT = 300  # points of the chart
 
 @dataclass(frozen=True)
 class CloudPoint:
-    """What a server said at ``unix_s``."""
+    """A server's metrics at ``unix_s``."""
 
     unix_s: float
     load: float
     fraction: float
     queued: float
-    requests: float  # so far
+    requests: float  # number since the server's start
 
 
 class CloudPage:
-    """Follows the page at ``url``; ``error`` says why the last reading failed."""
+    """Polls the metrics endpoint at ``url``; ``error`` is why the last attempt failed, or empty."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -36,7 +36,7 @@ class CloudPage:
         self.error = "not read yet"
 
     async def run(self) -> None:
-        """Read the page over and over, until cancelled."""
+        """Poll the endpoint until cancelled."""
         while True:
             try:
                 self.points.append(parse(await asyncio.to_thread(self._read), time.time()))
@@ -47,7 +47,7 @@ class CloudPage:
 
     @property
     def rate(self) -> float | None:
-        """Requests a second over the last readings; None if there are too few."""
+        """Requests a second over the last points; None if there are too few."""
         points = list(self.points)[-10:]
         if len(points) < 2 or points[-1].requests < points[0].requests:
             return None
@@ -60,7 +60,7 @@ class CloudPage:
 
 
 def parse(text: str, now_s: float) -> CloudPoint:
-    """The point in a metrics page; ``KeyError`` names what is missing."""
+    """Read the point out of a metrics page; ``KeyError`` names a missing metric."""
     values: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

@@ -1,4 +1,4 @@
-"""The card that changes settings: one setting of a device, a group or all."""
+"""The card with which operators change a setting of a device, a group or the whole fleet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALL = "all"
 
 
 class Control:
-    """Shows the card; ``target`` fixes the device, by default one is chosen."""
+    """Shows the card. ``target`` fixes the device; by default the user chooses the target."""
 
     def __init__(self, live: LiveFleet, person: Person, target: str | None = None) -> None:
         self._live = live
@@ -53,7 +53,7 @@ class Control:
         ui.timer(EVERY_S / 2, self._refresh)
 
     def _show_value(self) -> None:
-        """Show the field that fits the setting, and what is allowed."""
+        """Show the input field that fits the chosen setting, and the allowed values."""
         name = str(self._setting.value)
         self._fraction.set_visibility(name == FRACTION)
         self._value.set_visibility(name != FRACTION)
@@ -71,7 +71,9 @@ class Control:
         await self._change(f"{self._setting.value}=")
 
     async def _change(self, word: str) -> None:
-        """Make the change in ``word``; a change of more than one device has to be confirmed."""
+        """Make the change ``word`` (KEY=VALUE); asks for confirmation if it affects several
+        devices.
+        """
         target = self._target or str(self._chooser.value if self._chooser else "")
         try:
             values = parse_changes([word])
@@ -95,7 +97,7 @@ class Control:
 
 
 async def confirmed(question: str) -> bool:
-    """Ask, and return whether the answer is yes."""
+    """Show ``question`` in a dialog; return whether the user confirms."""
     with ui.dialog() as dialog, ui.card():
         ui.label(question)
         with ui.row().classes("w-full justify-end"):

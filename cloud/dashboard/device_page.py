@@ -35,7 +35,7 @@ COLUMNS = (("setting", "setting"), ("desired", "desired"), ("reported", "reporte
 
 
 async def one_device(live: LiveFleet, person: Person, name: str) -> None:
-    """One device: its last word and its timeline."""
+    """Show the latest state of the device ``name`` and its timeline."""
     with page(live, person, name, back=True):
         with ui.element("div").classes(TILES):
             names = ("state", "battery", "fraction d", "right", "latency", "model")
@@ -83,7 +83,7 @@ async def one_device(live: LiveFleet, person: Person, name: str) -> None:
 
 
 def fill_device(tiles: dict[str, tuple[ui.label, ui.label]], live: LiveFleet, name: str) -> None:
-    """The numbers at the top of a device's page."""
+    """Fill in the numbers at the top of a device's page."""
     row = next((row for row in live.view().rows if row.name == name), None)
     if row is None:
         tiles["state"][0].set_text("unknown")
@@ -104,7 +104,7 @@ def fill_device(tiles: dict[str, tuple[ui.label, ui.label]], live: LiveFleet, na
 
 
 def setting_cells(device: DeviceState) -> list[dict[str, Any]]:
-    """Return desired and reported settings, a row a setting, their versions first."""
+    """Return table rows of desired and reported settings: first the versions, then each setting."""
     desired, reported = device.desired, device.reported
     said = DeviceSettings() if reported is None else reported.settings
     refused = {} if reported is None else {one.field: one.reason for one in reported.refused}

@@ -1,4 +1,4 @@
-"""Parts of every page: header, colours, state of the connections, and the settings control."""
+"""Parts that pages share: header, colours, state of the connections, cards and tiles."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STYLE = """
 
 @contextmanager
 def page(live: LiveFleet, person: Person, title: str, back: bool = False) -> Iterator[None]:
-    """Show the header; the block fills the page below it."""
+    """Show the header; what the block creates is below it. ``back`` adds a link to the fleet."""
     ui.colors(primary="#2f6fdb", secondary="#14a89a", accent="#f0963c")
     ui.add_css(STYLE)
     ui.page_title(f"{title} - taper")
@@ -76,14 +76,14 @@ def _connections(live: LiveFleet) -> None:
 
 @contextmanager
 def card(title: str, classes: str = "") -> Iterator[None]:
-    """Show a card with a title around the block."""
+    """Show a card with a title; what the block creates is inside."""
     with ui.card().classes(f"w-full gap-1 p-4 {classes}").props("flat bordered"):
         ui.label(title).classes("text-sm text-gray-500")
         yield
 
 
 def tile(title: str) -> tuple[ui.label, ui.label]:
-    """Show a named number; return the labels of the number and of the note below it."""
+    """Show a number with a title; return the labels of the number and of the note below it."""
     with ui.card().classes("gap-0 p-3").props("flat bordered"):
         ui.label(title).classes("text-xs text-gray-500")
         value = ui.label("-").classes("tile-value text-2xl font-medium")
@@ -92,7 +92,7 @@ def tile(title: str) -> tuple[ui.label, ui.label]:
 
 
 def show(chart: ui.echart, options: dict[str, Any]) -> None:
-    """Draw ``options`` if they are new."""
+    """Draw ``options`` if they differ from those shown."""
     if chart.options != options:
         chart.options.clear()
         chart.options.update(options)
@@ -100,12 +100,12 @@ def show(chart: ui.echart, options: dict[str, Any]) -> None:
 
 
 def percent(value: float | None, digits: int = 0) -> str:
-    """A share for people."""
+    """Format a share, 0 to 1, in percent; a dash for None."""
     return "-" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def number(value: float | None) -> str:
-    """A value for people."""
+    """Format a value; a dash for None."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

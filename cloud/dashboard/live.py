@@ -1,4 +1,4 @@
-"""The data behind the pages: a fleet client, the cloud's metrics page, the store."""
+"""The data that pages show: from a fleet client, the cloud's metrics and the store."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ from shared.fleet.broker import Broker
 from shared.fleet.messages import Birth, Message, Reported, Telemetry, Topic
 
 AGAIN_S = 1.0
-VIEW_S, AT_ONCE = 0.9, 1000  # pages ask every second
-STORED = 2000  # messages of a device's timeline
-POINT_EVERY_S, POINTS = 5.0, 720  # of the time series of the whole fleet: an hour
+VIEW_S, AT_ONCE = 0.9, 1000  # a view is shared for VIEW_S, as pages refresh every second
+STORED = 2000  # messages of a device's timeline that are read from the store
+POINT_EVERY_S, POINTS = 5.0, 720  # the fleet's time series covers an hour
 RESULT_WITHIN_S = 60.0
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class FleetPoint:
-    """The whole fleet at ``unix_s``, by this machine's clock."""
+    """A summary of the fleet at ``unix_s``, by this machine's clock."""
 
     unix_s: float
     summary: Summary
 
 
 class LiveFleet:
-    """One fleet, followed at the broker. ``run`` never returns; the rest is for the pages.
+    """One fleet, followed at its broker. ``run`` never returns; pages call the other methods.
 
-    ``store`` is where a recorder keeps telemetry; None shows what arrives while the page runs.
+    ``store`` is the URL of the recorder's store; without one (None) timelines begin when the
+    dashboard starts. ``cloud`` is the server whose metrics are shown, if any.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class LiveFleet:
         self._client.listeners.append(self._see)
         self._tails: defaultdict[str, Tail] = defaultdict(Tail)
         self._rows = Rows()
-        self.targets = ["all"]  # names that can be set: all, each group, each device
+        self.targets = ["all"]  # targets of changes: all, each group, each device
         self._epochs: dict[str, str] = {}
         self._pending: dict[str, asyncio.Future[Reported]] = {}
         self._results: set[asyncio.Task[None]] = set()
@@ -67,10 +68,10 @@ class LiveFleet:
         self.broker_error = "not connected yet"
         self._view: View | None = None
         self._view_s = 0.0
-        self._asked = self._told = 0  # changes, and those that the view shows
+        self._changes_made = self._changes_in_view = 0  # numbers of changes of desired states
 
     async def run(self) -> None:
-        """Follow the fleet; connect again whenever the broker is away."""
+        """Follow the fleet; connects again whenever the connection is lost."""
         try:
             await self.trail.open()
         except TaperError as error:
@@ -88,23 +89,28 @@ class LiveFleet:
         return self._client.connected.is_set()
 
     def _find_targets(self) -> None:
-        """Keep the same list as long as the names are the same: pages compare it."""
+        """Replace ``targets`` only if names have changed: pages compare the list's identity."""
         state = self._client.state
         found = ["all", *sorted(state.groups()), *sorted(state.devices)]
         if found != self.targets:
             self.targets = found
 
     def view(self) -> View:
-        """Return the fleet as of a short time ago; all open pages share one view.
+        """Return the contents of the first page, shared by all open pages.
 
-        That is less than a second up to ``AT_ONCE`` devices, and longer in proportion above.
+        They are less than a second old with up to ``AT_ONCE`` devices, and in proportion older with
+        more.
         """
         now_s = time.monotonic()
         devices = self._client.state.devices
         keep_s = VIEW_S * max(len(devices) / AT_ONCE, 1.0)
-        if self._view is None or now_s - self._view_s >= keep_s or self._told != self._asked:
+        if (
+            self._view is None
+            or now_s - self._view_s >= keep_s
+            or self._changes_in_view != self._changes_made
+        ):
             self._forget_reported()
-            self._told = self._asked
+            self._changes_in_view = self._changes_made
             self._view = view(devices, self._tails, self._pending, now_s, self._rows)
             self._find_targets()
             self._view_s = now_s
@@ -115,7 +121,7 @@ class LiveFleet:
 
     @property
     def waiting(self) -> int:
-        """How many devices have not reported their desired state yet."""
+        """Number of devices that have not reported their desired state yet."""
         self._forget_reported()
         return len(self._pending)
 
@@ -129,7 +135,7 @@ class LiveFleet:
         return list(self._tails[name].messages) if name in self._tails else []
 
     def device(self, name: str) -> DeviceState | None:
-        """Return the state of a device; None for a name that the fleet does not have."""
+        """Return the state of a device; None if the fleet has none of this name."""
         return self._client.state.devices.get(name)
 
     def count(self, target: str) -> int:
@@ -137,11 +143,11 @@ class LiveFleet:
         return len(self._client.state.select(target, "target"))
 
     async def set(self, person: Person, target: str, values: Mapping[str, Any]) -> int:
-        """Change settings of the devices that ``target`` names; return how many these are.
+        """Change settings of the devices that ``target`` names; return the number of these devices.
 
-        The change is in the audit trail before it is made, and its result afterwards. Raises
-        ``UsageError`` for a target that nothing has, ``BrokerError`` without a broker, and
-        ``StoreError`` if it cannot be written down; then nothing is changed.
+        The change is recorded in the audit trail before it is made, its result afterwards. Raises
+        ``UsageError`` if nothing has the name ``target``, ``BrokerError`` without a connection, and
+        ``StoreError`` if the change cannot be recorded; in all cases nothing is changed.
         """
         if not person.may_set:
             raise UsageError(f"{person.name} may look, and not change settings")
@@ -154,7 +160,7 @@ class LiveFleet:
             await self.trail.finish(change, f"failed: {error}")
             raise
         self._pending.update(futures)
-        self._asked += 1
+        self._changes_made += 1
         task = asyncio.create_task(self._await_result(change, futures), name="result of a change")
         self._results.add(task)
         task.add_done_callback(self._results.discard)
@@ -163,7 +169,7 @@ class LiveFleet:
     async def _await_result(
         self, change: ChangeRecord, futures: Mapping[str, asyncio.Future[Reported]]
     ) -> None:
-        """Write the result of a change down once the devices have reported, or after a while."""
+        """Record the result of a change when the devices have reported, or after a while."""
         here = [future for name, future in futures.items() if (one := self.device(name)) is not None
                 and one.online]  # fmt: skip
         if here:
@@ -172,7 +178,7 @@ class LiveFleet:
             await self.trail.finish(change, result_of(futures))
 
     async def history(self, name: str) -> tuple[list[Telemetry], str]:
-        """Return the stored timeline of a device, or an empty one and the reason."""
+        """Return a device's stored timeline and "", or an empty one and the reason."""
         if self._store is None:
             return [], ""
         try:

@@ -50,7 +50,7 @@ COLUMNS = (
     ("version", "model", "left"),
     ("error", "error", "left"),
 )
-# What a phone has room for.
+# The columns that fit on a phone.
 ON_PHONES = ("name", "state", "battery", "fraction", "accuracy")
 GROUP_COLUMNS = (
     ("name", "group"), ("devices", "devices"), ("online", "online"), ("problems", "with problems"),
@@ -78,7 +78,7 @@ BATTERY_CELL = """
 
 
 def overview(live: LiveFleet, person: Person, prefix: str) -> None:
-    """Show the whole fleet to ``person``; links begin with ``prefix``."""
+    """Show the whole fleet to ``person``; links to devices begin with ``prefix``."""
     with page(live, person, f"Fleet {live.fleet}"):
         with ui.element("div").classes(TILES):
             names = [*OVERVIEW, *(["cloud fraction c"] if live.cloud is not None else [])]
@@ -108,7 +108,7 @@ Refresh = Callable[[View], None]
 
 
 def _problems(live: LiveFleet) -> Refresh:
-    """What is wrong now, in a line; nothing if all is well."""
+    """Show a line with the current problems of devices; hidden if there are none."""
     line = ui.label("").classes("text-sm text-negative").props("data-testid=problems")
 
     def refresh(seen: View) -> None:
@@ -185,7 +185,7 @@ def _devices(live: LiveFleet, prefix: str) -> Refresh:
 
 
 def _changes(live: LiveFleet) -> None:
-    """The audit trail."""
+    """Show the audit trail."""
     kept = "" if live.trail.kept else " since this page's server began; --store keeps them"
     with card(f"Changes{kept}"):
         columns = [_column(name, label, "left") for name, label in CHANGE_COLUMNS]
@@ -209,7 +209,7 @@ def _changes(live: LiveFleet) -> None:
 
 
 def _column(name: str, label: str, align: str) -> dict[str, Any]:
-    """A column of a table; most columns of devices are left out on a phone."""
+    """Return a column of a table; most columns of devices are hidden on phones."""
     made = {"name": name, "field": name, "label": label, "align": align, "sortable": True}
     if (name, label, align) in COLUMNS and name not in ON_PHONES:
         made |= {"classes": "gt-xs", "headerClasses": "gt-xs"}
@@ -219,7 +219,7 @@ def _column(name: str, label: str, align: str) -> dict[str, Any]:
 def fill_tiles(
     tiles: dict[str, tuple[ui.label, ui.label]], summary: Summary, live: LiveFleet
 ) -> None:
-    """Write the numbers at the top."""
+    """Fill in the numbers at the top of the page."""
     texts = {
         "online": (f"{summary.online}", f"of {summary.devices}"),
         "right": (percent(summary.accuracy, 1), "of labelled samples"),
@@ -242,7 +242,7 @@ def fill_tiles(
 
 
 def _exits(summary: Summary) -> tuple[str, str]:
-    """The accuracy of local answers by audits, its interval, and the drift of their confidence."""
+    """Return accuracy of local answers by audits, and a note: interval, drift of confidence."""
     exits, drift = summary.exits, summary.drift
     texts = ["no audited samples"] if exits is None else [
         f"{100 * exits.low:.1f} to {100 * exits.high:.1f} %"
@@ -255,7 +255,7 @@ def _exits(summary: Summary) -> tuple[str, str]:
 
 
 def group_cells(one: GroupRow) -> dict[str, Any]:
-    """Return a row of the table of groups."""
+    """Return the cells of a row of the table of groups."""
     sums = one.sums
 
     def part(value: float | None) -> float | None:
@@ -277,7 +277,7 @@ def group_cells(one: GroupRow) -> dict[str, Any]:
 
 
 def cells(row: Row, prefix: str) -> dict[str, Any]:
-    """Return a row of the table of devices."""
+    """Return the cells of a row of the table of devices."""
     state, colour = ("online", "positive") if row.online else ("away", "grey")
     if row.pending:
         state, colour = "pending", "warning"

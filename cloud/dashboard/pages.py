@@ -1,4 +1,4 @@
-"""The pages, and the server that serves them."""
+"""The web server of the dashboard and its routes."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def run(live: LiveFleet, access: Access, port: int) -> None:
     ui.run(
         host=access.host, port=port, title="taper", favicon="◣", reload=False, show=False,
         show_welcome_message=False, uvicorn_logging_level="warning", reconnect_timeout=10,
-        proxy_headers=False,  # the address of a request is the proxy's, not what it says
+        proxy_headers=False,  # access checks need the proxy's own address, not a header's
     )  # fmt: skip
 
 
 def prefix_of(request: Request) -> str:
-    """Return the path under which a proxy serves the pages, without a slash at the end."""
+    """Return the path under which a proxy serves the pages, without a trailing slash."""
     given = request.headers.get("X-Forwarded-Prefix", "") + request.scope.get("root_path", "")
     return str(given).rstrip("/")

@@ -1,4 +1,4 @@
-"""Who may see the dashboard, and who may change the fleet: roles from a trusted proxy's headers."""
+"""Access to the dashboard: users and roles from the headers of a trusted proxy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Role(str, Enum):
-    """What a person may do: look, or also change settings."""
+    """What a person may do: a viewer only looks, an operator changes settings too."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
@@ -29,7 +29,7 @@ class Role(str, Enum):
 
 @dataclass(frozen=True)
 class Person:
-    """Who looks at a page."""
+    """The user of a page."""
 
     name: str
     role: Role
@@ -41,17 +41,18 @@ class Person:
 
 
 class ForbiddenError(Exception):
-    """A request that is not answered; the message says why."""
+    """A request that must not be answered; the message says why."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """The rules. Without ``header`` everybody on this machine is an operator.
+    """The rules of access to the dashboard that listens on ``host``.
 
-    With ``own_network`` so is everybody who reaches ``host``: the dashboard is in a container whose
-    port is published to one machine. ``header`` has the user's name and ``role_header`` the role;
-    both are believed only from the addresses in ``proxies``; of none, from this machine. ``host``
-    is where the dashboard listens.
+    If ``header`` is None, every user of this machine is an operator. With ``own_network`` so is
+    everybody who can reach ``host``, for a container whose port is published to one machine only.
+    Otherwise a proxy puts the user's name into ``header`` and the role into ``role_header``. Both
+    are trusted only in requests from the addresses in ``proxies``; if there are none, from this
+    machine.
     """
 
     host: str
@@ -61,7 +62,7 @@ class Access:
     own_network: bool = False
 
     def check(self) -> None:
-        """Raise ``UsageError`` for rules that would let everybody in."""
+        """Raise ``UsageError`` for rules that would admit everybody."""
         for name in (self.header, self.role_header):
             if name is not None and not HEADER.fullmatch(name):
                 raise UsageError(f"--trust-header, --role-header: {name!r} is no header's name")
@@ -72,13 +73,13 @@ class Access:
             )
 
     def person(self, scope: Scope) -> Person:
-        """Return who sent the request of an ASGI ``scope``; ``ForbiddenError`` if it may not."""
+        """Return who sent the request of an ASGI ``scope``; ``ForbiddenError`` if not allowed."""
         host = self._one(scope, "host") or ""
         origin = self._one(scope, "origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             raise ForbiddenError("the request comes from the page of another site")
         if self.header is None:
-            # A name that a foreign site has pointed at this machine must not get in.
+            # DNS rebinding: another site's name may point to this machine and must be refused.
             asked = urlsplit(f"//{host}").hostname or ""
             if asked != self.host and not is_loopback(asked):
                 raise ForbiddenError(f"this is not {host[:100]}")
@@ -96,7 +97,7 @@ class Access:
 
     @staticmethod
     def _one(scope: Scope, name: str) -> str | None:
-        """The value of a header; None if it is not there. Twice is once too often."""
+        """Return the value of a header; None if it is missing; ``ForbiddenError`` if repeated."""
         wanted = name.lower().encode()
         found = [value for key, value in scope.get("headers", ()) if key.lower() == wanted]
         if len(found) > 1:
@@ -105,7 +106,7 @@ class Access:
 
 
 class Guard:
-    """ASGI middleware: a request that ``access`` does not allow gets no further."""
+    """ASGI middleware that refuses requests which ``access`` does not allow."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], access: Access):
         self._app = app

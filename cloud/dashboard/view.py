@@ -1,4 +1,4 @@
-"""The contents of the dashboard, computed from the state of the fleet. Pure."""
+"""Compute the contents of the dashboard from the state of the fleet. Pure."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from cloud.telemetry.recent import Recent
 from cloud.telemetry.sums import Sums, add_up
 from shared.fleet.messages import Telemetry
 
-REMEMBERED = 400  # messages of a device that are kept for its timeline
-REMEMBERED_IN_ALL = 400_000  # of a large fleet: fewer of each device
-MOST_ROWS = 500  # of the table: a browser gets slow with more
+REMEMBERED = 400  # messages kept for the timeline of a device
+REMEMBERED_IN_ALL = 400_000  # messages kept of all devices, so fewer of each in a large fleet
+MOST_ROWS = 500  # rows of the table; browsers become slow with more
 BATTERY_BINS = 10
-MOST_POINTS = 1000  # of the chart of accuracy against energy
+MOST_POINTS = 1000  # points of the chart of accuracy over energy
 
 
 @dataclass
 class Tail:
-    """The last telemetry of a device, and the arrival of the latest."""
+    """The last telemetry messages of a device, and the arrival of the latest."""
 
     messages: deque[Telemetry] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     seen_s: float = 0.0
     recent: Recent = field(default_factory=Recent)
 
     def add(self, message: Telemetry, seen_s: float, devices: int = 1) -> None:
-        """Take a message that arrived at ``seen_s``, in a fleet of so many ``devices``."""
+        """Add a message that arrived at ``seen_s``; ``devices`` is the size of the fleet."""
         self.messages.append(message)
         while len(self.messages) > max(REMEMBERED_IN_ALL // devices, 1):
             self.messages.popleft()
@@ -38,12 +38,12 @@ class Tail:
         self.recent.add(message)
 
 
-NOTHING = Tail()  # of a device without telemetry
+NOTHING = Tail()  # for devices without telemetry
 
 
 @dataclass(frozen=True)
 class Row:
-    """One device in the table."""
+    """A row of the table of devices."""
 
     name: str
     groups: str
@@ -60,14 +60,14 @@ class Row:
     error: str
     problems: tuple[str, ...] = ()
     model: str = ""
-    version: str = ""  # of the model
+    version: str = ""  # the model's version
     refused: str = ""
     silent_s: float = math.inf  # monotonic time from which the device counts as silent
 
 
 @dataclass(frozen=True)
 class GroupRow:
-    """A line of the table of groups; means are over the connected devices."""
+    """A row of the table of groups; means are over the connected devices."""
 
     name: str
     devices: int
@@ -80,7 +80,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """The whole fleet in a few numbers; None for unknown ones."""
+    """A summary of the whole fleet; None for unknown numbers."""
 
     devices: int
     online: int
@@ -91,33 +91,33 @@ class Summary:
     bytes_per_answer: float | None
     energy_mj: float | None
     battery: float | None
-    looks: float | None = None  # at a sample
-    exits: Estimate | None = None  # right among local answers, by audits
-    drift: Estimate | None = None  # of the exit head's confidence
+    looks: float | None = None  # mean looks at a sample
+    exits: Estimate | None = None  # share of local answers that audits confirmed
+    drift: Estimate | None = None  # change of the exit head's confidence
 
 
 @dataclass(frozen=True)
 class View:
-    """The contents of the first page, the cloud apart."""
+    """The contents of the first page, except for the cloud's."""
 
     summary: Summary
     rows: tuple[Row, ...]
     battery_bins: tuple[int, ...]  # devices by tenths of a full battery
     fractions: tuple[tuple[str, int], ...]  # devices by fraction, narrowest first
-    scatter: tuple[tuple[float, float, str, float], ...]  # mJ an answer, accuracy, name, fraction
+    scatter: tuple[tuple[float, float, str, float], ...]  # mJ per answer, accuracy, name, fraction
     groups: tuple[GroupRow, ...] = ()
     problems: tuple[tuple[str, int], ...] = ()  # devices by problem, the most frequent first
 
 
 class Rows:
-    """The rows of all devices, of which only those are made anew that can have changed."""
+    """A cache of the rows of all devices; recomputes only rows that may have changed."""
 
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
         self._changed: set[str] = set()
 
     def change(self, name: str) -> None:
-        """Note that something has arrived from or for a device."""
+        """Mark the row of a device as outdated: a message from or for it has arrived."""
         self._changed.add(name)
 
     def of(
@@ -150,9 +150,10 @@ def view(
     now_s: float = 0.0,
     known: Rows | None = None,
 ) -> View:
-    """Return the contents of the first page; ``now_s`` is monotonic.
+    """Return the contents of the first page at ``now_s`` (monotonic).
 
-    ``known`` has the rows of the last view, and the devices that have changed since.
+    ``pending`` are devices that have not reported their desired state. ``known`` is the cache of
+    rows; without it all rows are computed.
     """
     waiting = set(pending)
     rows = (known or Rows()).of(devices, tails, waiting, now_s)
@@ -188,7 +189,7 @@ def view(
 def grouped(
     devices: Mapping[str, DeviceState], rows: Iterable[Row], tails: Mapping[str, Tail]
 ) -> list[GroupRow]:
-    """Return a line for each group; a device in several groups counts in each."""
+    """Return a row for each group; a device in several groups counts in each."""
     members: dict[str, list[Row]] = {}
     for row in rows:
         birth = devices[row.name].birth
@@ -214,7 +215,7 @@ def grouped(
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """Return the mean; None without values."""
+    """Return the mean of ``values``; None if there are none."""
     return sum(values) / len(values) if values else None
 
 
@@ -247,7 +248,7 @@ def row_of(device: DeviceState, tail: Tail, pending: bool, now_s: float) -> Row:
 
 
 def bins(batteries: Sequence[float]) -> tuple[int, ...]:
-    """Return how many of ``batteries``, 0 to 1, lie in each tenth."""
+    """Return the number of ``batteries``, 0 to 1, in each tenth."""
     counts = [0] * BATTERY_BINS
     for level in batteries:
         counts[min(max(int(level * BATTERY_BINS), 0), BATTERY_BINS - 1)] += 1
@@ -264,9 +265,9 @@ def counted(rows: Sequence[Row]) -> tuple[tuple[str, int], ...]:
 
 
 def scattered(rows: Sequence[Row]) -> tuple[tuple[float, float, str, float], ...]:
-    """Return a point for each device of which energy and accuracy are known.
+    """Return (mJ per answer, accuracy, name, fraction) of each device where both are known.
 
-    Of a large fleet, a regular sample of at most ``MOST_POINTS``.
+    Of a large fleet it is a regular sample of at most ``MOST_POINTS``.
     """
     return tuple(
         (round(row.energy_mj, 4), round(row.accuracy, 4), row.name, row.fraction or 0.0)
@@ -276,7 +277,7 @@ def scattered(rows: Sequence[Row]) -> tuple[tuple[float, float, str, float], ...
 
 
 def chosen(rows: Sequence[Row], text: str, problem: str = "") -> tuple[list[Row], int]:
-    """Return at most ``MOST_ROWS`` rows that match, and the number that match.
+    """Return at most ``MOST_ROWS`` matching rows, and the number of all matching rows.
 
     A row matches if its name, group or error contains ``text`` and it has ``problem``, if given.
     Connected devices come first, those with the emptiest batteries before the others.
@@ -295,7 +296,7 @@ def chosen(rows: Sequence[Row], text: str, problem: str = "") -> tuple[list[Row]
 
 
 def ago(seconds: float) -> str:
-    """Format an age."""
+    """Format an age in its largest unit."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit} ago"

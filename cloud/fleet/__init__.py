@@ -1,1 +1,1 @@
-"""Operating a fleet: client and recorder, commands, scenarios."""
+"""Operating a fleet: its client and recorder, the commands, scenarios, roll-outs."""

@@ -1,4 +1,4 @@
-"""``python -m cloud.fleet``: drive a fleet of devices, watch it, set what it should do."""
+"""``python -m cloud.fleet``: the commands to run, watch and control a fleet of devices."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def report(
     fleet: Fleet = "default",
     since: Since = None,
 ) -> None:
-    """Write a page with figures: accuracy, fraction, battery, bytes, energy, latency."""
+    """Write an HTML page with figures: accuracy, fraction, battery, bytes, energy, latency."""
     with needing_extra("fleet"):
         from cloud.telemetry.database import reading
         from cloud.telemetry.queries import check_fleet, newest_s
@@ -74,7 +74,7 @@ def report(
 
 @contextmanager
 def progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar if standard error is a terminal; yields what advances it by a number."""
+    """Show a progress bar if standard error is a terminal; yields a function that advances it."""
     columns = (TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
         task = bar.add_task(text, total=total)

@@ -1,8 +1,9 @@
-"""Changes of desired state that wait for the devices' reports.
+"""Changes of desired state, tracked until the devices have reported them.
 
-A desired state is whole, so a writer merges its change into the state that it knows. Two writers
-can do so at the same time; the later message then lacks the earlier change. Each writer sees the
-other's message, merges again and publishes the next version, a few times at most.
+A desired state message holds all settings, so a writer merges its change into the last state that
+it knows. If two writers do so at the same time, the later message lacks the earlier change. Each
+writer therefore watches for the other's message, merges its change again and publishes the next
+version, at most ``ATTEMPTS`` times.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from shared.errors import BrokerError
 from shared.fleet.messages import Desired, DeviceSettings, Reported
 
 ATTEMPTS = 5
-AGAIN_S = (0.02, 0.3)  # a random delay, so that one of two writers is first
+AGAIN_S = (0.02, 0.3)  # range of a random delay, so that two writers do not collide again
 Change = Callable[[DeviceSettings], DeviceSettings]
 Publish = Callable[[str, Desired], asyncio.Future[None]]
 
 
 def setting(values: Mapping[str, Any]) -> Change:
-    """Return the change that gives settings these values; None unsets one."""
+    """Return the change that sets ``values``; None leaves a setting to the device again."""
     return lambda old: msgspec.structs.replace(old, **values)
 
 
 def replacing(settings: DeviceSettings) -> Change:
-    """Return the change to exactly ``settings``."""
+    """Return the change that replaces all settings by ``settings``."""
     return lambda _: settings
 
 
@@ -46,17 +47,17 @@ class _Pending:
 
 
 class Changes:
-    """The changes of one client that devices have not reported yet."""
+    """The changes made by one client that devices have not reported yet."""
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
         self._pending: dict[str, list[_Pending]] = {}
 
     def start(self, device: DeviceState, change: Change) -> asyncio.Future[Reported]:
-        """Publish the next desired state of ``device``; the future is its report.
+        """Publish the next desired state of ``device``; the future resolves to the device's report.
 
-        The future fails with ``BrokerError`` if the broker refuses the message or is lost before it
-        has confirmed it, or if another client keeps changing the same setting.
+        It fails with ``BrokerError`` if the broker refuses the message or the connection is lost
+        before the broker has confirmed it, or if another client keeps changing the same setting.
         """
         before = device.desired.settings
         desired = device.change(change(before))
@@ -71,10 +72,10 @@ class Changes:
         return future
 
     def reported(self, name: str, message: Reported) -> None:
-        """Resolve the changes that ``message`` answers.
+        """Resolve the futures of the changes that ``message`` of the device ``name`` answers.
 
-        A refusal of a setting answers the change of that setting, whatever its version: a device
-        that refuses need not take the version over.
+        If the device refuses a setting, that answers the change of this setting whatever version
+        the message has: a device that refuses a desired state may keep its old version.
         """
         refused = {one.field for one in message.refused}
         waiting = []
@@ -89,7 +90,7 @@ class Changes:
             self._pending[name] = waiting
 
     def desired_by_another(self, device: DeviceState, message: Desired) -> None:
-        """Publish the pending change again if another client's message lacks it."""
+        """Merge and publish a pending change again if another client's ``message`` lacks it."""
         waiting = [one for one in self._pending.get(device.name, ()) if not one.future.done()]
         if not waiting:
             return
@@ -102,7 +103,7 @@ class Changes:
             last.future.set_exception(BrokerError(text))
             return
         last.attempts += 1
-        delay_s = random.uniform(*AGAIN_S)  # noqa: S311 - only spreads writers
+        delay_s = random.uniform(*AGAIN_S)  # noqa: S311 - not for security
         asyncio.get_running_loop().call_later(delay_s, self._merge_again, last)
 
     def _merge_again(self, pending: _Pending) -> None:
@@ -124,7 +125,7 @@ class Changes:
 
 
 def result_of(futures: Mapping[str, asyncio.Future[Reported]]) -> str:
-    """Return how many devices reported a change, refused it or failed, in a line."""
+    """Summarise in one line how many devices reported a change, refused it or failed."""
     done = {name: one for name, one in futures.items() if one.done() and not one.cancelled()}
     failed = [f"{name}: {error}" for name, one in done.items() if (error := one.exception())]
     refused = [
@@ -143,6 +144,6 @@ def result_of(futures: Mapping[str, asyncio.Future[Reported]]) -> str:
 
 
 def _retrieve(future: asyncio.Future[Reported]) -> None:
-    """Mark the outcome as seen: not every caller waits for every report."""
+    """Mark an exception as retrieved, since not every caller awaits every future."""
     if not future.cancelled():
         future.exception()

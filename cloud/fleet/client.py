@@ -1,9 +1,9 @@
-"""The client of a fleet: follow its state, set what devices should do, send commands.
+"""The client of a fleet: follow its state, change desired states, send commands.
 
-Every message takes one way: read, check, learn, hand to the sink, acknowledge, pass to listeners. A
-message that fails on the way is counted, logged with its topic and acknowledged like the others,
-so that no message can stop a client again and again. The sink decides what is kept: a recorder
-stores, ``set``, ``watch`` and the dashboard keep nothing.
+Every message passes the same steps: parse, check, update the state, hand to the sink, acknowledge,
+notify listeners. A message that fails in a step is counted, logged with its topic and acknowledged
+like the others; otherwise the broker would deliver it again and stop the client again. The recorder
+passes a sink that stores messages; ``set``, ``watch`` and the dashboard need none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from functools import partial
 from typing import TypeVar
 
 from cloud.fleet.changes import Change, Changes
-from cloud.fleet.complaints import Complaints, count
+from cloud.fleet.refusal_log import RefusalLog, count
 from cloud.fleet.state import DeviceState, FleetState, RefusedError
 from cloud.telemetry.arrival import ArrivalClock
 from cloud.telemetry.records import Received
@@ -44,7 +44,7 @@ from shared.fleet.messages import (
 )
 from shared.fleet.payloads import dump, load
 
-# In this order: the desired state must be known before a reported one is judged by it.
+# The order matters: a desired state must be known before a reported one is checked against it.
 FOLLOWED = (
     MessageKind.BIRTH,
     MessageKind.DEATH,
@@ -54,9 +54,9 @@ FOLLOWED = (
     MessageKind.RESULT,
 )
 LARGEST_BATCH = 2000
-TURN_S = 0.05  # of processing messages, before pages and timers have their turn
+TURN_S = 0.05  # longest time of processing messages before other tasks get a turn
 RECONNECT_S = 0.5
-SETTLE_S = 0.5  # without a marker: states are complete after so long without a new device
+SETTLE_S = 0.5  # without a marker, states count as complete after this long without a new device
 COMPLETE_WITHIN_S = 60.0
 R = TypeVar("R")
 Sink = Callable[[Sequence[Received]], Awaitable[None]]
@@ -65,12 +65,12 @@ _log = logging.getLogger(__name__)
 
 
 async def keep_nothing(batch: Sequence[Received]) -> None:
-    """The sink of clients that only follow the fleet."""
+    """Do nothing: the sink of clients that only follow the fleet."""
 
 
 @dataclass
 class MessageCounts:
-    """Messages by what became of them; ``refused`` by the field, ``failed`` by the kind."""
+    """Counts of messages: ``refused`` by the field at fault, ``failed`` by kind of message."""
 
     duplicates: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -79,11 +79,12 @@ class MessageCounts:
 
 
 class FleetClient:
-    """Follows one fleet. ``run`` never returns; the other methods are called beside it.
+    """Follows one fleet. ``run`` never returns; the other methods are called while it runs.
 
-    ``identifier`` names the session at the broker: random by default, since two clients with one
-    identifier disconnect each other. With ``session_s`` the broker keeps the session for so long
-    after a disconnect and queues messages; such a client needs a stable identifier.
+    ``identifier`` names the session at the broker. It is random by default, since two clients with
+    the same identifier disconnect each other. The broker keeps the session, and queues its
+    messages, for ``session_s`` seconds after a disconnect; with more than 0 a stable identifier is
+    needed.
     """
 
     def __init__(
@@ -100,8 +101,8 @@ class FleetClient:
         self.complete = asyncio.Event()
         self.listeners: list[Listener] = []
         self.clock = ArrivalClock()
-        self.retained: dict[str, int] = {}  # versions of desired states that the broker has
-        self._unconfirmed: set[asyncio.Future[None]] = set()  # desired states on their way to it
+        self.retained: dict[str, int] = {}  # versions of desired states at the broker, by device
+        self._unconfirmed: set[asyncio.Future[None]] = set()  # publications of desired states
         self.on_retired: Callable[[str], object] = lambda _: None
         self._broker = broker
         self._identifier = identifier or f"client-{secrets.token_hex(6)}"
@@ -109,7 +110,7 @@ class FleetClient:
         self._session_s = session_s
         self._client: BrokerClient | None = None
         self._losses = Losses()
-        self._complaints = Complaints()
+        self._refusals = RefusalLog()
         self._arrived: asyncio.Queue[tuple[str, bytes, int]] = asyncio.Queue()
         self._changes = Changes(self._publish)
         self._results: dict[str, asyncio.Future[Result]] = {}
@@ -118,10 +119,11 @@ class FleetClient:
         self._marker = f"{ROOT}/{fleet}/_sync/{self._identifier}"
 
     async def run(self) -> None:
-        """Connect and follow until cancelled; connect again when the connection is lost.
+        """Connect and follow until cancelled; connects again when the connection is lost.
 
-        Raises ``BrokerError`` if the first connection fails, ``TakenOverError`` if another client
-        has connected with this identifier: connecting again would only disconnect that one.
+        Raises ``BrokerError`` if the first connection fails, and ``TakenOverError`` if another
+        client has connected with this identifier: connecting again would only disconnect that
+        client.
         """
         while True:
             try:
@@ -140,12 +142,12 @@ class FleetClient:
                 self.complete.clear()
             task = asyncio.current_task()
             if task is not None and task.cancelling():
-                # A task group that fails while it is cancelled raises its failure alone.
+                # A task group that fails while being cancelled raises only its failure.
                 raise asyncio.CancelledError
             await asyncio.sleep(RECONNECT_S)
 
     async def _follow(self) -> None:
-        """One connection, until it is lost."""
+        """Follow the fleet over one connection, until it is lost."""
         arrived: asyncio.Queue[tuple[str, bytes, int]] = asyncio.Queue()
         self._arrived = arrived
         client = BrokerClient(
@@ -168,9 +170,9 @@ class FleetClient:
     async def _wait_for_retained(self, client: BrokerClient) -> None:
         """Set ``complete`` once all retained states have arrived.
 
-        The broker queues retained messages when it confirms the subscription. A marker published
-        after that arrives behind them. Where the broker's rules forbid the marker, the states count
-        as complete when no new device has appeared for a while.
+        The broker queues retained messages when it confirms the subscription, so a marker that is
+        published afterwards arrives after them. If the broker's rules forbid the marker, the states
+        count as complete when no new device has appeared for ``SETTLE_S``.
         """
         try:
             await client.listen(self._marker, own=True)
@@ -187,10 +189,11 @@ class FleetClient:
         self.complete.set()
 
     async def _receive(self, client: BrokerClient) -> None:
-        """Process what arrives, a batch at a time, and give other tasks their turn in between.
+        """Process messages in batches; other tasks run in between.
 
-        Between learning from a message and handing it to the sink nothing is awaited: a message
-        that was learnt and not stored would count as a repeat when the broker sends it again.
+        Nothing is awaited between updating the state by a message and handing it to the sink. If
+        that were interrupted, the message would be known but not stored, and would be taken for a
+        duplicate when the broker sends it again.
         """
         while True:
             arrived = [await self._arrived.get()]
@@ -217,22 +220,22 @@ class FleetClient:
             await asyncio.sleep(0)
 
     def _guard(self, text: str, handle: Callable[[], R]) -> R | None:
-        """Run ``handle`` for a message on topic ``text``; a failure is counted and logged."""
+        """Call ``handle`` for a message on topic ``text``; a failure is counted and logged."""
         try:
             return handle()
         except MessageError as error:
             count(self.counts.refused, error.field)
-            self._complaints.say(f"refused: {error}")
+            self._refusals.warn(f"refused: {error}")
         except RefusedError as error:
             count(self.counts.refused, error.field)
-            self._complaints.say(f"refused: {text}: {error}")
+            self._refusals.warn(f"refused: {text}: {error}")
         except Exception:  # noqa: BLE001 - one message must not stop the client
             self.counts.failed[text.rpartition("/")[2][:20]] += 1
             _log.exception("%s: cannot be processed", text[:300])
         return None
 
     def _check(self, text: str, payload: bytes, now_s: float) -> Received | None:
-        """Return the message if it is new and allowed."""
+        """Parse a message and update the state; return it if it is new and allowed, else None."""
         if text == self._marker:
             if payload == self._prefix.encode():
                 self.complete.set()
@@ -248,7 +251,7 @@ class FleetClient:
         if isinstance(message, Desired):
             self.retained[topic.device] = message.version
         if not self.state.learn(topic, message):
-            # Its first copy is stored, or in the batch that is about to be.
+            # The first copy is stored, or is in the batch that is being stored.
             self.counts.duplicates += 1
             return None
         return Received(topic, message, now_s)
@@ -285,10 +288,10 @@ class FleetClient:
         return sent
 
     def lost(self, names: Iterable[str] | None = None) -> list[DeviceState]:
-        """Return those of ``names``, or of the connected devices, whose desired state is lost.
+        """Return the devices whose desired state the broker has lost, e.g. since it was killed.
 
-        Lost is what is known here and not retained at the broker, e.g. since the broker was killed.
-        Devices that are retired are not there.
+        That is a state which is known here and not retained at the broker. Only ``names`` are
+        checked, by default all connected devices. Retired devices are left out.
         """
         known = self.state.devices
         if names is None:
@@ -298,9 +301,9 @@ class FleetClient:
         return [one for one in devices if one.desired.version > self.retained.get(one.name, 0)]
 
     def restore(self, names: Iterable[str] | None = None) -> list[str]:
-        """Publish ``lost`` desired states again; return the devices' names.
+        """Publish ``lost`` desired states again; return the names of their devices.
 
-        To be called once the states are ``complete``.
+        Must be called after the states are ``complete``.
         """
         lost = self.lost(names)
         for device in lost:
@@ -308,7 +311,7 @@ class FleetClient:
         return [device.name for device in lost]
 
     def settled(self, names: Iterable[str]) -> bool:
-        """Whether the broker has confirmed the desired states of all ``names``."""
+        """Whether the broker has confirmed the latest desired states of all ``names``."""
         return self.complete.is_set() and not self._unconfirmed and not self.lost(names)
 
     def _connection(self) -> BrokerClient:
@@ -319,15 +322,15 @@ class FleetClient:
     def desire(
         self, devices: Iterable[DeviceState], change: Change
     ) -> dict[str, asyncio.Future[Reported]]:
-        """Give each device its next desired state; return futures of their reports.
+        """Apply ``change`` to the desired states; return futures of the reports by device.
 
-        All are published at once, without waiting for each other.
+        All states are published at once. ``BrokerError`` without a connection.
         """
         self._connection()
         return {device.name: self._changes.start(device, change) for device in devices}
 
     async def retire(self, device: str) -> None:
-        """Clear the retained states of a device, at the broker and in every client's view."""
+        """Clear the retained states of a device at the broker, and so in every client."""
         client = self._connection()
         topics = [Topic(self.state.fleet, device, kind) for kind in RETAINED]
         await asyncio.gather(*(client.post(str(topic), b"", retain=True) for topic in topics))
@@ -339,7 +342,10 @@ class FleetClient:
         arguments: Mapping[str, str] | None = None,
         timeout_s: float = 10.0,
     ) -> Result:
-        """Send a command; after ``timeout_s`` without an answer the result is a failed one."""
+        """Send the command ``name`` to ``device`` and wait for its result.
+
+        After ``timeout_s`` without an answer a failed result is returned.
+        """
         number = f"{self._prefix}-{next(self._commands)}"
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         command = Command(number, name, dict(arguments or {}), timeout_s)

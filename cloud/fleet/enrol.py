@@ -1,4 +1,4 @@
-"""``python -m cloud.fleet enrol``: a one-time code by which a browser becomes a device."""
+"""``python -m cloud.fleet enrol``: make a one-time code with which a browser becomes a device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from cloud.fleet.flags import Fleet, parse_fleet
-from cloud.fleet.running import complain, say
+from cloud.fleet.running import print_error, say
 from shared.atomic_file import replacing
 from shared.durations import parse_duration
 from shared.errors import UsageError
@@ -31,7 +31,7 @@ def enrol(
     fleet: Fleet = "default",
     valid: Annotated[str, typer.Option(help="How long the code can be used: **10m**.")] = "10m",
 ) -> None:
-    """Give a new device a user of its own at the broker, and print a code that fetches it once."""
+    """Make a broker user for a new device, and print a one-time code that fetches its password."""
     name = f"{parse_fleet(fleet)}/{_device(device)}"
     seconds = parse_duration(valid, "--valid")
     password = secrets.token_urlsafe(18)
@@ -49,7 +49,7 @@ def enrol(
 
 
 def add_user(path: Path, name: str, password: str) -> None:
-    """Add a user to a password file of Mosquitto, or give one that is there a new password."""
+    """Add a user to a password file of Mosquitto; an existing user gets the new password."""
     if not path.is_file():
         raise UsageError(f"--folder: {path} is missing; deploy/mosquitto/provision.py makes it")
     with tempfile.TemporaryDirectory() as scratch:
@@ -66,24 +66,27 @@ def add_user(path: Path, name: str, password: str) -> None:
 
 
 def reload_broker(path: Path) -> None:
-    """Let the broker whose number is in ``path`` read its passwords again, if it runs."""
+    """Make the broker whose process id is in ``path`` read its passwords again, if it runs."""
     try:
         os.kill(int(path.read_text()), signal.SIGHUP)
     except (OSError, ValueError):
-        complain(
+        print_error(
             "the broker could not be told; send it SIGHUP so that it reads its passwords again"
         )
 
 
 def drop_old(waiting: Path) -> None:
-    """Remove codes that nobody used in time."""
+    """Remove expired codes from the folder ``waiting``."""
     for path in waiting.glob("*.json"):
         if json.loads(path.read_bytes())["until_unix_s"] < time.time():
             path.unlink(missing_ok=True)
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone may read, in one step; root leaves it to the folder's."""
+    """Write a file atomically that only its owner may read.
+
+    If root writes it, the file gets the owner of its folder.
+    """
     with replacing(path, "--folder") as temporary:
         temporary.chmod(0o600)
         if os.geteuid() == 0:

@@ -1,4 +1,4 @@
-"""What exit heads say now and said before: audits, and drift without labels. Pure."""
+"""Statistics of the devices' exit heads: audited accuracy, and drift without labels. Pure."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from shared.fleet.messages import Message, Telemetry, Topic
 
 @dataclass
 class FleetExits:
-    """The exit heads of a fleet; ``see`` is a listener of a ``FleetClient``."""
+    """Recent and earlier statistics of each device; ``see`` is a listener of a ``FleetClient``."""
 
     histories: defaultdict[str, Recent] = field(default_factory=lambda: defaultdict(Recent))
 
     def see(self, topic: Topic, message: Message) -> None:
-        """Take a message of a device."""
+        """Add a message of a device; only telemetry counts."""
         if isinstance(message, Telemetry):
             self.histories[topic.device].add(message)
 
     def forget(self, device: str) -> None:
-        """Drop a device that is retired."""
+        """Drop a retired device."""
         self.histories.pop(device, None)
 
     def now(self, names: Iterable[str]) -> Sums:
-        """Return what the exit heads of these devices say now."""
+        """Return sums over the recent telemetry of these devices."""
         known = self.histories
         return add_up(known[name].now for name in names if name in known)
 
     def drift(self, names: Iterable[str]) -> Estimate | None:
-        """Return how far their confidence is from what it was; None where too little is known."""
+        """Return the change of these devices' mean confidence; None if too little is known."""
         known = self.histories
         return drift((known[name].before, known[name].now) for name in names if name in known)

@@ -1,4 +1,4 @@
-"""Flags that several commands of ``cloud.fleet`` and the dashboard share, and their parsing."""
+"""Flags that commands of ``cloud.fleet`` and the dashboard share, and how they are parsed."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ class Site:
 
 
 def of_a_fleet(role: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the flags of a broker and a fleet in the place of its parameter ``site``.
+    """Return a decorator that replaces a command's parameter ``site`` by flags of broker and fleet.
 
-    ``role`` is the broker's user if a password is given and no user.
+    ``role`` is the user at the broker if a password is given and no user.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -84,7 +84,7 @@ def of_a_fleet(role: str) -> Callable[[Callable[..., None]], Callable[..., None]
             site = Site(parse_broker(broker, who, password, ca), parse_fleet(fleet))
             command(**given, site=site)
 
-        # Typer reads flags from the signature and the annotations.
+        # Typer derives flags from the signature and the annotations.
         hints = get_type_hints(command, include_extras=True)
         own = [
             one.replace(annotation=hints[name])
@@ -102,14 +102,14 @@ def of_a_fleet(role: str) -> Callable[[Callable[..., None]], Callable[..., None]
         )
         run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in every}
-        del run.__wrapped__  # its annotations would be read instead
+        del run.__wrapped__  # typer would read its annotations instead
         return run
 
     return decorate
 
 
 def parse_fleet(fleet: str) -> str:
-    """Return ``fleet`` if it is a name, else ``UsageError``."""
+    """Return ``fleet`` if it is a valid name; raises ``UsageError`` otherwise."""
     try:
         return check_name(fleet, "--fleet")
     except ValueError as error:
@@ -117,14 +117,15 @@ def parse_fleet(fleet: str) -> str:
 
 
 def parse_who(who: str | None) -> str:
-    """Return who makes a change: the name that is given, or that of the user."""
+    """Return who makes a change: the given name, by default that of the system's user."""
     return who or getpass.getuser()
 
 
 def parse_since(text: str | None, newest_s: float = 0.0) -> float:
-    """Return ``--since`` in seconds since 1970; 0 without it.
+    """Return the time ``--since`` in seconds since 1970; 0 without it.
 
-    An age counts from now, or from the last arrival ``newest_s`` if the recorder's clock is ahead.
+    An age such as 7d counts back from now or, if the recorder's clock is ahead, from ``newest_s``,
+    its last arrival.
     """
     if text is None:
         return 0.0

@@ -1,4 +1,4 @@
-"""Metrics of a fleet for Prometheus, as its recorder sees it."""
+"""A fleet's Prometheus metrics, computed by its recorder."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from cloud.fleet.problems import Problem, problems
 from cloud.fleet.recorder import Recorder
 from shared.errors import UsageError
 
-MOST_GROUPS = 50  # values of the label; devices of further groups count as "other"
+MOST_GROUPS = 50  # values of the label "group"; devices of further groups count as "other"
 OTHER, NONE = "other", "none"
 SCRAPE_WITHIN_S = 5.0
 
 
 class FleetMetrics(Collector):
-    """Metrics of ``recorder``, computed when they are read."""
+    """Metrics of ``recorder``, computed at each scrape."""
 
     def __init__(self, recorder: Recorder, loop: asyncio.AbstractEventLoop) -> None:
         self._recorder = recorder
         self._loop = loop
 
     def describe(self) -> Iterable[Metric]:
-        """Return no metrics, so that registering does not compute any."""
+        """Return no metrics, so that registering does not compute them."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """Compute the metrics in the recorder's event loop: its state changes there."""
+        """Compute the metrics in the recorder's event loop, where its state changes."""
 
         async def compute() -> list[Metric]:
             return families(self._recorder, time.monotonic())
@@ -90,7 +90,7 @@ def families(recorder: Recorder, now_s: float) -> list[Metric]:
 def exit_families(
     fleet: str, exits: FleetExits, members: Mapping[str, Sequence[str]]
 ) -> list[Metric]:
-    """Return what the exit heads of each group say, and how far they have drifted."""
+    """Return each group's statistics of exit heads, and the drift of their confidence."""
     labels = ["fleet", "group"]
     texts = {
         "confidence": "Mean confidence of exit heads in the last samples.",
@@ -122,7 +122,7 @@ def _gauge(
 
 @contextmanager
 def serving(recorder: Recorder, host: str, port: int) -> Iterator[int]:
-    """Serve the metrics for the length of the block; yields the port."""
+    """Serve the metrics while the block runs; yields the port."""
     registry = CollectorRegistry()
     registry.register(FleetMetrics(recorder, asyncio.get_running_loop()))
     try:

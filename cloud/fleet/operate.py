@@ -1,4 +1,4 @@
-"""The commands that change devices: ``set``, ``get`` and ``retire``."""
+"""The commands for single devices and groups: ``set``, ``get`` and ``retire``."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from cloud.fleet.flags import (
     of_a_fleet,
     parse_who,
 )
-from cloud.fleet.running import complain, run_client, say
-from cloud.fleet.trail import written_down
+from cloud.fleet.running import print_error, run_client, say
+from cloud.fleet.trail import audited
 from shared.errors import UsageError
 from shared.fleet.messages import DeviceSettings, Reported
 from shared.fleet.payloads import check_setting
 
-MOST_LINES = 10  # of devices that are named
+MOST_LINES = 10  # devices that are listed by name
 Target = Annotated[str, typer.Argument(metavar="DEVICE|GROUP|all")]
 
 
 def parse_changes(words: Sequence[str]) -> dict[str, Any]:
-    """Return the settings in words such as ``fraction=0.5``; ``fraction=`` unsets one (None).
+    """Parse words such as ``fraction=0.5`` into settings; ``fraction=`` gives None, which unsets
+    it.
 
-    ``UsageError`` names the setting and what is allowed.
+    ``UsageError`` names the setting and the allowed values.
     """
     values: dict[str, Any] = {}
     for word in words:
@@ -80,10 +81,10 @@ def set_(
 
     async def work(client: FleetClient) -> None:
         devices = client.state.select(target)
-        async with written_down(store, site, parse_who(who), target, " ".join(changes)) as done:
+        async with audited(store, site, parse_who(who), target, " ".join(changes)) as done:
             began_s = time.monotonic()
             futures = client.desire(devices, setting(values))
-            # Devices that are away delay nobody; if all are, there is time to wait for them.
+            # Wait only for connected devices; if none is connected, wait for all.
             here = [futures[device.name] for device in devices if device.online]
             await asyncio.wait(here or futures.values(), timeout=wait)
             seconds = time.monotonic() - began_s
@@ -98,7 +99,7 @@ def set_(
 def summarize(
     futures: dict[str, asyncio.Future[Reported]], away: Sequence[str], seconds: float
 ) -> bool:
-    """Print what the devices reported; return whether all took the change over."""
+    """Print what the devices reported; return whether all applied the change."""
     silent, lines, good = [], [], 0
     for name, future in futures.items():
         if not future.done():
@@ -111,13 +112,15 @@ def summarize(
             good += 1
     say(f"{good} of {len(futures)} devices reported in {seconds:.2f} s")
     for line in lines[:MOST_LINES]:
-        complain(line)
+        print_error(line)
     if len(lines) > MOST_LINES:
-        complain(f"... and {len(lines) - MOST_LINES} more")
+        print_error(f"... and {len(lines) - MOST_LINES} more")
     silent = [name for name in silent if name not in set(away)]
     for text, names in (("silent", silent), ("away, set when they are back", away)):
         if names:
-            complain(f"{text}: {', '.join(names[:MOST_LINES])}{' ...' * (len(names) > MOST_LINES)}")
+            print_error(
+                f"{text}: {', '.join(names[:MOST_LINES])}{' ...' * (len(names) > MOST_LINES)}"
+            )
     return good == len(futures)
 
 
@@ -147,7 +150,7 @@ def get(
 
 
 def written(settings: DeviceSettings) -> str:
-    """Return settings as words for ``set``."""
+    """Format settings as words that ``set`` accepts."""
     given = msgspec.structs.asdict(settings).items()
     return " ".join(f"{name}={value}" for name, value in given if value is not None) or "nothing"
 
@@ -167,7 +170,7 @@ def retire(
             raise UsageError(f"DEVICE: {device!r} is no device of fleet {client.state.fleet}")
         if client.state.devices[device].online:
             raise UsageError(f"DEVICE: {device!r} is connected; stop it first")
-        async with written_down(store, site, parse_who(who), device, "retire") as done:
+        async with audited(store, site, parse_who(who), device, "retire") as done:
             await client.retire(device)
             done("retired")
         say(f"{device}: retired")

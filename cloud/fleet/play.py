@@ -1,4 +1,4 @@
-"""The commands ``play`` and ``run``: play a scenario, and store what the devices send."""
+"""The commands ``play`` and ``run``: play a scenario; ``run`` also stores the telemetry."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def play(
     *,
     site: Site,
 ) -> None:
-    """Play a scenario and store nothing: a recorder does (cloud.fleet record)."""
+    """Play a scenario without storing anything; a recorder stores (cloud.fleet record)."""
     played = _read(scenario, serve)
     if store is None and any(event.rollout for event in played.events):
         raise UsageError(f"--store: scenario {played.name} rolls out a model; name the store")
@@ -93,7 +93,10 @@ def run(
 
 
 async def _until_asked_to_end(work: Coroutine[None, None, None]) -> None:
-    """Do ``work``, to its end or until SIGTERM, which the first process of a container ignores."""
+    """Run ``work`` to its end or until SIGTERM.
+
+    The handler is needed in containers, whose first process ignores SIGTERM by default.
+    """
     task, asked = asyncio.create_task(work, name="scenario"), asyncio.Event()
 
     def end() -> None:
@@ -117,7 +120,7 @@ def _read(scenario: str, serve: str | None) -> FleetScenario:
 
 @asynccontextmanager
 async def _serving(address: str | None) -> AsyncIterator[ServerProcess | None]:
-    """The cloud server at ``address`` for the length of the block, if one is given."""
+    """Run a cloud server at ``address`` while the block runs; yields None without an address."""
     if address is None:
         yield None
         return
@@ -126,7 +129,7 @@ async def _serving(address: str | None) -> AsyncIterator[ServerProcess | None]:
 
 
 async def _play(player: Player, client: FleetClient, devices: int) -> None:
-    """Play once so many devices are online."""
+    """Wait until ``devices`` devices are online, then play."""
     state = client.state
     shown_s = time.monotonic()
     while (here := sum(one.online for one in state.devices.values())) < devices:

@@ -1,4 +1,4 @@
-"""Play a scenario: settings, battery events, outages of the cloud, roll-outs of models."""
+"""Play a scenario: changes of settings and batteries, outages of the cloud, roll-outs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 
 
 class CloudSwitch(Protocol):
-    """Something that can stop and start the cloud server."""
+    """Stops and starts the cloud server."""
 
     async def stop(self) -> None:
         """Stop the server."""
@@ -30,9 +30,10 @@ class CloudSwitch(Protocol):
 
 
 class Player:
-    """Play ``scenario`` through ``client`` on a clock that runs ``speed`` times as fast.
+    """Plays ``scenario`` through ``client`` on a clock that runs ``speed`` times as fast.
 
-    ``store`` is the recorder's; only roll-outs need it.
+    ``cloud`` is needed for outages only, ``store`` (the URL of the recorder's) for roll-outs only.
+    ``say`` receives a line for each event.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Player:
             await self.roll_out(event.target, event.rollout)
 
     async def _note(self, event: ScenarioEvent) -> None:
-        """Write an event that no desired state shows into the store, for reports."""
+        """Record an event that leaves no trace in desired states in the store, for reports."""
         what = f"cloud {event.cloud}" if event.cloud else ""
         if event.battery is not None:
             what = f"battery {event.battery:.0%}"
@@ -103,9 +104,10 @@ class Player:
         await asyncio.to_thread(write_change, self._store, change)
 
     def set(self, target: str, values: Mapping[str, Any]) -> None:
-        """Set for ``target``. The scenario goes on; who has not reported is said after a while.
+        """Change settings of ``target`` without waiting for the devices' reports.
 
-        A device that is dead and still counts as connected would delay all that comes.
+        Waiting would let a dead device that still counts as connected delay the scenario. Devices
+        that have not reported after a while are listed.
         """
         futures = self._client.desire(self._client.state.select(target), setting(values))
         task = asyncio.create_task(self._await_reports(target, futures), name="reports of a set")
@@ -136,9 +138,9 @@ class Player:
             self._say(f"battery: {len(failed)} devices failed: {failed[0].error}")
 
     async def roll_out(self, target: str, rules: Rollout) -> bool:
-        """Give the model to ever more devices; False if it had to be taken back.
+        """Roll a model out in waves; return False if it had to be taken back.
 
-        Its record is in the store; what is recorded there meanwhile is the evidence.
+        The roll-out is kept in the store and judged by the telemetry that is recorded there.
         """
         if self._store is None:
             raise UsageError("--store: a roll-out needs the store of the recorder")

@@ -1,4 +1,4 @@
-"""What is wrong with a device now, as far as its messages say. Pure."""
+"""Find the current problems of a device from its messages. Pure."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from enum import Enum
 
 from cloud.fleet.state import DeviceState
 
-SILENT_PERIODS, SILENT_S = 3, 10.0  # of telemetry, and what a busy broker may add
+SILENT_PERIODS, SILENT_S = 3, 10.0  # missed telemetry periods, plus the delay of a busy broker
 EMPTY_BELOW = 0.1
 FAILING_ABOVE = 0.1
 CLOCK_OFF_S = 3600.0
 
 
 class Problem(str, Enum):
-    """Kinds of problems; the values are labels of metrics and words of the dashboard."""
+    """Kinds of problems; the values are labels of metrics and texts of the dashboard."""
 
     AWAY = "away"
     SILENT = "silent"
@@ -43,7 +43,7 @@ def silent_after_s(device: DeviceState) -> float:
 
 
 def problems(device: DeviceState, now_s: float) -> list[Problem]:
-    """Return the problems of ``device``; ``now_s`` is monotonic, as ``DeviceState.seen_s``."""
+    """Return the problems of ``device``; ``now_s`` is monotonic like ``DeviceState.seen_s``."""
     if device.birth is None:
         return []
     if not device.online:

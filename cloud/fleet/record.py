@@ -1,4 +1,4 @@
-"""The command ``record``: store what the devices of a fleet send, as a service."""
+"""The command ``record``: a service that stores the messages of a fleet's devices."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def record(
     *,
     site: Site,
 ) -> None:
-    """Store what devices send and mend what is missing, until Ctrl-C or SIGTERM.
+    """Store what devices send, and request what is missing, until Ctrl-C or SIGTERM.
 
-    A broker that is away at the start, or later, is tried again.
+    A broker that cannot be reached, at the start or later, is tried again.
     """
     with needing_extra("fleet"):
         from cloud.telemetry.store import Store
@@ -59,7 +59,7 @@ def record(
 
 
 async def follow(recorder: Recorder, where: Broker) -> None:
-    """Run ``recorder``; print when its first connection succeeds, and why it does not."""
+    """Run ``recorder``; print when it connects, or why its first connection fails."""
     announcing = asyncio.create_task(_announce(recorder, where), name="recorder announcement")
     shown = ""
     try:
@@ -68,7 +68,7 @@ async def follow(recorder: Recorder, where: Broker) -> None:
                 await recorder.run()
             except TakenOverError:
                 raise
-            except BrokerError as error:  # the first connection; later ones are tried again inside
+            except BrokerError as error:  # of the first connection; run() repeats later ones
                 if str(error) != shown:
                     say(f"{error}; trying again")
                     shown = str(error)

@@ -1,8 +1,9 @@
-"""The recorder: a fleet client that stores what devices send and asks for what is missing.
+"""The recorder: a fleet client that stores messages and requests missing ones from devices.
 
-A message is acknowledged to the broker only after the store has committed it, and the session
-outlives the connection: a recorder that is killed receives again what it had not stored. Messages
-that a killed broker lost show as missing sequence numbers and are requested from the device.
+A message is acknowledged to the broker only after the store has committed it, and the session at
+the broker outlives the connection. So a recorder that was killed receives the messages again that
+it had not stored. Messages that a killed broker lost appear as gaps in the sequence numbers and are
+requested from the device.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class StoreCounts:
-    """Telemetry messages that were stored and that were there already, and resends asked for."""
+    """Counts of telemetry messages stored, of those stored before, and of requests to resend."""
 
     stored: int = 0
     duplicates: int = 0
@@ -39,11 +40,11 @@ class StoreCounts:
 
 
 class Recorder:
-    """Stores one fleet. ``run`` never returns; ``client`` may be used beside it.
+    """Stores the messages of one fleet. ``run`` never returns; ``client`` may be used meanwhile.
 
-    ``identifier`` names the broker's session, by default after the fleet: the broker queues
-    messages for that name while no recorder runs. Of two recorders with one name the earlier ends
-    with ``TakenOverError``.
+    ``identifier`` names the session at the broker, by default after the fleet. The broker queues
+    messages for that session while no recorder runs. If a second recorder connects with the same
+    identifier, the first one ends with ``TakenOverError``.
     """
 
     def __init__(
@@ -61,11 +62,11 @@ class Recorder:
 
     @property
     def state(self) -> FleetState:
-        """The state of the fleet."""
+        """The state of the fleet as the client knows it."""
         return self.client.state
 
     async def run(self) -> None:
-        """Follow, store and mend until cancelled; raises what ``FleetClient.run`` raises."""
+        """Store messages, request missing ones, until cancelled; raises as ``FleetClient.run``."""
         self.client.clock.at_least(await self._store.newest_s(self.state.fleet))
         for name, desired in (await self._store.desired(self.state.fleet)).items():
             self.state.device(name).desired = desired
@@ -82,7 +83,7 @@ class Recorder:
     async def _store_batch(self, batch: Sequence[Received]) -> None:
         if not batch:
             return
-        # Shielded: the state has learnt these messages, so they must reach the store.
+        # Shielded from cancellation: the state includes these messages, so they must be stored.
         appended = await asyncio.shield(self._append(batch))
         self.counts.stored += appended.stored
         self.counts.duplicates += appended.duplicates
@@ -100,7 +101,7 @@ class Recorder:
         task.add_done_callback(self._retiring.discard)
 
     async def _append(self, batch: Sequence[Received]) -> Appended:
-        """Store ``batch``, however long the store is away: the broker holds back the rest."""
+        """Store ``batch``, retrying while the store is unavailable; the broker queues the rest."""
         while True:
             try:
                 return await self._store.append(batch)
@@ -109,7 +110,7 @@ class Recorder:
                 await asyncio.sleep(RETRY_STORE_S)
 
     async def _mend(self) -> None:
-        """Request missing telemetry, once a second, from a limited number of devices."""
+        """Once a second, request missing telemetry from a limited number of devices."""
         seen: dict[str, tuple[int, int]] = {}
         while True:
             await asyncio.sleep(MEND_EVERY_S)
@@ -120,7 +121,7 @@ class Recorder:
                 for name, device in self.state.devices.items()
                 if device.online and (hole := device.sequences.hole()) is not None
             }
-            # Messages that are on their way fill a hole: it must be seen twice.
+            # A gap must be seen twice, as messages in transit may still fill it.
             lasting = [name for name, hole in holes.items() if seen.get(name, (0,))[0] == hole[0]]
             seen = holes
             asking = [self._request(name, *holes[name]) for name in lasting[:RESENDS_AT_ONCE]]
@@ -128,14 +129,14 @@ class Recorder:
                 await asyncio.gather(*asking)
 
     def _restore(self) -> None:
-        """Give the broker the desired states back that it lost since they were stored."""
+        """Publish the stored desired states again that the broker has lost."""
         with contextlib.suppress(BrokerError):
             lost = self.client.restore()
             if lost:
                 _log.warning("the broker had lost %d desired states, of %s ...", len(lost), lost[0])
 
     async def _request(self, name: str, first: int, last: int) -> None:
-        """Have a device send numbers again; give up those that it no longer has."""
+        """Ask a device to resend numbers ``first`` to ``last``; give up those that it has lost."""
         arguments = {"first": str(first), "last": str(last)}
         self.counts.resends += 1
         result = await self.client.command(name, "resend", arguments, RESEND_WITHIN_S)
@@ -147,7 +148,7 @@ class Recorder:
             self.client.counts.refused["values"] += 1
             _log.warning("refused: %s: the result of resend has a text for a number", name)
             return
-        # Numbers below the oldest stored one are gone. Devices of earlier releases do not name it.
+        # Numbers below the device's oldest are gone; devices of earlier releases do not report it.
         gone = values["oldest"] - 1 if values["oldest"] else values["last"]
         if gone >= first and (values["oldest"] or not values["sent"]):
             self.state.device(name).sequences.give_up(gone)

@@ -1,4 +1,4 @@
-"""Running a fleet client for the length of a block, and commands that need one."""
+"""Run a fleet client while a block runs, for commands."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ stdout = Console()
 async def running(
     client: FleetClient, run: Callable[[], Awaitable[None]] | None = None
 ) -> AsyncIterator[FleetClient]:
-    """Run ``client`` (by ``run``, e.g. of its recorder); the block starts with a complete state.
+    """Run ``client`` while the block runs; the block starts when the fleet's state is complete.
 
-    An error that ends the client ends the block with it.
+    ``run`` is called in place of ``client.run``, e.g. a recorder's. An error that ends the client
+    is raised in the block.
     """
     body = asyncio.current_task()
 
     def interrupt(ended: asyncio.Task[None]) -> None:
-        # Without the client nothing that the block waits for can arrive.
+        # Without the client the block might wait for ever.
         if not ended.cancelled() and body is not None:
             body.cancel()
 
@@ -59,14 +60,14 @@ async def running(
 
 @asynccontextmanager
 async def recording(broker: Broker, fleet: str, store: TelemetryStore) -> AsyncIterator[Recorder]:
-    """Run a recorder of ``fleet`` for the length of the block."""
+    """Run a recorder of ``fleet`` while the block runs."""
     recorder = Recorder(broker, fleet, store)
     async with running(recorder.client, recorder.run):
         yield recorder
 
 
 def run_client(site: Site, work: Callable[[FleetClient], Awaitable[None]]) -> None:
-    """Do ``work`` with a client that keeps nothing."""
+    """Run ``work`` with a client that stores nothing."""
 
     async def connected() -> None:
         async with running(FleetClient(site.broker, site.fleet)) as client:
@@ -76,10 +77,10 @@ def run_client(site: Site, work: Callable[[FleetClient], Awaitable[None]]) -> No
 
 
 def say(text: str) -> None:
-    """Print a line; rich neither wraps it nor interprets it."""
+    """Print a line on standard output, without wrapping or markup."""
     stdout.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print a line on standard error."""
     stderr.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -33,14 +33,14 @@ class ServerProcess:
             sys.executable, "-m", "cloud.server", "--host", self._host, "--port", self._port,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-        assert self._process.stdout is not None  # noqa: S101 - it was asked for
+        assert self._process.stdout is not None  # noqa: S101 - PIPE, above
         async with asyncio.timeout(START_S):
             line = await self._process.stdout.readline()
         if not line.startswith(b"listening on "):
             raise UsageError(f"--serve: {self._host}:{self._port}: the server does not start")
 
     async def stop(self) -> None:
-        """Kill the server without a warning."""
+        """Kill the server without letting it drain."""
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             process.kill()

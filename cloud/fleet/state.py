@@ -1,4 +1,4 @@
-"""The state of a fleet: the latest message of each kind from each device. Pure."""
+"""The state of a fleet: the latest message of each kind for each device. Pure."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from shared.fleet.messages import (
 )
 
 ALL = "all"
-MOST_CHANGES = 1_000_000  # of a device whose desired state is not known
-MOST_LOST = 50  # desired states of a device that a broker loses when it is killed
+MOST_CHANGES = 1_000_000  # highest plausible version while no desired state is known
+MOST_LOST = 50  # desired states of a device that a killed broker may have lost
 
 
 class RefusedError(Exception):
-    """A message is well formed but cannot be true; names the field and the reason."""
+    """A well-formed message that contradicts what is known; names the field and the reason."""
 
     def __init__(self, field_name: str, reason: str) -> None:
         super().__init__(f"{field_name}: {reason}")
@@ -35,7 +35,7 @@ class RefusedError(Exception):
 
 @dataclass
 class DeviceState:
-    """The last birth, death, desired and reported state and telemetry of a device."""
+    """The latest birth, death, desired state, reported state and telemetry of a device."""
 
     name: str
     birth: Birth | None = None
@@ -43,23 +43,23 @@ class DeviceState:
     desired: Desired = field(default_factory=lambda: Desired(0))
     reported: Reported | None = None
     telemetry: Telemetry | None = None
-    # A report of a version that is not known: a broker that was killed has lost what was desired,
-    # or the device is wrong. The next change has a higher version.
+    # A report with a version above the desired one: a killed broker has lost desired states, or
+    # the device is faulty. The next change gets a higher version.
     ahead: Reported | None = None
     epochs: dict[str, Sequences] = field(default_factory=dict)
     last_epoch: str = ""
-    seen_s: float = 0.0  # monotonic arrival of its last birth or telemetry
-    clock_off_s: float = 0.0  # of its last telemetry, against our clock
+    seen_s: float = 0.0  # arrival of its last birth or telemetry, monotonic
+    clock_off_s: float = 0.0  # its clock minus ours, at its last telemetry
 
     @property
     def online(self) -> bool:
-        """Whether it is connected, as far as its messages say."""
+        """Whether it is connected according to its last birth and death."""
         return is_online(self.birth, self.death)
 
     def learn(self, message: Message) -> bool:
-        """Update the state; return False for telemetry that had arrived before.
+        """Update the state by ``message``; return False if it is telemetry that is known already.
 
-        Raises ``RefusedError`` for a message that cannot be true.
+        Raises ``RefusedError`` for a message that contradicts what is known.
         """
         match message:
             case Birth():
@@ -69,7 +69,7 @@ class DeviceState:
             case Reported():
                 self._learn_report(message)
             case Desired():
-                # Equal: another client has made the same version; the broker keeps the later one.
+                # Two clients may publish the same version; the broker keeps the later message.
                 if message.version >= self.desired.version:
                     self.desired = message
                     self._catch_up()
@@ -88,7 +88,7 @@ class DeviceState:
 
     @property
     def sequences(self) -> Sequences:
-        """The numbers of the present epoch."""
+        """The sequence numbers of the present epoch."""
         return self.epochs.setdefault(self.last_epoch, Sequences())
 
     def _learn_birth(self, message: Birth) -> None:
@@ -102,8 +102,8 @@ class DeviceState:
     def _learn_report(self, message: Reported) -> None:
         known = self.reported
         if known is not None and message.epoch == known.epoch and message.session < known.session:
-            return  # a broker that was killed still has it
-        # Until a desired state is known, assume that an earlier client set some version.
+            return  # an old report that a killed broker has restored
+        # Until a desired state is known, an earlier client may have set any version.
         most = self.desired.version or MOST_CHANGES
         if message.version > most:
             if message.version <= most + MOST_LOST:
@@ -114,7 +114,7 @@ class DeviceState:
         self.reported, self.ahead = message, None
 
     def clear(self, kind: MessageKind) -> None:
-        """Forget a retained state that was cleared at the broker."""
+        """Forget a retained state that has been cleared at the broker."""
         match kind:
             case MessageKind.BIRTH:
                 self.birth = None
@@ -132,14 +132,14 @@ class DeviceState:
         return known == (None, None, None) and not self.desired.version
 
     def change(self, settings: DeviceSettings) -> Desired:
-        """Make ``settings`` the next desired state."""
+        """Make ``settings`` the desired state, with the next free version; return it."""
         said = [one.version for one in (self.reported, self.ahead) if one is not None]
         self.desired = Desired(max(self.desired.version, *said, 0) + 1, settings)
         self._catch_up()
         return self.desired
 
     def _catch_up(self) -> None:
-        """Take a report that was ahead once its version is known."""
+        """Accept the report that was ahead, once its version is known."""
         if self.ahead is not None and self.ahead.version <= self.desired.version:
             self.reported, self.ahead = self.ahead, None
 
@@ -152,7 +152,7 @@ class FleetState:
         self.devices: dict[str, DeviceState] = {}
 
     def device(self, name: str) -> DeviceState:
-        """Return the device called ``name``; made if it is not known yet."""
+        """Return the device called ``name``, adding it if it is not known yet."""
         state = self.devices.get(name)
         if state is None:
             state = self.devices[name] = DeviceState(name)
@@ -163,7 +163,7 @@ class FleetState:
         return self.device(topic.device).learn(message)
 
     def clear(self, topic: Topic) -> bool:
-        """Forget a retained state; a device without any is no longer known, and True returned."""
+        """Forget a cleared retained state; return True if the device has left the fleet by it."""
         device = self.devices.get(topic.device)
         if device is not None:
             device.clear(topic.kind)
@@ -173,7 +173,10 @@ class FleetState:
         return False
 
     def select(self, target: str, flag: str = "DEVICE") -> list[DeviceState]:
-        """Return the devices that ``target`` names (a device, a group or ``all``), by name."""
+        """Return the devices that ``target`` names (a device, a group or ``all``), sorted by name.
+
+        ``UsageError`` names ``flag`` if nothing has that name.
+        """
         if target == ALL:
             found = list(self.devices.values())
         elif target in self.devices:
@@ -190,5 +193,5 @@ class FleetState:
         return sorted(found, key=lambda device: device.name)
 
     def groups(self) -> set[str]:
-        """Return the groups that the devices name."""
+        """Return the groups that devices belong to."""
         return {g for d in self.devices.values() if d.birth is not None for g in d.birth.groups}

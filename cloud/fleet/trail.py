@@ -1,4 +1,4 @@
-"""Changes that people make with commands, written down in the recorder's store."""
+"""Record changes that people make with commands in the store's audit trail."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from shared.command import needing_extra
 
 
 @asynccontextmanager
-async def written_down(
+async def audited(
     store: str | None, site: Site, who: str, target: str, what: str
 ) -> AsyncIterator[Callable[[str], None]]:
-    """Write a change down before the block makes it, and after it the result that it names.
+    """Record a change before the block makes it, and its result afterwards.
 
-    Without ``store`` the recorder's file is taken if it is in this folder; else nothing is written.
-    Raises ``StoreError`` or ``UsageError`` before the change if the store cannot be written.
+    Yields a function that takes the result. Without ``store``, the recorder's default file is used
+    if it is in the working directory; otherwise nothing is recorded. Raises ``StoreError`` or
+    ``UsageError``, before the block runs, if the store cannot be written.
     """
     url = store or _default()
     result = "not known"
@@ -45,5 +46,5 @@ async def written_down(
 
 
 def _default() -> str | None:
-    """The recorder's file, where it is and can be written."""
+    """The recorder's default file, if it is here and the extra ``fleet`` is installed."""
     return STORE if Path(STORE).is_file() and find_spec("sqlalchemy") else None

@@ -1,4 +1,4 @@
-"""The command ``watch``: the fleet as a table that follows it."""
+"""The command ``watch``: show the fleet as a live table."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cloud.fleet.state import DeviceState, FleetState
 from cloud.telemetry.sums import add_up
 
 LOOK_EVERY_S = 0.5
-NARROW = 100  # columns of a terminal below which the table leaves some of its own out
-# Heading, and whether it is there on narrow terminals too.
+NARROW = 100  # on terminals with fewer columns the table is abridged
+# Heading, and whether the column is shown on narrow terminals.
 COLUMNS = (
     ("device", True),
     ("group", False),
@@ -41,7 +41,7 @@ def watch(
     *,
     site: Site,
 ) -> None:
-    """Show the fleet until Ctrl-C; in a pipe or a file, a line whenever its headline changes."""
+    """Show the fleet until Ctrl-C; to a pipe or file, print a line whenever its summary changes."""
 
     async def work(client: FleetClient) -> None:
         end_s = float("inf") if seconds is None else time.monotonic() + seconds
@@ -69,7 +69,7 @@ async def _log_changes(state: FleetState, end_s: float) -> None:
 
 
 def headline(state: FleetState) -> str:
-    """Return how many devices are online, and their accuracy."""
+    """Summarise the fleet in a line: devices online and their accuracy."""
     devices = state.devices.values()
     here = sum(device.online for device in devices)
     accuracy = add_up(one.telemetry for one in devices if one.telemetry is not None).accuracy
@@ -78,7 +78,7 @@ def headline(state: FleetState) -> str:
 
 
 def overview(state: FleetState, rows: int, width: int) -> Table:
-    """Return the fleet as a table for ``width`` columns, the emptiest batteries first."""
+    """Return a table of at most ``rows`` devices, the emptiest batteries first."""
     devices = list(state.devices.values())
     table = Table(title=headline(state), box=box.SIMPLE_HEAVY, title_justify="left")
     narrow = width < NARROW

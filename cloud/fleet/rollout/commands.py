@@ -34,7 +34,7 @@ Target = Annotated[str, typer.Option("--target", metavar="DEVICE|GROUP|all", hel
 
 @app.callback()
 def rollout() -> None:
-    """Give a model to ever more devices, as long as it does as well as the old one."""
+    """Give a model to more and more devices, as long as it performs as well as the old one."""
 
 
 @app.command()
@@ -55,9 +55,9 @@ def start(
     *,
     site: Site,
 ) -> None:
-    """Begin a roll-out, and carry it out until it is done, or all devices are back.
+    """Begin a roll-out and carry it out until it is done, or stopped and all devices are back.
 
-    Exit status 1 if it was stopped. If this process ends, **resume** goes on.
+    Exit status 1 if it was stopped. If this process ends early, **resume** continues.
     """
     values = {
         "model": model, "version": version, "control": control, "waves": waves.split(","),
@@ -85,7 +85,7 @@ def resume(
     *,
     site: Site,
 ) -> None:
-    """Go on with a roll-out that was paused, or whose process has died."""
+    """Continue a roll-out that was paused, or whose process has died."""
     from cloud.fleet.rollout.core import resumed
     from cloud.fleet.rollout.record import Phase
 
@@ -102,7 +102,7 @@ def resume(
 
 @app.command()
 def pause(store: StoreUrl = STORE, fleet: Fleet = "default") -> None:
-    """Leave all devices as they are now, until **resume** or **abort**."""
+    """Leave all devices as they are, until **resume** or **abort**."""
     from cloud.fleet.rollout.record import Phase
 
     with _ledger(store, fleet) as ledger:
@@ -125,7 +125,7 @@ def abort(
     *,
     site: Site,
 ) -> None:
-    """Give every device back what it had."""
+    """Restore the model that every device had before the roll-out."""
     from cloud.fleet.rollout.core import resumed, stop
 
     with _ledger(store, site.fleet) as ledger:
@@ -140,13 +140,13 @@ def abort(
         def begin(ledger: RolloutLedger, client: FleetClient) -> RolloutRecord:  # noqa: ARG001 - as start
             return stop(resumed(ledger.take(), time.time()), "aborted")
 
-        with suppress(typer.Exit):  # that it was stopped is what was asked for
+        with suppress(typer.Exit):  # "stopped" is an error of start, but success of abort
             _drive(ledger, site, begin)
 
 
 @app.command()
 def status(store: StoreUrl = STORE, fleet: Fleet = "default") -> None:
-    """Print how far the latest roll-out is."""
+    """Print the progress of the latest roll-out."""
     with _ledger(store, fleet) as ledger:
         _show(ledger)
 
@@ -189,7 +189,7 @@ def _unfinished(ledger: RolloutLedger) -> RolloutRecord:
 
 
 def _wish(ledger: RolloutLedger, text: str, granted: Granted) -> None:
-    """Ask the process that carries out the roll-out, and wait until it has done so."""
+    """Ask the process that carries out the roll-out to ``text``, and wait until it has done so."""
     ledger.wish(text)
     end_s = time.monotonic() + WISH_WITHIN_S
     while time.monotonic() < end_s:

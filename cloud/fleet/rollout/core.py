@@ -1,7 +1,8 @@
-"""The decisions of a roll-out: the record and what is seen give the next record and orders. Pure.
+"""The decisions of a roll-out, as a pure function of its record and the state of the devices.
 
-A step may be repeated: it compares what should be with what is, so that a driver that died, or a
-broker that lost what it had, is mended by the next step.
+``step`` returns the next record and orders: desired models to publish. It derives the orders by
+comparing what each device should have with what it has. A step may therefore be repeated, and the
+next step also repairs what was left by a driver that died or a broker that lost messages.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from cloud.fleet.rollout.sequential import Outcome, Verdict, judge
 from cloud.fleet.state import DeviceState
 from cloud.telemetry.sums import Sums
 
-TAKE_WITHIN_S = 60.0  # devices that have not taken the model by then are not waited for
-QUIET_S = 300.0  # at the end: without an answer for so long, the others count as away
-PATIENCE = 20  # times the watch: a wave that is undecided for so long is paused
-Orders = dict[str, str | None]  # the model to desire by device; None for the device's own
+TAKE_WITHIN_S = 60.0  # a wave waits no longer than this for its devices to take the model
+QUIET_S = 300.0  # at the end, devices that have not answered for so long count as away
+PATIENCE = 20  # a wave that is undecided after this many times ``rules.watch`` is paused
+Orders = dict[str, str | None]  # by device, the model to desire; None leaves it to the device
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A device as its messages say."""
+class Observation:
+    """What the messages of a device say about it."""
 
     online: bool = False
     answered: bool = False  # whether its report answers the latest desired state
@@ -30,14 +31,18 @@ class Seen:
     model: str = ""
     version: str = ""
     refused: str = ""  # why it does not take the desired model
-    lost: bool = False  # whether it has a later desired state than is known
+    lost: bool = False  # whether its report names a desired state that the broker has lost
+
+
+Observations = Mapping[str, Observation]  # by device
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Telemetry since the mark: sums by device of messages of the new model, and of the old ones.
+    """Telemetry that arrived since the record's mark, as sums by device.
 
-    ``newest_s`` is the arrival of the newest message, before the mark too.
+    ``new`` holds messages from the new model, ``old`` those from the models before. ``newest_s`` is
+    the arrival of the newest message of the fleet, even if it is older than the mark.
     """
 
     newest_s: float = 0.0
@@ -47,20 +52,20 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Step:
-    """The next record, and orders to give once it is kept."""
+    """The next record, and the orders to give after the record has been saved."""
 
     record: RolloutRecord
     orders: Orders = field(default_factory=dict)
 
 
-def look(device: DeviceState) -> Seen:
-    """Return ``device`` as a roll-out sees it."""
+def observe(device: DeviceState) -> Observation:
+    """Extract what a roll-out needs to know about ``device``."""
     reported, desired = device.reported, device.desired
     if reported is None or device.ahead is not None:
         lost = device.ahead is not None
-        return Seen(device.online, desired=desired.settings.model, lost=lost)
+        return Observation(device.online, desired=desired.settings.model, lost=lost)
     reasons = [one.reason for one in reported.refused if one.field == "model"]
-    return Seen(
+    return Observation(
         device.online,
         reported.version >= desired.version,
         desired.settings.model,
@@ -70,8 +75,8 @@ def look(device: DeviceState) -> Seen:
     )
 
 
-def step(record: RolloutRecord, seen: Mapping[str, Seen], evidence: Evidence, now_s: float) -> Step:
-    """Return what follows from what is seen."""
+def step(record: RolloutRecord, seen: Observations, evidence: Evidence, now_s: float) -> Step:
+    """Return the next record and orders; ``now_s`` is the driver's clock."""
     match record.progress.phase:
         case Phase.RUNNING:
             return _run(record, seen, evidence, now_s)
@@ -83,16 +88,17 @@ def step(record: RolloutRecord, seen: Mapping[str, Seen], evidence: Evidence, no
 
 
 def resumed(record: RolloutRecord, now_s: float) -> RolloutRecord:
-    """Return a record that another driver goes on with.
+    """Return the record with which a new driver continues.
 
-    Whether the last driver's orders went out is not known, so devices that go back are told again.
+    The last driver may have died before publishing its orders, so devices that are to go back are
+    ordered to again.
     """
     progress = record.progress
     back = MemberState.RETURNING
-    told = {one.name: MemberState.ASKED for one in record.members.values() if one.state is back}
-    record = record.having(told)
+    again = {one.name: MemberState.ASKED for one in record.members.values() if one.state is back}
+    record = record.having(again)
     if progress.phase is Phase.PAUSED:
-        # What was measured before the pause is of another time.
+        # Start measuring anew: conditions may have changed during the pause.
         return record.moved(phase=Phase.RUNNING, mark_s=None, since_s=now_s)
     if progress.phase is Phase.RUNNING:
         return record
@@ -100,11 +106,11 @@ def resumed(record: RolloutRecord, now_s: float) -> RolloutRecord:
 
 
 def stop(record: RolloutRecord, reason: str) -> RolloutRecord:
-    """Return the record of a roll-out whose devices have to go back."""
+    """Return the record after a decision to stop: all devices have to go back."""
     return record.moved(phase=Phase.GOING_BACK, reason=reason)
 
 
-def _run(record: RolloutRecord, seen: Mapping[str, Seen], evidence: Evidence, now_s: float) -> Step:
+def _run(record: RolloutRecord, seen: Observations, evidence: Evidence, now_s: float) -> Step:
     due = [one for one in record.members.values() if 0 <= one.wave <= record.progress.wave]
     record, orders = _give(record, due, seen, absent=False)
     due = [record.members[one.name] for one in due]
@@ -130,13 +136,13 @@ def _run(record: RolloutRecord, seen: Mapping[str, Seen], evidence: Evidence, no
 def _mark(
     record: RolloutRecord,
     due: list[Member],
-    seen: Mapping[str, Seen],
+    seen: Observations,
     evidence: Evidence,
     now_s: float,
 ) -> RolloutRecord:
-    """Begin to watch once the devices that are there have the model."""
+    """Set the mark, from which telemetry is judged, once the connected devices have the model."""
     took = sum(one.state is MemberState.TOOK for one in due)
-    here = [one for one in due if (look := seen.get(one.name)) is not None and look.online]
+    here = [one for one in due if seen.get(one.name, Observation()).online]
     late = now_s - record.progress.since_s > TAKE_WITHIN_S
     open_ = sum(one.state in (MemberState.ASKED, MemberState.WAITING) for one in here)
     number = record.progress.wave + 1
@@ -163,14 +169,17 @@ def _next_wave(record: RolloutRecord, reason: str, now_s: float) -> RolloutRecor
 
 
 def _give(
-    record: RolloutRecord, due: list[Member], seen: Mapping[str, Seen], absent: bool
+    record: RolloutRecord, due: list[Member], seen: Observations, absent: bool
 ) -> tuple[RolloutRecord, Orders]:
-    """Ask those of ``due`` that have not got the model; the absent only with ``absent``."""
+    """Order the model for those devices of ``due`` that lack it; note their answers in the record.
+
+    Devices that are not connected get an order only with ``absent``.
+    """
     target, version = record.rules.model, record.rules.version or record.progress.version
     states: dict[str, MemberState] = {}
     orders: Orders = {}
     for one in due:
-        device = seen.get(one.name, Seen())
+        device = seen.get(one.name, Observation())
         if (device.desired != target or device.lost) and (device.online or absent):
             orders[one.name] = target
         if device.online and device.answered and device.model == target:
@@ -184,12 +193,12 @@ def _give(
     return record.having(states).moved(version=version), orders
 
 
-def _spread(record: RolloutRecord, seen: Mapping[str, Seen], now_s: float) -> Step:
-    """Give the accepted model to everybody; those who are away find it when they are back."""
+def _spread(record: RolloutRecord, seen: Observations, now_s: float) -> Step:
+    """Order the accepted model for all devices; those that are away get it when they return."""
     before = record
     record, orders = _give(record, list(record.members.values()), seen, absent=True)
     record = _note_answers(before, record, now_s)
-    here = [one for one in record.members.values() if seen.get(one.name, Seen()).online]
+    here = [one for one in record.members.values() if seen.get(one.name, Observation()).online]
     open_ = any(one.state not in (MemberState.TOOK, MemberState.REFUSED) for one in here)
     if orders or (open_ and now_s - record.progress.since_s < QUIET_S):
         return Step(record, orders)
@@ -201,15 +210,15 @@ def _spread(record: RolloutRecord, seen: Mapping[str, Seen], now_s: float) -> St
     return Step(record.moved(phase=Phase.DONE, reason=text))
 
 
-def _go_back(record: RolloutRecord, seen: Mapping[str, Seen], now_s: float) -> Step:
-    """Restore what the devices had, and have each confirm it."""
+def _go_back(record: RolloutRecord, seen: Observations, now_s: float) -> Step:
+    """Order the former model for all devices that were asked, and wait for their confirmation."""
     before, waiting = record, False
     states: dict[str, MemberState] = {}
     orders: Orders = {}
     for one in record.members.values():
-        device = seen.get(one.name, Seen())
+        device = seen.get(one.name, Observation())
         if one.state in TOUCHED:
-            # Told in any case: a broker that was killed need not know that it has the model.
+            # Ordered in any case: a broker that was killed may not show what the device has.
             states[one.name] = MemberState.RETURNING
             orders[one.name] = one.desired
         elif one.state is not MemberState.RETURNING:
@@ -226,11 +235,11 @@ def _go_back(record: RolloutRecord, seen: Mapping[str, Seen], now_s: float) -> S
     return Step(record.moved(phase=Phase.GOING_BACK), orders)
 
 
-def _is_back(member: Member, device: Seen, target: str) -> bool:
-    """Whether a device that answers its old desired state has left the model ``target``."""
+def _is_back(member: Member, device: Observation, target: str) -> bool:
+    """Whether a device that confirms its former desired state no longer runs ``target``."""
     return device.model != target or target in (member.desired, member.model)
 
 
 def _note_answers(before: RolloutRecord, after: RolloutRecord, now_s: float) -> RolloutRecord:
-    """Return ``after`` with the time of the last change of a device."""
+    """Return ``after``, with ``since_s`` set to now if the state of any device has changed."""
     return after if after.members == before.members else after.moved(since_s=now_s)

@@ -1,4 +1,4 @@
-"""The process that carries out a roll-out: looks, decides, keeps the decision, gives orders."""
+"""The loop that carries out a roll-out: observe, decide, save the decision, give orders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from cloud.fleet.changes import setting
 from cloud.fleet.client import FleetClient
-from cloud.fleet.rollout.core import look, step, stop
+from cloud.fleet.rollout.core import observe, step, stop
 from cloud.fleet.rollout.ledger import RolloutLedger
 from cloud.fleet.rollout.record import Phase, RolloutRecord
 from shared.errors import BrokerError, StoreError
@@ -22,10 +22,11 @@ _log = logging.getLogger(__name__)
 
 
 class RolloutDriver:
-    """Carries out ``record`` until it is over or paused. ``say`` receives a line for each change.
+    """Carries out ``record`` until it is over or paused; ``say`` receives a line for each change.
 
-    The record is kept before the orders that follow from it are given, and orders are given by
-    comparing what is desired with what should be: whatever dies, the next step goes on.
+    A record is saved before its orders are given, and orders follow from comparing desired states
+    with the record. So whichever process dies, the next step continues. ``speed`` shortens the
+    pauses between steps, for scenarios on a fast clock.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class RolloutDriver:
         self._said_s = 0.0
 
     async def run(self) -> RolloutRecord:
-        """Drive until the roll-out is over or paused; return its record."""
+        """Repeat steps until the roll-out is over or paused; return its last record."""
         self._announce()
         try:
             while True:
@@ -69,24 +70,25 @@ class RolloutDriver:
         record = self.record
         evidence = await asyncio.to_thread(self._ledger.evidence, record)
         if not self._client.complete.is_set():
-            # Without the broker's states nothing can be decided; the sign of life goes on.
+            # Nothing can be decided without the retained states, but the sign of life must
+            # continue.
             await asyncio.to_thread(self._ledger.save, record)
             return
-        # What a killed broker has lost of earlier orders, and orders that never reached it.
+        # Earlier orders that a killed broker has lost, or that never reached it.
         self._client.restore(self._names)
         devices = self._client.state.devices
-        seen = {name: look(devices[name]) for name in record.members if name in devices}
+        seen = {name: observe(devices[name]) for name in record.members if name in devices}
         found = step(record, seen, evidence, time.time())
         wish = await asyncio.to_thread(self._ledger.save, found.record)
         self.record = found.record
         if wish:
-            await self._obey(wish)
+            await self._apply_wish(wish)
             return
         for name, model in found.orders.items():
             device = self._client.state.device(name)
             self._client.desire([device], setting({"model": model}))
 
-    async def _obey(self, wish: str) -> None:
+    async def _apply_wish(self, wish: str) -> None:
         phase = self.record.progress.phase
         if wish == ABORT and not phase.over and phase is not Phase.GOING_BACK:
             self.record = stop(self.record, "aborted")
@@ -96,7 +98,7 @@ class RolloutDriver:
         await asyncio.to_thread(self._ledger.save, self.record)
 
     def _announce(self) -> None:
-        """Say how far it is: at every turn, and what a wave shows every half minute."""
+        """Report the progress: at every change of phase, wave or mark, and every half minute."""
         progress, now_s = self.record.progress, time.monotonic()
         turn = (progress.phase, progress.wave, progress.mark_s)
         if not progress.reason or (turn == self._said and now_s < self._said_s + SAY_EVERY_S):
@@ -107,7 +109,7 @@ class RolloutDriver:
 
 
 def outcome(record: RolloutRecord) -> str:
-    """Return how a roll-out ended, in words."""
+    """Describe in a line how a roll-out ended."""
     counts = record.counts()
     name = f"roll-out of {record.rules.model}"
     match record.progress.phase:

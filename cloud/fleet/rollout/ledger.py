@@ -1,4 +1,4 @@
-"""Where roll-outs are kept: records and evidence in the telemetry store. Calls block."""
+"""Keep the records of roll-outs in the telemetry store, and read evidence from it. Calls block."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RolloutLedger:
         self._engine = open_writing(url)
         self._kept: RolloutRecord | None = None
         self._row: RolloutRow | None = None
-        self._read_s = 0.0  # arrival up to which telemetry is added up
+        self._read_s = 0.0  # telemetry that arrived up to this time is in the sums
         self._sums: dict[tuple[str, str, str], Sums] = {}
 
     def close(self) -> None:
@@ -48,7 +48,7 @@ class RolloutLedger:
         self._engine.dispose()
 
     def remember(self, state: FleetState) -> None:
-        """Add to ``state`` what the store knows, and a broker that was killed has lost."""
+        """Add to ``state`` what the store knows and a broker that was killed has lost."""
         with self._transaction() as connection:
             found = states(connection, self.fleet)
         for name, messages in found.items():
@@ -62,11 +62,14 @@ class RolloutLedger:
                 kinds.append(MessageKind.REPORTED)
             for kind in kinds:
                 if kind in messages:
-                    with suppress(RefusedError):  # a report of a version that was lost
+                    with suppress(RefusedError):  # a report that names a lost version
                         device.learn(messages[kind])
 
     def start(self, rules: Rollout, devices: Sequence[DeviceState], who: str) -> RolloutRecord:
-        """Write a new roll-out, with what every device has now, and become its driver."""
+        """Store a new roll-out, with the present model of every device, and become its driver.
+
+        ``UsageError`` if another roll-out is not over.
+        """
         with self._transaction() as connection:
             last = rollouts.last(connection, self.fleet)
             if last is not None and not _progress(last).phase.over:
@@ -84,13 +87,15 @@ class RolloutLedger:
         return record
 
     def last(self) -> tuple[RolloutRecord, RolloutRow] | None:
-        """Return the latest roll-out; None if there was none."""
+        """Return the latest roll-out and its row; None if there was none."""
         with self._transaction() as connection:
             row = rollouts.last(connection, self.fleet)
             return None if row is None else (self._read(connection, row), row)
 
     def take(self) -> RolloutRecord:
-        """Become the driver of the latest roll-out; ``UsageError`` if there is none to drive."""
+        """Become the latest roll-out's driver; ``UsageError`` if there is none or it has
+        a driver.
+        """
         with self._transaction() as connection:
             row = rollouts.last(connection, self.fleet)
             if row is None:
@@ -102,7 +107,7 @@ class RolloutLedger:
         return record
 
     def save(self, record: RolloutRecord) -> str:
-        """Keep ``record`` and a sign of life; return what an operator wishes."""
+        """Save ``record`` and a sign of life; return the operator's wish: pause, abort or ""."""
         before, row = self._kept, self._row
         assert before is not None  # noqa: S101 - start or take came first
         assert row is not None  # noqa: S101
@@ -122,20 +127,22 @@ class RolloutLedger:
         return "" if found is None else found.wish
 
     def wish(self, text: str) -> None:
-        """Write an operator's wish for the latest roll-out."""
+        """Store an operator's wish for the latest roll-out: pause, abort or ""."""
         with self._transaction() as connection:
             row = rollouts.last(connection, self.fleet)
             if row is not None:
                 rollouts.wish(connection, self.fleet, row.number, text)
 
     def release(self) -> None:
-        """Cease to be the driver."""
+        """Stop being the driver."""
         if self._row is not None:
             with self._transaction() as connection:
                 rollouts.release(connection, self.fleet, self._row.number, self._driver)
 
     def evidence(self, record: RolloutRecord) -> Evidence:
-        """Return the telemetry since the record's mark, reading only what came since last time."""
+        """Return the telemetry since the record's mark; reads only what arrived since the last
+        call.
+        """
         mark_s = record.progress.mark_s
         with self._transaction() as connection:
             newest = newest_s(connection, self.fleet)
@@ -154,11 +161,11 @@ class RolloutLedger:
         new: dict[str, Sums] = {}
         old: dict[str, Sums] = {}
         for (device, model, model_version), sums in self._sums.items():
-            # Telemetry, and perhaps the rules, name the first digits of a version.
+            # Telemetry, and perhaps the rules, hold only the first digits of a version.
             if model == target and model_version[: len(version)] == version[: len(model_version)]:
                 new[device] = sums
             elif device in record.members and record.members[device].model in ("", model):
-                # "": it had not reported yet when the roll-out began.
+                # An empty name: the device had not reported its model yet when the roll-out began.
                 old[device] = add_up([old[device], sums]) if device in old else sums
         return Evidence(newest, new, old)
 
@@ -194,7 +201,7 @@ def _row_of(member: Member) -> MemberRow:
 
 
 def has_ended(driver: str) -> bool:
-    """Whether ``driver`` was a process of this machine that is gone."""
+    """Whether ``driver`` was a process of this machine that no longer runs."""
     host, _, rest = driver.rpartition(":")[0].rpartition(":")
     if host != platform.node() or not rest.isdigit():
         return False

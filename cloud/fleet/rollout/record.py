@@ -1,4 +1,4 @@
-"""The record of a roll-out: its rules, how far it is, and what each device had before. Pure."""
+"""The record of a roll-out: rules, progress, and what each device had before. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CONTROL = -1  # the wave of the control group
 
 
 class Phase(str, Enum):
-    """How far a roll-out is."""
+    """The phases of a roll-out."""
 
-    RUNNING = "running"  # a wave is given the model, or watched
+    RUNNING = "running"  # a wave gets the model or is being watched
     PAUSED = "paused"
     SPREADING = "spreading"  # accepted: the control group and devices that were away get it too
     GOING_BACK = "going back"
     DONE = "done"
-    STOPPED = "stopped"  # all that had it are back, or go back when they are connected
+    STOPPED = "stopped"  # devices have gone back; those that are away will when they return
 
     @property
     def over(self) -> bool:
@@ -33,13 +33,13 @@ class Phase(str, Enum):
 
 
 class MemberState(str, Enum):
-    """What a device has of a roll-out."""
+    """The state of a device in a roll-out."""
 
-    WAITING = "waiting"  # not asked yet
+    WAITING = "waiting"  # not asked yet to take the model
     ASKED = "asked"
     TOOK = "took"
     REFUSED = "refused"
-    RETURNING = "returning"  # asked to go back, and has not said that it is
+    RETURNING = "returning"  # asked to go back and has not confirmed it
     BACK = "back"
 
 
@@ -48,7 +48,7 @@ TOUCHED = (MemberState.ASKED, MemberState.TOOK, MemberState.REFUSED)
 
 @dataclass(frozen=True)
 class Member:
-    """A device of a roll-out; ``desired``, ``model`` and ``version`` are those from before."""
+    """A device in a roll-out; ``desired``, ``model`` and ``version`` are those it had before."""
 
     name: str
     wave: int
@@ -59,12 +59,13 @@ class Member:
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a roll-out is.
+    """The progress of a roll-out.
 
-    wave     the present one, from 0
-    since_s  when it began, or at the end when a device last answered, by the driver's clock
-    mark_s   arrival of the newest telemetry when the wave had the model; what is newer is judged
-    version  of the model that the devices took; the first one decides if the rules leave it open
+    wave     index of the present wave, from 0
+    since_s  when the wave began or, in the last phases, when a device last answered; driver's clock
+    mark_s   arrival of the newest telemetry when the wave had the model; newer telemetry is judged
+    version  version of the model; if the rules leave it open, that of the first device to take it
+    reason   the latest finding, in words
     """
 
     phase: Phase = Phase.RUNNING
@@ -77,7 +78,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class RolloutRecord:
-    """A roll-out with its devices by name."""
+    """A roll-out: its rules, progress, and devices by name."""
 
     fleet: str
     number: int
@@ -87,34 +88,35 @@ class RolloutRecord:
 
     @property
     def waves(self) -> int:
-        """How many waves there are, the control group apart."""
+        """Number of waves, without the control group."""
         return len(self.rules.waves)
 
     def of_wave(self, wave: int) -> list[Member]:
-        """Return the members of ``wave``."""
+        """Return the devices of ``wave``."""
         return [one for one in self.members.values() if one.wave == wave]
 
     def counts(self, wave: int | None = None) -> Counter[str]:
-        """Return how many devices, of ``wave`` or of all, are in each state."""
+        """Count the devices, of ``wave`` or of all, by state."""
         members = self.members.values() if wave is None else self.of_wave(wave)
         return Counter(one.state.value for one in members)
 
     def having(self, states: Mapping[str, MemberState]) -> RolloutRecord:
-        """Return the record with these states of members."""
+        """Return a copy in which these devices have these states."""
         changed = {name: replace(self.members[name], state=one) for name, one in states.items()}
         return replace(self, members={**self.members, **changed})
 
     def moved(self, **changes: object) -> RolloutRecord:
-        """Return the record with these fields of its progress."""
+        """Return a copy with these fields of its progress changed."""
         return replace(self, progress=msgspec.structs.replace(self.progress, **changes))
 
 
 def plan(
     fleet: str, number: int, rules: Rollout, devices: Sequence[DeviceState], now_s: float
 ) -> RolloutRecord:
-    """Return the record of a new roll-out: who gets the model when, and what everybody has now.
+    """Return the record of a new roll-out: the wave of each device, and what it has now.
 
-    By hash of the names: their order would fill the first waves with one group.
+    Devices are assigned by a hash of their names: in alphabetical order, the first waves would
+    hold devices of one group only.
     """
     ordered = sorted(devices, key=lambda one: hash_name(one.name))
     kept = min(max(round(rules.control * len(ordered)), 1), len(ordered) - 1)
@@ -137,7 +139,7 @@ def plan(
 
 
 def hash_name(name: str) -> int:
-    """Return a key that sorts names in an order unrelated to the alphabet, the same every time."""
+    """Return a sort key that gives names a fixed order unrelated to the alphabet."""
     value = 2166136261
     for byte in name.encode():
         value = (value ^ byte) * 16777619 % 2**32

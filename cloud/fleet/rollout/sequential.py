@@ -1,10 +1,12 @@
-"""Whether devices with a new model do worse than a control group: a sequential test. Pure.
+"""A sequential test whether devices with a new model perform worse than a control group. Pure.
 
-For each figure Wald's sequential probability ratio test compares two hypotheses: the model is equal
-to the old one, or it is worse by what the rules tolerate. Evidence may be looked at at any time: an
-equal model is stopped with a chance of at most ``FALSE_STOPS`` in the whole roll-out, and one that
-is worse by the tolerance passes a wave with a chance of at most ``MISSED``, as far as means over
-devices are normal. (A. Wald, Sequential Tests of Statistical Hypotheses, 1945.)
+For each figure, Wald's sequential probability ratio test compares two hypotheses: the model equals
+the old one, or it is worse by the tolerance of the rules. The test may be evaluated at any time and
+as often as wanted. An equal model is stopped with a probability of at most ``FALSE_STOPS`` in the
+whole roll-out. A model that is worse by the tolerance passes a wave with a probability of at most
+``MISSED``. Both hold as far as means over devices are normally distributed.
+
+Source: A. Wald, Sequential Tests of Statistical Hypotheses, 1945.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from shared.fleet.scenario import Rollout
 
 FALSE_STOPS = 0.02
 MISSED = 0.05
-FEWEST_DEVICES = 8  # of a group, for figures whose spread is known from the devices alone
+FEWEST_DEVICES = 8  # in a group, where the variance can only be estimated from the devices
 Part = Callable[[Sums], float]
 
 
 class Outcome(Enum):
-    """What the evidence says so far."""
+    """The decision that the evidence so far allows."""
 
     STOP = "stop"
     ACCEPT = "accept"
@@ -33,7 +35,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome and the figure that decides it, in words."""
+    """The outcome, and in words the figure that decides it."""
 
     outcome: Outcome
     reason: str
@@ -41,11 +43,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Figure:
-    """A quotient of sums that is compared.
+    """A quotient of two sums, by which groups are compared.
 
-    worse     1 if more is worse, -1 if less is
-    tolerance by how much a group may be worse; ``relative`` to the control group
-    share     whether it is a share of samples, whose least variance is known
+    worse      1 if a higher value is worse, -1 if a lower one is tolerance  difference that is
+    tolerated; if ``relative``, as a share of the control group's value share      whether it is a
+    share of samples; then its variance has a known lower bound
     """
 
     name: str
@@ -59,7 +61,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Mean:
-    """A quotient over the devices of a group, and the variance of its error."""
+    """A figure's value over the devices of a group, and the variance of its error."""
 
     value: float
     variance: float
@@ -68,7 +70,7 @@ class Mean:
 
 
 def figures(rules: Rollout) -> list[Figure]:
-    """Return what is compared under ``rules``; both directions of a figure count as two."""
+    """Return the figures to compare under ``rules``; two where both directions are worse."""
 
     def confidence(one: Sums) -> float:
         return one.confidence
@@ -95,7 +97,7 @@ def figures(rules: Rollout) -> list[Figure]:
 
 
 def judge(rules: Rollout, new: Sequence[Sums], control: Sequence[Sums]) -> Verdict:
-    """Compare devices with the new model and the control group, a sum for each device."""
+    """Compare the devices with the new model and the control group; each has a sum per device."""
     samples = min(sum(one.samples for one in group) for group in (new, control))
     if samples < rules.samples:
         return Verdict(Outcome.OPEN, f"{samples} samples, {rules.samples} are needed")
@@ -124,17 +126,17 @@ def judge(rules: Rollout, new: Sequence[Sums], control: Sequence[Sums]) -> Verdi
 
 
 def _log_ratio(figure: Figure, ours: Mean, theirs: Mean) -> float:
-    """The log of the likelihood of being worse by the tolerance over that of being equal."""
+    """Log of the likelihood ratio: worse by the tolerance, over equal."""
     tolerance = figure.tolerance * (theirs.value if figure.relative else 1.0)
     variance = ours.variance + theirs.variance
     loss = figure.worse * (ours.value - theirs.value)
-    if variance <= 0:  # all devices of both groups are the same
+    if variance <= 0:  # all devices of both groups have the same value
         return math.inf if loss > tolerance / 2 else -math.inf
     return tolerance / variance * (loss - tolerance / 2)
 
 
 def _mean(figure: Figure, group: Sequence[Sums]) -> Mean | None:
-    """The quotient over a group; None without samples, or where its spread is not known."""
+    """Return a figure over a group; None without samples or if the variance is unknown."""
     pairs = [(figure.part(one), figure.whole(one)) for one in group if figure.whole(one) > 0]
     whole = math.fsum(pair[1] for pair in pairs)
     if not whole or (not figure.share and len(pairs) < FEWEST_DEVICES):
@@ -142,11 +144,12 @@ def _mean(figure: Figure, group: Sequence[Sums]) -> Mean | None:
     value = math.fsum(pair[0] for pair in pairs) / whole
     variance = 0.0
     if len(pairs) >= FEWEST_DEVICES:
-        # Of a quotient of means over devices, which differ: the samples of one are not independent.
+        # Variance of a ratio estimator over devices: samples of one device are not independent.
         spread = math.fsum((part - value * size) ** 2 for part, size in pairs)
         variance = len(pairs) / (len(pairs) - 1) * spread / whole**2
     if figure.share:
-        # Not less than for independent samples, one more of each kind: few may all be the same.
+        # At least that of independent samples, with one added success and failure: a few samples
+        # may all be the same, which would give a variance of 0.
         smooth = (value * whole + 1) / (whole + 2)
         variance = max(variance, smooth * (1 - smooth) / whole)
     return Mean(value, variance, whole, len(pairs))

@@ -6,7 +6,15 @@ from collections.abc import Iterable
 
 import pytest
 
-from cloud.fleet.rollout.core import QUIET_S, TAKE_WITHIN_S, Evidence, Seen, resumed, step, stop
+from cloud.fleet.rollout.core import (
+    QUIET_S,
+    TAKE_WITHIN_S,
+    Evidence,
+    Observation,
+    resumed,
+    step,
+    stop,
+)
 from cloud.fleet.rollout.record import CONTROL, MemberState, Phase, RolloutRecord, plan
 from cloud.fleet.rollout.sequential import Outcome, judge
 from cloud.fleet.state import DeviceState
@@ -51,9 +59,9 @@ class Fleet:
             if name not in self.away | self.refusing:
                 self.model[name] = wanted or "old"
 
-    def seen(self) -> dict[str, Seen]:
+    def seen(self) -> dict[str, Observation]:
         return {
-            name: Seen(
+            name: Observation(
                 name not in self.away,
                 name not in self.away,
                 self.desired[name],
@@ -144,9 +152,11 @@ def test_a_silent_device_holds_a_wave_up_for_a_while_only() -> None:
     fleet.refusing = {silent}
     record = fleet.record
     seen = {name: one for name, one in fleet.seen().items() if name != silent}
-    seen[silent] = Seen(online=True, answered=False, desired="new", model="old")
+    seen[silent] = Observation(online=True, answered=False, desired="new", model="old")
     record = step(record, seen, Evidence(1.0), 1.0).record
-    others = {name: Seen(True, True, "new", "new", "v1") for name in fleet.of([0]) - {silent}}
+    others = {
+        name: Observation(True, True, "new", "new", "v1") for name in fleet.of([0]) - {silent}
+    }
     record = step(record, {**seen, **others}, Evidence(1.0), 2.0).record
     assert record.progress.mark_s is None
     record = step(record, {**seen, **others}, Evidence(1.0), TAKE_WITHIN_S + 1).record
@@ -169,7 +179,7 @@ def test_another_version_than_the_first_devices_is_not_accepted() -> None:
     fleet.step()
     seen = fleet.seen()
     odd = max(fleet.of([0]))
-    seen[odd] = Seen(True, True, "new", "new", "v2")
+    seen[odd] = Observation(True, True, "new", "new", "v2")
     record = step(fleet.record, seen, Evidence(1.0), 2.0).record
     assert record.members[odd].state is MemberState.REFUSED
 

@@ -7,21 +7,21 @@ from collections import Counter
 
 import pytest
 
-from cloud.fleet.complaints import LINES_A_SECOND, MOST_NAMES, OTHER, Complaints, count
+from cloud.fleet.refusal_log import LINES_A_SECOND, MOST_NAMES, OTHER, RefusalLog, count
 
 
 def test_a_flood_is_a_few_lines_and_a_number(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = [100.0]
-    monkeypatch.setattr("cloud.fleet.complaints.time.monotonic", lambda: now_s[0])
-    complaints = Complaints()
+    monkeypatch.setattr("cloud.fleet.refusal_log.time.monotonic", lambda: now_s[0])
+    refusals = RefusalLog()
     with caplog.at_level(logging.WARNING):
         for number in range(1000):
-            complaints.say(f"number {number}")
+            refusals.warn(f"number {number}")
         assert len(caplog.messages) == LINES_A_SECOND
         now_s[0] += 1
-        complaints.say("the next")
+        refusals.warn("the next")
     left_out = 1000 - LINES_A_SECOND
     assert caplog.messages[-2:] == [f"{left_out} more messages were refused", "the next"]
 

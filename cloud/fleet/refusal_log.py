@@ -1,4 +1,4 @@
-"""What is said and counted of refused messages: bounded, however many there are."""
+"""Log and count refused messages with bounded output and memory, however many there are."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import time
 from collections import Counter
 
 LINES_A_SECOND = 20
-MOST_NAMES = 200  # of fields that are counted apart; their names come from the messages
+MOST_NAMES = 200  # fields counted separately; hostile messages may contain any names
 OTHER = "other"
 _log = logging.getLogger(__name__)
 
 
-class Complaints:
-    """Logs at most ``LINES_A_SECOND``; how many were left out is said with the next line."""
+class RefusalLog:
+    """Logs at most ``LINES_A_SECOND`` warnings; the next line says how many were left out."""
 
     def __init__(self) -> None:
         self._second = 0
         self._said = 0
         self._left_out = 0
 
-    def say(self, text: str) -> None:
-        """Log ``text`` as a warning, or count that it was left out."""
+    def warn(self, text: str) -> None:
+        """Log ``text`` as a warning, or count it as left out."""
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._said = second, 0
@@ -36,5 +36,5 @@ class Complaints:
 
 
 def count(counts: Counter[str], name: str) -> None:
-    """Count ``name``, among the others if there are too many names already."""
+    """Count ``name``; under ``OTHER`` if there are too many names already."""
     counts[name if name in counts or len(counts) < MOST_NAMES else OTHER] += 1
