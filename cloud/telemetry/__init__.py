@@ -1,4 +1,4 @@
-"""The telemetry store: tables, their writer, queries, reports and exports.
+"""The telemetry store: tables, writer, queries, reports and exports.
 
 SQLite or PostgreSQL through SQLAlchemy Core; needs the extra ``fleet``.
 """

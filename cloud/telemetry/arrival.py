@@ -1,4 +1,4 @@
-"""The recorder's clock: seconds since 1970 that neither leap nor go back while it runs."""
+"""The recorder's clock: seconds since 1970 that never jump or go back while it runs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 
 
 class ArrivalClock:
-    """The wall clock at the start, and from then on a monotonic one.
+    """A clock that reads the wall clock once, and then adds the time of a monotonic clock.
 
-    Setting the wall clock moves no arrival, so that nothing is dropped for its age too early, and
-    what arrived later has a later time.
+    Changes of the wall clock do not affect it. So messages that arrive later always get a later
+    time, and none is dropped too early for its age.
     """
 
     def __init__(self) -> None:
@@ -20,5 +20,5 @@ class ArrivalClock:
         return time.monotonic() + self._offset_s
 
     def at_least(self, unix_s: float) -> None:
-        """Go on from ``unix_s``, an earlier run's last arrival, if that is ahead."""
+        """Advance to ``unix_s``, the last arrival of an earlier run, if that is ahead."""
         self._offset_s += max(unix_s - self(), 0.0)

@@ -1,4 +1,4 @@
-"""Opening the telemetry store: SQLite by file, PostgreSQL by URL."""
+"""Open the telemetry store: an SQLite file or a PostgreSQL URL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BUSY_S = 30  # how long to wait for another process that writes
 
 
 def parse_store(text: str) -> URL:
-    """Return the database that ``--store`` names; ``UsageError`` states what is allowed."""
+    """Parse the value of ``--store``; ``UsageError`` states what is allowed."""
     text = re.sub(r"^postgres://", "postgresql://", text)
     if "://" not in text:
         if not text:
@@ -42,19 +42,19 @@ def parse_store(text: str) -> URL:
 
 
 def shown(url: URL) -> str:
-    """Return ``url`` without its password; for SQLite the file."""
+    """Format ``url`` for messages, without its password; for SQLite only the file."""
     if url.get_backend_name() == "sqlite":
         return str(url.database)
     return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
 def open_writing(text: str) -> Engine:
-    """Open the store, or make it. Raises ``UsageError``, or ``StoreError`` if it is away."""
+    """Open the store, creating it if needed; ``UsageError``, or ``StoreError`` if unreachable."""
     return _opened(parse_store(text), make=True)
 
 
 def open_reading(text: str) -> Engine:
-    """Open a store that exists. Raises ``UsageError``, or ``StoreError`` if it is away."""
+    """Open an existing store; ``UsageError``, or ``StoreError`` if unreachable."""
     url = parse_store(text)
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
         raise UsageError(f"--store: {shown(url)}: there is no such file")
@@ -63,7 +63,7 @@ def open_reading(text: str) -> Engine:
 
 @contextmanager
 def reading(text: str) -> Iterator[Connection]:
-    """Connect to a store that exists; raises what ``open_reading`` raises."""
+    """Connect to an existing store while the block runs; raises as ``open_reading``."""
     engine = open_reading(text)
     try:
         with translated(engine.url), engine.connect() as connection:
@@ -96,10 +96,10 @@ def _opened(url: URL, make: bool) -> Engine:
 
 
 def _make(engine: Engine) -> None:
-    """Make the tables in an empty database; bring those of an earlier release up to date."""
+    """Create the tables in an empty database, or migrate those of an earlier release."""
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
-            # One transaction for all tables: one process makes all of them, or none.
+            # One transaction for all tables, so that one process creates all of them or none.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             mine = inspect(connection).get_table_names()
         else:
@@ -114,17 +114,17 @@ def _make(engine: Engine) -> None:
 
 
 def _prepare_schema(connection: Connection) -> list[str]:
-    """Make our schema in PostgreSQL, and return its tables.
+    """Create our schema in PostgreSQL, and return the names of its tables.
 
-    The tables of earlier releases move there from the default schema. A process at a time: others
-    wait until the transaction has ended.
+    The tables of earlier releases are moved there from the default schema. Other processes that
+    call this wait until the transaction has ended.
     """
     own = tables.POSTGRES_SCHEMA
     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('taper_schema'))")
     names = inspect(connection).get_schema_names()
-    if own not in names:  # without the right to make one, an administrator's is used
+    if own not in names:  # users without the right to create it rely on an administrator
         connection.exec_driver_sql(f"CREATE SCHEMA {own}")
-    # For this transaction only: behind a pooler the connection is another's afterwards.
+    # LOCAL: behind a connection pooler, another client may use the connection afterwards.
     connection.exec_driver_sql(f"SET LOCAL search_path TO {own}")
     mine = inspect(connection).get_table_names(own)
     earlier = set(inspect(connection).get_table_names("public")) if "public" in names else set()
@@ -137,12 +137,12 @@ def _prepare_schema(connection: Connection) -> list[str]:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
-        # A new connection for each use: cheap, and never shared between threads.
+        # A new connection for each use is cheap and never shared between threads.
         engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_S})
         event.listen(engine, "connect", _tune)
         return engine
-    # Positional parameters: the writer passes plain tuples. Nothing is prepared on a connection,
-    # since a pooler in transaction mode gives the next transaction another one.
+    # Positional parameters, since the writer passes plain tuples. No prepared statements, since a
+    # pooler in transaction mode may give each transaction another connection.
     engine = create_engine(
         url, paramstyle="format", pool_pre_ping=True, connect_args={"prepare_threshold": None}
     )
@@ -150,8 +150,8 @@ def _engine(url: URL) -> Engine:
 
 
 def _tune(connection: sqlite3.Connection, record: Any) -> None:  # noqa: ARG001 - SQLAlchemy's
-    # WAL: readers and the writer do not wait for each other. FULL: a commit is on the disk when it
-    # returns, so neither kill -9 nor a power cut undoes what was acknowledged to the broker.
+    # WAL: readers and the writer do not block each other. FULL: a commit is on disk when it
+    # returns, so neither kill -9 nor a power failure loses what was acknowledged to the broker.
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
 

@@ -1,4 +1,4 @@
-"""Estimates with intervals: shares of samples, and drift of devices from their past. Pure."""
+"""Estimates with confidence intervals: shares of samples, and drift of devices. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from cloud.telemetry.sums import Sums
 
-Z95 = 1.959963984540054  # of a two-sided 95 % interval
-FEWEST_DEVICES = 8  # whose spread says something
+Z95 = 1.959963984540054  # quantile of the normal distribution for a two-sided 95 % interval
+FEWEST_DEVICES = 8  # fewer are too few to estimate a variance
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % interval."""
+    """A value and its 95 % confidence interval."""
 
     value: float
     low: float
@@ -22,12 +22,12 @@ class Estimate:
 
     @property
     def clear(self) -> bool:
-        """Whether 0 is outside of the interval."""
+        """Whether the interval does not contain 0."""
         return self.low > 0 or self.high < 0
 
 
 def share(part: int, whole: int) -> Estimate | None:
-    """Return the share ``part`` of ``whole`` with Wilson's interval; None without samples."""
+    """Return ``part`` / ``whole`` with the Wilson score interval; None without samples."""
     if not whole:
         return None
     value, z2 = part / whole, Z95**2
@@ -37,18 +37,20 @@ def share(part: int, whole: int) -> Estimate | None:
 
 
 def exit_accuracy(sums: Sums) -> Estimate | None:
-    """Return the share of audited answers of the exit head that the cloud gave too.
+    """Return the share of the exit head's audited answers that equal the cloud's.
 
-    That is the accuracy of local answers as far as the cloud is right; None without audits.
+    It estimates the accuracy of local answers, assuming that the cloud is right. None without
+    audits.
     """
     return share(sums.agreed, sums.audited)
 
 
 def drift(pairs: Iterable[tuple[Sums, Sums]]) -> Estimate | None:
-    """Return the change of the exit head's mean confidence from (before, now) of each device.
+    """Return the mean change of the exit head's confidence over devices.
 
-    Every device is compared with itself, so that devices that differ do not look like drift. None
-    with fewer than ``FEWEST_DEVICES`` devices that have both.
+    ``pairs`` holds the sums (before, now) of each device. Each device is compared with itself, so
+    that differences between devices do not count as drift. None with fewer than ``FEWEST_DEVICES``
+    devices that have both sums.
     """
     changes = [
         now.exit_confidence - before.exit_confidence

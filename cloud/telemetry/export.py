@@ -1,4 +1,4 @@
-"""Telemetry as a Parquet or CSV file, written some thousand rows at a time."""
+"""Write telemetry to a Parquet or CSV file, some thousand rows at a time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Format(str, Enum):
 
 
 def parse_format(text: str | None, path: Path) -> Format:
-    """Return the format ``text``, or by default the one in the suffix of ``path``."""
+    """Return the format named ``text``; if None, that of the suffix of ``path``; ``UsageError``."""
     allowed = f"give {' or '.join(one.value for one in Format)}"
     try:
         return Format(path.suffix[1:].lower() if text is None else text)
@@ -50,9 +50,9 @@ def write(
     parts: Iterator[Sequence[tuple[Any, ...]]],
     advance: Callable[[int], None],
 ) -> int:
-    """Write the rows in ``parts`` and return how many; ``advance`` gets the number of each part.
+    """Write the rows in ``parts`` and return their number; ``advance`` receives each part's.
 
-    ``path`` is replaced once the file is whole, and left as it is if anything fails.
+    ``path`` is replaced only after the new file is complete; if writing fails it is unchanged.
     """
     count = 0
     with replacing(path, "--output") as temporary, _writer(str(temporary), kind) as writer:

@@ -20,8 +20,8 @@ from cloud.telemetry.queries import Slice
 from shared.fleet.messages import LATEST_UNIX_S
 
 DEVICE, CLOUD, FAILED, PALE = "#1b7837", "#2166ac", "#b2182b", "#999999"
-LATEST_DRAWN_S = LATEST_UNIX_S - 10 * 365 * 86_400  # axes end a few years later
-INK = "#010203"  # stands for the colour of the page's text
+LATEST_DRAWN_S = LATEST_UNIX_S - 10 * 365 * 86_400  # leaves room for axes that end later
+INK = "#010203"  # placeholder that is replaced by the colour of the page's text
 Slices = Sequence[Slice]
 Draw = Callable[[Axes, Slices], None]
 
@@ -36,14 +36,14 @@ class Drawing:
 
 
 def drawings(slices: Slices, marks: Sequence[Mark] = ()) -> list[Drawing]:
-    """Return all figures over ``slices``, of which there is at least one, with ``marks``."""
+    """Return all figures over ``slices`` (at least one), with ``marks`` as vertical lines."""
     chosen = [*FIGURES, *([AUDITS] if any(one.audited for one in slices) else [])]
     return [_drawing(title, note, draw, slices, marks) for title, note, draw in chosen]
 
 
 def _drawing(title: str, note: str, draw: Draw, slices: Slices, marks: Sequence[Mark]) -> Drawing:
-    # Text is kept as text; the hash salt makes ids unique among the figures of a page. What is
-    # black in print takes the colour of the page's text.
+    # Text stays text instead of paths; the hash salt makes ids unique among the figures of a page.
+    # ``ink`` replaces black, so that lines and text take the colour of the page's text.
     ink = dict.fromkeys(
         ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK
     )
@@ -53,7 +53,7 @@ def _drawing(title: str, note: str, draw: Draw, slices: Slices, marks: Sequence[
         figure = Figure(figsize=(6.4, 3.4))
         axes = figure.add_axes((0.12, 0.12, 0.86, 0.78))
         draw(axes, slices)
-        axes.set_title(title, y=1.02)  # else matplotlib measures all texts to place it
+        axes.set_title(title, y=1.02)  # without y, matplotlib measures all texts to place it
         for number, one in enumerate(marks, 1):
             place: Any = np.datetime64(int(1000 * one.unix_s), "ms")
             axes.axvline(place, color=PALE, ls=":", lw=1)
@@ -61,7 +61,7 @@ def _drawing(title: str, note: str, draw: Draw, slices: Slices, marks: Sequence[
             axes.text(place, 1.0, str(number), fontsize=8, ha="center", va="bottom",
                       transform=where)  # fmt: skip
         axes.grid(alpha=0.3)
-        # Most of the time of drawing goes into ticks.
+        # Few ticks, since most of the drawing time is spent on them.
         locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
         if axes.get_yscale() == "linear":
             axes.locator_params(axis="y", nbins=5)
@@ -77,7 +77,7 @@ def _drawing(title: str, note: str, draw: Draw, slices: Slices, marks: Sequence[
 
 def _times(slices: Slices) -> NDArray[np.datetime64]:
     middle_s = np.array([one.start_s + one.width_s / 2 for one in slices])
-    middle_s = np.minimum(middle_s, LATEST_DRAWN_S)  # a clock may say any time
+    middle_s = np.minimum(middle_s, LATEST_DRAWN_S)  # a device's clock may be far ahead
     times: NDArray[np.datetime64] = (1000 * middle_s).astype("datetime64[ms]")
     return times
 
@@ -85,7 +85,7 @@ def _times(slices: Slices) -> NDArray[np.datetime64]:
 def _line(
     axes: Axes, slices: Slices, value: Callable[[Slice], float | None], colour: str, label: str
 ) -> None:
-    """Draw a line with a gap where there is no value."""
+    """Draw a line, with gaps where the value is None."""
     values = [value(one) for one in slices]
     heights = [float("nan") if one is None else one for one in values]
     axes.plot(_times(slices), heights, "-", marker=".", ms=3, c=colour, label=label)
@@ -114,7 +114,10 @@ def _battery(axes: Axes, slices: Slices) -> None:
 
 
 def _a_second(one: Slice, amount: float) -> float:
-    """Return ``amount`` as a rate of all devices, independent of where a slice cuts periods."""
+    """Return ``amount`` per second of all devices, by the duration that messages cover.
+
+    Slices may cut telemetry periods anywhere, so their own width would not be exact.
+    """
     return amount / one.period_s * one.devices if one.period_s else 0.0
 
 

@@ -1,4 +1,4 @@
-"""What happened to a fleet: settings, roll-outs and scenarios; absences and errors of devices."""
+"""Events for a report: changes of settings, roll-outs, scenarios; absent devices and errors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from shared.fleet.messages import Birth, Death, Desired, MessageKind
 from shared.fleet.payloads import load_stored
 
 MOST_MARKS, MOST_EVENTS, MOST_ERRORS, MOST_NAMED = 20, 50_000, 10, 3
-TOGETHER_S = 60.0  # equal settings of several devices within so long are one mark
-ERRORS_S = 3600.0  # before the newest message
+TOGETHER_S = 60.0  # equal settings of several devices within this time are one mark
+ERRORS_S = 3600.0  # errors are listed from this long before the newest message
 MOST_LOOKED_AT = 10_000
 _E = tables.event.c
 _T = tables.telemetry.c
@@ -25,7 +25,7 @@ _T = tables.telemetry.c
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that was done to the fleet at ``unix_s``, by the devices' clocks."""
+    """An event of the fleet at ``unix_s``, by the devices' clocks."""
 
     unix_s: float
     text: str
@@ -33,7 +33,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Away:
-    """How often a device was lost, and for how many seconds it was away in all."""
+    """How often a device lost its connection, and its total absence in seconds."""
 
     device: str
     times: int
@@ -41,7 +41,7 @@ class Away:
 
 
 def marks(connection: Connection, fleet: str, since_s: float) -> list[Mark]:
-    """Return what was done since ``since_s``, in order; the largest, if there is a lot."""
+    """Return the events since ``since_s`` in order; if there are too many, the largest ones."""
     found = [*_settings(connection, fleet, since_s), *_rollouts(connection, fleet, since_s)]
     found += _changes(connection, fleet, since_s)
     found += _epochs(connection, fleet, since_s)
@@ -49,7 +49,7 @@ def marks(connection: Connection, fleet: str, since_s: float) -> list[Mark]:
     return [Mark(start_of(connection, fleet, at_s), text) for at_s, _, text in sorted(largest)]
 
 
-Found = tuple[float, int, str]  # time by our clock, devices, text
+Found = tuple[float, int, str]  # time by our clock, number of devices, text
 
 
 def _settings(connection: Connection, fleet: str, since_s: float) -> list[Found]:
@@ -94,7 +94,7 @@ def _model(rules: str) -> str:
 
 
 def _changes(connection: Connection, fleet: str, since_s: float) -> list[Found]:
-    """What scenarios did and settings do not show; those of people are settings."""
+    """Return the events of scenarios; changes by people are found as settings."""
     one = tables.change.c
     query = select(one.made_s, one.target, one.what, one.who).where(
         one.fleet == fleet, one.made_s >= since_s, one.who.startswith("scenario ")
@@ -106,7 +106,7 @@ def _changes(connection: Connection, fleet: str, since_s: float) -> list[Found]:
 
 
 def _epochs(connection: Connection, fleet: str, since_s: float) -> list[Found]:
-    """Devices that began a new epoch, those of about one time together."""
+    """Return new epochs of devices, merging those that began at about the same time."""
     one = tables.change.c
     query = select(one.made_s, one.target).where(
         one.fleet == fleet, one.made_s >= since_s, one.who == DEVICE
@@ -127,7 +127,7 @@ def _named(names: Sequence[str]) -> str:
 
 
 def away(connection: Connection, fleet: str, since_s: float) -> list[Away]:
-    """Return the devices that were away the longest since ``since_s``, by our clock."""
+    """Return the devices with the longest absence since ``since_s``, by our clock."""
     query = (
         select(_E.device, _E.kind, _E.received_s, _E.payload)
         .where(
@@ -147,7 +147,7 @@ def away(connection: Connection, fleet: str, since_s: float) -> list[Away]:
             lost[row.device] = (row.received_s, message.epoch, message.session)
         elif isinstance(message, Birth) and row.device in lost:
             lost_s, epoch, session = lost.pop(row.device)
-            # A last will can come after the birth of the next session.
+            # A last will can arrive after the birth of the next session.
             if (message.epoch, message.session) != (epoch, session):
                 times[row.device] += 1
                 seconds[row.device] += row.received_s - lost_s
@@ -162,9 +162,10 @@ def away(connection: Connection, fleet: str, since_s: float) -> list[Away]:
 
 
 def errors(connection: Connection, fleet: str) -> list[tuple[str, int, int]]:
-    """Return the most frequent errors of the last hour of telemetry: text, messages, devices.
+    """Return the most frequent errors in the last hour of telemetry.
 
-    Of a large fleet, of its last ``MOST_LOOKED_AT`` messages.
+    Each is (text, number of messages, number of devices). At most the last ``MOST_LOOKED_AT``
+    messages are searched.
     """
     newest_s = connection.execute(select(func.max(_T.received_s)).where(_T.fleet == fleet)).scalar()
     if newest_s is None:

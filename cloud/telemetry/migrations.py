@@ -1,4 +1,4 @@
-"""Stores of earlier releases, brought to the tables of this one."""
+"""Migrate stores of earlier releases to the tables of this one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 def migrate(connection: Connection, version: int) -> None:
-    """Bring the tables from ``version`` to the present one, in the caller's transaction."""
+    """Migrate the tables from ``version`` to the present one, in the caller's transaction."""
     for step in range(version, tables.SCHEMA_VERSION):
         _log.warning("bringing the telemetry store from version %d to %d", step, step + 1)
         STEPS[step](connection)
@@ -23,7 +23,7 @@ def migrate(connection: Connection, version: int) -> None:
 
 
 def _add_epochs_and_rollups(connection: Connection) -> None:
-    """Version 1 had no epochs and no roll-ups, and named expired numbers only."""
+    """Version 1 had no epochs and no roll-ups, and listed only the numbers of expired rows."""
     for index in ("telemetry_received", "event_received"):
         connection.execute(text(f"DROP INDEX IF EXISTS {index}"))
     renamed = {}
@@ -49,7 +49,7 @@ def _add_epochs_and_rollups(connection: Connection) -> None:
 
 
 def _runs() -> Select[Any]:
-    """Select fleet, device, first and last of each unbroken run of numbers."""
+    """Select fleet, device, first and last number of each run without gaps."""
     columns = tables.telemetry.c
     key = (columns.fleet, columns.device)
     place = func.row_number().over(partition_by=key, order_by=columns.sequence)
@@ -60,7 +60,7 @@ def _runs() -> Select[Any]:
 
 
 def _copy(connection: Connection, table: Table, old: str) -> None:
-    """Fill ``table`` from its predecessor; columns that are new are empty or 0."""
+    """Fill ``table`` from its predecessor ``old``; new columns are empty or 0."""
     known = {column["name"] for column in inspect(connection).get_columns(old)}
     quote = connection.dialect.identifier_preparer.quote
     names = ", ".join(quote(column.name) for column in table.columns)
@@ -72,13 +72,13 @@ def _copy(connection: Connection, table: Table, old: str) -> None:
 
 
 def _add_audits_and_rollouts(connection: Connection) -> None:
-    """Version 2 had no audited samples, no roll-outs and no changes by people."""
+    """Version 2 had no audited samples, no roll-outs and no audit trail."""
     _add_columns(connection)
     tables.metadata.create_all(connection)
 
 
 def _add_columns(connection: Connection) -> None:
-    """Add to telemetry and roll-ups what they lack; version 3 had no second looks."""
+    """Add missing columns to telemetry and roll-ups; version 3 had no second looks."""
     for table in (tables.telemetry, tables.rollup):
         known = {column["name"] for column in inspect(connection).get_columns(table.name)}
         for column in table.columns:

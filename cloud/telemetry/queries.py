@@ -36,7 +36,7 @@ ROWS_AT_ONCE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
-    """The latest stored messages of a device; None for a kind of which there is none."""
+    """The latest stored messages of a device; None for kinds that it never sent."""
 
     name: str
     birth: Birth | None = None
@@ -44,11 +44,11 @@ class DeviceRecord:
     reported: Reported | None = None
     telemetry: Telemetry | None = None
     desired: Desired | None = None
-    received_s: float = 0.0  # arrival of the latest of them
+    received_s: float = 0.0  # arrival of the latest of these messages
 
     @property
     def online(self) -> bool:
-        """Whether the device was connected, as far as its messages say."""
+        """Whether the device was connected according to its last birth and death."""
         return is_online(self.birth, self.death)
 
 
@@ -63,7 +63,7 @@ class StoredEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class Totals(Sums):
-    """Sums over telemetry of some devices; times are ends of periods, by the devices' clocks."""
+    """Sums over telemetry of some devices; times are ends of periods by the devices' clocks."""
 
     devices: int
     first_s: float
@@ -74,8 +74,8 @@ class Totals(Sums):
 class Slice(Sums):
     """Sums over the telemetry of ``width_s`` seconds from ``start_s``, by the devices' clocks.
 
-    ``battery`` and ``fraction`` are means over messages, ``cloud_fraction`` over the cloud's
-    answers (None without any); ``battery_low`` is the lowest of any device.
+    ``battery`` and ``fraction`` are means over messages, ``cloud_fraction`` is the mean over the
+    cloud's answers (None without any). ``battery_low`` is the lowest value of any device.
     """
 
     start_s: float
@@ -88,7 +88,7 @@ class Slice(Sums):
 
 
 def fleets(connection: Connection) -> list[str]:
-    """Return the names of the fleets that have anything stored."""
+    """Return the names of the fleets in the store."""
     names = set(connection.execute(select(tables.device.c.fleet).distinct()).scalars())
     return sorted(
         names | set(connection.execute(select(tables.state.c.fleet).distinct()).scalars())
@@ -96,7 +96,7 @@ def fleets(connection: Connection) -> list[str]:
 
 
 def check_fleet(connection: Connection, fleet: str) -> None:
-    """Raise ``UsageError`` with the names of the stored fleets unless ``fleet`` is one."""
+    """Raise ``UsageError``, which lists the stored fleets, unless ``fleet`` is one of them."""
     known = fleets(connection)
     if fleet not in known:
         held = f"it has {', '.join(known)}" if known else "it is empty"
@@ -152,8 +152,8 @@ def desired_states(connection: Connection, fleet: str) -> dict[str, Desired]:
 
 
 def latest(connection: Connection, fleet: str) -> dict[str, tuple[Telemetry, float]]:
-    """Return the telemetry with the highest number of each device, and its arrival."""
-    # One search of the index for each device instead of a scan of all telemetry.
+    """Return each device's telemetry with the highest sequence number, and its arrival."""
+    # One index search for each device instead of a scan of all telemetry.
     inner = tables.telemetry.alias().c
     highest = (
         select(func.max(inner.sequence))
@@ -181,7 +181,7 @@ def latest(connection: Connection, fleet: str) -> dict[str, tuple[Telemetry, flo
 def timeline(
     connection: Connection, fleet: str, device: str, since_s: float = 0.0, limit: int = 1000
 ) -> list[Telemetry]:
-    """Return the last ``limit`` messages of a device that arrived since ``since_s``, in order."""
+    """Return the last ``limit`` telemetry messages of a device that arrived since ``since_s``."""
     known = tables.device.c
     present = select(known.epoch).where(known.fleet == fleet, known.device == device)
     query = (
@@ -196,7 +196,7 @@ def timeline(
 def history(
     connection: Connection, fleet: str, device: str | None = None, limit: int = 1000
 ) -> list[StoredEvent]:
-    """Return the last births, deaths, desired and reported states and results, in order."""
+    """Return the last ``limit`` messages other than telemetry, in order of arrival."""
     columns = tables.event.c
     query = select(tables.event).where(columns.fleet == fleet)
     if device is not None:
@@ -209,14 +209,14 @@ def history(
 def totals(
     connection: Connection, fleet: str, device: str | None = None, since_s: float = 0.0
 ) -> Totals | None:
-    """Return sums over what arrived since ``since_s``; None if nothing did."""
+    """Return sums over telemetry that arrived since ``since_s``; None if there is none."""
     query = select(*_sums(), *_ends()).where(*_chosen(fleet, device, since_s))
     row = connection.execute(query).one()
     return _totals(row) if row[0] else None
 
 
 def totals_by_device(connection: Connection, fleet: str, since_s: float = 0.0) -> dict[str, Totals]:
-    """Return sums over what arrived since ``since_s``, for each device."""
+    """Return sums over telemetry that arrived since ``since_s``, by device."""
     query = select(_T.device, *_sums(), *_ends()).where(*_chosen(fleet, None, since_s))
     query = query.group_by(_T.device)
     return {name: _totals(row) for name, *row in connection.execute(query)}
@@ -229,7 +229,7 @@ def _ends() -> list[ColumnElement[Any]]:
 def sums_since(
     connection: Connection, fleet: str, after_s: float
 ) -> dict[tuple[str, str, str], Sums]:
-    """Return sums over what arrived after ``after_s``, by (device, model, model version)."""
+    """Return sums over telemetry after ``after_s``, by (device, model, model version)."""
     key = (_T.device, _T.model, _T.model_version)
     query = select(*key, *_sums()).where(_T.fleet == fleet, _T.received_s > after_s).group_by(*key)
     found = {}
@@ -285,7 +285,7 @@ def slices(
     device: str | None = None,
     since_s: float = 0.0,
 ) -> list[Slice]:
-    """Return telemetry in slices of time, in order, without the empty ones."""
+    """Return telemetry summed over slices of ``width_s`` seconds, in order, without empty ones."""
     number = func.floor(_T.unix_s / float(width_s)).label("number")
     cloud = func.sum(_T.answered_cloud)
     query = (
@@ -316,7 +316,7 @@ def _slice(row: Sequence[Any], width_s: float) -> Slice:
 def rows(
     connection: Connection, fleet: str, since_s: float = 0.0
 ) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield the rows of ``tables.telemetry`` by device and number, some thousand at a time."""
+    """Yield the rows of ``tables.telemetry`` by device and number, a few thousand at a time."""
     query = select(tables.telemetry).where(*_chosen(fleet, None, since_s))
     query = query.order_by(_T.device, _T.epoch, _T.sequence)
     with connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query) as streamed:
@@ -325,13 +325,13 @@ def rows(
 
 
 def count_rows(connection: Connection, fleet: str, since_s: float = 0.0) -> int:
-    """Return how many rows ``rows`` yields."""
+    """Return the number of rows that ``rows`` yields."""
     query = select(func.count()).select_from(tables.telemetry)
     return connection.execute(query.where(*_chosen(fleet, None, since_s))).scalar_one()
 
 
 def stored_sequences(connection: Connection, fleet: str) -> dict[tuple[str, str], Ranges]:
-    """Return the numbers by (device, epoch) that are stored, or were before retention."""
+    """Return all sequence numbers ever stored, by (device, epoch), including expired ones."""
     found: dict[tuple[str, str], list[tuple[int, int]]] = {}
     columns = tables.received.c
     query = select(columns.device, columns.epoch, columns.first, columns.last)

@@ -1,4 +1,4 @@
-"""Sets of sequence numbers as ascending ranges: a gap costs one range, however wide it is."""
+"""A set of sequence numbers, stored as ascending ranges: its size grows with the gaps only."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ class NumberRanges:
 
     @property
     def through(self) -> int:
-        """The number up to which all from 1 are in the set."""
+        """The highest n such that all numbers from 1 to n are in the set."""
         return self._lasts[0] if self._firsts and self._firsts[0] <= 1 else 0
 
     def gap(self, end: int) -> tuple[int, int] | None:
-        """Return the first run of missing numbers (first, last) from 1 to ``end``, or None."""
+        """Return the first gap (first, last), inclusive, between 1 and ``end``; None
+        without one.
+        """
         first = self.through + 1
         following = 1 if self.through else 0
         if following < len(self._firsts):
@@ -42,9 +44,9 @@ class NumberRanges:
         return (first, end) if first <= end else None
 
     def add(self, first: int, last: int | None = None) -> int:
-        """Add the numbers ``first`` to ``last`` (by default one); return how many were new."""
+        """Add ``first`` to ``last`` (by default only ``first``); return how many were new."""
         last = first if last is None else last
-        # The ranges from ``low`` to before ``high`` overlap or touch the new one.
+        # The ranges with indices from ``low`` to ``high`` - 1 overlap or touch the new one.
         low = bisect_right(self._lasts, first - 2)
         high = bisect_right(self._firsts, last + 1)
         inside = zip(self._firsts[low:high], self._lasts[low:high], strict=True)

@@ -1,4 +1,4 @@
-"""What a device did lately, and before that, in constant room. Pure."""
+"""Sums over a device's recent and earlier telemetry, in constant memory. Pure."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from cloud.telemetry.sums import Sums, Values, add_up, plus, sums_of, values_of
 from shared.fleet.messages import Telemetry
 
 _NONE = Sums()
-RECENT = 20  # messages that count as now, and up to as many again
+RECENT = 20  # at least this many messages count as recent, at most twice as many
 
 
 @dataclass
 class Recent:
-    """Sums over the telemetry of one device with the version of the model that it works with."""
+    """Sums over the telemetry of one device with its present version of the model."""
 
-    before: Sums = _NONE  # all that is older than ``now``
+    before: Sums = _NONE  # messages older than those of ``now``
     _model: tuple[str, str] = ("", "")
-    _last: Sums = _NONE  # of the ``RECENT`` messages before those of ``_current``
-    _current: Values = ()  # the fields of sums: quicker to add to
+    _last: Sums = _NONE  # the ``RECENT`` messages before those of ``_current``
+    _current: Values = ()  # plain fields, which are quicker to add to than ``Sums``
     _now: Sums | None = None
 
     def add(self, message: Telemetry) -> None:
-        """Take a message; one of another model begins anew."""
+        """Add a message; a message from another model or version resets all sums."""
         model = message.model, message.model_version
         if model != self._model:
             self._model = model
@@ -37,7 +37,9 @@ class Recent:
 
     @property
     def now(self) -> Sums:
-        """The last ``RECENT`` messages and up to as many again; added up once for each message."""
+        """Sums over the last ``RECENT`` to 2 * ``RECENT`` messages; cached until the next
+        message.
+        """
         if self._now is None:
             self._now = add_up((self._last, sums_of(self._current)))
         return self._now

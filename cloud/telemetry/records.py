@@ -1,4 +1,4 @@
-"""What a recorder needs of a telemetry store."""
+"""The interface between a recorder and its telemetry store."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Protocol
 
 from shared.fleet.messages import Desired, Message, Topic
 
-Ranges = tuple[tuple[int, int], ...]  # sequence numbers, (first, last), both in, ascending
+Ranges = tuple[tuple[int, int], ...]  # sequence numbers: (first, last) inclusive, ascending
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message that was read and checked, and its arrival by the recorder's clock (since 1970)."""
+    """A checked message and its arrival by the recorder's clock, in seconds since 1970."""
 
     topic: Topic
     message: Message
@@ -22,26 +22,26 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """How many messages of telemetry of a batch were new, and how many were stored already."""
+    """Numbers of telemetry messages of a batch that were new, and that were stored already."""
 
     stored: int = 0
     duplicates: int = 0
 
 
 class TelemetryStore(Protocol):
-    """Where received messages go. The recorder is its one writer.
+    """Stores received messages. The recorder is its only writer.
 
-    Messages are acknowledged to the broker only after ``append`` has returned, so what
-    ``append`` returned from must survive a ``kill -9``. Telemetry is kept once for each
-    (fleet, device, epoch, sequence); of births, deaths and reported states the newest counts (by
-    ``session``, then by arrival), and a history may be kept.
+    Messages are acknowledged to the broker after ``append`` has returned, so from then on they
+    must survive a ``kill -9``. Telemetry is stored once for each (fleet, device, epoch, sequence).
+    Of births, deaths and reported states the newest is kept (by ``session``, then by arrival); a
+    history may be kept too.
     """
 
     async def append(self, batch: Sequence[Received]) -> Appended:
-        """Commit ``batch`` in one transaction; the same batch again changes nothing."""
+        """Commit ``batch`` in one transaction; appending it again changes nothing."""
 
     async def sequences(self, fleet: str) -> Mapping[tuple[str, str], Ranges]:
-        """Return the numbers by (device, epoch) that are stored, or were before retention."""
+        """Return all sequence numbers ever stored, by (device, epoch), including expired ones."""
 
     async def desired(self, fleet: str) -> Mapping[str, Desired]:
         """Return the last desired state of each device."""
@@ -50,4 +50,4 @@ class TelemetryStore(Protocol):
         """Return the arrival of the newest telemetry; 0 without any."""
 
     async def retire(self, fleet: str, device: str) -> None:
-        """Forget the last states of a device; its telemetry stays."""
+        """Delete the last states of a device; its telemetry stays."""

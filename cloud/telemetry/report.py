@@ -40,9 +40,9 @@ from cloud.telemetry.sums import Sums, add_up
 from shared.errors import UsageError
 from shared.fleet.messages import LATEST_UNIX_S
 
-MOST_POINTS = 150  # of a line
+MOST_POINTS = 150  # slices of a figure
 WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400, 604_800)
-SPREAD = 10  # times the span of nearly all messages; clocks outside of it are wrong
+SPREAD = 10  # clocks are wrong if they are off by more than this many spans of nearly all
 TEMPLATE = "report.html.j2"
 EXACT_S, EXACT_MESSAGES = 86_400.0, 20_000
 MOST_WORST, MOST_GAPS = 10, 5
@@ -50,7 +50,7 @@ MOST_WORST, MOST_GAPS = 10, 5
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: the whole fleet, or a group."""
+    """A row of the table, formatted: the whole fleet, a group or a device."""
 
     name: str
     devices: int
@@ -68,10 +68,10 @@ class Row:
 
 
 def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
-    """Return the page on what arrived since ``since_s``; ``UsageError`` if nothing did.
+    """Return an HTML page about what arrived since ``since_s``; ``UsageError`` if nothing did.
 
-    A day at most, of not too many messages, is read from messages, more from roll-ups, in whole
-    days of the devices' time.
+    A period of at most a day with at most ``EXACT_MESSAGES`` is computed from messages. Longer ones
+    are computed from roll-ups, in whole days of the devices' time.
     """
     start_s = start_of(connection, fleet, since_s) if since_s else 0.0
     exact = since_s > time.time() - EXACT_S and (
@@ -95,7 +95,7 @@ def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
     drawn, far_off = series(whole, cut)
     sequences = stored_sequences(connection, fleet)
     first_s, last_s = drawn[0].start_s, drawn[-1].start_s + drawn[-1].width_s
-    last_day_s = min(whole.last_s, last_s - 1)  # not that of a clock that is ahead
+    last_day_s = min(whole.last_s, last_s - 1)  # ignores clocks that are far ahead
     changed = None if exact else confidence_drift(connection, fleet, last_day_s)
     done = [one for one in marks(connection, fleet, since_s) if first_s <= one.unix_s <= last_s]
     environment = Environment(
@@ -124,9 +124,9 @@ def render(connection: Connection, fleet: str, since_s: float = 0.0) -> str:
 
 
 def confidence_drift(connection: Connection, fleet: str, last_s: float) -> Estimate | None:
-    """Return the change of the exit head's confidence from all days before to that of ``last_s``.
+    """Return the change of the exit head's confidence on the day of ``last_s`` from earlier days.
 
-    What came with clocks that are ahead counts as the last day's.
+    Telemetry of devices whose clocks are ahead counts as the last day's.
     """
     every = rolled_exits(connection, fleet, MONTH_S)
     last = rolled_exits(connection, fleet, DAY_S, last_s)
@@ -139,10 +139,10 @@ def confidence_drift(connection: Connection, fleet: str, last_s: float) -> Estim
 
 
 def series(whole: Totals, cut: Callable[[float], list[Slice]]) -> tuple[list[Slice], int]:
-    """Return the slices to draw, and the number of messages left out as their clocks are far off.
+    """Return the slices to draw, and the number of messages left out because of wrong clocks.
 
-    ``cut`` returns the slices of a width. A device without a clock of its own starts in 1970; with
-    one such message on the axis, all others would lie on one point.
+    ``cut`` returns the slices of a given width. A device without a real-time clock starts in 1970;
+    one such message would stretch the axis so that all others lie on one point.
     """
     first_s, last_s = whole.first_s, whole.last_s
     while True:
@@ -152,14 +152,14 @@ def series(whole: Totals, cut: Callable[[float], list[Slice]]) -> tuple[list[Sli
         if last_s - first_s <= SPREAD * (farthest_s - nearest_s):
             break
         first_s, last_s = nearest_s, farthest_s
-    # At least two periods, so that each slice has telemetry of each device.
+    # At least two telemetry periods wide, so that each slice has messages of every device.
     width_s = slice_width(max(last_s - first_s, 2 * MOST_POINTS * whole.period_s / whole.messages))
     drawn = within(cut(width_s), first_s, last_s)
     return drawn, whole.messages - sum(one.messages for one in drawn)
 
 
 def worst(of_devices: dict[str, Totals]) -> list[str]:
-    """Return the devices to look at first: most failures, then fewest right answers."""
+    """Return the worst devices: those with most failures, then those with fewest right answers."""
 
     def badness(name: str) -> tuple[float, float]:
         one = of_devices[name]
@@ -169,7 +169,7 @@ def worst(of_devices: dict[str, Totals]) -> list[str]:
 
 
 def gaps(sequences: dict[tuple[str, str], Ranges]) -> list[tuple[str, int, str]]:
-    """Return the devices with the most missing messages: name, how many, the first ranges."""
+    """Return the devices with the most missing messages: name, number, first ranges as text."""
     found = []
     for (name, _), ranges in sequences.items():
         count = holes(ranges)
@@ -186,7 +186,7 @@ def within(every: Sequence[Slice], first_s: float, last_s: float) -> list[Slice]
 
 
 def nearly_all(ordered: Sequence[Slice]) -> list[Slice]:
-    """Return the slices without the first and the last hundredth of the messages."""
+    """Return the slices without the first and last hundredth of the messages."""
     count = sum(one.messages for one in ordered)
     kept, before = [], 0
     for one in ordered:
@@ -207,7 +207,7 @@ def slice_width(seconds: float) -> float:
 
 
 def groups(connection: Connection, fleet: str, of_devices: dict[str, Totals]) -> list[Row]:
-    """Return a line for each group; a device in several groups counts in each."""
+    """Return a row for each group; a device in several groups counts in each."""
     members: dict[str, list[Totals]] = defaultdict(list)
     for name, birth in births(connection, fleet).items():
         if name in of_devices:
@@ -217,7 +217,7 @@ def groups(connection: Connection, fleet: str, of_devices: dict[str, Totals]) ->
 
 
 def row(name: str, of: Sequence[Totals]) -> Row:
-    """Return the sum of ``of`` as a line of the table."""
+    """Return a row of the table with the sum of ``of``."""
     sums = add_up(of)
     return Row(
         name=name,
@@ -237,7 +237,7 @@ def row(name: str, of: Sequence[Totals]) -> Row:
 
 
 def interval(estimate: Estimate | None) -> str:
-    """Format an estimate with its interval."""
+    """Format an estimate and its interval in percent."""
     if estimate is None:
         return "-"
     low, high = 100 * estimate.low, 100 * estimate.high
@@ -245,7 +245,7 @@ def interval(estimate: Estimate | None) -> str:
 
 
 def holes(ranges: Ranges) -> int:
-    """Return how many numbers are missing between those that arrived."""
+    """Return how many numbers are missing between the ranges."""
     return sum(after[0] - before[1] - 1 for before, after in pairwise(ranges))
 
 
@@ -272,5 +272,5 @@ def span(seconds: float) -> str:
 
 def moment(unix_s: float) -> str:
     """Format a time in UTC."""
-    unix_s = min(unix_s, LATEST_UNIX_S)  # a clock may say any time
+    unix_s = min(unix_s, LATEST_UNIX_S)  # a device's clock may show any time
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M")

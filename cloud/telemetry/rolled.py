@@ -1,4 +1,4 @@
-"""Queries of roll-ups: they cost what they show, however many messages are stored."""
+"""Queries of roll-ups: their cost depends on the result's size, not on the stored messages."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from cloud.telemetry.rollups import ALL, DAY_S, DEVICE_WIDTHS_S, FLEET_WIDTHS_S,
 from cloud.telemetry.sums import SUMMED, Sums
 
 _R = tables.rollup.c
-WITNESSES = 101  # messages that say what time it was
-CLOSE = 3.0  # times the usual distance from the median clock
+WITNESSES = 101  # messages whose clocks are compared
+CLOSE = 3.0  # a clock is usual within this many median deviations from the median clock
 
 
 def start_of(connection: Connection, fleet: str, since_s: float) -> float:
-    """Return the devices' time when messages arrived from ``since_s`` on, by our clock.
+    """Convert ``since_s``, an arrival by our clock, to the time of most devices' clocks then.
 
-    The clocks of simulated devices run ahead; that of a single device may say anything. Without a
-    message of that time the clocks are taken for the same.
+    The clocks of simulated devices run ahead of ours, and that of a single device may be wrong.
+    Without messages of that time, the clocks are assumed to be equal.
     """
     columns = tables.telemetry.c
     query = select(columns.unix_s, columns.received_s).where(
@@ -36,7 +36,7 @@ def start_of(connection: Connection, fleet: str, since_s: float) -> float:
 
 
 def clock_ahead(connection: Connection, fleet: str) -> float:
-    """Return how far most devices' clocks are ahead of ours now; 0 without telemetry."""
+    """Return how many seconds most devices' clocks are ahead of ours; 0 without telemetry."""
     columns = tables.telemetry.c
     query = select(columns.unix_s, columns.received_s).where(columns.fleet == fleet)
     rows = connection.execute(query.order_by(columns.received_s.desc()).limit(WITNESSES)).all()
@@ -47,7 +47,7 @@ def clock_ahead(connection: Connection, fleet: str) -> float:
 
 
 def usual_clock(times: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return the first of ``times`` (a device's, ours) that is like most of the others."""
+    """Return the first pair (device's time, our time) whose difference is close to the median."""
     ahead = [device_s - our_s for device_s, our_s in times]
     middle = median(ahead)
     spread = median(abs(one - middle) for one in ahead)
@@ -59,7 +59,7 @@ def usual_clock(times: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def rolled_messages(connection: Connection, fleet: str, start_s: float) -> int:
-    """Return how many messages there are since ``start_s``, to the minute."""
+    """Return the number of messages since the minute of ``start_s``."""
     query = select(func.sum(_R.messages)).where(
         *_chosen(fleet, MINUTE_S, start_s), _R.device == ALL
     )
@@ -67,20 +67,20 @@ def rolled_messages(connection: Connection, fleet: str, start_s: float) -> int:
 
 
 def rolled_totals(connection: Connection, fleet: str, start_s: float = 0.0) -> Totals | None:
-    """Return sums of the whole fleet since ``start_s``; None if there is nothing."""
+    """Return sums over the whole fleet since ``start_s``; None if there is no telemetry."""
     query = select(*_sums(), func.min(_R.start_s), func.max(_R.start_s)).where(
         *_chosen(fleet, DAY_S, start_s), _R.device == ALL
     )
     *sums, first_s, last_s = connection.execute(query).one()
     if first_s is None:
         return None
-    last_s += DAY_S - 1  # within the last day, of which this is the start
+    last_s += DAY_S - 1  # from the start of the last day to its end
     whole_days_s = start_s // DAY_S * DAY_S
     ends = select(func.min(_R.start_s), func.max(_R.start_s)).where(
         *_chosen(fleet, MINUTE_S, whole_days_s), _R.device == ALL
     )
     fine_first_s, fine_last_s = connection.execute(ends).one()
-    # The minutes of the first days may have been dropped for their age.
+    # The roll-ups by minute of the first days may have expired.
     if fine_first_s is not None and fine_first_s - first_s < DAY_S:
         first_s = fine_first_s
     if fine_last_s is not None:
@@ -95,7 +95,7 @@ def rolled_totals(connection: Connection, fleet: str, start_s: float = 0.0) -> T
 def rolled_totals_by_device(
     connection: Connection, fleet: str, start_s: float = 0.0
 ) -> dict[str, Totals]:
-    """Return sums of each device since ``start_s``, in whole days."""
+    """Return sums by device since ``start_s``, in whole days."""
     width_s = DEVICE_WIDTHS_S[0] if start_s else DEVICE_WIDTHS_S[-1]
     query = select(_R.device, *_sums(), func.min(_R.start_s), func.max(_R.start_s))
     query = query.where(*_chosen(fleet, width_s, start_s), _R.device != ALL).group_by(_R.device)
@@ -108,7 +108,7 @@ def rolled_totals_by_device(
 def rolled_exits(
     connection: Connection, fleet: str, width_s: int, start_s: float = 0.0
 ) -> dict[str, Sums]:
-    """Return what the exit head of each device said since ``start_s``, by a width of devices."""
+    """Return sums of each device's exit head since ``start_s``, from roll-ups of ``width_s``."""
     query = select(_R.device, func.sum(_R.exits_asked), func.sum(_R.confidence))
     query = query.where(*_chosen(fleet, width_s, start_s), _R.device != ALL).group_by(_R.device)
     return {
@@ -121,7 +121,7 @@ def rolled_exits(
 def rolled_slices(
     connection: Connection, fleet: str, width_s: float, start_s: float = 0.0
 ) -> list[Slice]:
-    """Return slices of at least a minute of the whole fleet since ``start_s``."""
+    """Return slices of the whole fleet since ``start_s``, each at least a minute wide."""
     width = max(int(width_s), MINUTE_S)
     level = max(one for one in FLEET_WIDTHS_S if one <= width)
     number = func.floor(_R.start_s / float(width)).label("number")
@@ -168,6 +168,6 @@ def _read_sums(row: Sequence[Any]) -> dict[str, Any]:
 
 
 def _chosen(fleet: str, width_s: int, start_s: float) -> list[ColumnElement[bool]]:
-    # The roll-up in which ``start_s`` lies counts as a whole.
+    # The whole roll-up that contains ``start_s`` counts.
     first = start_s // width_s * width_s
     return [_R.fleet == fleet, _R.width_s == width_s, _R.start_s >= first]

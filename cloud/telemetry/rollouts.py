@@ -1,7 +1,7 @@
-"""Roll-outs as rows of the telemetry store: functions of a connection.
+"""Read and write the roll-outs in the telemetry store: functions of a connection.
 
-A roll-out has one driver at a time: the process that carries it out writes its name and a sign of
-life, and every change is made on condition that it still is the driver.
+A roll-out has one driver at a time, the process that carries it out. The driver writes its name
+and a sign of life, and every write checks that it is still the driver.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cloud.telemetry import tables
 from shared.errors import UsageError
 
 _R = tables.rollout.c
-ALIVE_S = 15.0  # without a sign of life for so long a driver counts as dead
+ALIVE_S = 15.0  # a driver without a sign of life for this long counts as dead
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class MemberRow:
 
 
 def insert(connection: Connection, row: RolloutRow, members: Iterable[MemberRow]) -> None:
-    """Write a new roll-out with all of its devices."""
+    """Insert a new roll-out with all its devices."""
     connection.execute(tables.rollout.insert(), [vars(row)])
     key = {"fleet": row.fleet, "number": row.number}
     connection.execute(tables.rollout_device.insert(), [{**key, **vars(one)} for one in members])
@@ -77,9 +77,9 @@ def members(connection: Connection, fleet: str, number: int) -> list[MemberRow]:
 def take(
     connection: Connection, fleet: str, number: int, driver: str, now_s: float, dead: str = ""
 ) -> None:
-    """Become the driver of a roll-out, as another one is not alive; ``UsageError`` if it is.
+    """Make ``driver`` the driver of a roll-out; ``UsageError`` if another one is alive.
 
-    ``dead`` is a driver that is known to have ended, whatever its last sign of life.
+    ``dead`` names a driver that is known to have ended, whatever its last sign of life.
     """
     free = (_R.driver.in_(("", driver, dead))) | (_R.alive_s < now_s - ALIVE_S)
     done = connection.execute(
@@ -96,7 +96,7 @@ def save(
     row: RolloutRow,
     changed: Sequence[MemberRow],
 ) -> None:
-    """Write how far a roll-out is, and the states of devices that changed.
+    """Write the progress of a roll-out and the states of changed devices.
 
     ``UsageError`` if another process has become its driver.
     """
@@ -114,18 +114,18 @@ def save(
 
 
 def release(connection: Connection, fleet: str, number: int, driver: str) -> None:
-    """Cease to be the driver of a roll-out."""
+    """Remove ``driver`` as the driver of a roll-out."""
     same = (_R.fleet == fleet, _R.number == number, _R.driver == driver)
     connection.execute(update(tables.rollout).where(*same).values(driver="", alive_s=0.0))
 
 
 def wish(connection: Connection, fleet: str, number: int, text: str) -> None:
-    """Write what an operator wants of a roll-out: ``pause``, ``abort`` or nothing."""
+    """Write an operator's wish for a roll-out: ``pause``, ``abort`` or an empty text."""
     same = (_R.fleet == fleet, _R.number == number)
     connection.execute(update(tables.rollout).where(*same).values(wish=text))
 
 
 def next_number(connection: Connection, fleet: str) -> int:
-    """Return the number of the next roll-out of ``fleet``."""
+    """Return the number for the next roll-out of ``fleet``."""
     query = select(func.max(_R.number)).where(_R.fleet == fleet)
     return int(connection.execute(query).scalar() or 0) + 1

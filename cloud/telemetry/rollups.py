@@ -1,7 +1,8 @@
 """Roll-ups: sums over telemetry by minute, hour, day and 30 days.
 
-The writer adds each new message to its roll-ups in the transaction that stores it, so they are
-exact at any time and outlive the messages. Of single devices only days and 30 days are kept.
+The writer adds each new message to its roll-ups in the transaction that stores the message, so
+roll-ups are always exact, and they outlive the messages. For single devices there are only
+roll-ups by day and by 30 days.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MINUTE_S, HOUR_S, DAY_S, MONTH_S = 60, 3600, 86_400, 2_592_000
 FLEET_WIDTHS_S = (MINUTE_S, HOUR_S, DAY_S)
 DEVICE_WIDTHS_S = (DAY_S, MONTH_S)
 ALL = ""  # the device of sums over a whole fleet
-# How long roll-ups are kept, in multiples of the retention of messages; days stay for good.
+# How long roll-ups are kept, in multiples of the retention of messages; days are kept for ever.
 KEPT_TIMES = {MINUTE_S: 1.0, HOUR_S: 12.0}
 Key = tuple[str, int, str, int]  # fleet, width, device, start
 _VALUES = ("messages", *SUMMED, "waited_ms", "latency_max_ms", "battery", "battery_low",
@@ -29,7 +30,7 @@ _VALUES = ("messages", *SUMMED, "waited_ms", "latency_max_ms", "battery", "batte
 
 @dataclass
 class _Row:
-    """Sums of one roll-up, as they are added up."""
+    """The sums of one roll-up while messages are added."""
 
     values: list[float]
 
@@ -49,7 +50,7 @@ class _Row:
 
 
 def roll_up(messages: Iterable[tuple[str, Telemetry]]) -> list[tuple[object, ...]]:
-    """Return the rows of ``tables.rollup`` that (fleet, message) pairs add."""
+    """Return rows of ``tables.rollup`` that hold the sums of (fleet, message) pairs."""
     empty = [0] * (len(SUMMED) + 3) + [0.0, 1.0, 0.0, 0.0, 0.0]
     rows: dict[Key, _Row] = {}
     for fleet, one in messages:
@@ -65,9 +66,9 @@ def roll_up(messages: Iterable[tuple[str, Telemetry]]) -> list[tuple[object, ...
 
 
 def fill(connection: Connection) -> None:
-    """Make all roll-ups from the stored telemetry, for a store that has none.
+    """Compute all roll-ups from the stored telemetry, for a store that has none.
 
-    Telemetry is read twice; the wider roll-ups are sums of the narrower ones.
+    Telemetry is read twice; wider roll-ups are summed from narrower ones.
     """
     for widths in (FLEET_WIDTHS_S, DEVICE_WIDTHS_S):
         whole = widths is FLEET_WIDTHS_S

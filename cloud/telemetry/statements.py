@@ -1,4 +1,4 @@
-"""The writer's SQL, compiled once for a database; parameters are plain tuples."""
+"""The writer's SQL statements, compiled once for a database; parameters are plain tuples."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from sqlalchemy.sql.elements import ColumnElement
 from cloud.telemetry import tables
 
 Insert = sqlite.Insert | postgresql.Insert
-LARGEST, SMALLEST = ("latency_max_ms",), ("battery_low",)  # columns of a roll-up that are not sums
+LARGEST, SMALLEST = ("latency_max_ms",), ("battery_low",)  # roll-up columns that are not sums
 
 
 @dataclass(frozen=True)
 class Statements:
-    """Inserts that take the columns of their table, in order."""
+    """INSERT statements whose parameters are the columns of their table, in order."""
 
-    telemetry: str  # skips rows that exist, as does ``event``
+    telemetry: str  # skips existing rows, like ``event``
     event: str
     device: str  # replaces the epoch
-    state: str  # replaces the state of an earlier session, and an earlier state of the same one
+    state: str  # replaces a state of an earlier session, or an earlier state of the same session
     received: str  # replaces the last number of a range
     rollup: str  # adds to the sums
 
 
 def places_of(dialect: Dialect) -> dict[str | None, str | None]:
-    """Return the database schema of the tables, as SQLAlchemy's ``schema_translate_map``."""
+    """Return SQLAlchemy's ``schema_translate_map`` for the tables."""
     return {None: tables.POSTGRES_SCHEMA} if dialect.name == "postgresql" else {}
 
 
@@ -71,7 +71,7 @@ def _replacing_state(made: Insert) -> Insert:
     return made.on_conflict_do_update(
         index_elements=list(tables.state.primary_key),
         set_={name: new[name] for name in ("epoch", "session", "received_s", "payload")},
-        # A retained message that the broker sends again keeps the time of its first arrival.
+        # A retained message that the broker sends again keeps its first arrival.
         where=or_(
             and_(new.epoch != columns.epoch, later),
             and_(new.epoch == columns.epoch, new.session > columns.session),

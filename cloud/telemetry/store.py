@@ -1,4 +1,4 @@
-"""The one writer of the telemetry store."""
+"""The writer of the telemetry store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from shared.fleet.messages import Desired, MessageKind, Telemetry
 from shared.fleet.payloads import dump
 
 EXPIRE_EVERY_S = 60.0
-ROWS_A_TRANSACTION = 20_000  # expired rows; new telemetry waits for one such transaction at most
+ROWS_A_TRANSACTION = 20_000  # expired rows deleted at once; new telemetry waits for one at most
 _VALUES = attrgetter(*tables.FIELDS)
 _STATES = (MessageKind.BIRTH, MessageKind.DEATH, MessageKind.DESIRED, MessageKind.REPORTED)
 Key = tuple[str, str, str]  # fleet, device, epoch
@@ -38,9 +38,10 @@ _log = logging.getLogger(__name__)
 class Store:
     """A ``TelemetryStore`` in the database ``url``. Use as ``async with``.
 
-    Telemetry and events of its fleets that arrived more than ``keep_s`` ago are dropped, once a
-    minute; roll-ups stay longer, the last state of a device for good. Every method raises
-    ``StoreError`` if the database fails; then nothing of the batch is stored.
+    Once a minute, telemetry and events that arrived more than ``keep_s`` seconds ago are deleted
+    (None: never), for the fleets that this process writes. Roll-ups are kept longer, the last
+    states of devices for ever. Every method raises ``StoreError`` if the database fails; then
+    nothing of the batch is stored.
     """
 
     def __init__(
@@ -52,8 +53,8 @@ class Store:
         self._keep_s = keep_s
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="telemetry store")
         self._expiring: asyncio.Task[None] | None = None
-        self._numbers: dict[str, dict[Key, NumberRanges]] = {}  # of the fleets that this one writes
-        self._epochs: dict[tuple[str, str], str] = {}  # of the latest telemetry of a device
+        self._numbers: dict[str, dict[Key, NumberRanges]] = {}  # by fleet that this process writes
+        self._epochs: dict[tuple[str, str], str] = {}  # epoch of a device's latest telemetry
 
     async def __aenter__(self) -> Self:
         await self._run(self._open)
@@ -69,11 +70,11 @@ class Store:
         self._executor.shutdown()
 
     async def append(self, batch: Sequence[Received]) -> Appended:
-        """Commit ``batch`` in one transaction; the same batch again changes nothing."""
+        """Commit ``batch`` in one transaction; appending it again changes nothing."""
         return await self._run(lambda: self._append(batch))
 
     async def sequences(self, fleet: str) -> Mapping[tuple[str, str], Ranges]:
-        """Return the numbers by (device, epoch) that are stored, or were before retention."""
+        """Return all sequence numbers ever stored, by (device, epoch), including expired ones."""
 
         def read() -> dict[tuple[str, str], Ranges]:
             known = self._known(fleet)
@@ -108,7 +109,7 @@ class Store:
         await self._run(work)
 
     async def expire(self) -> int:
-        """Drop about ``ROWS_A_TRANSACTION`` rows that are too old; return how many."""
+        """Delete about ``ROWS_A_TRANSACTION`` expired rows; return how many."""
         keep_s = self._keep_s
         return 0 if keep_s is None else await self._run(lambda: self._expire(keep_s))
 
@@ -147,7 +148,7 @@ class Store:
             self._engine.dispose()
 
     def _known(self, fleet: str) -> dict[Key, NumberRanges]:
-        """The stored numbers of ``fleet``, read once."""
+        """Return the stored numbers of ``fleet``, read from the database once."""
         if fleet not in self._numbers:
             found = stored_sequences(self._connection, fleet)
             self._connection.rollback()
@@ -184,9 +185,9 @@ class Store:
         return Appended(len(fresh), len(sent) - len(fresh))
 
     def _is_new(self, one: Received, changed: dict[Key, NumberRanges]) -> bool:
-        """Note a number in ``changed``, a copy until the commit; False if it was known."""
+        """Add the number to ``changed``, a copy until the commit; return False if it was stored."""
         message = one.message
-        assert isinstance(message, Telemetry)  # noqa: S101 - the caller has chosen it
+        assert isinstance(message, Telemetry)  # noqa: S101 - chosen by the caller
         key = one.topic.fleet, one.topic.device, message.epoch
         if key not in changed:
             known = self._known(one.topic.fleet).get(key)
@@ -194,7 +195,7 @@ class Store:
         return bool(changed[key].add(message.sequence))
 
     def _renewed(self, fresh: Sequence[Received]) -> list[ChangeRecord]:
-        """The devices that begin an epoch which they never had before, and had another one."""
+        """Return a record for each device that has left its epoch and begun a new one."""
         found: dict[Key, ChangeRecord] = {}
         for one in fresh:
             fleet, device = one.topic.fleet, one.topic.device
@@ -219,8 +220,8 @@ class Store:
         _insert(connection, self._statements.received, rows)
 
     def _expire(self, keep_s: float) -> int:
-        # Age is counted from the newest arrival and the time that this process has run: a wall
-        # clock that is wrong at the start makes nothing old.
+        # "Now" is the newest arrival plus the time that this process has run, so that a wall clock
+        # that was wrong at the start does not make rows expire.
         now_s = self._newest_s + self._clock() - self._opened_s
         connection = self._connection
         dropped = 0
@@ -236,7 +237,7 @@ class Store:
     def _expire_rollups(
         self, connection: Connection, fleet: str, now_s: float, keep_s: float
     ) -> None:
-        """Drop sums of too long ago by the devices' usual clock, and of clocks that are ahead."""
+        """Delete roll-ups that are too old by the devices' usual clock, or lie in its future."""
         sums = tables.rollup.c
         devices_s = now_s + clock_ahead(connection, fleet)
         dropped = [
@@ -249,7 +250,9 @@ class Store:
         connection.execute(delete(tables.rollup).where(sums.fleet == fleet, or_(*dropped)))
 
     def _expire_telemetry(self, connection: Connection, fleet: str, before_s: float) -> int:
-        """Drop telemetry that arrived before ``before_s``, the oldest first."""
+        """Delete telemetry that arrived before ``before_s``, the oldest first; return the
+        number.
+        """
         columns = tables.telemetry.c
         of_fleet = columns.fleet == fleet
         times = select(columns.received_s).where(of_fleet).order_by(columns.received_s)
@@ -264,7 +267,7 @@ Rows = list[tuple[Any, ...]]
 
 
 def _said(batch: Any) -> tuple[Rows, Rows]:
-    """The rows of states and events in messages other than telemetry."""
+    """Return the rows of the tables state and event for messages other than telemetry."""
     states: Rows = []
     events: Rows = []
     for one in batch:

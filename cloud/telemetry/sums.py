@@ -1,4 +1,4 @@
-"""Sums over telemetry, and the means and shares that follow from them."""
+"""Sums over telemetry, and means and shares computed from them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from shared.fleet.messages import Telemetry
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over messages.
+    """Sums over telemetry messages.
 
-    ``waited_ms`` adds up the latencies of all answered samples, ``confidence`` that of the exit
-    head in all samples that it looked at.
+    ``waited_ms`` is the sum of the latencies of all answered samples, ``confidence`` the sum of the
+    exit head's confidence over all samples that it evaluated.
     """
 
     messages: int = 0
@@ -48,7 +48,7 @@ class Sums:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of right answers; None without labels."""
+        """Share of right answers among labelled samples; None without labels."""
         return self.right / self.labelled if self.labelled else None
 
     @property
@@ -58,42 +58,42 @@ class Sums:
 
     @property
     def on_device(self) -> float | None:
-        """Share of answers that the devices gave alone; None without answers."""
+        """Share of answers given by the device alone; None without answers."""
         return self.answered_device / self.answered if self.answered else None
 
     @property
     def energy_mj(self) -> float | None:
-        """Millijoules an answer; None without answers."""
+        """Millijoules per answer; None without answers."""
         return 1000 * self.energy_j / self.answered if self.answered else None
 
     @property
     def bytes_per_answer(self) -> float | None:
-        """Payload bytes an answer; None without answers."""
+        """Payload bytes per answer; None without answers."""
         return self.payload_bytes / self.answered if self.answered else None
 
     @property
     def looks_per_answer(self) -> float | None:
-        """Looks at a sample that was answered; None without answers."""
+        """Looks per answered sample; None without answers."""
         return 1 + self.second_looks / self.answered if self.answered else None
 
     @property
     def latency_ms(self) -> float | None:
-        """Mean time to an answer; None without answers."""
+        """Mean milliseconds to an answer; None without answers."""
         return self.waited_ms / self.answered if self.answered else None
 
     @property
     def agreement(self) -> float | None:
-        """Share of the exit head's audited answers that the cloud gave too; None without any."""
+        """Share of the exit head's audited answers that equal the cloud's; None without audits."""
         return self.agreed / self.audited if self.audited else None
 
     @property
     def exit_confidence(self) -> float | None:
-        """Mean confidence of the exit head; None where it was not asked."""
+        """Mean confidence of the exit head; None if it evaluated no sample."""
         return self.confidence / self.exits_asked if self.exits_asked else None
 
     @property
     def rate(self) -> float:
-        """Answers a second of device time."""
+        """Answers per second of device time."""
         return self.answered / self.period_s if self.period_s else 0.0
 
 
@@ -111,25 +111,25 @@ Values = Sequence[float]  # the fields of ``Sums``, in their order
 
 
 def values_of(one: Telemetry) -> Values:
-    """Return one message as the fields of ``Sums``, in their order."""
+    """Return the fields of ``Sums`` for one message, in their order."""
     waited_ms, confidence = one.latency_ms * one.answered, one.exit_confidence * one.exits_asked
     return (1, *_SHARED(one), waited_ms, one.latency_max_ms, confidence)
 
 
 def plus(some: Values, more: Values) -> Values:
-    """Return the sum of two rows of fields."""
+    """Add two rows of fields; ``latency_max_ms`` becomes the larger of the two."""
     made = [a + b for a, b in zip(some, more, strict=True)]
     made[_LARGEST] = max(some[_LARGEST], more[_LARGEST])
     return made
 
 
 def sums_of(values: Values) -> Sums:
-    """Return fields as sums."""
-    return Sums(*values)  # type: ignore[arg-type] # counts stay whole
+    """Make ``Sums`` of their fields."""
+    return Sums(*values)  # type: ignore[arg-type] # counts are whole numbers
 
 
 def add_up(messages: Iterable[Telemetry | Sums]) -> Sums:
-    """Return the sums over messages of telemetry, or over sums."""
+    """Add up telemetry messages, or sums."""
     rows = [values_of(one) if isinstance(one, Telemetry) else _VALUES(one) for one in messages]
     if not rows:
         return Sums()

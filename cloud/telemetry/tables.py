@@ -1,4 +1,4 @@
-"""The tables of the telemetry store. Seconds are since 1970, by the recorder's clock."""
+"""The tables of the telemetry store. Times are seconds since 1970, by the recorder's clock."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from sqlalchemy import (
 from cloud.telemetry.sums import SUMMED
 from shared.fleet.messages import Telemetry
 
-SCHEMA_VERSION = 4  # one more with every change of a table; cloud.telemetry.migrations
-# In PostgreSQL the tables have a schema of their own, beside whatever else the database holds.
+SCHEMA_VERSION = 4  # to be raised with every change of a table; see cloud.telemetry.migrations
+# In PostgreSQL the tables have their own schema, as the database may hold other things.
 POSTGRES_SCHEMA = "taper"
 metadata = MetaData()
 
 schema = Table("taper_schema", metadata, Column("version", Integer, nullable=False))
 
-# A column for each field of the message, in the message's order, so that a row is read by position.
+# One column for each field of the message, in its order, since rows are read by position.
 TYPES: dict[str, type[Any]] = get_type_hints(Telemetry)
 FIELDS = Telemetry.__struct_fields__
 COLUMN_TYPES: dict[type[Any], type[Any]] = {
@@ -44,12 +44,12 @@ telemetry = Table(
     *(Column(name, COLUMN_TYPES[TYPES[name]], nullable=False) for name in FIELDS),
     Column("received_s", Double, nullable=False),
     PrimaryKeyConstraint("fleet", "device", "epoch", "sequence"),
-    sqlite_with_rowid=False,  # a device's telemetry lies together, in order
+    sqlite_with_rowid=False,  # stores a device's telemetry contiguously, in order
 )
 Index("telemetry_received", telemetry.c.fleet, telemetry.c.received_s)
 
-# The last birth, death, desired and reported state of each device: one row a kind; the session of
-# a desired state is its version.
+# The last birth, death, desired and reported state of each device, one row for each kind. The
+# session of a desired state is its version.
 state = Table(
     "device_state",
     metadata,
@@ -63,7 +63,7 @@ state = Table(
     sqlite_with_rowid=False,
 )
 
-# Their history, and the results of commands; the digest identifies a message that arrives again.
+# The history of states, and results of commands; the digest detects repeated messages.
 event = Table(
     "event",
     metadata,
@@ -77,7 +77,7 @@ event = Table(
 )
 Index("event_received", event.c.fleet, event.c.received_s)
 
-# Every device that has sent telemetry, and the epoch of its latest.
+# Every device that has sent telemetry, and the epoch of its latest message.
 device = Table(
     "device",
     metadata,
@@ -87,7 +87,7 @@ device = Table(
     sqlite_with_rowid=False,
 )
 
-# Sequence numbers that were ever stored, also those dropped since for their age; ends included.
+# All sequence numbers ever stored, including expired ones, as inclusive ranges.
 received = Table(
     "received",
     metadata,
@@ -99,8 +99,8 @@ received = Table(
     sqlite_with_rowid=False,
 )
 
-# Sums over the telemetry of ``width_s`` seconds from ``start_s`` by the devices' clocks; the device
-# "" stands for all of the fleet.
+# Sums over the telemetry of ``width_s`` seconds from ``start_s`` by the devices' clocks. The device
+# "" stands for the whole fleet.
 rollup = Table(
     "rollup",
     metadata,
@@ -116,13 +116,13 @@ rollup = Table(
     Column("battery_low", Double, nullable=False),
     Column("fraction", Double, nullable=False),
     Column("cloud_fraction", Double, nullable=False),  # sum over the cloud's answers
-    Column("confidence", Double, nullable=False),  # sum over the samples that the exit head saw
+    Column("confidence", Double, nullable=False),  # sum over samples of the exit head
     PrimaryKeyConstraint("fleet", "width_s", "device", "start_s"),
     sqlite_with_rowid=False,
 )
 
-# A roll-out of a model, as cloud.fleet.rollout.record describes it; ``driver`` is the process that
-# carries it out and ``alive_s`` its last sign of life.
+# Roll-outs, see cloud.fleet.rollout.record; ``driver`` is the process that carries one out and
+# ``alive_s`` the time of its last sign of life.
 rollout = Table(
     "rollout",
     metadata,
@@ -130,7 +130,7 @@ rollout = Table(
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("rules", Text, nullable=False),  # as JSON
     Column("progress", Text, nullable=False),  # as JSON
-    Column("wish", Text, nullable=False),  # of an operator: pause, abort or ""
+    Column("wish", Text, nullable=False),  # an operator's wish: pause, abort or ""
     Column("who", Text, nullable=False),
     Column("started_s", Double, nullable=False),
     Column("changed_s", Double, nullable=False),
@@ -139,7 +139,7 @@ rollout = Table(
     sqlite_with_rowid=False,
 )
 
-# The devices of a roll-out and what they had before it.
+# The devices of a roll-out, and what they had before.
 rollout_device = Table(
     "rollout_device",
     metadata,
@@ -148,13 +148,13 @@ rollout_device = Table(
     Column("device", Text, primary_key=True),
     Column("wave", Integer, nullable=False),
     Column("state", Text, nullable=False),
-    Column("desired", Text),  # the model that was desired before; NULL for the device's own
-    Column("model", Text, nullable=False),  # the model that it worked with before
+    Column("desired", Text),  # the model desired before; NULL if left to the device
+    Column("model", Text, nullable=False),  # the model reported before
     Column("version", Text, nullable=False),
     sqlite_with_rowid=False,
 )
 
-# What people changed through the dashboard: who, what, when, and the result.
+# The audit trail: who changed what and when, and the result.
 change = Table(
     "change",
     metadata,

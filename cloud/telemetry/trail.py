@@ -1,4 +1,4 @@
-"""The audit trail: what people changed, in the table ``change`` of the telemetry store."""
+"""The audit trail: changes by people, in the table ``change`` of the telemetry store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _C = tables.change.c
 
 @dataclass(frozen=True)
 class ChangeRecord:
-    """Who changed what, when (seconds since 1970), on which target, and the result."""
+    """A change: who, when (seconds since 1970), target, what, and the result."""
 
     fleet: str
     made_s: float
@@ -26,18 +26,18 @@ class ChangeRecord:
     result: str
 
 
-DEVICE = "device"  # who notes an epoch
+DEVICE = "device"  # the ``who`` of records about epochs
 NEW_EPOCH = "new epoch"
 
 
 def epoch_of(fleet: str, device: str, epoch: str, before: str, made_s: float) -> ChangeRecord:
-    """Return the event that a device has begun a new epoch."""
+    """Return the record that ``device`` has begun ``epoch`` in place of ``before``."""
     what = f"{NEW_EPOCH} {epoch} after {before or 'none'}: its ledger was lost, restored or copied"
     return ChangeRecord(fleet, made_s, f"{device} {epoch}", DEVICE, device, what, "")
 
 
 def add(connection: Connection, change: ChangeRecord) -> None:
-    """Write a change, before it is made."""
+    """Write a change that is about to be made."""
     connection.execute(tables.change.insert(), [vars(change)])
 
 
