@@ -350,8 +350,9 @@ class Agent:
         device = self._who.device
         async with self._numbering:
             made = self._classifier.take(device, self._session.number, 1, self._desired.version)
-            if self._standing.namesake and not made.error:
-                made = replace(made, error=self._standing.namesake)
+            namesake = self._standing.namesake
+            if namesake and not made.error:
+                made = replace(made, error=namesake)
             if len(self._held) == HELD:
                 self._held.popleft()
                 self._dropped += 1

@@ -22,6 +22,7 @@ const half = await Half.fetch();
 const {classes, fractions, cloud_fractions: cloudFractions} = half.description;
 
 let pixels = new Uint8Array(SIDE * SIDE);
+let pngFile = greyPng(pixels, SIDE, SIDE); // of these pixels, made once for each picture
 let picture = 0; // counts pictures and settings, so that late answers are dropped
 let asking = false;
 let cloudWell = true;
@@ -56,6 +57,7 @@ function take(image, note = '') {
 /** @param {Uint8Array} next the network's input */
 function see(next) {
   pixels = Uint8Array.from(next);
+  pngFile = greyPng(pixels, SIDE, SIDE);
   update();
 }
 
@@ -94,7 +96,7 @@ function showSettings() {
  * @param {Run} first
  */
 async function showSent(number, looks, first) {
-  const png = await greyPng(pixels, SIDE, SIDE);
+  const png = await pngFile;
   if (number !== picture) return;
   const bytes = looks.reduce((sum, {payload}) => sum + payload.length, 0);
   showSizes(bytes, png.length);
@@ -329,7 +331,7 @@ element('file').addEventListener('change', () => {
   element('file').value = ''; // so that the same file can be chosen again
 });
 element('png-file').addEventListener('click', async () =>
-  save(await greyPng(pixels, SIDE, SIDE), 'image/png', 'seen.png'),
+  save(await pngFile, 'image/png', 'seen.png'),
 );
 element('play').addEventListener('click', () => (playing ? (playing = false) : void play()));
 element('csv').addEventListener('click', () => save(strip.csv(), 'text/csv', 'digits.csv'));

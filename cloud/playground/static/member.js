@@ -157,8 +157,10 @@ export class Member {
     if (!message) return;
     if (topic.endsWith('/command')) {
       this.#obey(message);
-    } else if (Number.isInteger(message.version) && message.version >= this.#version) {
-      if (message.version > this.#version) {
+    } else if (Number.isInteger(message.version)) {
+      const isOld = message.version < this.#version;
+      // Of two desired states with an equal version, the later message counts, as for an agent.
+      if (!isOld && payload !== this.#entry.desired) {
         this.#apply(message);
         this.ledger.keepDesired(payload);
         this.#schedule();
