@@ -1,4 +1,4 @@
-"""Checkpoints: written at once or not at all, read back only by the run that they belong to."""
+"""Checkpoints: written atomically, and loaded only by a run with the same settings."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ REMEDY = "name another, remove the file, or run with its settings"
 
 
 def save(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Write ``state``; a kill at any moment leaves the file before or the file after it.
+    """Write ``state`` atomically: after a kill the file is either the old or the new one.
 
-    ``identity`` holds plain values that say what is being trained.
+    ``identity`` holds plain values that identify the training: network, settings, data.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {"format": FORMAT, "identity": dict(identity), "state": dict(state)}
@@ -29,16 +29,16 @@ def save(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> N
 
 
 def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What ``save`` wrote, or None if there is no file.
+    """Return the state that ``save`` wrote; None if there is no file.
 
-    ``UsageError``: the file is no checkpoint, or is of another network or other settings; the
-    message names the first difference.
+    Raises ``UsageError`` if the file is no checkpoint or has another identity; the message names
+    the first difference.
     """
     if not path.exists():
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of a strange file before it refuses it
+            warnings.simplefilter("ignore")  # torch warns about foreign files before refusing them
             document = torch.load(path, weights_only=True, map_location="cpu")
         found, state = document["identity"], document["state"]
         version = document["format"]

@@ -1,4 +1,4 @@
-"""How the commands of training start."""
+"""Start the commands of training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from shared.command import needing_extra, run_command
 
 
 def run(module: str) -> None:
-    """Call ``main`` of ``module``; without torch say in one line how to install it."""
+    """Call ``main`` of ``module``; if torch is missing, print in one line how to install it."""
 
     def command(_: object) -> None:
         with needing_extra("train"):

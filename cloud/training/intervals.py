@@ -1,16 +1,18 @@
-"""Intervals of shares: how far an accuracy over so many images can be from the true one."""
+"""Confidence intervals of shares, such as an accuracy measured on a number of images."""
 
 from __future__ import annotations
 
 import math
 
-NORMAL_95 = 1.959964  # of the standard normal distribution, 95% lie within this of 0
+NORMAL_95 = 1.959964  # 95% of the standard normal distribution lie within this distance of 0
 
 
 def wilson(share: float, count: int, z: float = NORMAL_95) -> tuple[float, float]:
-    """The Wilson score interval of ``share`` of ``count`` trials, 95% by default: (low, high).
+    """Return the Wilson score interval (low, high) of ``share`` of ``count`` trials, by default
+    95%.
 
-    Source: Wilson, "Probable Inference" (1927). ``ValueError``: no trial, or no share.
+    Source: Wilson, "Probable Inference" (1927). ``ValueError`` if ``count`` or ``share`` is
+    invalid.
     """
     if count < 1 or not 0.0 <= share <= 1.0:
         raise ValueError(f"share {share} of {count} trials: give 0 to 1 of at least one")

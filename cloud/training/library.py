@@ -1,6 +1,6 @@
-"""Training as a library: data in, a network and a report out, in one call.
+"""Training as a library: one call turns data into a network and a report.
 
-``train`` does what ``python -m cloud.training.train`` does, without files unless it is given some::
+``train`` does what ``python -m cloud.training.train`` does, but writes no files by default::
 
     report = train("clothes", "compact", Settings(epochs=20))
     write_bundle(report.bundle, Path("clothes.safetensors"))
@@ -27,13 +27,13 @@ DEFAULTS = Settings()
 
 @dataclass(frozen=True)
 class Report:
-    """What a training gave.
+    """The result of a training.
 
     net         the network, calibrated, in evaluation mode, on the CPU
-    bundle      what servers and devices run, with its accuracy at every pair of levels on the test
-                split in ``metadata.accuracy``
-    validation  share of the held-out pictures that the network answers right, at several "d,c"
-    epochs      the epochs of this call, without those that a checkpoint had
+    bundle      the bundle for servers and devices; its accuracy at every pair of levels on the test
+                split is in ``metadata.accuracy``
+                validation  accuracy on the held-out pictures, at several "d,c"
+                epochs      the epochs trained by this call, without those of a checkpoint
     """
 
     net: BinaryNet
@@ -54,11 +54,12 @@ def train(
 ) -> Report:
     """Train ``network`` on ``data``, calibrate it, and measure it on the test split.
 
-    ``data``: the name of a data set below ``data_dir``, or parts in memory. ``network``: a name of
-    ``ARCHITECTURES``, a file (*.toml), or an architecture. ``device``: auto, cpu or cuda.
-    ``checkpoint``: the state of the training, from which it goes on if it is there.
+    ``data`` is the name of a data set below ``data_dir``, or splits in memory. ``network`` is a
+    name of ``ARCHITECTURES``, a file (*.toml), or an architecture. ``device`` is auto, cpu or cuda.
+    ``checkpoint`` is a file for the training's state; if it exists, the training is resumed from
+    it.
 
-    ``UsageError`` or ``DatasetError`` says which of them is wrong.
+    Raises ``UsageError`` or ``DatasetError`` that names the wrong argument.
     """
     given = splits_of(data, data_dir) if isinstance(data, str) else data
     made = architecture_of(network, given)

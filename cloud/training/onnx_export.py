@@ -1,4 +1,4 @@
-"""A float network at one fraction as an ONNX file, for any runtime."""
+"""Export a float network at one fraction as an ONNX file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INPUT, OUTPUT = "images", "logits"
 
 
 class _AtFraction(nn.Module):
-    """A network whose fraction is fixed."""
+    """A network with a fixed fraction."""
 
     def __init__(self, network: IncompleteNetwork, fraction: float) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class _AtFraction(nn.Module):
         self.fraction = fraction
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images (B, C, H, W) in 0..255."""
+        """Compute logits (B, classes) of images (B, C, H, W) in 0..255."""
         logits: Tensor = self.network(images, self.fraction)
         return logits
 
@@ -31,9 +31,9 @@ class _AtFraction(nn.Module):
 def export_onnx(
     network: IncompleteNetwork, fraction: float, image: tuple[int, int, int], path: Path
 ) -> None:
-    """Write ``network`` at ``fraction`` for images (C, H, W): batches of any size, 0..255.
+    """Write ``network`` at ``fraction`` to ``path``, for batches of images (C, H, W) in 0..255.
 
-    Channels that are cut off are not in the file. Needs the package onnxscript.
+    Channels that the fraction cuts off are not in the file. Needs the package onnxscript.
     """
     check_fraction(fraction)
     was_training = network.training

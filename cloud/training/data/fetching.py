@@ -1,4 +1,4 @@
-"""Fetch data sets: whatever the source, the same files of the same digests in the data folder."""
+"""Fetch data sets: from any source, files with the expected digests into the data folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shared.images.idx import LARGEST_CONTENT, read_content
 
 
 class _Bar:
-    """A ``Meter`` that moves a bar of rich."""
+    """A ``Meter`` that moves a progress bar of rich."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task, self._done = progress, task, 0
@@ -26,28 +26,28 @@ class _Bar:
         self._done += size
         if self._done > LARGEST_CONTENT:
             raise SourceError(f"gives more than {LARGEST_CONTENT} bytes")
-        # a total of 0 is a server that does not say
+        # A total of 0 means that the server does not report the size.
         self._progress.update(self._task, completed=self._done, total=self.total or None)
 
     def reset(self) -> None:
         self._done = 0
 
     def close(self) -> None:
-        """Nothing to close: the next file takes over the bar."""
+        """Do nothing: the next file reuses the bar."""
 
 
 def known(name: str) -> Known:
-    """The data set of that name; ``UsageError`` lists the names."""
+    """Return the data set of that name; ``UsageError`` lists the known names."""
     if name not in KNOWN:
         raise UsageError(f"data set {name!r} is unknown; known: {', '.join(KNOWN)}")
     return KNOWN[name]
 
 
 def fetch(name: str, wanted: Known, data_dir: Path, progress: Progress) -> tuple[str, ...]:
-    """Make ``data_dir / name`` hold the files of ``wanted``; gives the names of the sources used.
+    """Fetch the files of ``wanted`` into ``data_dir / name``; return the names of used sources.
 
-    Files that are there and right are kept, so a fetch that was interrupted goes on where it was.
-    ``DatasetError`` says of every source what was wrong.
+    Files that are there and have the right digest are kept, so an interrupted fetch can be resumed.
+    ``DatasetError`` gives the problem of every source.
     """
     folder = data_dir / name
     missing = {
@@ -92,7 +92,7 @@ def fetch(name: str, wanted: Known, data_dir: Path, progress: Progress) -> tuple
 
 
 def _store(path: Path, content: bytes) -> None:
-    """Write ``path`` as a whole or not at all."""
+    """Write ``path`` atomically."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

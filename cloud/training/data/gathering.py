@@ -1,4 +1,4 @@
-"""Pictures gathered into one file of pixels, with a journal from which a killed import goes on."""
+"""Gather pictures into one file of pixels, with a journal that lets a killed import resume."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from shared.errors import ImageError, UsageError
 from shared.images.ready import border
 from shared.images.values import Bytes
 
-AHEAD = 8  # pictures that are decoded ahead, for each thread
-NAMED = 10  # broken files whose names are kept
-FLUSHED = 256  # pictures after which both files reach the system: a kill loses no more
+AHEAD = 8  # pictures decoded in advance by each thread
+NAMED = 10  # unreadable files whose names are kept
+FLUSHED = 256  # pictures after which both files are flushed; a kill loses at most these
 PIXELS, JOURNAL = "pixels", "journal.jsonl"
 
 
 @dataclass
 class Gathered:
-    """What is known of every picture that could be read, in the order of the source.
+    """Name, label, part and hash of every readable picture, in the order of the source.
 
-    ``broken`` counts those that could not, ``examples`` are the reasons for the first of them.
+    ``broken`` counts unreadable pictures; ``examples`` are the reasons for the first of them.
     """
 
     labels: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Gathered:
     examples: list[str] = field(default_factory=list)
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Take in an entry of the journal."""
+        """Add an entry of the journal."""
         if "broken" in entry:
             self.broken += 1
             if len(self.examples) < NAMED:
@@ -61,9 +61,10 @@ def gather(
     on_picture: Callable[[int], None],
     threads: int,
 ) -> Gathered:
-    """Decode every picture into ``folder``/pixels, going on after those that are there already.
+    """Decode every picture into ``folder``/pixels, resuming after those that are there already.
 
-    ``UsageError``: the source has other pictures than when ``folder`` was begun.
+    ``on_picture`` receives the number of pictures done. ``UsageError`` if the source's pictures
+    differ from those when ``folder`` was begun.
     """
     found = Gathered()
     names = _recalled(folder, target, found)
@@ -85,9 +86,9 @@ def gather(
 
 
 def decoded(items: Iterable[Item], threads: int) -> Iterator[tuple[Item, Future[Bytes]]]:
-    """The items in their order, each with its picture, a few of which are decoded ahead.
+    """Yield the items in order, each with its picture; a few are decoded in advance.
 
-    Decoding runs outside of Python's lock, so threads use the cores.
+    Decoding releases Python's lock, so threads can use several cores.
     """
     waiting: deque[tuple[Item, Future[Bytes]]] = deque()
     with ThreadPoolExecutor(threads, "decoding") as pool:
@@ -119,7 +120,7 @@ def _entry(item: Item, picture: Future[Bytes], pixels: IO[bytes]) -> dict[str, A
 
 
 def _recalled(folder: Path, target: Target, found: Gathered) -> deque[str]:
-    """Names of the pictures that a killed import had gathered; ``folder`` is made fit for more."""
+    """Return the names that a killed import had gathered, after repairing both of its files."""
     pixels, journal = folder / PIXELS, folder / JOURNAL
     begin = json.dumps({"target": repr(target)}) + "\n"
     lines = journal.read_text(encoding="utf-8").splitlines(True) if journal.is_file() else []
@@ -134,7 +135,7 @@ def _recalled(folder: Path, target: Target, found: Gathered) -> deque[str]:
     for line in lines[1:]:
         entry: dict[str, Any] = json.loads(line) if line.endswith("\n") else {}
         if ("broken" not in entry and len(found.labels) == room) or "name" not in entry:
-            break  # its pixels had not reached the disk, or the line was cut off
+            break  # the pixels had not reached the disk, or the line is incomplete
         found.add(entry)
         names.append(entry["name"])
         kept.append(line)
@@ -145,7 +146,7 @@ def _recalled(folder: Path, target: Target, found: Gathered) -> deque[str]:
 
 
 def _after(items: Iterable[Item], names: deque[str]) -> Iterator[Item]:
-    """The items behind those with ``names``, which are the first ones."""
+    """Yield the items after the first ones, which must have ``names``."""
     for item in items:
         if not names:
             yield item

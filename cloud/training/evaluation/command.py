@@ -1,4 +1,4 @@
-"""``python -m cloud.training.evaluate``: what a bundle is worth on a data set."""
+"""``python -m cloud.training.evaluate``: measure a bundle on a data set."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def evaluate_command(
 
 
 def some(data: Dataset, count: int) -> Dataset:
-    """``count`` of the pictures, evenly spaced; all of them for 0."""
+    """Return ``count`` evenly spaced pictures of ``data``; all of them for 0."""
     if not count or count >= len(data.images):
         return data
     rows = np.linspace(0, len(data.images) - 1, count).astype(int)
@@ -86,7 +86,7 @@ def some(data: Dataset, count: int) -> Dataset:
 
 
 def fitting(bundle: Bundle, data: Dataset) -> Dataset:
-    """``data`` if the bundle can be asked about it, else ``UsageError``."""
+    """Return ``data`` if its shape and classes fit the bundle; else ``UsageError``."""
     shape = bundle.architecture.input_shape
     wanted = (shape.height, shape.width, shape.channels)
     if data.images.shape[1:] != wanted:
@@ -107,7 +107,7 @@ def fitting(bundle: Bundle, data: Dataset) -> Dataset:
 
 
 def show(bundle: Bundle, data: Dataset, split: str, found: Evaluation) -> None:
-    """The summary, in 80 columns."""
+    """Print the summary, in 80 columns."""
     console = Console(width=COLUMNS, highlight=False)
     made = bundle.architecture
     low, high = wilson(found.accuracy, found.images)

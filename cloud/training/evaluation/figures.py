@@ -1,4 +1,4 @@
-"""The figures of an evaluation as SVG, and its pictures as PNG, for a page without other files."""
+"""The figures of an evaluation as SVG and its pictures as PNG, to be embedded in a page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 from cloud.training.evaluation.measuring import Evaluation
 
-MOST_NUMBERED = 20  # classes whose counts are written into the matrix
+MOST_NUMBERED = 20  # with more classes, counts are not written into the matrix
 BLUE, GREY = "#2166ac", "#999999"
 
 
@@ -43,7 +43,7 @@ def confusion_svg(evaluation: Evaluation, names: Sequence[str]) -> str:
 
 
 def calibration_svg(evaluation: Evaluation) -> str:
-    """Accuracy against confidence, and where the answers are."""
+    """Draw accuracy over confidence, and the distribution of the answers' confidence."""
     bins = evaluation.bins
 
     def draw(axes: Axes) -> None:
@@ -63,14 +63,14 @@ def calibration_svg(evaluation: Evaluation) -> str:
 
 
 def png_uri(image: npt.NDArray[np.uint8]) -> str:
-    """A picture (H, W, C) as a data URI."""
+    """Encode a picture (H, W, C) as the data URI of a PNG."""
     file = io.BytesIO()
     Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image[:, :, :3]).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _svg(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> str:
-    # Text is kept as text; the hash salt makes ids unique among the figures of a page.
+    # Text stays text instead of paths; the hash salt makes ids unique among a page's figures.
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 10}
     with rc_context(style):
         figure = Figure(figsize=size, layout="constrained")

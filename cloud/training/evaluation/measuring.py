@@ -1,4 +1,7 @@
-"""Measure a bundle on labelled pictures: every pair of levels, one of them closely, the exits."""
+"""Measure a bundle on labelled pictures: accuracy at all pairs of levels, details of one pair.
+
+For every device level it also measures the payload and the exit head.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from shared.model.exits import Logits, read_calibration
 from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import FeatureCodec
 
-BINS = 15  # of confidence
-CODED = 500  # pictures over which the mean size of a payload is measured
+BINS = 15  # bins of confidence, of equal width
+CODED = 500  # pictures over which the mean size of coded payloads is measured
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -25,7 +28,7 @@ Images = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers of about one confidence: how many, how sure on average, which share is right."""
+    """The answers whose confidence is in one bin: number, mean confidence, share of right ones."""
 
     count: int
     confidence: float
@@ -34,13 +37,16 @@ class Bin:
 
 @dataclass(frozen=True)
 class Row:
-    """A device level: what is sent, and what the exit head keeps at the bundle's threshold.
+    """The results of one device level; the exit head is used at the bundle's threshold.
 
-    raw_bytes, coded_bytes  of a payload before coding, and coded on average
-    cloud                   share of right answers of the cloud at full width
-    exit_threshold ...      None without a calibrated exit head
-    stay, stay_accuracy     share of the pictures that the exit head answers, and of right ones
-    combined                share of right answers with the cloud's for all others
+    device_macs         multiply-accumulates of the device half for one picture
+    raw_bytes           size of a payload before coding
+    coded_bytes         mean size of a coded payload
+    cloud               accuracy of the cloud at full width
+    exit_threshold      None, as all fields below, without a calibrated exit head
+    stay                share of the pictures that the exit head answers
+    stay_accuracy       accuracy on these pictures
+    combined            accuracy if the cloud answers all other pictures
     """
 
     fraction: float
@@ -56,12 +62,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A bundle on a data set.
+    """The results of a bundle on ``images`` pictures; accuracies are shares of right answers.
 
-    grid        share of right answers at [device level][cloud level]
-    confusion   pictures of a class (row) that were taken for a class (column), at ``level`` and
-                ``cloud_level``; ``bins`` and ``mistakes`` are of the same answers
-    mistakes    pictures answered wrongly, the surest first
+    grid       accuracy at [device level][cloud level]
+    rows       results of each device level
+
+    The other fields describe the pair of ``level`` and ``cloud_level``:
+
+    confusion  number of pictures of a class (row) that were classified as a class (column)
+    bins       answers by confidence
+    mistakes   indices of wrongly classified pictures, those with the highest confidence first
+    taken_for  the classes that these were taken for
+    sure       the confidences of these answers
     """
 
     images: int
@@ -77,25 +89,26 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers at the pair that is looked at closely."""
+        """Accuracy at the pair of ``level`` and ``cloud_level``."""
         return float(np.trace(self.confusion) / self.images)
 
     @property
     def recall(self) -> Floats:
-        """Share of the pictures of each class that are recognised; NaN without pictures."""
+        """Share of each class's pictures that are classified as this class; NaN without
+        pictures.
+        """
         return _ratio(np.diag(self.confusion), self.confusion.sum(axis=1))
 
     @property
     def precision(self) -> Floats:
-        """Share of the answers of each class that are right; NaN if there is none."""
+        """Share of the answers naming each class that are right; NaN without such answers."""
         return _ratio(np.diag(self.confusion), self.confusion.sum(axis=0))
 
     @property
     def calibration_error(self) -> float:
-        """Mean distance between confidence and accuracy, by bins of confidence.
+        """Expected calibration error: mean distance of confidence from accuracy, weighted by bins.
 
-        Source: expected calibration error, Guo et al., "On Calibration of Modern Neural Networks"
-        (arXiv 1706.04599).
+        Source: Guo et al., "On Calibration of Modern Neural Networks" (arXiv 1706.04599).
         """
         distances = [one.count * abs(one.confidence - one.accuracy) for one in self.bins]
         return sum(distances) / self.images
@@ -111,8 +124,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure ``bundle`` on images (N, H, W, C) and labels (N,), N > 0.
 
-    ``level`` and ``cloud_level`` are indices of the pair to look at closely; ``on_level`` is told
-    (device levels done, of how many).
+    ``level`` and ``cloud_level`` are indices of the pair to describe in detail. ``on_level``
+    receives (device levels done, all device levels).
     """
     device, cloud, codec = DeviceHalf(bundle), CloudHalf(bundle), FeatureCodec(bundle)
     architecture = bundle.architecture

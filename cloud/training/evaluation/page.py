@@ -16,12 +16,12 @@ from shared.model.bundle import Bundle
 from shared.model.looks import NO_LOOK, read_plans
 
 TEMPLATE = "page.html.j2"
-SHOWN = 32  # mistakes
+SHOWN = 32  # mistakes that are shown
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class: its pictures, the share recognised, the share of its answers that are right."""
+    """A row of the table of classes: number of pictures, recall and precision."""
 
     name: str
     pictures: int
@@ -31,7 +31,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A picture that was answered wrongly: its number in the data, as a data URI."""
+    """A wrongly classified picture: its index in the data, and the picture as a data URI."""
 
     index: int
     label: str
@@ -41,7 +41,7 @@ class Mistake:
 
 
 def render(bundle: Bundle, data: Dataset, split: str, found: Evaluation) -> str:
-    """The page of ``found``, what ``bundle`` gave on ``data``."""
+    """Return the HTML page about ``found``, the evaluation of ``bundle`` on a split of ``data``."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
@@ -81,7 +81,7 @@ def render(bundle: Bundle, data: Dataset, split: str, found: Evaluation) -> str:
 
 
 def class_rows(found: Evaluation, names: tuple[str, ...]) -> list[ClassRow]:
-    """A row for each class, the least recognised first."""
+    """Return a row for each class, the lowest recall first."""
     pictures = found.confusion.sum(axis=1)
     rows = [
         ClassRow(name, int(pictures[at]), float(found.recall[at]), float(found.precision[at]))
@@ -91,11 +91,11 @@ def class_rows(found: Evaluation, names: tuple[str, ...]) -> list[ClassRow]:
 
 
 def pair_of(bundle: Bundle, found: Evaluation) -> str:
-    """Device and cloud fraction of the answers that were looked at closely."""
+    """Return device and cloud fraction of the pair that is described in detail."""
     made = bundle.architecture
     return f"{made.device_levels[found.level]:g}, {made.cloud_levels[found.cloud_level]:g}"
 
 
 def percent(share: float | None) -> str:
-    """A share for people; nothing if it is not known."""
+    """Format a share as a percentage; empty if it is unknown."""
     return "" if share is None or math.isnan(share) else f"{100 * share:.2f} %"
