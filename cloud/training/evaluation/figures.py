@@ -21,7 +21,7 @@ BLUE, GREY = "#2166ac", "#999999"
 
 
 def confusion_svg(evaluation: Evaluation, names: Sequence[str]) -> str:
-    """Share of each class (rows) that is taken for each class (columns)."""
+    """Draw the confusion matrix: share of each class (row) classified as each class (column)."""
     counts = evaluation.confusion
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(3.0 + 0.34 * len(names), 12.0)

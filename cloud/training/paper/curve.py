@@ -1,4 +1,4 @@
-"""Results of sweeps over fractions, as values and as JSON files; every seed is kept."""
+"""Results of sweeps over fractions, as values and as JSON files that keep every seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Point:
-    """One fraction of a curve; costs are of one image."""
+    """The results at one fraction of a curve; costs are per image."""
 
     fraction: float
     accuracy: dict[str, float]  # by the name of the evaluation
@@ -31,7 +31,7 @@ class Curve:
     settings: dict[str, Any]
     points: tuple[Point, ...]
     test_images: int
-    seconds: float  # of training
+    seconds: float  # training time
     threads: int
     torch: str
     device: str = "cpu"
@@ -42,22 +42,22 @@ class Curve:
         return tuple(self.points[0].accuracy)
 
 
-Runs = tuple[Curve, ...]  # of one line of a figure, a seed each
+Runs = tuple[Curve, ...]  # the curves of one line of a figure, one for each seed
 
 
 def unseeded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``settings`` without the seed, that of the network that the training began with included."""
+    """Return ``settings`` without its seed and without that of the network it started from."""
     plain = {name: value for name, value in settings.items() if name != "seed"}
     return {**plain, "start": unseeded(plain["start"])} if "start" in plain else plain
 
 
 def to_curve(value: Mapping[str, Any]) -> Curve:
-    """A curve from what ``dataclasses.asdict`` made; ``TypeError`` or ``KeyError`` otherwise."""
+    """Make a curve from the output of ``dataclasses.asdict``; ``TypeError`` or ``KeyError``."""
     return Curve(**{**value, "points": tuple(Point(**entry) for entry in value["points"])})
 
 
 def read_curve(path: Path) -> Curve | None:
-    """The curve of a file; None if there is none. ``UsageError``: it holds something else."""
+    """Read the curve in a file; None if there is no file; ``UsageError`` for other content."""
     if not path.exists():
         return None
     try:
@@ -72,7 +72,7 @@ def write_curve(path: Path, curve: Curve) -> None:
 
 
 def read_results(path: Path) -> dict[str, Runs]:
-    """The runs of a figure by line; none without a file. ``UsageError``: another content."""
+    """Read the runs of a figure by line; empty without a file; ``UsageError`` for other content."""
     if not path.exists():
         return {}
     try:
@@ -107,10 +107,10 @@ def write_results(
 
 
 def with_run(path: Path, runs: Runs, new: Curve, *, replace: bool) -> Runs:
-    """Add ``new`` to ``runs``, in place of a run of the same seed, and sort by seed.
+    """Return ``runs`` with ``new`` in place of a run with the same seed, sorted by seed.
 
-    ``replace`` drops runs with other settings; without it they are a ``UsageError``, since one line
-    cannot show both.
+    With ``replace``, runs with other settings are dropped. Without it they raise ``UsageError``,
+    since a line can only show runs with equal settings.
     """
     check_alike(path, runs, new.settings, replace=replace)
     wanted = unseeded(new.settings)
@@ -123,9 +123,9 @@ def with_run(path: Path, runs: Runs, new: Curve, *, replace: bool) -> Runs:
 
 
 def check_alike(path: Path, runs: Runs, settings: Mapping[str, Any], *, replace: bool) -> None:
-    """Raise ``UsageError`` if a run was made with other settings, seeds aside; it names the first.
+    """Raise ``UsageError``, naming the first difference, if a run had other settings.
 
-    Only the keys of ``settings`` are compared.
+    Only the keys of ``settings`` are compared, and seeds are ignored.
     """
     ours = unseeded(settings)
     for run in () if replace else runs:
@@ -139,12 +139,12 @@ def check_alike(path: Path, runs: Runs, settings: Mapping[str, Any], *, replace:
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write ``document`` as JSON, completely or not at all."""
+    """Write ``document`` as JSON, atomically."""
     write_text(path, json.dumps(document, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` completely or not at all: a reader never sees half a file."""
+    """Write ``text`` atomically, so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, "--output-dir") as new:
         new.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Drawing of a figure: a panel for each kind of batch-norm statistics, the same lines in each."""
+"""Draw a figure: one panel for each kind of batch-norm statistics, with the same lines in each."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ PANELS = {
 
 
 def draw(name: str, results: Mapping[str, Runs], folder: Path) -> list[Path]:
-    """Draw a figure as SVG and PNG: accuracy over percent of channels, and of operations above.
+    """Draw a figure as SVG and PNG; return the paths.
 
-    A solid line is the mean over seeds with its interval (95%) as a band; a dashed one has dropout
-    left on, as the paper's research code tests.
+    It shows accuracy over the percentage of channels, with the percentage of operations on a second
+    axis above. A solid line is the mean over seeds, its band the 95% interval. A dashed line is
+    measured with active dropout, as in the paper's research code.
     """
     entry = PLANS[name]
     panels = {
@@ -83,7 +84,7 @@ def _furnish(axes: Axes, title: str, curve: Curve) -> None:
 def _draw_line(axes: Axes, label: str, colour: str, runs: Runs, evaluation: str) -> None:
     dashed = evaluation == PAPER_PROTOCOL.name
     named: str | None = label
-    # A profile ends where its range does: the line breaks there.
+    # Each range has its own profile, so the line is interrupted between ranges.
     for above, upto, _ in runs[0].settings["ranges"]:
         shares = {
             100 * point.fraction: share(runs, evaluation, index)

@@ -38,7 +38,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 
 def curve_table(name: str, curve: Curve, shown: tuple[str, ...]) -> Table:
-    """Accuracy with its interval (95%) by evaluation, and cost, over fractions."""
+    """Return a table over fractions: cost, and accuracy with its 95% interval by evaluation."""
     table = Table(title=f"{name}: {curve.test_images} test images")
     for heading in ("channels", *shown, "multiply-accumulates", "parameters"):
         table.add_column(heading, justify="right")
@@ -104,7 +104,7 @@ def experiment(
 ) -> None:
     """Train one of the paper's networks and print its accuracy at 10 to 100% of the channels.
 
-    What is not given is taken from the network's recipe.
+    Flags that are not given have the values of the network's recipe.
     """
     place = prepare(threads, device)
     given = {

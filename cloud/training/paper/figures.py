@@ -1,4 +1,4 @@
-"""The figures: which networks are trained for each, by which regime, and their colours."""
+"""The paper's figures: for each line the network, the training regime and the colour."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Line:
     profile: str | None = None
     ranges: str | None = None
     colour: str = "C0"
-    start: str | None = None  # regime whose finished network this line's training begins with
-    recipe: Mapping[str, Any] = field(default_factory=dict)  # in place of the network's
-    per_block: bool = False  # of idp
+    start: str | None = None  # regime whose trained network this training starts from
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # overrides values of the network's
+    per_block: bool = False  # option of the regime idp
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Plan:
     lines: Mapping[str, Line]
 
     def experiment(self, line: str, changes: Mapping[str, Any]) -> Experiment:
-        """The training of ``line``, with ``changes`` to the network's recipe."""
+        """Return the experiment for ``line``, with ``changes`` to the network's recipe."""
         entry = self.lines[line]
         usual = replace(recipe(self.network), **changes)
         start = None if entry.start is None else Experiment(self.network, entry.start, usual)
@@ -63,7 +63,7 @@ def _multi(ranges: str, **recipe: Any) -> dict[str, Line]:
 
 
 VGG_MULTI = _multi(VGG_RANGES, epochs=6)
-# Large networks: the complete one is trained already, and goes on as the widest of the sandwich
+# For large networks, the sandwich training starts from the trained complete network
 # (as in "Once-for-All", arXiv 1908.09791).
 LARGE_SANDWICH = {
     "sandwich": replace(
@@ -98,7 +98,7 @@ PLANS: dict[str, Plan] = {
     ),
     "mlp-multi": Plan("Three profiles, MLP on MNIST", "mlp", {**LINEAR, **_multi(MLP_RANGES)}),
     "vgg16-multi": Plan("Two profiles, VGG-16 on CIFAR-10", "vgg16", {**LINEAR, **VGG_MULTI}),
-    # Networks and trainings of the paper's research code.
+    # Networks and training settings of the paper's research code.
     "mlp-paper": Plan(
         "MLP on MNIST as in the research code: trained complete, with coefficients only",
         "mlp-paper",
@@ -123,7 +123,7 @@ PLANS: dict[str, Plan] = {
 
 
 def plan(name: str) -> Plan:
-    """The figure of that name; ``UsageError`` lists the known ones."""
+    """Return the figure of that name; ``UsageError`` lists the known ones."""
     if name not in PLANS:
         raise UsageError(f"FIGURE: {name!r} is unknown; known: {', '.join(PLANS)}, all")
     return PLANS[name]

@@ -51,19 +51,19 @@ Dropout = Annotated[
 
 
 def evaluations(statistics: list[Statistics] | None, dropout: bool) -> tuple[Evaluation, ...]:
-    """Evaluations from ``--statistics`` and ``--dropout``; empty if neither is given."""
+    """Return the evaluations of ``--statistics`` and ``--dropout``; empty if neither is given."""
     if dropout and not statistics:
         statistics = [Statistics.BATCH]
     return tuple(Evaluation(kind, dropout) for kind in statistics or ())
 
 
 def output() -> Console:
-    """A console on standard output, wide enough for the tables if it is not a terminal."""
+    """Return a console on standard output, wide enough for the tables if it is no terminal."""
     return Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 def checkpoint_folder(given: Path | None) -> Path:
-    """Return ``given``, or a folder in the user's cache folder; create it if it is missing."""
+    """Return ``given`` or a folder in the user's cache, creating it if it is missing."""
     if given is None:
         import pooch  # only needed for the default
 
@@ -86,12 +86,12 @@ def prepare(threads: int, device: str = "auto") -> torch.device:
 
     ``UsageError``: no such device, or a GPU is asked for and there is none.
     """
-    # A random fraction gives every layer shapes of its own, and oneDNN compiles a kernel for each;
-    # the 1,024 that it keeps by default are forgotten before they are met again.
+    # Random fractions give layers many different shapes, and oneDNN compiles a kernel for each. Its
+    # default cache of 1,024 kernels would drop them before they are used again.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32768")
     if threads:
         torch.set_num_threads(threads)
     chosen = processor(device, graphs=False).device
-    torch.backends.cudnn.benchmark = False  # shapes are many: every width has its own
+    torch.backends.cudnn.benchmark = False  # would benchmark the shapes of every width
     torch.backends.cudnn.allow_tf32 = False  # tests are float32, steps are bfloat16
     return chosen

@@ -1,4 +1,4 @@
-"""The training loop of incomplete networks, for all regimes; a killed training can be resumed."""
+"""The training loop of incomplete networks for all regimes; killed trainings can be resumed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class EpochDone:
-    """Report of one epoch: its number over all stages, mean loss at full width, seconds."""
+    """The result of an epoch: its number over all stages, mean loss at full width, seconds."""
 
     epoch: int
     epochs: int
@@ -38,19 +38,19 @@ class EpochDone:
 
 @dataclass
 class Progress:
-    """How far a training has come; kept in the checkpoint beside the tensors."""
+    """The progress of a training, kept in the checkpoint."""
 
     epochs_done: int = 0
     seconds: float = 0.0
-    finished: bool = False  # calibrated too
+    finished: bool = False  # trained and calibrated
 
 
 class Trainer:
     """Trains a network in place.
 
-    ``identity`` holds the settings; a checkpoint with others is refused. Random numbers depend on
-    the seed and the epoch alone: on a CPU, with the same number of threads, a resumed training
-    gives the same weights, bit for bit, as an uninterrupted one.
+    ``identity`` holds the settings; checkpoints with other settings are refused. Random numbers
+    depend only on the seed and the epoch. So on a CPU with the same number of threads, a resumed
+    training gives bit for bit the same weights as an uninterrupted one.
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class Trainer:
 
     @property
     def device(self) -> torch.device:
-        """The device of the network, to which training data is moved."""
+        """The device of the network, to which the training data are moved."""
         return next(self.network.parameters()).device
 
     @property
     def epochs(self) -> int:
-        """Of all stages together."""
+        """The number of epochs of all stages together."""
         return self.recipe.epochs * self.regime.stages
 
     def resume(self) -> bool:
@@ -99,7 +99,7 @@ class Trainer:
         on_step: Callable[[int, int], None] | None = None,
         on_epoch: Callable[[EpochDone], None] | None = None,
     ) -> None:
-        """Train the epochs that remain: images (N, C, H, W) uint8, labels (N,)."""
+        """Train the remaining epochs on images (N, C, H, W) uint8 and labels (N,)."""
         steps = self._plan.steps(len(images))
         chosen = calibration_images(images, self.recipe) if self.regime.recalibrated else None
         images, labels = images.to(self.device), labels.to(self.device)
@@ -162,7 +162,7 @@ class Trainer:
         return float(total) / max(epoch_steps, 1)
 
     def _next(self, losses: Iterator[Tensor]) -> Tensor | None:
-        # On a GPU a step of float32 costs many times that of bfloat16, whatever the network.
+        # On GPUs always bfloat16: a step in float32 takes several times as long.
         wanted = self.recipe.bfloat16 or self.device.type == "cuda"
         with low_precision(self.device, wanted=wanted):
             return next(losses, None)
@@ -182,8 +182,8 @@ class Trainer:
             weight_decay=recipe.weight_decay,
             fused=self.device.type == "cpu",  # one pass over weights, gradients and momentum
         )
-        # The fused kernel cannot start the momentum of one weight later than that of another, and
-        # weights of a width that was not drawn yet have no gradient.
+        # The fused kernel needs the momentum of all weights from the start, but weights of widths
+        # that have not been drawn yet have no gradient; so set it to 0 here.
         for parameter in parameters:
             optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return optimiser
@@ -199,10 +199,10 @@ class Trainer:
 
 
 def calibration_images(images: Tensor, recipe: Recipe) -> Tensor:
-    """Training images to measure statistics on, chosen by the seed: (n, C, H, W) uint8.
+    """Return training images to measure statistics on, chosen by the seed: (n, C, H, W) uint8.
 
-    They are augmented as in training: shifted images have black borders, which change the mean and
-    variance of every layer.
+    They are augmented as in training, since e.g. the black borders of shifted images change the
+    mean and variance of every layer.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     order = torch.randperm(len(images), generator=generator)

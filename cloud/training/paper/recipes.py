@@ -25,24 +25,24 @@ RESIZABLE = (
     "vgg16",
     "vgg16-paper",
     "mobilenet",
-)  # the others have a weight for every pixel or a split to keep
+)  # not those with a weight for every pixel or a fixed split
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained; the same recipe and data give the same weights."""
+    """The training settings of a network; equal recipes and data give equal weights."""
 
     data: str  # the data set of the paper's figure
-    epochs: int  # of every stage
+    epochs: int  # epochs of each stage
     batch: int
     optimiser: str  # sgd (momentum 0.9, Nesterov), adam or momentum (0.9)
     learning_rate: float
     schedule: str
     weight_decay: float = 0.0
     augment: str = "none"
-    resolution: str = "full"  # of training images; tests are always full
-    smoothing: float = 0.0  # of labels
-    bfloat16: bool = False  # layers of the training steps; statistics and tests are float32
+    resolution: str = "full"  # schedule of the size of training images; tests use full size
+    smoothing: float = 0.0  # label smoothing
+    bfloat16: bool = False  # of training steps; statistics and tests are in float32
     seed: int = 1
     calibration_images: int = 8192
 
@@ -66,41 +66,41 @@ class Recipe:
 
 
 def mlp(shape: Shape, classes: int, scheme: Scheme) -> Mlp:
-    """784 -> 100 -> 100 -> 10."""
+    """Multilayer perceptron 784 -> 100 -> 100 -> 10."""
     return Mlp(shape.size, classes, scheme)
 
 
 def paper_mlp(shape: Shape, classes: int, scheme: Scheme) -> Mlp:
-    """784 -> 100 -> 100 -> 10 without batch norm, as the research code has it."""
+    """Multilayer perceptron 784 -> 100 -> 100 -> 10 without batch norm, as in the research code."""
     return Mlp(shape.size, classes, scheme, norm=False)
 
 
 def vgg16(shape: Shape, classes: int, scheme: Scheme) -> Vgg16:
-    """13 convolutions and two linear layers."""
+    """VGG-16 with 13 convolutions and two linear layers."""
     _at_least(shape, 32, "vgg16")
     return Vgg16(shape.channels, classes, scheme)
 
 
 def paper_vgg16(shape: Shape, classes: int, scheme: Scheme) -> PaperVgg16:
-    """13 convolutions with dropout between them, two complete linear layers."""
+    """VGG-16 with dropout between its 13 convolutions, and two complete linear layers."""
     _at_least(shape, 32, "vgg16-paper")
     return PaperVgg16(shape.channels, classes, scheme)
 
 
 def mobilenet(shape: Shape, classes: int, scheme: Scheme) -> MobileNet:
-    """A convolution, six separable ones, a linear layer."""
+    """MobileNet with a convolution, six separable convolutions and a linear layer."""
     return MobileNet(shape.channels, classes, scheme)
 
 
 def binarynet(shape: Shape, classes: int, scheme: Scheme) -> BinarizedNetwork:
-    """The split binary network, truncated on the device."""
+    """The split binary network, truncated in its device half."""
     if len(scheme.ranges) > 1:
         raise UsageError("--regime: binarynet has one profile; multi-profile is not for it")
     return BinarizedNetwork(paper(shape, classes), scheme)
 
 
 def paper_binarynet(shape: Shape, classes: int, scheme: Scheme) -> PaperBinarizedNetwork:
-    """Two convolutions a block, as the research code has it; truncated on the device."""
+    """The binary network of the research code, with two convolutions per block."""
     if len(scheme.ranges) > 1:
         raise UsageError("--regime: binarynet-paper has one profile; multi-profile is not for it")
     _at_least(shape, 8, "binarynet-paper")
@@ -163,23 +163,23 @@ NETWORKS: dict[str, tuple[Maker, Recipe]] = {
     ),
 }
 
-# Test images that batch statistics are taken over: 256 in the research code, but for the MLP.
+# Size of test batches for batch statistics: 256 in the research code, except for the MLP.
 TEST_BATCHES = {"mlp": 128, "mlp-paper": 128}
 TEST_BATCH = 256
 
 
 def recipe(network: str) -> Recipe:
-    """How ``network`` is trained; ``UsageError`` lists the known ones."""
+    """Return the recipe of ``network``; ``UsageError`` lists the known networks."""
     return _entry(network)[1]
 
 
 def test_batch(network: str) -> int:
-    """Test images that batch statistics of ``network`` are taken over."""
+    """Return the size of test batches for batch statistics of ``network``."""
     return TEST_BATCHES.get(network, TEST_BATCH)
 
 
 def build(network: str, shape: Shape, classes: int, scheme: Scheme) -> IncompleteNetwork:
-    """``network`` for images of ``shape``; ``UsageError`` lists the known ones."""
+    """Build ``network`` for images of ``shape``; ``UsageError`` lists the known networks."""
     return _entry(network)[0](shape, classes, scheme)
 
 

@@ -1,4 +1,4 @@
-"""Training regimes: which widths a step runs, and which loss each of them has."""
+"""Training regimes: the widths that a training step runs, and the loss of each."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ from shared.networks.incomplete import IncompleteNetwork, Scheme, single
 from shared.profiles import ProfileRange, check_ranges
 
 TRUNCATION_MEAN = 0.1
-SWEEP = tuple(round(tenth / 10, 1) for tenth in range(1, 11))  # fractions of every figure
+SWEEP = tuple(round(tenth / 10, 1) for tenth in range(1, 11))  # fractions that figures show
 
 
 class Regime(Protocol):
-    """A training regime without state: gives the trainer a scheme and the losses of a step."""
+    """A training regime: provides the network's scheme and the losses of a step. Stateless."""
 
     @property
     def scheme(self) -> Scheme:
-        """Profiles and levels that a network needs for this regime."""
+        """Return the profiles and levels that a network needs for this regime."""
         ...
 
     @property
     def stages(self) -> int:
-        """How many trainings follow one another, each over all epochs."""
+        """Number of consecutive trainings, each over all epochs."""
         ...
 
     @property
     def recalibrated(self) -> bool:
-        """Whether every level's statistics are measured anew after training."""
+        """Whether the statistics of every level are measured again after training."""
         ...
 
     def losses(
         self, network: IncompleteNetwork, x: Tensor, y: Tensor, step: Step
     ) -> Iterator[Tensor]:
-        """Losses of one step, each to be back-propagated before the next is asked for."""
+        """Yield the losses of a step; each must be back-propagated before the next is requested."""
         ...
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a regime is told of a step."""
+    """The arguments of a regime for one step: stage, random numbers, label smoothing."""
 
     stage: int
     random: random.Random
-    smoothing: float  # of labels
+    smoothing: float  # label smoothing
 
 
 @dataclass(frozen=True)
 class Standard:
-    """The usual training: complete, all coefficients 1 unless a profile is given."""
+    """Ordinary training of the complete network; coefficients are 1 unless a profile is given."""
 
     profile: str = "all-one"
     stages: int = 1
@@ -71,16 +71,16 @@ class Standard:
     def losses(
         self, network: IncompleteNetwork, x: Tensor, y: Tensor, step: Step
     ) -> Iterator[Tensor]:
-        """Cross-entropy of the complete network."""
+        """Yield the cross-entropy of the complete network."""
         yield _cross_entropy(network(x), y, step)
 
 
 @dataclass(frozen=True)
 class Idp:
-    """The paper's: a profile, and every step truncated at random. Source: arXiv 1710.07830.
+    """The paper's regime: a profile, and a random fraction in each step.
 
-    ``per_block``: every block draws a fraction of its inputs for itself, as the research code
-    does; all outputs are computed.
+    Source: arXiv 1710.07830. With ``per_block``, every block draws its own fraction of inputs and
+    computes all outputs, as the research code does.
     """
 
     profile: str = "linear"
@@ -96,7 +96,7 @@ class Idp:
     def losses(
         self, network: IncompleteNetwork, x: Tensor, y: Tensor, step: Step
     ) -> Iterator[Tensor]:
-        """Cross-entropy at the fraction 1 - t."""
+        """Yield the cross-entropy at the fraction 1 - t, where t is drawn by ``truncation``."""
         if self.per_block:
             draws = [1 - truncation(step.random) for _ in range(network.truncated)]
             logits = network(x, draws=draws)
@@ -107,10 +107,12 @@ class Idp:
 
 @dataclass(frozen=True)
 class MultiProfile:
-    """The paper's profiles for several ranges: a stage a range, the channels before it frozen.
+    """The paper's training with several profiles, one for each range of fractions.
 
-    A stage runs at a random fraction of its range, near its top as in ``Idp``. It has statistics
-    and a first and last layer of its own; what it shares is trained only where it is new.
+    There is one stage for each range. A stage runs at random fractions of its range, mostly near
+    the upper end as in ``Idp``. It has its own statistics and its own first and last layer. Of the
+    shared layers it trains only the channels that earlier stages did not use; the others are
+    frozen.
     """
 
     ranges: tuple[ProfileRange, ...]
@@ -121,18 +123,18 @@ class MultiProfile:
 
     @property
     def scheme(self) -> Scheme:
-        """A profile and a set of statistics for every range."""
+        """Return one profile and one set of statistics for each range."""
         return Scheme(self.ranges, tuple(entry.upto for entry in self.ranges))
 
     @property
     def stages(self) -> int:
-        """One a range."""
+        """One stage for each range."""
         return len(self.ranges)
 
     def losses(
         self, network: IncompleteNetwork, x: Tensor, y: Tensor, step: Step
     ) -> Iterator[Tensor]:
-        """Cross-entropy at the fraction upto - t * (upto - above)."""
+        """Yield the cross-entropy at the fraction upto - t * (upto - above)."""
         entry = self.ranges[step.stage]
         fraction = entry.upto - truncation(step.random) * (entry.upto - entry.above)
         yield _cross_entropy(network(x, fraction), y, step)
@@ -140,9 +142,10 @@ class MultiProfile:
 
 @dataclass(frozen=True)
 class Sandwich:
-    """Widest, narrowest and random widths in every step; the widest teaches the others.
+    """The sandwich rule: the widest, the narrowest and random widths in every step.
 
-    A batch norm for every width, recalibrated after training. Source: Yu and Huang, "Universally
+    The widest width learns from the labels, the others from the answer of the widest. Every width
+    has its own batch norm, recalibrated after training. Source: Yu and Huang, "Universally
     Slimmable Networks" (arXiv 1903.05134).
     """
 
@@ -154,13 +157,13 @@ class Sandwich:
 
     @property
     def scheme(self) -> Scheme:
-        """One profile, a set of statistics for every level."""
+        """Return one profile and one set of statistics for each level."""
         return single(self.profile, self.levels)
 
     def losses(
         self, network: IncompleteNetwork, x: Tensor, y: Tensor, step: Step
     ) -> Iterator[Tensor]:
-        """Cross-entropy of the widest, then of the others against the widest one's answer."""
+        """Yield the widest width's cross-entropy, then those of the others against its answer."""
         logits = network(x)
         yield _cross_entropy(logits, y, step)
         lesson = F.softmax(logits.detach().float(), dim=1)
@@ -172,20 +175,21 @@ class Sandwich:
 
 
 def truncation(generator: random.Random, mean: float = TRUNCATION_MEAN) -> float:
-    """A draw t in [0, 1) of an exponential distribution cut off at 1.
+    """Draw t in [0, 1) from an exponential distribution with ``mean``, truncated at 1.
 
-    Inverse of its distribution function: t = -mean * log(1 - u * (1 - exp(-1 / mean))).
+    By the inverse of the distribution function, for u uniform in [0, 1):
+    t = -mean * log(1 - u * (1 - exp(-1 / mean))).
     """
     t = -mean * math.log1p(-generator.random() * -math.expm1(-1 / mean))
     return min(t, math.nextafter(1.0, 0.0))
 
 
 class Frozen:
-    """Copies of the shared weights that earlier stages trained, to restore after every step.
+    """Copies of the shared weights that earlier stages trained, to be restored after every step.
 
-    Zero gradients would not freeze them, since momentum and weight decay move weights too. Norms
-    and end layers need no copies: each stage runs only its own, and the optimiser skips parameters
-    without a gradient.
+    Setting gradients to zero would not freeze them, since momentum and weight decay change weights
+    too. Norms and end layers need no copies: each stage runs only its own, and the optimiser skips
+    parameters without a gradient.
     """
 
     def __init__(
@@ -201,7 +205,7 @@ class Frozen:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Give every frozen weight its value back."""
+        """Restore the values of all frozen weights."""
         for block, kept in self._blocks:
             block.copy_(kept)
 
@@ -216,10 +220,10 @@ def regime(
     *,
     per_block: bool = False,
 ) -> Regime:
-    """The regime of that name; ``UsageError`` lists the known ones.
+    """Return the regime of that name; ``UsageError`` lists the known ones.
 
-    No profile means the regime's own; ``ranges`` belong to multi-profile, which needs them;
-    ``per_block`` belongs to idp.
+    Without ``profile`` the regime's default is used. ``ranges`` are for multi-profile, which needs
+    them; ``per_block`` is for idp.
     """
     if name not in REGIMES:
         raise UsageError(f"--regime: {name!r} is unknown; known regimes: {', '.join(REGIMES)}")

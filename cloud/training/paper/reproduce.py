@@ -1,4 +1,4 @@
-"""``python -m cloud.training.reproduce FIGURE``: the paper's figures, trained and drawn."""
+"""``python -m cloud.training.reproduce FIGURE``: train and draw the paper's figures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from cloud.training.paper.sweep import PAPER_PROTOCOL, Evaluation, Statistics
 from shared.errors import UsageError
 from shared.typer_app import run_app
 
-# The first is the headline.
+# The evaluations that tables show; the first is the main result.
 SHOWN = (
     Evaluation(Statistics.RECALIBRATED),
     Evaluation(Statistics.BATCH),
@@ -58,12 +58,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 @dataclass(frozen=True)
 class Request:
-    """What is trained and measured beyond what a figure's results hold already."""
+    """What to train and measure, apart from what a figure's results hold already."""
 
-    changes: Mapping[str, Any]  # to the recipes
+    changes: Mapping[str, Any]  # changes to the recipes
     seeds: tuple[int, ...]
-    evaluations: tuple[Evaluation, ...]  # beyond the usual ones
-    replace: bool  # runs with other settings are given up
+    evaluations: tuple[Evaluation, ...]  # in addition to the usual ones
+    replace: bool  # drop runs with other settings
 
 
 @app.command()
@@ -153,7 +153,7 @@ def _train_missing(name: str, entry: Plan, request: Request, places: Places, pat
                 continue
             console.print(f"{name}: {line}, seed {seed}", highlight=False, markup=False)
             curve = run_experiment(experiment, places, request.evaluations)
-            # Another process may have written a curve of the same figure meanwhile.
+            # Read again, as another process may have added a curve to the same figure.
             results = read_results(path)
             results[line] = with_run(path, results.get(line, ()), curve, replace=request.replace)
             write_results(path, name, PLANS[name].title, results, summaries(results))
@@ -179,7 +179,7 @@ def _chosen(entry: Plan, only: list[str] | None) -> Plan:
 def _tables(
     name: str, results: Mapping[str, Runs], shown: Sequence[Evaluation]
 ) -> dict[str, list[list[str]]]:
-    """Rows of a table for each evaluation that some line has, by title."""
+    """Return the rows of a table for each evaluation that at least one line has, by title."""
     tables = {}
     for evaluation in shown:
         caption = CAPTIONS[evaluation.statistics.value]

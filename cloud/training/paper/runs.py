@@ -1,4 +1,4 @@
-"""A training of one of the paper's networks: its identity, its checkpoint and its sweep."""
+"""Run an experiment: train one of the paper's networks, or load it, and measure its curve."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True)
 class Experiment:
-    """A network, a regime with its options, and a recipe: all that decides a curve."""
+    """All that determines a curve: a network, a regime with its options, and a recipe."""
 
     network: str
     regime: str
     recipe: Recipe
-    profile: str | None = None  # None: the regime's own
-    ranges: str | None = None  # of multi-profile
-    start: Experiment | None = None  # whose finished network is trained on
-    per_block: bool = False  # every block draws its own fraction in a step of idp
+    profile: str | None = None  # None: the regime's default
+    ranges: str | None = None  # option of multi-profile
+    start: Experiment | None = None  # the experiment whose trained network this one starts from
+    per_block: bool = False  # option of idp: every block draws its own fraction in each step
 
     def __post_init__(self) -> None:
         if self.recipe.resolution != "full" and self.network not in RESIZABLE:
@@ -61,7 +61,7 @@ class Experiment:
                 )
 
     def make_regime(self) -> Regime:
-        """The regime; ``UsageError`` if the options do not fit together."""
+        """Return the regime; ``UsageError`` if the options do not fit together."""
         return regime(
             self.regime,
             self.profile,
@@ -79,7 +79,7 @@ class Experiment:
         return "-".join(words).replace(":", "_").replace(",", "_")
 
     def identity(self, train_set: Dataset) -> dict[str, Any]:
-        """Settings and digests as plain values; equal identities give equal networks."""
+        """Return settings and digests as plain values; equal identities give equal networks."""
         scheme = self.make_regime().scheme
         return {
             "network": self.network,
@@ -95,7 +95,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Places:
-    """Folders of data and checkpoints, what to do with a checkpoint found there, and the device."""
+    """The folders of data and checkpoints, how to treat existing checkpoints, and the device."""
 
     data_dir: Path
     checkpoint_dir: Path
@@ -107,16 +107,14 @@ class Places:
 def run_experiment(
     experiment: Experiment, places: Places, more: Collection[Evaluation] = ()
 ) -> Curve:
-    """Train the network if it is not trained yet, and test it at every fraction.
+    """Train the network unless a checkpoint has it already, and test it at every fraction.
 
-    Evaluations are those of ``usual_evaluations`` and ``more``. The network and the curve are kept
-    in the folder of checkpoints and reused.
-
-    ``UsageError``: the checkpoint has another identity, or is unfinished and neither ``resume`` nor
-    ``restart`` is given.
+    It is tested with ``usual_evaluations`` and ``more``. Network and curve are kept in the folder
+    of checkpoints and reused. Raises ``UsageError`` if the checkpoint has another identity, or if
+    it is unfinished and neither ``resume`` nor ``restart`` is set.
     """
     chosen = experiment.recipe
-    # The paper trains on all training images, and chooses nothing on them.
+    # As in the paper, all training images are used; no choices are made on held-out ones.
     train_set, test_set = (
         load(chosen.data, places.data_dir, name, validation=0.0) for name in ("train", "test")
     )
@@ -135,9 +133,9 @@ def run_experiment(
 def usual_evaluations(
     network: IncompleteNetwork, *, calibrated: bool = False
 ) -> tuple[Evaluation, ...]:
-    """All kinds of statistics, and the paper's protocol if the network has dropout.
+    """Return all kinds of statistics, and the paper's protocol if the network has dropout.
 
-    A network that is ``calibrated`` for every fraction has no running statistics of training.
+    ``calibrated`` networks have statistics for every fraction instead of running statistics.
     """
     running = () if calibrated else (Evaluation(Statistics.RUNNING),)
     protocol = (PAPER_PROTOCOL,) if dropouts_of(network) else ()
@@ -182,7 +180,7 @@ def _measure(
 
 
 def _trained(experiment: Experiment, places: Places, train_set: Dataset) -> Trainer:
-    """A trainer that has finished; it starts from the checkpoint if there is one."""
+    """Return a finished trainer, resumed from the checkpoint if there is one."""
     make = experiment.make_regime()
     _, height, width, colours = train_set.images.shape
     torch.manual_seed(experiment.recipe.seed)
@@ -201,7 +199,7 @@ def _trained(experiment: Experiment, places: Places, train_set: Dataset) -> Trai
             f"{trainer.epochs}; give --resume to go on or --restart to begin anew"
         )
     if not found and experiment.start is not None:
-        # --restart concerns this network, not the one that it begins with.
+        # --restart applies to this network, not to the one that it starts from.
         earlier = replace(places, restart=False)
         network.begin_with(_trained(experiment.start, earlier, train_set).network)
     _train(trainer, *_tensors(train_set), experiment.name)
@@ -210,7 +208,7 @@ def _trained(experiment: Experiment, places: Places, train_set: Dataset) -> Trai
 
 def _train(trainer: Trainer, images: Tensor, labels: Tensor, name: str) -> None:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
-    quiet = not console.is_terminal  # a bar in a log file is only noise
+    quiet = not console.is_terminal  # no progress bar in log files
     with Progress(*columns, console=console, disable=quiet) as progress:
         task = progress.add_task(name, total=None)
 

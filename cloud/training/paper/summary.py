@@ -1,4 +1,4 @@
-"""Summary of the runs of a line: mean and spread over seeds, interval, and tables of them."""
+"""Summarise the runs of a line: mean and spread over seeds, interval, and tables of these."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cloud.training.paper.curve import Runs
 
 @dataclass(frozen=True)
 class Share:
-    """Share of right answers of a line at one fraction.
+    """The accuracy of a line at one fraction.
 
-    ``low`` and ``high``: the Wilson interval (95%) of the mean over the test images; ``spread``:
-    the standard deviation over seeds, None if there is one.
+    ``low`` and ``high`` are the Wilson interval (95%) of the mean over the test images. ``spread``
+    is the standard deviation over seeds; None with a single seed.
     """
 
     mean: float
@@ -28,13 +28,13 @@ class Share:
     seeds: int
 
     def __str__(self) -> str:
-        """Percent: "97.52 ± 0.12 [97.2, 97.8]"; without the spread if there is one seed."""
+        """Format as percent: "97.52 ± 0.12 [97.2, 97.8]"; without spread for a single seed."""
         spread = "" if self.spread is None else f" ± {100 * self.spread:.2f}"
         return f"{100 * self.mean:.2f}{spread} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
 def share(runs: Runs, evaluation: str, index: int) -> Share | None:
-    """The share at point ``index`` over all seeds; None if no run has this evaluation."""
+    """Return the accuracy at point ``index`` over all seeds; None if no run was so evaluated."""
     chosen = [run for run in runs if evaluation in run.points[index].accuracy]
     if not chosen:
         return None
@@ -46,7 +46,7 @@ def share(runs: Runs, evaluation: str, index: int) -> Share | None:
 
 
 def summaries(results: Mapping[str, Runs]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Shares by line, evaluation and point, as plain values for JSON."""
+    """Return the accuracies by line, evaluation and point, as plain values for JSON."""
     return {
         line: {
             evaluation: [
@@ -61,9 +61,9 @@ def summaries(results: Mapping[str, Runs]) -> dict[str, dict[str, list[dict[str,
 
 
 def table_rows(results: Mapping[str, Runs], evaluation: str) -> list[list[str]]:
-    """Rows of text: headings, then for each fraction channels, operations and a cell for each line.
+    """Return rows of text: headings, then for each fraction channels, operations and all lines.
 
-    Lines without this evaluation are left out; no rows if that leaves none.
+    Lines without this evaluation are left out; there are no rows if none has it.
     """
     lines = {
         line: runs
@@ -82,7 +82,7 @@ def table_rows(results: Mapping[str, Runs], evaluation: str) -> list[list[str]]:
 
 
 def seeds_note(results: Mapping[str, Runs]) -> str:
-    """How many seeds every line has: "3 seeds: standard, linear; 1 seed: sandwich"."""
+    """Describe how many seeds lines have: "3 seeds: standard, linear; 1 seed: sandwich"."""
     by_count: dict[int, list[str]] = {}
     for line, runs in results.items():
         by_count.setdefault(len(runs), []).append(line)
@@ -94,7 +94,7 @@ def seeds_note(results: Mapping[str, Runs]) -> str:
 
 
 def as_table(title: str, rows: list[list[str]]) -> Table:
-    """Rows as a table for a terminal."""
+    """Format rows as a table for a terminal."""
     table = Table(title=title)
     for heading in rows[0]:
         table.add_column(heading, justify="right")
@@ -104,6 +104,6 @@ def as_table(title: str, rows: list[list[str]]) -> Table:
 
 
 def as_markdown(rows: list[list[str]]) -> str:
-    """Rows as a Markdown table."""
+    """Format rows as a Markdown table."""
     ruled = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     return "".join(f"| {' | '.join(row)} |\n" for row in ruled)

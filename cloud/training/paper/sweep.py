@@ -14,32 +14,30 @@ from torch import Tensor, nn
 from shared.errors import UsageError
 from shared.networks.incomplete import IncompleteNetwork
 
-IMAGES_AT_A_TIME = 100  # more no longer fit the cache: VGG-16 takes a fifth longer with 500
+IMAGES_AT_A_TIME = 100  # more exceed the CPU's cache: VGG-16 takes a fifth longer with 500
 CUDA_IMAGES_AT_A_TIME = 2000
 CALIBRATION_BATCH = 256
-DROPOUT_SEED = 7  # of evaluations with dropout
+DROPOUT_SEED = 7  # for evaluations with dropout
 
 
 class Statistics(Enum):
-    """The statistics with which batch norm normalises in a test."""
+    """The statistics that batch norm uses in a test."""
 
-    RUNNING = "running"  # of training
-    BATCH = (
-        "batch"  # of the test batch at hand: an answer depends on the other images (transductive)
-    )
+    RUNNING = "running"  # collected during training
+    BATCH = "batch"  # of the test batch, so answers depend on the other images in it (transductive)
     RECALIBRATED = "recalibrated"  # measured for the fraction on training images
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a network is tested: which statistics, and whether dropout stays active."""
+    """How a network is tested: the statistics, and whether dropout stays active."""
 
     statistics: Statistics
     dropout: bool = False
 
     @property
     def name(self) -> str:
-        """Key in results: the statistics, with "+dropout" if dropout stays active."""
+        """The key in results: the statistics, with "+dropout" if dropout stays active."""
         return f"{self.statistics.value}{'+dropout' if self.dropout else ''}"
 
 
@@ -50,8 +48,8 @@ PAPER_PROTOCOL = Evaluation(Statistics.BATCH, dropout=True)  # as the paper's re
 class HeldOut:
     """Test and calibration images, on the network's device.
 
-    images (N, C, H, W) uint8 and labels (N,) of the test set, in order; calibration images, uint8;
-    ``batch``: test images that batch statistics are taken over.
+    ``images`` (N, C, H, W) uint8 and ``labels`` (N,) are the test set, in order. The calibration
+    images are uint8 too. ``batch`` is the size of test batches for batch statistics.
     """
 
     images: Tensor
@@ -69,7 +67,7 @@ def sweep(
     *,
     calibrated: bool = False,
 ) -> list[float]:
-    """Share of right answers at every fraction; statistics of ``network`` do not change.
+    """Return the accuracy at every fraction; the statistics of ``network`` are left unchanged.
 
     ``calibrated``: the network has statistics for every fraction and needs no recalibration.
     """
@@ -94,10 +92,10 @@ def accuracy(
     fraction: float = 1.0,
     batch: int | None = None,
 ) -> float:
-    """Share of right answers at ``fraction``, in float32: images (N, C, H, W) uint8.
+    """Return the accuracy at ``fraction``, in float32, on images (N, C, H, W) uint8, labels (N,).
 
-    ``batch``: images of a pass, in order; by default a number that runs fast. A single image left
-    over joins the pass before, since one image has no variance.
+    ``batch`` is the number of images in a pass, by default one that runs fast. A single image that
+    is left over joins the pass before it, since one image has no variance.
     """
     size = batch or (CUDA_IMAGES_AT_A_TIME if images.is_cuda else IMAGES_AT_A_TIME)
     right = torch.zeros((), dtype=torch.int64, device=images.device)
@@ -116,7 +114,7 @@ def accuracy(
 def calibrate(network: IncompleteNetwork, images: Tensor, fraction: float) -> None:
     """Measure the statistics of the level that serves ``fraction``, with dropout off.
 
-    They become the mean over batches of ``images`` (N, C, H, W) uint8.
+    They are set to the mean over batches of ``images`` (N, C, H, W) uint8.
     """
     network.eval()
     norms = network.norms()
@@ -134,7 +132,7 @@ def calibrate(network: IncompleteNetwork, images: Tensor, fraction: float) -> No
 
 @contextmanager
 def _as_asked(network: IncompleteNetwork, evaluation: Evaluation) -> Iterator[None]:
-    """Switch batch statistics and dropout on for the block, as ``evaluation`` says."""
+    """Switch batch statistics and dropout on while the block runs, as ``evaluation`` says."""
     norms = network.norms() if evaluation.statistics is Statistics.BATCH else []
     dropouts = dropouts_of(network) if evaluation.dropout else []
     for norm in norms:
@@ -153,5 +151,5 @@ def _as_asked(network: IncompleteNetwork, evaluation: Evaluation) -> Iterator[No
 
 
 def dropouts_of(network: nn.Module) -> list[nn.Dropout]:
-    """Dropout layers with a probability above 0."""
+    """Return the dropout layers with a probability above 0."""
     return [layer for layer in network.modules() if isinstance(layer, nn.Dropout) and layer.p > 0]
