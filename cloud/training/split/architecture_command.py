@@ -1,4 +1,4 @@
-"""``python -m cloud.training.architecture``: suggest a network, or show what one costs."""
+"""``python -m cloud.training.architecture``: suggest a network, or show its costs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from shared.model.footprint import arena_bytes
 from shared.networks.binarynet import BinaryNet
 from shared.typer_app import run_app
 
-PICTURES = 16  # of noise, over which an untrained network is exported for its size
+PICTURES = 16  # noise pictures with which an untrained network is exported to get its size
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
 console = Console(soft_wrap=True, highlight=False)
@@ -42,7 +42,7 @@ Grey = Annotated[bool, typer.Option("--grey", help="Pictures are grey.")]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of an untrained bundle of a network, and of what a device keeps of it."""
+    """Sizes in bytes of an untrained network's bundle, and of the device's part of it."""
 
     bundle: int
     device: int
@@ -63,7 +63,7 @@ def suggest_command(
         Path | None, typer.Option(help="File to write (default: own-HxW.toml).")
     ] = None,
 ) -> None:
-    """Write a network that keeps a budget as a file to edit, and print what it costs."""
+    """Write a network that stays within a budget as a file to edit, and print its costs."""
     shape = parse_size(size, 1 if grey else 3)
     target = output or Path(f"own-{shape.height}x{shape.width}.toml")
     name = re.sub(r"[^A-Za-z0-9_-]", "-", target.stem)
@@ -87,7 +87,7 @@ def show_command(
         Path | None, typer.Option(help="Write the network as a file (*.toml) too.")
     ] = None,
 ) -> None:
-    """Print what the network of a file or of a bundle costs."""
+    """Print the costs of the network in a file or a bundle."""
     if network.endswith(".toml"):
         if not size or classes < 2:
             raise UsageError("--size and --classes: both are needed for a network file")
@@ -100,10 +100,10 @@ def show_command(
 
 
 def write(path: Path, architecture: Architecture) -> None:
-    """Write the file of a network; ``UsageError`` names --output.
+    """Write a network as a TOML file; ``UsageError`` names --output.
 
-    It is refused if the file would describe another network: stages with names of their own, or of
-    other kinds than convolutions, are beyond it.
+    Networks that the format cannot describe are refused: those whose stages have their own names or
+    are not convolutions.
     """
     shape, classes = architecture.input_shape, architecture.classes
     with replacing(path, "--output") as temporary:
@@ -116,7 +116,7 @@ def write(path: Path, architecture: Architecture) -> None:
 
 
 def show(architecture: Architecture) -> None:
-    """Operations and bytes of every level, memory, and energy on each kind of hardware."""
+    """Print operations and bytes of every level, memory, and energy on each kind of hardware."""
     table = Table(title=architecture.name)
     for column in ("d", "device MMAC", "cloud MMAC (c = 1)", "bytes sent"):
         table.add_column(column, justify="right")
@@ -147,7 +147,7 @@ def show(architecture: Architecture) -> None:
 
 
 def energy(architecture: Architecture) -> Table:
-    """Microjoules of a picture at the narrowest and the widest level: computing, and sending."""
+    """Return a table of microjoules per picture, computing and sending, at the extreme levels."""
     table = Table(title="microjoules a picture: computing + one request")
     table.add_column("hardware")
     ends = (0, len(architecture.device_levels) - 1)
@@ -165,7 +165,9 @@ def energy(architecture: Architecture) -> Table:
 
 
 def sizes_of(architecture: Architecture) -> Sizes:
-    """Sizes of a bundle of this network with random weights: those of a trained one, about."""
+    """Return the sizes of a bundle with random weights, which are close to those of a
+    trained one.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(1)
         noise = noise_set(architecture)
@@ -177,7 +179,7 @@ def sizes_of(architecture: Architecture) -> Sizes:
 
 
 def noise_set(architecture: Architecture) -> Dataset:
-    """Pictures of noise with labels of every class in turn."""
+    """Return pictures of noise, labelled with every class in turn."""
     shape = architecture.input_shape
     generator = np.random.default_rng(1)
     size = (PICTURES, shape.height, shape.width, shape.channels)

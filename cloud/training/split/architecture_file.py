@@ -1,7 +1,7 @@
-"""Networks as people describe them: a TOML file with the stages of both halves and the levels.
+"""Read and write networks as TOML files, which list the stages of both halves and the levels.
 
-The data set says the rest: size and colours of its pictures, number of classes. The first device
-stage sees pixels, the last cloud stage is the classifier, which the file does not name::
+The data set determines the rest: size and colours of its pictures, number of classes. The input of
+the first device stage is pixels. The classifier, which is the last cloud stage, is not listed::
 
     name = "own"
     device_levels = [0.25, 0.5, 1.0]
@@ -48,7 +48,7 @@ FIRST_CLOUD_PROFILE = "linear"
 
 
 def read_architecture(path: Path, shape: Shape, classes: int) -> Architecture:
-    """The network that ``path`` describes, for pictures of ``shape`` and so many classes.
+    """Read the network in ``path``, for pictures of ``shape`` and ``classes`` classes.
 
     ``UsageError`` names the file, the stage and the field that is wrong.
     """
@@ -86,7 +86,7 @@ def read_architecture(path: Path, shape: Shape, classes: int) -> Architecture:
 
 
 def to_toml(architecture: Architecture) -> str:
-    """The file from which ``read_architecture`` makes this network again."""
+    """Return the content of a file from which ``read_architecture`` makes this network."""
     shape = architecture.input_shape
     lines = [
         f"# {shape.height}x{shape.width}x{shape.channels} pictures, {architecture.classes} classes",
@@ -114,7 +114,7 @@ def to_toml(architecture: Architecture) -> str:
 
 
 def _defaults(half: str, index: int, *, last: bool) -> tuple[int, str]:
-    """Step and profile of a stage that does not say them."""
+    """Return the default step and profile of a stage."""
     step = 1 if half == "device" and last else DEFAULT_STEP
     first_of_cloud = half == "cloud" and index == 0
     return step, FIRST_CLOUD_PROFILE if first_of_cloud else DEFAULT_PROFILE

@@ -1,4 +1,4 @@
-"""The binary networks that taper trains and ships, by name; ``register`` adds one's own."""
+"""The binary networks that taper trains and ships, by name; ``register`` adds other ones."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CLOUD_LEVELS = (0.25, 0.5, 0.75, 1.0)
 def paper(input_shape: Shape, classes: int) -> Architecture:
     """The paper's binarized network: 8-channel block on the device, 32 and 64 in the cloud.
 
-    The device block is too narrow for byte steps, so every channel has a coefficient of its own
+    The device block is too narrow for steps of 8 channels, so every channel has its own coefficient
     (linear profile). Inner layers are cut in steps of half a layer on the device and of 16 channels
-    in the cloud: with a single channel inside, (0.125, 0.25) stays at 81 %. Source: section IV-A,
-    network "Binarized" of arXiv 1710.07830.
+    in the cloud: with a single inner channel, the accuracy at (0.125, 0.25) stays at 81 %. Source:
+    section IV-A, network "Binarized" of arXiv 1710.07830.
     """
     colours = input_shape.channels
     return Architecture(
@@ -43,8 +43,8 @@ def paper(input_shape: Shape, classes: int) -> Architecture:
 def compact(input_shape: Shape, classes: int) -> Architecture:
     """The flagship for small grey images: four binary layers on the device, 7x7x32 bits sent.
 
-    Pooling twice before the third layer keeps the device cheap; inner layers of the device are cut
-    in steps of 32, since with 16 channels inside the small fractions stay a point behind.
+    Two poolings before the third layer keep the device's costs low. Inner layers of the device are
+    cut in steps of 32, since with 16 inner channels small fractions are a point less accurate.
     """
     colours = input_shape.channels
     return Architecture(
@@ -71,8 +71,8 @@ def compact(input_shape: Shape, classes: int) -> Architecture:
 def colour(input_shape: Shape, classes: int) -> Architecture:
     """The flagship for small colour images: three binary layers on the device, 8x8x64 bits sent.
 
-    Both device layers pool, so that the wide maps of 32x32 are computed for pixels only; inner
-    layers are cut in steps of 32, since natural images need that many channels at any fraction.
+    Both device layers pool, so that only the pixel layer works on maps of 32x32. Inner layers are
+    cut in steps of 32, since natural images need that many channels at any fraction.
     """
     colours = input_shape.channels
     return Architecture(
@@ -97,9 +97,9 @@ def colour(input_shape: Shape, classes: int) -> Architecture:
 
 
 def wide_colour(input_shape: Shape, classes: int) -> Architecture:
-    """The large network for colour images: full resolution first, ternary in the cloud.
+    """The large network for colour images: first layer at full resolution, ternary in the cloud.
 
-    Pooling waits until the second layer, and 8x8x96 bits are sent. Inner layers are cut in steps of
+    Pooling begins in the second layer, and 8x8x96 bits are sent. Inner layers are cut in steps of
     32, as in ``colour``.
     """
     colours = input_shape.channels
@@ -160,7 +160,7 @@ def wide_compact(input_shape: Shape, classes: int) -> Architecture:
     )
 
 
-Maker = Callable[[Shape, int], Architecture]  # of the pictures' shape and the number of classes
+Maker = Callable[[Shape, int], Architecture]  # (shape of pictures, number of classes)
 
 ARCHITECTURES: dict[str, Maker] = {
     "paper": paper,
@@ -172,9 +172,9 @@ ARCHITECTURES: dict[str, Maker] = {
 
 
 def register(name: str, make: Maker) -> None:
-    """Add a network under ``name``, for every flag that takes one.
+    """Register a network under ``name``, which every flag for networks then accepts.
 
-    ``UsageError``: the name is taken, or is none.
+    ``UsageError`` if the name is taken or invalid.
     """
     if name in ARCHITECTURES or not NAME.fullmatch(name):
         raise UsageError(f"network {name!r}: is taken, or no name of letters, digits, - and _")
@@ -182,10 +182,10 @@ def register(name: str, make: Maker) -> None:
 
 
 def architecture(name: str, input_shape: Shape, classes: int) -> Architecture:
-    """The network called ``name`` for images of ``input_shape``; an error lists the known ones.
+    """Return the network called ``name`` for images of ``input_shape``.
 
-    MODULE:NAME is that function of an own module. ``UsageError`` too if the network does not fit
-    images of this shape.
+    MODULE:NAME calls that function of a user's module. ``UsageError`` lists the known names, or
+    says that the network does not fit images of this shape.
     """
     make = _imported(name) if ":" in name else ARCHITECTURES.get(name)
     if make is None:

@@ -1,4 +1,4 @@
-"""The course of a training for TensorBoard."""
+"""Write the progress of a training for TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.command import needing_extra
 
 
 def summary_writer() -> Any:
-    """TensorBoard's writer; ``UsageError`` says how to install it."""
+    """Return the class of TensorBoard's writer; ``UsageError`` says how to install it."""
     with needing_extra("tensorboard", "--tensorboard"):
         from torch.utils.tensorboard import SummaryWriter
     return SummaryWriter
@@ -20,7 +20,7 @@ def summary_writer() -> Any:
 
 @contextmanager
 def board(folder: Path | None) -> Iterator[Callable[[EpochReport], None]]:
-    """Takes the report of every epoch and writes it below ``folder``; without one does nothing."""
+    """Yield a function that writes the report of an epoch below ``folder``; None: does nothing."""
     if folder is None:
         yield lambda _: None
         return

@@ -1,4 +1,4 @@
-"""Statistics of a trained network's norms, measured over training images."""
+"""Measure the statistics of a trained network's norms over training images."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from cloud.training.data.datasets import Dataset
 from cloud.training.split.settings import Settings
 from shared.networks.binarynet import BinaryNet
 
-# Every pixel counts in the statistics of a map, so larger pictures need fewer; but pixels of one
-# picture are alike, so there is a least number too.
+# Statistics of a map are over pixels, so larger pictures need fewer images. But pixels of one
+# picture are similar, so there is a minimum.
 MOST_IMAGES, LEAST_IMAGES = 8_192, 2_048
 ENOUGH_PIXELS = MOST_IMAGES * 32 * 32
 
@@ -23,10 +23,10 @@ def calibrate(
     settings: Settings,
     on_step: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Measure what ``net`` needs for every pair of levels, on the CPU, and leave it there.
+    """Measure the statistics of ``net`` for every pair of levels; moves it to the CPU.
 
-    The images are ``settings.calibration_images`` of ``data``, or ``enough_images``, chosen by the
-    seed. ``on_step`` is told (steps done, steps in all).
+    Uses ``settings.calibration_images`` images of ``data``, or ``enough_images`` if that is 0,
+    chosen by the seed. ``on_step`` receives (steps done, all steps).
     """
     order = np.random.default_rng(settings.seed).permutation(len(data.images))
     _, height, width, _ = data.images.shape
@@ -38,5 +38,7 @@ def calibrate(
 
 
 def enough_images(height: int, width: int) -> int:
-    """How many images of this size are enough to measure on: 8,192 of 32x32, fewer larger ones."""
+    """Return how many images of this size suffice for statistics: 8,192 of 32x32, fewer
+    if larger.
+    """
     return min(max(ENOUGH_PIXELS // (height * width), LEAST_IMAGES), MOST_IMAGES)

@@ -1,7 +1,7 @@
-"""The codec's tables of a bundle, trained on what its device sends for training images.
+"""Train the codec tables of a bundle on the features of training images.
 
-``python -m cloud.training.codec_tables BUNDLE`` gives a bundle new ones and leaves its network as
-it is: the version changes, the accuracy does not.
+``python -m cloud.training.codec_tables BUNDLE`` replaces the tables of a bundle and leaves its
+network unchanged: the version changes, the accuracy does not.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from shared.protocol.context_model import HIDDEN_STEP
 from shared.typer_app import run_app
 
 DICTIONARY_BYTES = 2048
-DICTIONARY_IMAGES = 6000  # zstd wants about 100 times the dictionary's size to learn from
-CONTEXT_IMAGES = 12_000  # many pixels each: more images change the third digit of a payload
-HELD_IMAGES = 1000  # trained on by neither; they say whether a dictionary helps
-LEAST_SAVED = 0.05  # of the bytes, for a dictionary to earn its place
+DICTIONARY_IMAGES = 6000  # zstd recommends about 100 times the dictionary's size to train on
+CONTEXT_IMAGES = 12_000  # more images only change the third digit of the payload's size
+HELD_IMAGES = 1000  # not trained on; used to measure whether a dictionary helps
+LEAST_SAVED = 0.05  # share of the bytes that a dictionary must save to be kept
 
 Tensors = dict[str, npt.NDArray[Any]]
 Meter = Callable[[int, int], None]
@@ -57,7 +57,10 @@ def codec_tensors(
     settings: ContextSettings | None = None,
     meter: Meter = lambda done, total: None,  # noqa: ARG005
 ) -> Tensors:
-    """Dictionaries that help, and the context model, from training images (N, H, W, C)."""
+    """Train dictionaries and the context model on images (N, H, W, C); return their tensors.
+
+    Only dictionaries that save enough are kept. ``meter`` receives (steps done, all steps).
+    """
     half = DeviceHalf(bundle)
     levels = range(len(bundle.architecture.device_levels))
     images = images[: CONTEXT_IMAGES + HELD_IMAGES]
@@ -75,7 +78,7 @@ def codec_tensors(
 
 
 def with_codec(bundle: Bundle, tensors: Tensors) -> Bundle:
-    """``bundle`` with the codec's tables replaced by ``tensors``."""
+    """Return ``bundle`` with the codec's tables replaced by ``tensors``."""
     network = {n: t for n, t in bundle.tensors.items() if not n.startswith("codec.")}
     return make_bundle(bundle.metadata, network | tensors)
 
@@ -119,7 +122,7 @@ def retable(
 
 
 def _sizes(before: Bundle, after: Bundle, images: npt.NDArray[np.uint8]) -> Table:
-    """Mean payload of one test image at every level, before and after."""
+    """Return a table of the mean payload of one test image at every level, before and after."""
     half, codecs = DeviceHalf(after), (FeatureCodec(before), FeatureCodec(after))
     table = Table(title="mean payload of a test image, bytes")
     for column in ("d", "raw", "before", "after"):

@@ -1,8 +1,8 @@
 """Train the context model (``shared.protocol.context_model``) on the bits that a device sends.
 
-Minimises the mean code length, -log2 p(bit), over all device levels at the same time. Weights are
-rounded to the integers of the bundle in the forward pass, and gradients pass through the rounding
-(straight-through, Bengio et al., 2013), so that what is measured here is what is coded.
+Minimises the mean code length, -log2 p(bit), over all device levels together. In the forward pass
+weights are rounded to the integers of the bundle; gradients pass through the rounding unchanged
+(straight-through estimator, Bengio et al., 2013). So the loss equals the real code length.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LARGEST_BIAS = 2**15 - 1
 
 @dataclass(frozen=True)
 class ContextSettings:
-    """How the context model is trained; ``hidden`` is its width, a multiple of 8.
+    """Training settings of the context model; ``hidden`` is its width, a multiple of 8.
 
     Training ends after ``steps`` or after ``passes`` over the pixels, whichever comes first.
     """
@@ -41,14 +41,14 @@ class ContextSettings:
     hidden: int = 24
     steps: int = 1500
     passes: int = 5
-    batch: int = 2048  # pixels of each level in a step
+    batch: int = 2048  # pixels of each level in one step
     learning_rate: float = 0.01
     seed: int = 1
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Pixels of one level: bits (N, c), bits of their neighbours (N, 4 * c), and their places."""
+    """Pixels of one level: their bits (N, c), bits of neighbours (N, 4 * c), and positions."""
 
     bits: Tensor
     near: Tensor
@@ -56,7 +56,7 @@ class Pixels:
     column: Tensor
 
     def batch(self, size: int) -> Pixels:
-        """A random choice of pixels."""
+        """Return ``size`` randomly chosen pixels."""
         at = torch.randint(0, len(self.bits), (size,))
         return Pixels(
             self.bits[at].float(),
@@ -67,11 +67,11 @@ class Pixels:
 
 
 def pixels_of(features: npt.NDArray[np.uint8], height: int, width: int, channels: int) -> Pixels:
-    """All pixels of packed samples (N, bytes) of maps (height, width, channels)."""
+    """Return all pixels of packed samples (N, bytes) of maps (height, width, channels)."""
     count = len(features)
     # (N, bytes) -> (N, H * W * c) -> (N, H, W, c)
     bits = unpack(features, height * width * channels).reshape(count, height, width, channels)
-    framed = np.pad(bits, ((0, 0), (1, 0), (1, 1), (0, 0)))  # one row above, a column either side
+    framed = np.pad(bits, ((0, 0), (1, 0), (1, 1), (0, 0)))  # a row above, a column on each side
     near = [
         framed[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width]
         for down, right in NEIGHBOURS
@@ -88,7 +88,7 @@ def pixels_of(features: npt.NDArray[np.uint8], height: int, width: int, channels
 
 
 class ContextNetwork(nn.Module):
-    """The context model in float, rounded as its integers are; for one bundle's levels."""
+    """The context model in float, with weights rounded like the bundle's integers."""
 
     def __init__(self, architecture: Architecture, hidden: int) -> None:
         super().__init__()
@@ -104,20 +104,20 @@ class ContextNetwork(nn.Module):
         self.bias = nn.Parameter(torch.zeros(levels, shape.channels))
 
     def forward(self, pixels: Pixels, level: int) -> Tensor:
-        """Logits (N, c) of the pixels' bits."""
+        """Compute the logits (N, c) of the pixels' bits."""
         c = pixels.bits.shape[1]
         near = _rounded(self.near[:, :c].flatten(0, 1), HIDDEN_SCALE)
         start = pixels.near @ near + _rounded(self.level[level], HIDDEN_SCALE)
         start = start + _rounded(self.row, HIDDEN_SCALE)[pixels.row]
         start = start + _rounded(self.column, HIDDEN_SCALE)[pixels.column]
         own = pixels.bits[..., None] * _rounded(self.channel[:c], HIDDEN_SCALE)  # (N, c, hidden)
-        before = own.cumsum(1) - own  # of the channels before each
+        before = own.cumsum(1) - own  # sum over the channels before each one
         active = (start[:, None] + before).clamp(0, LARGEST_ACTIVATION / HIDDEN_SCALE)
         weights = _rounded(self.output[:c], OUTPUT_SCALE)
         return (active * weights).sum(-1) + self.bias[level, :c]
 
     def tensors(self) -> dict[str, npt.NDArray[np.int8] | npt.NDArray[np.int16]]:
-        """The integers, under their names in a bundle."""
+        """Return the integer weights under their names in a bundle."""
         parts = [
             (self.near.flatten(0, 1), HIDDEN_SCALE),
             (self.channel, HIDDEN_SCALE),
@@ -135,7 +135,7 @@ class ContextNetwork(nn.Module):
 
 
 def _rounded(weights: Tensor, scale: int) -> Tensor:
-    """``weights`` in whole steps of 1 / ``scale``; the gradient passes unchanged."""
+    """Round ``weights`` to multiples of 1 / ``scale``; the gradient passes unchanged."""
     whole = (weights * scale).round().clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT) / scale
     return weights + (whole - weights).detach()
 
@@ -146,9 +146,9 @@ def train_context(
     settings: ContextSettings = ContextSettings(),
     meter: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
 ) -> dict[str, npt.NDArray[np.int8] | npt.NDArray[np.int16]]:
-    """The context model's tensors for packed training samples (N, bytes) of every device level.
+    """Train on packed samples (N, bytes) of every device level; return the model's tensors.
 
-    ``meter`` is told (steps done, steps in all).
+    ``meter`` receives (steps done, all steps).
     """
     levels = range(len(architecture.device_levels))
     shapes = [architecture.sent_shape(level) for level in levels]

@@ -1,4 +1,4 @@
-"""Accuracy of a bundle over all levels, measured with the packed runtime that users run."""
+"""Measure the accuracy of a bundle at all levels with the packed runtime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGES_AT_A_TIME = 500
 def device_features(
     half: DeviceHalf, images: npt.NDArray[np.uint8], level: int
 ) -> npt.NDArray[np.uint8]:
-    """Packed bits of many images: (N, H, W, C) -> (N, packed bytes of the level)."""
+    """Run the device half: images (N, H, W, C) -> packed bits (N, packed bytes of the level)."""
     starts = range(0, len(images), IMAGES_AT_A_TIME)
     return np.concatenate([half.run(images[s : s + IMAGES_AT_A_TIME], level) for s in starts])
 
@@ -23,7 +23,7 @@ def device_features(
 def cloud_logits(
     half: CloudHalf, features: npt.NDArray[np.uint8], level: int, cloud_level: int
 ) -> npt.NDArray[np.float32]:
-    """Logits of many samples: packed bits (N, bytes) -> (N, classes)."""
+    """Run the cloud half: packed bits (N, bytes) -> logits (N, classes)."""
     starts = range(0, len(features), IMAGES_AT_A_TIME)
     parts = (features[s : s + IMAGES_AT_A_TIME] for s in starts)
     return np.concatenate([half.run(part, level, cloud_level) for part in parts])
@@ -32,7 +32,7 @@ def cloud_logits(
 def grid_accuracy(
     bundle: Bundle, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]
 ) -> tuple[tuple[float, ...], ...]:
-    """Share of right answers at [device level][cloud level] on images (N, H, W, C)."""
+    """Return the accuracy at [device level][cloud level] on images (N, H, W, C), labels (N,)."""
     device, cloud = DeviceHalf(bundle), CloudHalf(bundle)
     rows = []
     for level in range(len(bundle.architecture.device_levels)):
@@ -52,7 +52,7 @@ def exit_levels(
     test_images: npt.NDArray[np.uint8],
     test_labels: npt.NDArray[np.int64],
 ) -> list[LevelLogits]:
-    """What the exit head says at every device level, and the cloud at full width."""
+    """Return logits of the exit head at every device level, and of the cloud at full width."""
     device, cloud = DeviceHalf(bundle), CloudHalf(bundle)
     widest = len(bundle.architecture.cloud_levels) - 1
     levels = []

@@ -1,7 +1,8 @@
-"""Calibration of the exit head: temperature, default threshold, and the measured curve.
+"""Calibrate the exit head: temperature, default threshold, and the measured curve.
 
-Pure functions over arrays; ``cloud.training.split.export`` calls ``calibrate`` with what the packed
-runtime gives. Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks" (2017).
+Pure functions over arrays; ``cloud.training.split.export`` calls ``calibrate`` with outputs of the
+packed runtime. Temperature scaling is described by Guo et al., "On Calibration of Modern Neural
+Networks" (2017).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from shared.model.exits import ONE, RIVALS, Logits, margin_threshold, margins
 CloudLogits = npt.NDArray[np.float32]  # (N, classes)
 Labels = npt.NDArray[np.int64]  # (N,)
 
-# Confidences at which the curve is measured; 0 is "always".
+# Confidences at which the curve is measured; at 0 all samples stay.
 THRESHOLDS = (
     0.0,
     0.5,
@@ -38,17 +39,18 @@ THRESHOLDS = (
     0.998,
     0.999,
 )
-FEWEST = 50  # samples that must stay: a lucky run of the first few is no evidence
+FEWEST = 50  # samples that must stay at a threshold, so that it is not chosen by chance
 TEMPERATURES = np.geomspace(0.05, 50.0, 400)
 
 
 @dataclass(frozen=True)
 class LevelLogits:
-    """What one device level gives for images with known labels.
+    """Logits (N, classes) at one device level, with the labels (N,).
 
-    held_exit, held_cloud, held_labels  exit head, and cloud at full width, on the validation split;
-                                        the exit head's are integers in 1 / ONE
-    test_exit, test_cloud, test_labels  exit head, and cloud at full width, on the test set
+    held_exit, held_cloud, held_labels  exit head, and cloud at full width, on the validation split
+    test_exit, test_cloud, test_labels  the same on the test set
+
+    Logits of the exit head are integers in units of 1 / ONE.
     """
 
     held_exit: Logits
@@ -60,12 +62,12 @@ class LevelLogits:
 
 
 def calibrate(levels: Sequence[LevelLogits]) -> dict[str, list[Any]]:
-    """The value of ``extra["exit"]``, with an entry for every device level in each list.
+    """Return the bundle's ``extra["exit"]``: lists with an entry for every device level.
 
     temperature, threshold  chosen on the validation split
-    promise                 what share of right answers ``threshold`` promises, see ``promise``
-    validation_curve        what plans are made with, see ``curve``
-    curve                   the same measured on the test set
+    promise                 accuracy that ``threshold`` guarantees, see ``promise``
+    validation_curve        the curve on the validation split, for plans; see ``curve``
+    curve                   the curve on the test set
     """
     names = ("temperature", "threshold", "promise", "validation_curve", "curve")
     found: dict[str, list[Any]] = {name: [] for name in names}
@@ -90,7 +92,7 @@ def calibrate(levels: Sequence[LevelLogits]) -> dict[str, list[Any]]:
 def probabilities(
     logits: npt.NDArray[np.floating[Any]], temperature: float
 ) -> npt.NDArray[np.float64]:
-    """softmax(logits / temperature) over the last axis, same shape."""
+    """Return softmax(logits / temperature) over the last axis, in the same shape."""
     scaled = logits.astype(np.float64) / temperature
     weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     result: npt.NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
@@ -98,25 +100,25 @@ def probabilities(
 
 
 def confidence(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
-    """What ``margin_threshold`` is the threshold of: (N, classes) -> (N,)."""
+    """Return the confidence to which ``margin_threshold`` applies: (N, classes) -> (N,)."""
     unit = ONE * temperature
     sure: npt.NDArray[np.float64] = 1 / (1 + RIVALS * np.exp(-margins(logits) / unit))
     return sure
 
 
 def staying(logits: Logits, threshold: float, temperature: float) -> npt.NDArray[np.bool_]:
-    """Which samples the exit head answers: (N, classes) -> (N,), decided as devices do."""
+    """Return which samples the exit head answers, as devices decide: (N, classes) -> (N,)."""
     return margins(logits) >= margin_threshold(threshold, temperature)
 
 
 def negative_log_likelihood(logits: Logits, labels: Labels, temperature: float) -> float:
-    """Mean of -log p(label)."""
+    """Return the mean of -log p(label) over logits (N, classes) and labels (N,)."""
     chosen = probabilities(logits / ONE, temperature)[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(chosen, 1e-12)).mean())
 
 
 def best_temperature(logits: Logits, labels: Labels) -> float:
-    """The temperature of least negative log likelihood (it has a single minimum)."""
+    """Return the temperature with the least negative log likelihood, which has one minimum."""
     losses = [negative_log_likelihood(logits, labels, float(t)) for t in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(losses))])
 
@@ -126,10 +128,10 @@ def harmless_threshold(
     right: npt.NDArray[np.bool_],
     cloud_right: npt.NDArray[np.bool_],
 ) -> float:
-    """The lowest threshold at which the exit head is right no less often than the cloud would be.
+    """Return the lowest threshold at which the exit head is as accurate as the cloud.
 
-    Over the samples that stay, (N,) each. 1.0 if there is none with ``FEWEST`` samples or more:
-    then practically nothing stays on the device.
+    Compared over the samples that stay at the threshold; all arrays are (N,). Returns 1.0, at which
+    practically nothing stays, if no threshold with at least ``FEWEST`` samples fulfils this.
     """
     order = np.argsort(-confidences, kind="stable")
     lead = np.cumsum(right[order].astype(np.int64) - cloud_right[order])
@@ -139,16 +141,16 @@ def harmless_threshold(
 
 
 def rounded_up(threshold: float) -> float:
-    """To 6 digits, so that no sample stays that did not at ``threshold``."""
+    """Round up to 6 digits, so that no additional sample stays."""
     return math.ceil(threshold * 1e6) / 1e6
 
 
 def promise(
     confidences: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], threshold: float
 ) -> float:
-    """Share of right answers that the samples at or above ``threshold`` have at least.
+    """Return a lower bound of the accuracy on the samples at or above ``threshold``.
 
-    The lower end of the 95% Wilson interval over them; 0 if there is none.
+    It is the lower end of their 95% Wilson interval; 0 without such samples.
     """
     stays = confidences >= threshold
     if not stays.any():
@@ -160,7 +162,10 @@ def promise(
 def curve(
     exit_logits: Logits, cloud_logits: CloudLogits, labels: Labels, temperature: float
 ) -> list[list[float]]:
-    """[threshold, rate, accuracy of those, accuracy with the cloud] at each of ``THRESHOLDS``."""
+    """Return a row for each of ``THRESHOLDS``.
+
+    A row is [threshold, share that stays, accuracy on these, accuracy with the cloud for the rest].
+    """
     exit_right = exit_logits.argmax(axis=1) == labels
     cloud_right = cloud_logits.argmax(axis=1) == labels
     points = []

@@ -1,4 +1,4 @@
-"""A trained network -> a model bundle: folded thresholds, packed weights, codec tables."""
+"""Export a trained network as a bundle: folded thresholds, packed weights, codec tables."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def export(
     training: Mapping[str, Any],
     codec: ContextSettings | None = None,
 ) -> Bundle:
-    """The bundle of a calibrated network, with its accuracy over all levels on the test set.
+    """Return the bundle of a calibrated network, with its accuracy at all levels on the test set.
 
-    Codec tables come from ``train_set``. What is chosen, the exit head's temperature and threshold,
-    comes from ``validation_set``, whose accuracies the bundle has too, for choices of its users.
+    Codec tables are trained on ``train_set``. The exit head's temperature and threshold are chosen
+    on ``validation_set``; the bundle also holds the accuracies on it, for choices of its users.
     """
     metadata = Metadata(
         name,
@@ -102,7 +102,7 @@ def _stage_tensors(module: Any, levels: Sequence[int], logits: bool) -> StageTen
         tables = [norm.scale_and_bias(level, count) for level in levels]
         numbers["scale"], numbers["bias"] = map(np.stack, zip(*tables, strict=True))
         return StageTensors(**numbers)
-    # The upper bit of a ternary stage stands for y >= delta, the lower one for y >= -delta.
+    # The upper bit of a ternary stage means y >= delta, the lower bit y >= -delta.
     tables = [norm.fold(level, count, module.delta) for level in levels]
     numbers["threshold"], flips = map(np.stack, zip(*tables, strict=True))
     if module.delta is not None:

@@ -1,8 +1,8 @@
-"""The training loop of split binary networks: epochs, validation, checkpoints, the average.
+"""The training loop of split binary networks: epochs, validation, checkpoints, weight averaging.
 
-A step trains the widest pair of levels and others, all of which learn from a float teacher where
-there is one, else from the widest pair (inplace distillation). Source: Yu and Huang, "Universally
-Slimmable Networks" (arXiv 1903.05134), here over a grid of two fractions.
+A step trains the widest pair of levels and some others. All learn from a float teacher if there is
+one; otherwise the others learn from the widest pair (inplace distillation). Source: Yu and Huang,
+"Universally Slimmable Networks" (arXiv 1903.05134), here over a grid of two fractions.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from cloud.training.split.validation import validate
 from shared.errors import UsageError
 from shared.networks.binarynet import BinaryNet
 
-SAVE_SECONDS = 20  # a kill loses no more than these and an epoch
+SAVE_SECONDS = 20  # seconds between checkpoints; a kill loses at most these and an epoch
 Weights = dict[str, Tensor]
-OnStep = Callable[[int, int | None], None]  # steps done, of how many if that is known
+OnStep = Callable[[int, int | None], None]  # (steps done, all steps or None if unknown)
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch did: mean loss and share of right answers of the widest pair, seconds.
+    """The result of an epoch: mean loss and accuracy of the widest pair, seconds.
 
-    ``epochs`` is None as long as nobody knows how many there will be; ``validation`` says for
-    "d,c" which share of the held-out images is answered right, with statistics of their batch.
+    ``epochs`` is the number of all epochs, None while a budget leaves it open. ``validation`` holds
+    the accuracy on the held-out images by "d,c", with batch statistics.
     """
 
     epoch: int
@@ -55,10 +55,10 @@ class EpochReport:
 
 
 class Fit:
-    """A training of ``net``, in place.
+    """Trains ``net`` in place.
 
-    ``identity`` says what is trained on what; a checkpoint of anything else is refused.
-    ``budget``: how many epochs there are is decided on the way, so that time suffices.
+    ``identity`` identifies network, data and settings; checkpoints with another one are refused.
+    With a ``budget`` the number of epochs is decided during the training, to fit into its time.
     """
 
     def __init__(
@@ -93,14 +93,15 @@ class Fit:
 
     @property
     def done(self) -> int:
-        """Epochs trained so far."""
+        """Number of epochs trained so far."""
         return self._done
 
     def resume(self, path: Path) -> int:
-        """Go on from the checkpoint at ``path``, if it is there; gives the epochs done.
+        """Resume from the checkpoint at ``path``, if it exists; return the number of epochs done.
 
-        A finished training goes on from where its rate began to fall, if more epochs are asked
-        for. ``UsageError``: the file is no checkpoint, or another run's, or has too many epochs.
+        If more epochs are requested than a finished training had, it continues from where its rate
+        began to fall. ``UsageError`` if the file is no checkpoint, or has another identity or too
+        many epochs.
         """
         state = self._load(path)
         if state is None:
@@ -123,11 +124,12 @@ class Fit:
         on_step: OnStep | None = None,
         on_epoch: Callable[[EpochReport], None] | None = None,
     ) -> None:
-        """Train what is missing; what answers most held-out images right remains.
+        """Train the remaining epochs; ``net`` ends with the weights of the best validation
+        accuracy.
 
-        That may be the last weights, those of an epoch before, or the average of the last epochs.
-        The state is kept at ``path`` after every epoch, of short ones after some, and beside it
-        when the rate begins to fall.
+        These may be the last weights, those of an earlier epoch, or the average over the last
+        epochs. The state is saved at ``path`` after every epoch (at most every ``SAVE_SECONDS``),
+        and in another file beside it when the rate begins to fall.
         """
         saved = time.monotonic()
         while not self._finished():
@@ -158,7 +160,7 @@ class Fit:
         return EpochReport(self._done, self._plan.epochs, rate, loss, accuracy, validation, seconds)
 
     def validate(self) -> dict[str, float]:
-        """Share of held-out images that the network answers right now, at several "d,c"."""
+        """Return the present accuracy on the held-out images, at several "d,c"."""
         return validate(self.net, self._held.images, self._held.labels)
 
     def _finished(self) -> bool:
@@ -217,7 +219,7 @@ class Fit:
             value.copy_(weights[name])
 
     def _load(self, path: Path) -> dict[str, Any] | None:
-        """The state from which this training goes on: the last one or that of the fall."""
+        """Return the state to resume from: the last one, or that at the fall of the rate."""
         state = checkpoint.load(path, self._identity)
         epochs, fall = self._plan.epochs, self._plan.fall
         if state is None or epochs is None or fall is None or state["epochs"] in (None, epochs):
@@ -248,5 +250,5 @@ class Fit:
 
 
 def trunk_of(path: Path) -> Path:
-    """Where the state is kept from which a training can be extended."""
+    """Return the path of the state at the fall of the rate, from which training can be extended."""
     return path.with_name(f"{path.name}.trunk")

@@ -1,6 +1,6 @@
-"""``python -m cloud.training.flagships``: the networks that ship, each within a span of time.
+"""``python -m cloud.training.flagships``: train the shipped networks, each within a given time.
 
-Trains on the GPU or CPU that is at hand and writes small files of weights, from which
+Trains on a GPU or the CPU and writes small files of weights, from which
 ``python -m cloud.training.train --from`` makes bundles on any machine.
 """
 
@@ -25,15 +25,15 @@ from shared.errors import UsageError
 from shared.model.architecture import Shape
 from shared.typer_app import run_app
 
-CLOSING_SECONDS = 5.0  # to choose the weights and write them
-WRITE_SECONDS = 20.0  # weights are written this often: a machine on loan may go at any time
+CLOSING_SECONDS = 5.0  # time reserved for choosing and writing the weights
+WRITE_SECONDS = 20.0  # seconds between writing weights, as a rented machine may vanish any time
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 
 @dataclass(frozen=True)
 class Flagship:
-    """A bundle that ships: its network, data and recipe."""
+    """A shipped bundle: its network, data and training settings."""
 
     network: str
     data: str
@@ -81,7 +81,7 @@ def flagships(
     ] = Path("data"),
     threads: Annotated[int, typer.Option(min=0, help="0 means all cores.")] = 0,
 ) -> None:
-    """Train each flagship in so many minutes; goes on where it was killed."""
+    """Train each flagship for the given minutes; a killed training is resumed."""
     for name in names or ():
         if name not in FLAGSHIPS:
             raise UsageError(f"--only: {name!r} is unknown; known: {', '.join(FLAGSHIPS)}")
@@ -117,12 +117,12 @@ def flagships(
 
 
 def first(data: Dataset, count: int) -> Dataset:
-    """The first ``count`` images of ``data``; all if it is 0."""
+    """Return the first ``count`` images of ``data``; all if it is 0."""
     return replace(data, images=data.images[:count], labels=data.labels[:count]) if count else data
 
 
 def train(job: Job, name: str, flagship: Flagship, output: Path, seconds: float) -> None:
-    """Train in so many seconds; weights go to ``output`` now and then, and at the end."""
+    """Train for ``seconds``; write weights to ``output`` every ``WRITE_SECONDS`` and at the end."""
     say = speaker(name)
     say(f"{len(job.data.images)} images, {len(job.validation.images)} held out, {_where(job)}")
     fit, teacher = job.prepare(say, seconds - CLOSING_SECONDS)
@@ -147,7 +147,7 @@ def train(job: Job, name: str, flagship: Flagship, output: Path, seconds: float)
 
 
 def speaker(name: str) -> Say:
-    """Lines with the time and ``name`` before them, at once."""
+    """Return a function that prints lines with the time and ``name`` in front, unbuffered."""
 
     def say(line: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {name}: {line}", flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""A training with everything around it: its teacher, its checkpoints, its log."""
+"""A training with its teacher, checkpoints and log."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ Say = Callable[[str], None]
 
 
 def print_nothing(_: str) -> None:
-    """For trainings that nobody watches."""
+    """Ignore the line: for trainings without output."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained on what, on which processor, and where its files go.
+    """A training: its network, data, settings, processor and files.
 
-    ``checkpoint``: the state of the training; the teacher's lies beside it. ``log``: a line of JSON
-    for every epoch, appended. ``start``: a network whose weights are the first ones.
-    ``tensorboard``: a folder for TensorBoard.
+    checkpoint   file of the training's state; the teacher's is beside it
+    log          file to which a line of JSON is appended for every epoch
+    start        network whose weights the training starts from
+    tensorboard  folder for TensorBoard
     """
 
     architecture: Architecture
@@ -53,9 +54,10 @@ class Job:
     def prepare(
         self, say: Say = print_nothing, seconds: float | None = None
     ) -> tuple[Fit, Teacher | None]:
-        """The teacher, trained if there is to be one, and the training that it is for, resumed.
+        """Train the teacher, if there is to be one, and return the resumed training and the
+        teacher.
 
-        With ``seconds``, both together take no longer, and how many epochs there are comes of it.
+        ``seconds`` limits the time of both together, and so determines the number of epochs.
         """
         began = time.monotonic()
         settings = self.settings
@@ -87,7 +89,9 @@ class Job:
         on_step: OnStep | None = None,
         on_epoch: Callable[[EpochReport], None] | None = None,
     ) -> None:
-        """Train what is missing; a line for every epoch, which ``on_epoch`` hears of too."""
+        """Train the remaining epochs; ``say`` receives a line and ``on_epoch`` a report
+        for each.
+        """
         with board(self.tensorboard) as draw:
 
             def take(report: EpochReport) -> None:
@@ -102,7 +106,7 @@ class Job:
             fit.run(self.checkpoint, on_step, take)
 
     def remove_checkpoints(self) -> None:
-        """Begin anew: forget what earlier runs kept."""
+        """Delete the checkpoints of earlier runs."""
         if self.checkpoint:
             for path in (self.checkpoint, trunk_of(self.checkpoint), teacher_of(self.checkpoint)):
                 path.unlink(missing_ok=True)
@@ -129,7 +133,7 @@ class Job:
 
 
 def weights_digest(net: BinaryNet) -> str:
-    """SHA-256, in hex, of all weights."""
+    """Return the SHA-256, in hex, of all weights."""
     digest = hashlib.sha256()
     for parameter in net.parameters():
         digest.update(parameter.detach().contiguous().numpy().tobytes())
@@ -137,7 +141,7 @@ def weights_digest(net: BinaryNet) -> str:
 
 
 def epoch_line(report: EpochReport) -> str:
-    """One line for people."""
+    """Format the report of an epoch as a line."""
     shown = " ".join(f"({at}) {100 * share:.2f}" for at, share in report.validation.items())
     return (
         f"epoch {report.epoch}/{report.epochs or '?'}: loss {report.loss:.4f}, "
@@ -146,12 +150,12 @@ def epoch_line(report: EpochReport) -> str:
 
 
 def teacher_of(path: Path) -> Path:
-    """Where the teacher of a training is kept."""
+    """Return the path of the teacher of the training at ``path``."""
     return path.with_name(f"{path.name}.teacher")
 
 
 def check_output(path: Path, flag: str) -> None:
-    """``UsageError`` if no file can be written at ``path``: better known before the training."""
+    """Raise ``UsageError``, before a long training, if no file can be written at ``path``."""
     if path.is_dir():
         raise UsageError(f"{flag}: {path} is a folder; give the name of a file")
     if not path.parent.is_dir():

@@ -1,4 +1,4 @@
-"""Calibration of second looks: which plans are worth having, measured on the validation split."""
+"""Calibrate second looks: measure plans on the validation split and choose the best ones."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol import looks
 from shared.protocol.codec import FeatureCodec
 
-# Shares of the samples that are asked again; each gives a threshold.
+# Shares of the samples for which a second look is requested; each gives a threshold.
 ASKED = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7)
-EXITS = (0.9, 0.95, 0.98)  # confidences from which samples stay, besides the bundle's own
-# Confidences of the exit head below which the device looks again at once. Those below are asked
-# again most often, so the band begins at 0.
+EXITS = (0.9, 0.95, 0.98)  # confidences from which samples stay, besides the bundle's threshold
+# Confidences of the exit head below which the device takes the second look at once. Of these
+# samples most would need a second look anyway, so there is no lower limit.
 ESCALATED = (0.0, 0.4, 0.5, 0.6)
-LOSSES = (0.001, 0.005, 0.002, 0.01)  # of accuracy, against the widest level
-MOST = 13  # plans of a bundle: some 60 bytes each
+LOSSES = (0.001, 0.005, 0.002, 0.01)  # losses of accuracy against the widest level
+MOST = 13  # plans of a bundle, about 60 bytes each
 NO_WORK = Work(0, 0, 0)
 
 
 @dataclass(frozen=True)
 class LevelAnswers:
-    """What one device level gives for N images, the cloud at full width.
+    """The answers at one device level for N images, with the cloud at full width.
 
-    right (N,)          whether its answer is right
-    margin (N,)         its best logit less the next best one, as ``shared.protocol.looks`` has it
+    right (N,)          whether the cloud's answer is right
+    margin (N,)         its best logit minus the second best, as in ``shared.protocol.looks``
     payload_bytes (N,)  of each sample sent alone
     device_macs         of one sample
-    exit_right, exit_margin (N,)   the same of the exit head, None without one
-    temperature, exit_threshold    of the exit head; ``NEVER``: none was calibrated
-    work, exit_work     of one sample, for energies
+    exit_right, exit_margin (N,)   the same for the exit head, None without one
+    temperature, exit_threshold    of the exit head; the threshold is ``NEVER`` if not calibrated
+    work, exit_work     work of one sample, for computing energies
     """
 
     right: npt.NDArray[np.bool_]
@@ -100,7 +100,9 @@ def level_answers(
 def measure(
     levels: Sequence[LevelAnswers], choice: Choice
 ) -> tuple[LookPlan, npt.NDArray[np.bool_]]:
-    """A plan over the images of ``levels``, and which answers are right (N,)."""
+    """Evaluate a choice on the images of ``levels``; return its plan and which answers
+    are right.
+    """
     one = levels[choice.first]
     nobody = np.zeros(len(one.right), np.bool_)
     stays = escalated = nobody
@@ -140,10 +142,10 @@ def measure(
 def _losses(
     levels: Sequence[LevelAnswers], right: npt.NDArray[np.bool_], exits: bool
 ) -> list[tuple[LookPlan, float]]:
-    """Every plan that is tried, without the exit head or with it, and what it loses.
+    """Return every plan that is tried, without or with the exit head, and its loss of accuracy.
 
-    ``right`` are the answers of the widest level. Plans with the exit head are so many that some
-    are lucky: a standard error is added to what they lose.
+    ``right`` (N,) tells which answers of the widest level are right. There are so many plans with
+    the exit head that some look good by chance, so one standard error is added to their loss.
     """
     found = []
     for choice in choices(levels, exits):
@@ -155,10 +157,11 @@ def _losses(
 
 
 def plans_of(levels: Sequence[LevelAnswers], most: int = MOST) -> list[LookPlan]:
-    """The plans that a bundle lists: the widest level alone, and at most ``most`` in all.
+    """Return at most ``most`` plans for a bundle to list; the widest level alone is one of them.
 
-    Each is the cheapest, by one of the prices, of those that lose no more than one of ``LOSSES``,
-    and none of its kind, with exits or without, beats it in accuracy, bytes and operations.
+    Each is the cheapest plan, by one of the prices, among those that lose no more than one of
+    ``LOSSES``. Plans that another plan of the same kind (with or without exits) beats in accuracy,
+    bytes and operations are left out.
     """
     full, right = measure(levels, Choice(len(levels) - 1))
     kept = [full]
@@ -186,13 +189,13 @@ def _costs(plan: LookPlan) -> tuple[float, float, float]:
 
 
 def look_tables(levels: Sequence[LevelAnswers], most: int = MOST) -> dict[str, Any]:
-    """What a bundle's ``extra`` holds of looks: the plans, and the mean payload of each level."""
+    """Return the looks in a bundle's ``extra``: the plans, and the mean payload of each level."""
     payloads = [round(float(one.payload_bytes.mean()), 1) for one in levels]
     return {METADATA_KEY: to_rows(plans_of(levels, most)), PAYLOADS_KEY: payloads}
 
 
 def choices(levels: Sequence[LevelAnswers], exits: bool) -> Iterator[Choice]:
-    """Every choice that is tried, without the exit head or with it."""
+    """Yield every choice that is tried, without or with the exit head."""
     for first, one in enumerate(levels):
         staying = sorted({one.exit_threshold, *EXITS} - {NEVER}) if exits else [NEVER]
         for exit_threshold in staying:
@@ -205,7 +208,7 @@ def choices(levels: Sequence[LevelAnswers], exits: bool) -> Iterator[Choice]:
 
 
 def _prices(levels: Sequence[LevelAnswers]) -> list[Callable[[Sequence[LookPlan]], LookPlan]]:
-    """Ways to find the cheapest plan: by bytes and operations alike, by joules of each hardware."""
+    """Return functions that choose the cheapest plan: by bytes and operations, or by energy."""
     work = [(one.work, one.exit_work) for one in levels]
     sizes = [float(one.payload_bytes.mean()) for one in levels]
 

@@ -1,7 +1,7 @@
-"""The table of plans of a bundle, measured again on the validation split.
+"""Measure the plans of looks of a bundle again on the validation split.
 
-``python -m cloud.training.looks BUNDLE`` gives a bundle another table and leaves everything else as
-it is, its version too.
+``python -m cloud.training.looks BUNDLE`` replaces the table of plans of a bundle and leaves
+everything else unchanged, including the version.
 """
 
 from __future__ import annotations

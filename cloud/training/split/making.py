@@ -1,4 +1,4 @@
-"""Before and after a training: the network that is meant, and the bundle that is made of it."""
+"""Find the network to train by its name, file or value, and make a bundle of a trained one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared.networks.binarynet import BinaryNet
 
 
 def architecture_of(network: str | Path | Architecture, data: Splits) -> Architecture:
-    """The network that is meant, for pictures such as those of ``data``."""
+    """Return the network given by name, file or value, for pictures of the shape of ``data``."""
     if isinstance(network, Architecture):
         if network.input_shape != data.shape or network.classes != len(data.train.classes):
             raise UsageError(
@@ -43,8 +43,8 @@ def bundle_of(
 ) -> Bundle:
     """Calibrate the trained ``net`` and export it, measured on the test split.
 
-    ``about`` is kept in the bundle beside the settings and the data's digests; ``on_step`` is told
-    (steps of calibration done, steps in all).
+    The bundle keeps ``about`` beside the settings and the data's digests. ``on_step`` receives
+    (calibration steps done, all steps).
     """
     calibrate(net, data.train, settings, on_step)
     training = {**(about or {}), "settings": asdict(settings), **data.described()}

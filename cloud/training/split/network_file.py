@@ -1,8 +1,8 @@
-"""Networks as safetensors files, their architecture as JSON in the header.
+"""Networks as safetensors files, with the architecture as JSON in the header.
 
-``write_network`` writes a small one for training to go on from: learnt weights without statistics,
-which are measured anew, latent weights as bfloat16, which keeps their signs and so the network.
-``save_network`` writes all of a network's state exactly, and ``load_network`` reads both.
+``write_network`` writes a small file from which training can continue: the learnt weights without
+statistics, which are measured again. Latent weights are stored as bfloat16, which keeps their signs
+and so the network. ``save_network`` writes the complete state exactly. ``load_network`` reads both.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from shared.networks.binarynet import BinaryNet
 FORMAT = "taper-network-1"
 STATE_FORMAT = "taper-network-state-1"
 TEACHER_FORMAT = "taper-teacher-1"
-UNREADABLE = (KeyError, TypeError, ValueError, RuntimeError)  # what foreign headers lead to
+UNREADABLE = (KeyError, TypeError, ValueError, RuntimeError)  # errors that foreign headers cause
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How a network came about.
+    """How a network was trained.
 
-    ``network`` is the name of its architecture, or of the file that it is from; ``history`` has
-    the commands before the last one where a training began with the weights of another.
+    ``network`` is the name of its architecture or architecture file. If the training started from
+    the weights of another one, ``history`` holds the commands before the last.
     """
 
     network: str
@@ -47,7 +47,7 @@ class Trained:
 
 
 def write_network(path: Path, net: BinaryNet, trained: Trained) -> None:
-    """Write ``net``; a kill leaves the file before or the file after."""
+    """Write the weights of ``net`` atomically."""
     tensors = {
         name: value.detach().to("cpu", torch.bfloat16 if value.dim() == 4 else torch.float32)
         for name, value in net.named_parameters()
@@ -62,7 +62,7 @@ def write_network(path: Path, net: BinaryNet, trained: Trained) -> None:
 
 
 def save_network(net: BinaryNet, path: Path) -> None:
-    """Write all of ``net``, statistics too; a kill leaves the file before or the file after."""
+    """Write the complete state of ``net``, including statistics, atomically."""
     tensors = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
     header = {"format": STATE_FORMAT, "architecture": json.dumps(net.architecture.to_json())}
     with replacing(path, "path") as temporary:
@@ -70,10 +70,10 @@ def save_network(net: BinaryNet, path: Path) -> None:
 
 
 def load_network(path: Path) -> BinaryNet:
-    """The network of a file of ``save_network``, ready for evaluation, or of ``write_network``.
+    """Load a network from a file of ``save_network`` or ``write_network``.
 
-    The latter has no statistics: call ``calibrate`` before evaluation. ``UsageError``: there is no
-    such file, or it is another kind of file.
+    The first is ready for evaluation; the second has no statistics and needs ``calibrate`` first.
+    ``UsageError`` if the file does not exist or is of another kind.
     """
     header, tensors = _read(path)
     if header.get("format") != STATE_FORMAT:
@@ -98,9 +98,9 @@ def write_teacher(path: Path, teacher: Teacher) -> None:
 
 
 def read_network(path: Path) -> tuple[BinaryNet, Trained]:
-    """What ``write_network`` wrote; statistics still have to be calibrated.
+    """Read a file of ``write_network``; the network's statistics still have to be calibrated.
 
-    ``UsageError``: there is no such file, or it is another kind of file.
+    ``UsageError`` if the file does not exist or is of another kind.
     """
     header, tensors = _read(path)
     if header.get("format") != FORMAT:

@@ -1,4 +1,4 @@
-"""Which pairs of levels a step trains."""
+"""Choose the pairs of levels that a step trains."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import random
 from cloud.training.split.settings import Settings
 from shared.model.architecture import Architecture
 
-Pairs = tuple[tuple[int, tuple[int, ...]], ...]  # a device level and its cloud levels
+Pairs = tuple[tuple[int, tuple[int, ...]], ...]  # (device level, its cloud levels) each
 
 
 def draw_pairs(
     architecture: Architecture, settings: Settings, generator: random.Random, *, falling: bool
 ) -> Pairs:
-    """The level pairs of one step, grouped by device level; the widest pair comes first.
+    """Return the level pairs of one step, grouped by device level; the widest pair comes first.
 
-    ``falling``: the learning rate does.
+    ``falling`` tells whether the learning rate is falling.
     """
     top = len(architecture.device_levels) - 1
     widest = len(architecture.cloud_levels) - 1
@@ -38,7 +38,7 @@ def draw_pairs(
 
 
 def macs(architecture: Architecture, pairs: Pairs) -> int:
-    """Multiply-accumulates of ``pairs`` for one image."""
+    """Return the multiply-accumulates of ``pairs`` for one image."""
     return sum(
         architecture.device_macs(level) + sum(architecture.cloud_macs(level, c) for c in found)
         for level, found in pairs

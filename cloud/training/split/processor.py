@@ -1,4 +1,4 @@
-"""Where a training runs: a processor and the numbers that suit it."""
+"""The processor that a training runs on, and settings that suit it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ CPU = Processor(torch.device("cpu"))
 
 
 def processor(name: str, *, graphs: bool = True) -> Processor:
-    """The processor of that name, "auto" being a GPU where there is one.
+    """Return the processor of that name; "auto" is a GPU if there is one.
 
-    ``UsageError``: no such name, or no GPU here.
+    ``UsageError`` for an unknown name, or if there is no GPU.
     """
     if name not in DEVICES:
         raise UsageError(f"--device: {name!r} is unknown; known: {', '.join(DEVICES)}")
@@ -39,5 +39,5 @@ def processor(name: str, *, graphs: bool = True) -> Processor:
         raise UsageError("--device: this machine has no CUDA device that torch can use; give cpu")
     if name == "cpu" or not found:
         return CPU
-    torch.backends.cudnn.benchmark = True  # shapes are few and come back in every epoch
+    torch.backends.cudnn.benchmark = True  # pays, as there are few shapes, which recur
     return Processor(torch.device("cuda"), graphs)

@@ -1,4 +1,4 @@
-"""Images and labels as tensors, where training wants them."""
+"""Images and labels as tensors on the training's device."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Samples:
     labels: Tensor
 
     def to(self, device: torch.device) -> Samples:
-        """The same on another device, images with their channels last."""
+        """Return a copy on another device, with images in the memory format channels last."""
         images = self.images.to(device).contiguous(memory_format=torch.channels_last)
         return Samples(images, self.labels.to(device))
 
 
 def samples_of(data: Dataset) -> Samples:
-    """A split of a data set as tensors, which share its memory."""
+    """Return a split of a data set as tensors that share its memory."""
     # (N, H, W, C) -> (N, C, H, W)
     return Samples(torch.from_numpy(data.images).permute(0, 3, 1, 2), torch.from_numpy(data.labels))

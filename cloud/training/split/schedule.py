@@ -1,4 +1,4 @@
-"""The learning rate over a training that may be extended: warm-up, stable, decay."""
+"""The learning rate of a training that can be extended: warm-up, stable, decay."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from cloud.training.split.settings import Settings
 
 @dataclass(frozen=True)
 class Plan:
-    """A training of ``epochs`` epochs; None while nobody knows yet, the rate is then stable.
+    """The schedule of a training of ``epochs`` epochs; None if unknown, then the rate is stable.
 
-    Until ``fall`` nothing depends on the number of epochs, so that a training that has come so far
-    can become a longer one. Source: Hu et al., "MiniCPM" (arXiv 2404.06395), here with a cosine.
+    Before ``fall`` nothing depends on the number of epochs, so a training can be extended from
+    there. Source: Hu et al., "MiniCPM" (arXiv 2404.06395), here with a cosine decay.
     """
 
     epochs: int | None
@@ -23,18 +23,20 @@ class Plan:
 
     @property
     def fall(self) -> int | None:
-        """Epochs after which the rate falls."""
+        """Number of epochs after which the rate falls."""
         return None if self.epochs is None else fall_of(self.epochs, self.decay)
 
     @property
     def average_from(self) -> int | None:
-        """Epochs after which weights are averaged, the last epoch being always among them."""
+        """Number of epochs after which weights are averaged; at least the last epoch is."""
         if self.epochs is None or self.fall is None:
             return None
         return max(self.fall, min(self.epochs - 1, math.ceil(self.epochs * (1 - self.average))))
 
     def share(self, progress: float) -> float:
-        """The learning rate's share of its highest, ``progress`` epochs after the start."""
+        """Return the learning rate as a share of the highest, ``progress`` epochs after
+        the start.
+        """
         rising = min(progress / self.warm_up, 1.0) if self.warm_up > 0 else 1.0
         if self.epochs is None or self.fall is None or progress <= self.fall:
             return rising
@@ -47,10 +49,10 @@ class Plan:
 
 
 def plan(settings: Settings, epochs: int | None) -> Plan:
-    """The plan of ``settings`` over so many epochs."""
+    """Return the schedule of ``settings`` over ``epochs`` epochs."""
     return Plan(epochs, settings.warm_up, settings.decay, settings.average)
 
 
 def fall_of(epochs: int, decay: float) -> int:
-    """Whole epochs before the rate of a training of ``epochs`` falls."""
+    """Return the number of whole epochs before the rate of a training of ``epochs`` falls."""
     return min(epochs - 1, math.floor(epochs * (1 - decay))) if epochs else 0

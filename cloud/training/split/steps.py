@@ -1,7 +1,8 @@
-"""One step of training: loss over pairs of levels, gradients, optimiser; eager or replayed.
+"""A training step: loss over pairs of levels, gradients, optimiser; run directly or replayed.
 
-On a GPU a step is hundreds of small kernels. Each set of pairs is therefore recorded once as a CUDA
-graph, at its second use, and replayed from then on: https://pytorch.org/docs/stable/notes/cuda.html
+On a GPU a step consists of hundreds of small kernels, whose launches take most of the time. So each
+set of pairs is recorded as a CUDA graph at its second use and replayed from then on; see
+https://pytorch.org/docs/stable/notes/cuda.html
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from shared.networks.binarynet import BinaryNet
 def step_loss(
     run: TrainingPass, labels: Tensor, pairs: Pairs, settings: Settings, lesson: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted loss over ``pairs``, loss of the widest pair, logits of the widest pair.
+    """Return the weighted loss over ``pairs``, and loss and logits (B, classes) of the widest pair.
 
-    labels (B,); ``lesson`` (B, classes) are a teacher's logits: without one, the widest pair learns
-    from the labels alone and teaches the others.
+    ``labels`` is (B,). ``lesson`` (B, classes) are a teacher's logits; without them, the widest
+    pair learns from the labels alone and the other pairs from the widest.
     """
     level, cloud_levels = pairs[0]
     bits = run.device(level)
@@ -49,10 +50,10 @@ def step_loss(
 
 
 def taught_loss(logits: Tensor, labels: Tensor, lesson: Tensor, settings: Settings) -> Tensor:
-    """Cross-entropy with the labels and with the lesson's softened answer, all (B, ...).
+    """Return the weighted sum of cross-entropies with the labels and the lesson's softened answer.
 
     Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network"
-    (arXiv 1503.02531), with its factor of the squared temperature.
+    (arXiv 1503.02531), including its factor of the squared temperature.
     """
     share, heat = settings.label_weight, settings.temperature
     soft = F.cross_entropy(logits / heat, F.softmax(lesson / heat, dim=1))
@@ -60,9 +61,10 @@ def taught_loss(logits: Tensor, labels: Tensor, lesson: Tensor, settings: Settin
 
 
 class Stepper:
-    """Trains ``net`` in place, a batch at a time; the optimiser lives here.
+    """Trains ``net`` in place, one batch at a time; owns the optimiser.
 
-    Losses and right answers of the widest pair add up on the processor until ``totals`` is asked.
+    Losses and right answers of the widest pair are summed on the processor until ``totals`` is
+    called.
     """
 
     def __init__(self, net: BinaryNet, settings: Settings, processor: Processor) -> None:
@@ -79,7 +81,9 @@ class Stepper:
         self._replays = _Replays() if processor.graphs else None
 
     def step(self, images: Tensor, labels: Tensor, pairs: Pairs, lesson: Tensor | None) -> None:
-        """One step on images (B, C, H, W) in 0..255, labels (B,) and the teacher's logits."""
+        """Train on images (B, C, H, W) in 0..255, labels (B,) and the teacher's logits (B,
+        classes).
+        """
         self._samples += len(labels)
         if self._replays is None:
             self._eager(images, labels, pairs, lesson)
@@ -87,7 +91,7 @@ class Stepper:
             self._replays.run(self._eager, self._optimiser, (images, labels, pairs, lesson))
 
     def set_rate(self, rate: float) -> None:
-        """The learning rate of the next steps."""
+        """Set the learning rate of the next steps."""
         for group in self._optimiser.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
@@ -95,24 +99,24 @@ class Stepper:
                 group["lr"] = rate
 
     def totals(self) -> tuple[float, float]:
-        """Mean loss and share of right answers of the widest pair since the last call."""
+        """Return mean loss and accuracy of the widest pair since the last call."""
         loss, right = (self._sums / max(self._samples, 1)).tolist()
         self._sums.zero_()
         self._samples = 0
         return loss, right
 
     def state(self) -> dict[str, Any]:
-        """The optimiser's state, for a checkpoint."""
+        """Return the optimiser's state, for a checkpoint."""
         return self._optimiser.state_dict()
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` gave, on any processor."""
+        """Restore a state of ``state``, which may be from another processor."""
         self._optimiser.load_state_dict(state)
         for group in self._optimiser.param_groups:
             group.update(lr=self._rate(0.0), capturable=self._processor.cuda)
 
     def _rate(self, rate: float) -> float | Tensor:
-        # A number would be part of a recorded graph.
+        # A tensor on a GPU, since a plain number would be recorded as a constant of the graph.
         return torch.tensor(rate, device=self._processor.device) if self._processor.cuda else rate
 
     def _eager(self, images: Tensor, labels: Tensor, pairs: Pairs, lesson: Tensor | None) -> None:
@@ -127,7 +131,7 @@ class Stepper:
 
 
 class _Replays:
-    """A CUDA graph for each set of pairs; all of them read one batch's buffers, share one pool."""
+    """A CUDA graph for each set of pairs; all read the same input buffers and share one pool."""
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
@@ -137,10 +141,11 @@ class _Replays:
         self._side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def run(self, step: Any, optimiser: torch.optim.Optimizer, call: Any) -> None:
-        """Do ``step(*call)``, call being images, labels, pairs and lesson."""
+        """Run or replay ``step(*call)``, where call is (images, labels, pairs, lesson)."""
         images, labels, pairs, lesson = call
         if pairs not in self._warm:
-            # A real step, which also finds the fastest convolutions; graphs forbid that.
+            # The first use is a direct step, which also searches the fastest convolutions; that
+            # is not allowed during the recording of a graph.
             self._warm.add(pairs)
             self._side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._side):
@@ -156,7 +161,7 @@ class _Replays:
                     buffer.copy_(value)
         if pairs not in self._graphs:
             graph = torch.cuda.CUDAGraph()
-            optimiser.zero_grad()  # gradients then belong to the graph
+            optimiser.zero_grad()  # so that gradients are allocated in the graph's pool
             x, y, target = self._buffers
             with torch.cuda.graph(graph, pool=self._pool):
                 step(x, y, pairs, target)

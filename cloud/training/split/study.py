@@ -1,8 +1,8 @@
-"""``python -m cloud.training.study``: where to cut a network, measured.
+"""``python -m cloud.training.study``: measure where to cut a network.
 
-Trains one small network for each of ``DESIGNS`` for a few epochs, all alike, and writes what leaves
-the device, what the device computes, and the accuracy at every device level; docs/models.md shows
-the figure. Short trainings rank designs; they do not say what a design reaches in the end.
+Trains a small network for each of ``DESIGNS`` for a few epochs with equal settings. Writes bytes
+sent, operations of the device and accuracy at every device level; docs/models.md shows the figure.
+Short trainings rank designs, but do not show the accuracy that a design can reach.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Design:
 
     channels: tuple[int, ...]
     pools: tuple[int, ...]
-    step: int = 16  # of the layers before the one that is sent
+    step: int = 16  # step of channels in the layers before the last
 
     def label(self, shape: Shape) -> str:
-        """Such as ``7x7x24 from 32-64-64``."""
+        """Return a name such as ``7x7x24 from 32-64-64``."""
         side = shape.height
         for pool in self.pools:
             side //= pool
@@ -66,7 +66,7 @@ DESIGNS = (
 
 @dataclass(frozen=True)
 class Measured:
-    """What a design gives at one device level, the cloud at full width."""
+    """The results of a design at one device level, with the cloud at full width."""
 
     fraction: float
     raw_bytes: int
@@ -75,7 +75,7 @@ class Measured:
 
 
 def network(design: Design, shape: Shape, classes: int) -> Architecture:
-    """``design`` before the cloud half of the flagship for small grey images."""
+    """Return a network of ``design`` and the flagship's cloud half for small grey images."""
     stages = []
     before, side = shape.channels, shape.height
     last = len(design.channels) - 1
@@ -96,7 +96,7 @@ def network(design: Design, shape: Shape, classes: int) -> Architecture:
 
 
 def measure(bundle: Bundle) -> list[Measured]:
-    """Every device level of a trained design."""
+    """Measure every device level of a trained design."""
     architecture = bundle.architecture
     return [
         Measured(
@@ -131,7 +131,7 @@ def train_design(
 
 
 def draw(results: dict[str, Any], folder: Path) -> None:
-    """Accuracy over bytes sent and over the device's multiply-accumulates, one line a design."""
+    """Draw accuracy over bytes sent and over the device's operations, one line for each design."""
     style: Any = {"svg.hashsalt": "taper", "font.size": 10, "svg.fonttype": "none"}
     with rc_context(style):
         figure = Figure(figsize=(10, 4.4), layout="constrained")
@@ -178,7 +178,7 @@ def study(
     output_dir: Annotated[Path, typer.Option(help="Folder of results.")] = Path("docs/results"),
     threads: Threads = 0,
 ) -> None:
-    """Train what is missing of the designs, alike and briefly, and write study.json and figures."""
+    """Train the designs that are missing, briefly, and write study.json and figures."""
     if threads:
         torch.set_num_threads(threads)
     settings = Settings(epochs=epochs, seed=seed, augment="affine", pairs="sandwich")

@@ -1,8 +1,8 @@
-"""A network for pictures of a size: as much device half as an operations budget allows.
+"""Suggest a network for pictures of a given size, with the widest device half within a budget.
 
-The halves follow the shipped networks: the device halves the map until some 5 to 10 pixels a side
-are left and sends bits of those; the cloud widens, has ternary activations, and halves the map once
-or twice more.
+The halves are modelled on the shipped networks. The device halves the map until its side is some 5
+to 10 pixels, and sends the bits of that map. The cloud has more channels and ternary activations,
+and halves the map once or twice more.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from cloud.training.split.architectures import CLOUD_LEVELS, DEVICE_LEVELS
 from shared.errors import UsageError
 from shared.model.architecture import Activation, Architecture, Kind, Shape, Stage
 
-BYTE = 8  # channels come in bytes, which is what kernels count
-SENT_SIDE = 10  # the largest side of the map that is sent
+BYTE = 8  # channels are multiples of this, as kernels work on whole bytes
+SENT_SIDE = 10  # largest side of the map that is sent
 SMALLEST_SIDE = 8
 LARGEST_BASE = 256  # channels of the first stage
-# Channels of each stage by those of the first. A map that is halved costs a quarter, so channels
-# may double with each; how fast they should is a question of the budget.
+# Channels of each stage relative to the first. Halving a map divides its cost by four, so channels
+# may double with each stage; which growth is best depends on the budget.
 GROWTHS = ((1, 2, 4, 4), (1, 2, 2, 4), (1, 2, 2, 2), (1, 1, 2, 2), (1, 1, 1, 1))
 MOST_SENT, LEAST_SENT = 128, 8  # channels
 CLOUD_WIDTHS = {1: (128, 128, 128), 3: (192, 192, 256)}  # by colours
@@ -29,10 +29,10 @@ LARGEST_STEP = 32
 def suggest(
     shape: Shape, classes: int, device_macs: float, payload_bytes: int, name: str
 ) -> Architecture:
-    """The widest network whose device half does at most ``device_macs`` an image at d = 1.
+    """Return the widest network whose device half needs at most ``device_macs`` per image at d = 1.
 
-    It sends at most ``payload_bytes`` an image before they are coded. ``UsageError``: no network
-    is as small; the message says what the smallest takes.
+    It sends at most ``payload_bytes`` per image before coding. ``UsageError`` if no network is that
+    small; the message gives the costs of the smallest.
     """
     if min(shape.height, shape.width) < SMALLEST_SIDE:
         raise UsageError(f"--size: {shape.height}x{shape.width} is too small; give 8x8 or more")
@@ -68,7 +68,7 @@ def _sent_channels(shape: Shape, halvings: int, payload_bytes: int) -> int:
 
 
 def _choices(halvings: int) -> Iterator[tuple[int, ...]]:
-    """Channels of the stages that halve the map and of one that does not."""
+    """Yield the channels of the stages that halve the map and of the one that does not."""
     for growth in GROWTHS:
         stages = growth + (growth[-1],) * halvings
         for base in range(BYTE, LARGEST_BASE + 1, BYTE):
@@ -119,5 +119,5 @@ def _network(
 
 
 def _step(count: int) -> int:
-    """Half of the channels, up to 32: fewer inside cost more accuracy than they save time."""
+    """Return half of the channels, at most 32: smaller steps cost more accuracy than they save."""
     return min(LARGEST_STEP, max(BYTE, count // 2 // BYTE * BYTE))

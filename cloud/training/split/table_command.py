@@ -1,4 +1,4 @@
-"""What the commands share that give a bundle another table: their flags, and writing the bundle."""
+"""Flags and output shared by the commands that replace a table of a bundle."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ DataFolder = Annotated[
 
 
 def data_of(bundle: Bundle, data: str | None) -> str:
-    """The data set that is named, or the one that ``bundle`` was trained on."""
+    """Return the named data set, by default the one that ``bundle`` was trained on."""
     return data or str(bundle.metadata.training["data"])
 
 
 def write_to(target: Path, bundle: Bundle, console: Console) -> None:
-    """Write ``bundle``, and say so."""
+    """Write ``bundle`` to ``target`` and print that."""
     write_bundle(bundle, target)
     console.print(f"wrote {target}, {target.stat().st_size} bytes", markup=False)

@@ -1,4 +1,4 @@
-"""The float network that binary networks learn from (knowledge distillation).
+"""The float network that binary networks learn from by knowledge distillation.
 
 Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531).
 """
@@ -22,15 +22,15 @@ from cloud.training.split.processor import CPU, Processor
 from cloud.training.split.samples import Samples
 from cloud.training.split.settings import Settings
 
-RATE_OF_128 = 0.05  # the highest learning rate for batches of 128; in proportion for others
-WARM_UP = 0.2  # share of the steps
+RATE_OF_128 = 0.05  # highest learning rate for batches of 128; proportional for other sizes
+WARM_UP = 0.2  # share of the steps in which the rate rises
 WEIGHT_DECAY = 5e-4
-SMOOTHING = 0.05  # of the labels
+SMOOTHING = 0.05  # label smoothing
 VALIDATION_BATCH = 1000
 
 
 class Residual(nn.Module):
-    """x + what two convolutions make of it."""
+    """A residual block: x + f(x), where f is two convolutions."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Residual(nn.Module):
 
 
 class Teacher(nn.Module):
-    """ResNet-9: seven convolutions, three poolings, two residual blocks in it, a classifier.
+    """ResNet-9: seven convolutions, some in two residual blocks, three poolings, a classifier.
 
     ``forward(images)``: images (B, C, H, W) in 0..255 -> logits (B, classes). Source: Page, "How to
     Train Your ResNet" (myrtle.ai, 2018).
@@ -63,20 +63,23 @@ class Teacher(nn.Module):
         self.classify = nn.Linear(8 * width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images with values 0 to 255."""
-        # The classifier's inputs are maxima of many: scaled down, it starts with soft answers.
+        """Compute logits (B, classes) of images (B, C, H, W) in 0..255."""
+        # The classifier's inputs are large, as they are maxima; scaled down, answers start soft.
         logits: Tensor = self.classify(self.features(images / 127.5 - 1)) * 0.125
         return logits
 
     @torch.no_grad()
     def answer(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) in float32, convolutions in bfloat16 if it pays; ``eval`` before."""
+        """Compute logits (B, classes) in float32, with convolutions in bfloat16 if that is faster.
+
+        The teacher must be in evaluation mode.
+        """
         with low_precision(images.device):
             return self(images).float()  # type: ignore[no-any-return]
 
 
 def convolution(before: int, width: int, pool: int = 1) -> list[nn.Module]:
-    """3x3 convolution, maximum over ``pool`` pixels each way, batch norm, ReLU."""
+    """Return a 3x3 convolution, max pooling over ``pool`` x ``pool`` pixels, batch norm, ReLU."""
     layers: list[nn.Module] = [nn.Conv2d(before, width, 3, padding=1, bias=False)]
     layers += [nn.MaxPool2d(pool)] if pool > 1 else []
     return [*layers, nn.BatchNorm2d(width), nn.ReLU()]
@@ -93,9 +96,9 @@ def train_teacher(
     path: Path | None = None,
     on_epoch: Callable[[int, float, float], None] | None = None,
 ) -> Teacher:
-    """A teacher trained for ``settings.teacher_epochs`` epochs; ``path`` keeps every epoch.
+    """Train a teacher for ``settings.teacher_epochs`` epochs; ``path`` is its checkpoint.
 
-    ``on_epoch`` gets epochs done, share of right answers on ``held``, seconds.
+    ``on_epoch`` receives (epochs done, accuracy on ``held``, seconds).
     """
     torch.manual_seed(settings.seed)
     teacher = Teacher(data.images.shape[1], classes, settings.teacher_width)
@@ -140,14 +143,14 @@ def train_teacher(
 
 
 def one_cycle(progress: float) -> float:
-    """Up along a line, down along half a cosine: share of the training -> share of the rate."""
+    """Rise linearly, fall along half a cosine: share of the training -> share of the rate."""
     if progress < WARM_UP:
         return progress / WARM_UP
     return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
 
 
 def share_right(teacher: Teacher, held: Samples) -> float:
-    """Share of right answers; 0 without images."""
+    """Return the accuracy on ``held``; 0 without images."""
     teacher.eval()
     right = torch.zeros((), device=held.images.device)
     parts = (torch.split(whole, VALIDATION_BATCH) for whole in (held.images, held.labels))

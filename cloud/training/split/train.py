@@ -28,7 +28,7 @@ from shared.networks.binarynet import BinaryNet
 from shared.typer_app import run_app
 
 DEFAULTS = Settings()
-WEIGHTS = "before.net.safetensors"  # in recorded commands: what the command before it wrote
+WEIGHTS = "before.net.safetensors"  # in recorded commands, the output of the previous command
 AUGMENT_HELP = f"One of {', '.join(AUGMENTATIONS)}."
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 console = Console(stderr=True)
@@ -129,8 +129,8 @@ def train(
 ) -> None:
     """Train a split binary network over the grid of device and cloud fractions.
 
-    The bundle holds the packed network and its accuracy on the test set at every pair of levels. A
-    training whose checkpoint is there goes on from it, also with more epochs than it had.
+    The bundle holds the packed network and its accuracy on the test set at every pair of levels. If
+    the checkpoint exists, the training is resumed from it, also with more epochs than before.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -140,7 +140,7 @@ def train(
         if path:
             check_output(path, flag)
     if tensorboard:
-        summary_writer()  # that it is missing is better known now
+        summary_writer()  # fails now, before the training, if it is not installed
     start, before = read_network(given) if given else (None, None)
     if start and before and output and epochs is None:
         show([export_network(start, before, data_dir, output)])
@@ -171,7 +171,7 @@ def train(
         calibration_images=calibration_images,
     )
     place = processor(device)
-    # The test set too: that it is missing is better known now.
+    # Loads the test set too, so that a missing one is noticed before the training.
     pictures = splits_of(data, data_dir)
     if described:
         network, made = described.name, architecture_of(described, pictures)
@@ -205,9 +205,9 @@ def train(
 
 
 def train_network(job: Job) -> tuple[BinaryNet, dict[str, float]]:
-    """The trained network of ``job``, not calibrated yet, and its validation accuracies.
+    """Train the network of ``job``; return it, not yet calibrated, and its validation accuracies.
 
-    Shows a bar and a line for every epoch.
+    Shows a progress bar and a line for every epoch.
     """
     with progress_bar() as progress:
         task = progress.add_task(f"training {job.architecture.name}", total=None)
@@ -224,7 +224,7 @@ def train_network(job: Job) -> tuple[BinaryNet, dict[str, float]]:
 
 
 def progress_bar() -> Progress:
-    """A live line with what is done and the time left."""
+    """Return a progress bar with the steps done and the time left."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console)
 
@@ -232,7 +232,7 @@ def progress_bar() -> Progress:
 def export_network(net: BinaryNet, trained: Trained, data_dir: Path, output: Path) -> Bundle:
     """Calibrate ``net``, measure it on the test set and write its bundle.
 
-    ``UsageError``: the data at hand are not those that it was trained on.
+    ``UsageError`` if the data set is not the one that it was trained on.
     """
     data = splits_of(trained.data, data_dir)
     if data.train.digest != trained.data_digest:
@@ -254,7 +254,7 @@ def export_network(net: BinaryNet, trained: Trained, data_dir: Path, output: Pat
 
 
 def command_line(trained: Trained, file: str, to: str = "output") -> str:
-    """The command that trains this network again; paths of this machine stay out of it."""
+    """Return the command that trains this network again, without paths of this machine."""
     flag = "architecture" if trained.network.endswith(".toml") else "network"
     words = [f"--{flag} {trained.network} --data {trained.data} --{to} {file}"]
     if trained.history:
@@ -272,7 +272,7 @@ def command_line(trained: Trained, file: str, to: str = "output") -> str:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Whole numbers between commas, each once."""
+    """Parse whole numbers separated by commas, without repetitions; ``UsageError``."""
     try:
         seeds = [int(word) for word in text.split(",")]
     except ValueError:
@@ -283,14 +283,14 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def of_seed(path: Path | None, seed: int, *, alone: bool) -> Path | None:
-    """A file for one of several seeds: ``name-seed2.safetensors``."""
+    """Return the path for one of several seeds, such as ``name-seed2.safetensors``."""
     return path if path is None or alone else path.with_stem(f"{path.stem}-seed{seed}")
 
 
 def show(bundles: list[Bundle]) -> None:
-    """Accuracy over device levels (rows) and cloud levels (columns), in percent.
+    """Print the accuracy in percent, by device level (rows) and cloud level (columns).
 
-    Of several bundles the mean, and how far a single one is from it (standard deviation).
+    For several bundles it prints the mean and the standard deviation.
     """
     accuracy = 100 * np.array([bundle.metadata.accuracy for bundle in bundles])
     mean = accuracy.mean(axis=0)

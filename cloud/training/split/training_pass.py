@@ -1,13 +1,13 @@
-"""One pass of a split network in training: the sums of ``BinaryNet`` up to what its norms remove.
+"""A fast forward pass of a split network for training, equal to ``BinaryNet`` after its norms.
 
-A stage's input x is -1/+1 (or -2/0/+2) and padded with its smallest value. Here it is held as
-b = 0/1 (or 0/1/2), padded with 0, and x = 2 b - 1 (or 2 b - 2):
+A stage's input x is -1/+1 (or -2/0/+2), padded with its smallest value. Here it is represented by
+b = 0/1 (or 0/1/2), padded with 0, where x = 2 b - 1 (or 2 b - 2):
 
     conv(x, w) = conv(b, 2 w) - a constant for each channel
 
-Every convolution is followed by a norm over the batch, which takes the constant away again. So
-borders need no copy of the map, signs of weights are taken once a step and not once a pair of
-levels, and maps stay in the type of the convolutions. Gradients are those with respect to x.
+Every convolution is followed by a norm over the batch, which removes the constant. The advantages:
+padding needs no copy of the map, signs of weights are computed once per step instead of once per
+pair of levels, and maps keep the data type of the convolutions. Gradients are with respect to x.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from shared.model.architecture import Kind
 from shared.networks.binary_stage import BinaryStage
 from shared.networks.binarynet import BinaryNet
 
-ALIGNED_CHANNELS = 8  # what tensor cores take; images are filled up with channels of 0
+ALIGNED_CHANNELS = 8  # tensor cores need multiples; images are padded with channels of 0
 
 
 class TrainingPass:
-    """A batch on its way through ``net``: (B, C, H, W) in 0..255 -> logits (B, classes).
+    """The pass of one batch through ``net``: (B, C, H, W) in 0..255 -> logits (B, classes).
 
-    ``dtype`` is that of maps and of signs of weights; norms count in float32. ``aligned`` fills the
-    images' channels up to what tensor cores take.
+    ``dtype`` is the type of maps and of signs of weights; norms are computed in float32.
+    ``aligned`` pads the images' channels to ``ALIGNED_CHANNELS``.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class TrainingPass:
         self._weights[first] = _fill(self._weights[first], missing)
 
     def device(self, level: int) -> Tensor:
-        """Bits (0/1) that are sent at a device level: (B, n, H', W')."""
+        """Compute the bits (0/1) that are sent at a device level: (B, n, H', W')."""
         x = self._images
         for stage, (_, _, after) in zip(
             self._device, self.architecture.device_shapes(level), strict=True
@@ -60,7 +60,7 @@ class TrainingPass:
         return x
 
     def cloud(self, bits: Tensor, level: int, cloud_level: int) -> Tensor:
-        """Logits (B, classes), from what ``device`` gave."""
+        """Compute logits (B, classes) from the output of ``device``."""
         x = bits
         pair = self._net.pair(level, cloud_level)
         *inner, last = self._cloud
@@ -70,7 +70,7 @@ class TrainingPass:
         return self._logits(last, x, pair)
 
     def exit(self, bits: Tensor, level: int) -> Tensor | None:
-        """Logits of the exit head (B, classes); None if the network has none."""
+        """Compute logits (B, classes) of the exit head; None if the network has none."""
         return None if self._net.exit is None else self._logits(self._net.exit, bits, level)
 
     def _sums(self, stage: BinaryStage, x: Tensor, out_channels: int) -> Tensor:
@@ -83,7 +83,7 @@ class TrainingPass:
         return F.max_pool2d(sums, pool) if pool > 1 else sums
 
     def _logits(self, stage: BinaryStage, x: Tensor, level: int) -> Tensor:
-        # The kernel is the whole map: (B, n, H, W) -> (B, n H W, 1, 1), which is a matrix product.
+        # The kernel covers the whole map: (B, n, H, W) -> (B, n H W, 1, 1), a matrix product.
         weight = self._weights[stage][:, : x.shape[1]].flatten(1)[:, :, None, None]
         x = x.flatten(1)[:, :, None, None]
         sums = _DoubledConv.apply(x, weight, 1, 0)  # type: ignore[no-untyped-call]
@@ -98,7 +98,7 @@ class TrainingPass:
 
 
 class _DoubledConv(torch.autograd.Function):
-    """``conv(b, 2 w)`` with the gradient of ``conv(x, w)`` with respect to x, where x = 2 b."""
+    """conv(b, 2 w), with the gradient of conv(x, w) with respect to x = 2 b."""
 
     @staticmethod
     def forward(ctx: Any, b: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
@@ -132,7 +132,9 @@ class _Bit(torch.autograd.Function):
 
 
 class _TwoBits(torch.autograd.Function):
-    """How many of y - delta and y + delta are 0 or more; the gradient is ``ternary_sign``'s."""
+    """The number, 0 to 2, of y - delta and y + delta that are >= 0; gradient of
+    ``ternary_sign``.
+    """
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, delta: Tensor) -> Tensor:
@@ -150,12 +152,12 @@ class _TwoBits(torch.autograd.Function):
 
 
 def _bits(y: Tensor) -> Tensor:
-    """1 where y >= 0, else 0: one kernel on a GPU, vector instructions on the CPU."""
+    """Return 1 where y >= 0, else 0; one kernel on a GPU, vector instructions on a CPU."""
     return torch.heaviside(y, y.new_ones(())) if y.is_cuda else (y >= 0).to(y.dtype)
 
 
 def _inside(grad: Tensor, y: Tensor) -> Tensor:
-    """``grad`` where abs(y) < 1, else 0."""
+    """Return ``grad`` where abs(y) < 1, else 0."""
     result: Tensor = torch.ops.aten.hardtanh_backward(grad, y, -1.0, 1.0)
     return result
 
@@ -166,9 +168,9 @@ def _signs(stage: BinaryStage, dtype: torch.dtype) -> Tensor:
 
 
 def _normalise(norm: SwitchableBatchNorm, sums: Tensor, level: int) -> Tensor:
-    """By the statistics of the batch."""
+    """Normalise by the statistics of the batch."""
     n = sums.shape[1]
-    # Views and a sum: a list as index would be copied to the GPU at every call.
+    # Views and a sum, since an index list would be copied to the GPU at every call.
     scale, *more = (norm.weight[chosen, :n] for chosen in norm.affine_of[level])
     shift, *others = (norm.bias[chosen, :n] for chosen in norm.affine_of[level])
     for weight, bias in zip(more, others, strict=True):
@@ -177,6 +179,6 @@ def _normalise(norm: SwitchableBatchNorm, sums: Tensor, level: int) -> Tensor:
 
 
 def _fill(x: Tensor, channels: int) -> Tensor:
-    """``channels`` of zeros more: (B, n, H, W) -> (B, n + channels, H, W), channels last."""
+    """Append ``channels`` of zeros: (B, n, H, W) -> (B, n + channels, H, W), channels last."""
     filled = F.pad(x, (0, 0, 0, 0, 0, channels)) if channels else x
     return filled.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""How well a network in training answers images that it does not learn from."""
+"""Measure the accuracy of a network during training on held-out images."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ WATCHED = ((0.125, 0.25), (0.3, 1.0), (1.0, 1.0))  # device and cloud fractions
 
 @torch.no_grad()
 def validate(net: BinaryNet, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """Share of right answers at ``WATCHED`` levels: images (N, C, H, W) uint8, labels (N,).
+    """Return the accuracy at ``WATCHED`` levels on images (N, C, H, W) uint8, labels (N,).
 
-    Norms take the statistics of batches of up to ``BATCH`` of these images, so that nothing has to
-    be calibrated: close to what the calibrated network gives, not equal. Empty without images.
+    Norms use statistics of batches of up to ``BATCH`` of these images, so that no calibration is
+    needed; results are close to those of the calibrated network. Empty without images.
     """
     architecture = net.architecture
     pairs = {
@@ -30,7 +30,7 @@ def validate(net: BinaryNet, images: Tensor, labels: Tensor) -> dict[str, float]
     count = -(-len(images) // BATCH)
     dtype = torch.bfloat16 if has_bfloat16(images.device) else torch.float32
     for part in range(count):
-        # Every so many-th image: a batch in a row could be of one class, and so its statistics.
+        # Every count-th image: consecutive images could be of one class and give biased statistics.
         x, y = images[part::count], labels[part::count]
         run = TrainingPass(net, x, dtype, aligned=images.is_cuda)
         for level, cloud_level in pairs:
