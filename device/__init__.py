@@ -1,7 +1,7 @@
 """The device half: client, battery, policy and the link to the cloud. Nothing here imports torch.
 
-``from device import SplitClient``: the public names are listed in ``__all__`` and explained in
-``docs/api.md``. Each is loaded when it is first used.
+The public names are listed in ``__all__`` and explained in ``docs/api.md``; import them with
+``from device import SplitClient``. Each is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ __all__ = [
     "VersionMismatchError",
 ]
 
-# gRPC's fork handlers crash the children of a process that uses it with asyncio. Without them such
-# a child lives, and is refused when it opens a channel. gRPC reads this when it is imported.
+# gRPC's fork handlers crash the forked children of a process that uses gRPC with asyncio. Without
+# the handlers a child survives, and opening a channel in it is an error. Must be set before gRPC is
+# imported.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 _HOMES = {
@@ -83,7 +84,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from where it lives (PEP 562)."""
+    """Load a public name from its module (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES.get(name, "shared.errors")), name)

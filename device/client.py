@@ -25,7 +25,7 @@ from shared.errors import TaperError
 if TYPE_CHECKING:
     from device.split.outbox import LateAnswer
 
-MOST_REASONS = 1000  # the latest decisions of a long run
+MOST_REASONS = 1000  # latest decisions kept of a long run
 
 
 def classify(line: CommandLine) -> None:
@@ -56,11 +56,11 @@ def classify(line: CommandLine) -> None:
         finish(run, reasons)
         sys.stdout.flush()
     if run.signal:
-        sys.exit(128 + run.signal)  # as shells report a signal
+        sys.exit(128 + run.signal)  # the shells' convention for signals
 
 
 def finish(run: Run, reasons: Iterable[str]) -> None:
-    """Print the results, then raise the failure that ended the run, if there was one."""
+    """Print the results, then raise the failure that ended the run, if any."""
     from device.cli.report import print_table, to_json
 
     run.results.sort(key=lambda result: result.index)
@@ -81,7 +81,7 @@ def finish(run: Run, reasons: Iterable[str]) -> None:
 
 @contextmanager
 def writable_output() -> Iterator[None]:
-    """Turn a failure to write the output, such as a full disk or a closed pipe, into one line."""
+    """Report a failure to write the output, e.g. a full disk or closed pipe, in one line."""
     try:
         yield
     except BrokenPipeError:
@@ -94,20 +94,20 @@ def writable_output() -> Iterator[None]:
 
 
 def discard_output() -> None:
-    """Let Python's last flush go nowhere: it would fail once more."""
+    """Redirect standard output to nowhere, since Python's final flush would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_line(result: SampleResult, name: str) -> None:
-    """One result as a line of JSON."""
+    """Print one result as a line of JSON."""
     from device.cli.report import sample_json
 
     sys.stdout.write(json.dumps(sample_json(result, name)) + "\n")
-    sys.stdout.flush()  # whoever reads the lines acts on them
+    sys.stdout.flush()  # a reader may react to each line
 
 
 def print_late(answer: LateAnswer) -> None:
-    """The cloud's answer to a sample of the spool, as a line of JSON."""
+    """Print the cloud's answer to a sample from the spool as a line of JSON."""
     from device.cli.report import late_json
 
     sys.stdout.write(json.dumps(late_json(answer)) + "\n")
@@ -115,7 +115,7 @@ def print_late(answer: LateAnswer) -> None:
 
 
 class _Notes(logging.Handler):
-    """Writes warnings of the library to standard error, as notes."""
+    """Writes the library's warnings to standard error as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(f"note: {record.getMessage()}")

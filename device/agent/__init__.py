@@ -1,1 +1,1 @@
-"""One device of a fleet: classifies at a set rate, reports over MQTT, obeys desired state."""
+"""One device of a fleet: classifies at a set rate, reports over MQTT, applies desired state."""

@@ -40,15 +40,18 @@ from shared.fleet.messages import (
 )
 from shared.fleet.payloads import dump, load
 
-RESEND_AT_MOST = 500  # messages for one command
-HELD = 2000  # messages of telemetry that wait for the disk
-WITHOUT_DISK_S = 600.0  # how long the ledger may fail before its numbers are kept in memory
+RESEND_AT_MOST = 500  # messages that one command can request
+HELD = 2000  # telemetry messages that may wait in memory while the disk fails
+WITHOUT_DISK_S = 600.0  # if the ledger fails for longer, it continues in memory
 FAREWELL_S = 2.0
 _log = logging.getLogger(__name__)
 
 
 class Agent:
-    """Stay connected, work and report. ``run`` never returns."""
+    """Runs one device: stays connected, classifies and reports. ``run`` never returns.
+
+    ``find_broker`` is called before each connection, by default it returns ``broker``.
+    """
 
     def __init__(
         self,
@@ -71,8 +74,8 @@ class Agent:
         self._next_sequence = 1
         self._desired = Desired(0)
         self._dropped = 0
-        self._held: deque[Telemetry] = deque()  # without a number, since the ledger fails
-        self._failing_s: float | None = None  # since when it does
+        self._held: deque[Telemetry] = deque()  # not numbered yet, since the ledger fails
+        self._failing_s: float | None = None  # when the ledger began to fail
         self._refused: tuple[RefusedSetting, ...] = ()
         self._inbox: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._retimed = asyncio.Event()
@@ -82,10 +85,10 @@ class Agent:
         self._numbering = asyncio.Lock()
         self._measuring: asyncio.Task[None] | None = None
         self._own_birth: Birth | None = None
-        self._outdated = asyncio.Event()  # the session's numbers are not the ledger's
+        self._outdated = asyncio.Event()  # the session's numbers no longer match the ledger's
 
     async def run(self) -> None:
-        """Classify, report and obey until cancelled."""
+        """Classify, report and follow desired states and commands until cancelled."""
         async with asyncio.TaskGroup() as group:
             name = self._who.device
             group.create_task(self._classifier.run(), name=f"{name} images")
@@ -93,12 +96,12 @@ class Agent:
             group.create_task(self._talk(group), name=f"{name} broker")
 
     async def _talk(self, group: asyncio.TaskGroup) -> None:
-        """Keep a connection to the broker; connect again when it is lost."""
+        """Keep a connection to the broker; connects again when it is lost."""
         standing = self._standing
         while True:
             try:
                 self._session = await self._ledger.begin(self._who.device)
-            except UsageError as error:  # e.g. a full disk: try again
+            except UsageError as error:  # e.g. a full disk; try again later
                 standing.lose(BrokerError(str(error)))
                 await asyncio.sleep(standing.wait_s())
                 continue
@@ -119,22 +122,22 @@ class Agent:
 
     @property
     def status(self) -> str:
-        """In a line, for people: whether it is connected, and why not."""
+        """Describe in a line whether the agent is connected and, if not, why."""
         standing = self._standing
         where = f"connected to {self._broker}" if self.connected.is_set() else standing.failure
         parts = (where or "connecting", standing.namesake)
         return f"{self._who.fleet}/{self._who.device}: {'; '.join(filter(None, parts))}"
 
     def _renew_broker(self) -> None:
-        """Read the broker's certificates again: they may have been renewed since."""
+        """Read the broker's certificates again, as they may have been renewed."""
         if self._find_broker is not None:
             try:
                 self._broker = self._find_broker()
-            except UsageError as error:  # e.g. half of the new files are there
+            except UsageError as error:  # e.g. only some of the new files have been written
                 _log.warning("%s: the old certificates are used: %s", self._who.device, error)
 
     async def _converse(self) -> None:
-        """One connection, until it is lost or this task is cancelled."""
+        """Run one connection, until it is lost or this task is cancelled."""
         who = self._who
         self._renew_broker()
         will = self._death("connection lost")
@@ -157,8 +160,8 @@ class Agent:
             try:
                 await self._until_lost(client)
             except asyncio.CancelledError:
-                # Do not wait long for a disk that hangs or a broker that is away.
-                if self._measuring is not None:  # it ends with a message of the last samples
+                # Bounded, as the disk may hang and the broker may be away.
+                if self._measuring is not None:  # on its end it sends the last samples' telemetry
                     await asyncio.wait((self._measuring,), timeout=FAREWELL_S)
                 payload = dump(self._death("stopped"))
                 leaving = client.post(who.topic(MessageKind.DEATH), payload, retain=True)
@@ -166,16 +169,16 @@ class Agent:
                 raise
 
     async def _announce(self, client: BrokerClient) -> None:
-        """Publish the birth, after subscribing to it: an earlier one may know a later session."""
+        """Publish the birth, after subscribing to its topic for births of earlier runs."""
         topic = self._who.topic(MessageKind.BIRTH)
         self._own_birth = self._birth()
         self._standing.announce(self._own_birth)
-        with suppress(BrokerError):  # a broker that does not allow it
+        with suppress(BrokerError):  # some brokers do not allow it
             await client.listen(topic, own=True)
         await client.post(topic, dump(self._own_birth), retain=True)
 
     async def _until_lost(self, client: BrokerClient) -> None:
-        """Wait until the connection is lost or the ledger turns out to be outdated."""
+        """Wait until the connection is lost or the ledger is found to be outdated."""
         waiting = [asyncio.ensure_future(one) for one in (client.lost(), self._outdated.wait())]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -188,7 +191,9 @@ class Agent:
         waiting[0].result()
 
     async def _compare(self, birth: Birth) -> None:
-        """Begin a new epoch if the broker knows a later session: the ledger is an older copy."""
+        """Begin a new epoch if ``birth`` has a later session, since the ledger is then an
+        old copy.
+        """
         self._standing.hear(birth)
         ours = self._session
         if birth == self._own_birth or birth.epoch != ours.epoch or birth.session < ours.number:
@@ -226,15 +231,15 @@ class Agent:
             topic, payload = await self._inbox.get()
             try:
                 message = load(parse_topic(topic), payload)
-                await self._obey(message)
+                await self._follow(message)
             except MessageError as error:
                 self.refusals += 1
                 _log.warning("refused: %s", error)
-            except Exception:  # noqa: BLE001 - one message must not stop the device
+            except Exception:  # noqa: BLE001 - no message may stop the device
                 self.refusals += 1
                 _log.exception("%s: cannot be processed", topic[:300])
 
-    async def _obey(self, message: Message) -> None:
+    async def _follow(self, message: Message) -> None:
         if isinstance(message, Desired):
             if message.version < self._desired.version:
                 self.refusals += 1
@@ -257,7 +262,7 @@ class Agent:
         self._desired = desired
 
     async def _restore_desired(self) -> None:
-        """Work with the desired state of the last run until the broker delivers one."""
+        """Apply the desired state of the last run, until the broker delivers one."""
         payload = await self._ledger.desired(self._who.device)
         if payload is None:
             return
@@ -285,7 +290,7 @@ class Agent:
         self._client.post(self._who.topic(MessageKind.REPORTED), dump(reported), retain=True)
 
     async def _do(self, command: Command) -> None:
-        """Carry out a command and send its result."""
+        """Execute a command and send its result."""
         result = Result(self._who.device, command.id, ok=True)
         match command.name:
             case "ping":
@@ -330,22 +335,22 @@ class Agent:
     async def _measure(self) -> None:
         """Send telemetry every ``telemetry_s`` seconds."""
         while True:
-            # A random first wait: a fleet that is set at once must not send at once.
+            # A random first wait, so that devices set at the same time do not send together.
             wait_s = self._classifier.telemetry_s * random.random()  # noqa: S311
             try:
                 while not await self._pace.sleep(wait_s, self._retimed):
-                    await asyncio.shield(self._send_telemetry())  # else a number is used twice
+                    await asyncio.shield(self._send_telemetry())  # or a number is used twice
                     wait_s = self._classifier.telemetry_s
             except asyncio.CancelledError:
                 await self._classifier.finish()
-                await self._send_telemetry()  # of the last samples; perhaps at the next start
+                await self._send_telemetry()  # the last samples; delivered later if offline
                 raise
 
     async def _send_telemetry(self) -> None:
-        """Number a message, commit it to the ledger, and send it if connected.
+        """Take the telemetry of the period, number it, commit it to the ledger, and send it.
 
-        Messages that the ledger cannot take, e.g. since the disk is full, wait in memory for a
-        number; of more than ``HELD`` the oldest is dropped and counted.
+        If the ledger cannot be written, e.g. because the disk is full, messages wait in memory for
+        their numbers. If more than ``HELD`` wait, the oldest is dropped and counted.
         """
         device = self._who.device
         async with self._numbering:
@@ -374,7 +379,7 @@ class Agent:
                 self._classifier.draw_telemetry(len(payload))
 
     async def _keep_waiting(self, error: UsageError) -> None:
-        """Say once that the ledger fails; do without its file if that lasts."""
+        """Log once that the ledger fails; if that lasts, let it continue without its file."""
         now_s = boot_s()
         if self._failing_s is None:
             self._failing_s = now_s

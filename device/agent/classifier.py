@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from device.split.outbox import LateAnswer
 
 RENEW_EVERY_S = 5.0
-HELD = 1000  # samples that wait for another version of the model
-BEAT_S = 10.0  # how often an idle classifier shows that it lives
-FINISH_S = 1.0  # that the sample under way may still take when the agent ends
-STUCK_S = 120.0  # longer than any sample may take
-OpenClient = Callable[[Bundle], SplitClient]  # not entered yet
-FindModel = Callable[[str, str], Awaitable[Bundle]]  # name, and a version that is of no use
+HELD = 1000  # samples that may wait for another version of the model
+BEAT_S = 10.0  # seconds between signs of life of an idle classifier
+FINISH_S = 1.0  # time that the current sample may still take when the agent ends
+STUCK_S = 120.0  # without a sign of life for so long, the classifier counts as stuck
+OpenClient = Callable[[Bundle], SplitClient]  # makes a client that has not been entered
+FindModel = Callable[[str, str], Awaitable[Bundle]]  # (name, version that is not wanted)
 DEFAULTS = DeviceSettings(fraction="auto", rate_per_s=1.0, telemetry_s=10.0)
 
 
@@ -61,7 +61,7 @@ class _Period:
 
 
 class Classifier:
-    """Classify images at the rate that is set, by ``run``. Use as ``async with``."""
+    """Classifies the images of ``supply`` at the set rate, in ``run``. Use as ``async with``."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Classifier:
         self._beat_s = time.monotonic()
         self._pace = pace
         self._given = self._wanted = settings
-        self._renew_s = 0.0  # no other version is fetched before
+        self._renew_s = 0.0  # time before which no other version is fetched
         self.on_model: Callable[[], None] = lambda: None
         self._woken = asyncio.Event()
         self._drawn_s = pace.elapsed_s
@@ -103,7 +103,7 @@ class Classifier:
         await self.finish()
 
     async def finish(self) -> None:
-        """End the sample under way and the client: nothing is counted any more after that."""
+        """Finish the current sample and close the client; nothing is counted after that."""
         if self._finished:
             return
         self._finished = True
@@ -129,15 +129,15 @@ class Classifier:
         return self._settings.telemetry_s or 10.0
 
     def set_battery(self, level: float) -> bool:
-        """Set the charge of a simulated battery; False if the battery is real."""
+        """Set the charge of a simulated battery, 0 to 1; returns False if the battery is real."""
         self._draw()
         return self._power.set_level(level)
 
     async def apply(self, wanted: DeviceSettings) -> tuple[RefusedSetting, ...]:
-        """Work with ``wanted`` from now on; return the settings that could not be applied."""
+        """Apply the settings ``wanted``; return those that could not be applied."""
         self._wanted = wanted
         refused = []
-        # Unset means the model that the device started with.
+        # If unset, the device uses the model that it started with.
         name = wanted.model or self._own.metadata.name
         if name != self._bundle.metadata.name:
             try:
@@ -172,7 +172,7 @@ class Classifier:
         return refused
 
     async def _change_model(self, name: str) -> None:
-        """Work with another model from the next sample on."""
+        """Use another model from the next sample on."""
         own = name == self._own.metadata.name
         self._use(self._own if own else await self._find_model(name, ""))
 
@@ -187,11 +187,11 @@ class Classifier:
 
     @property
     def is_working(self) -> bool:
-        """Whether ``run`` has gone on within the last minutes."""
+        """Whether ``run`` has shown a sign of life within ``STUCK_S``."""
         return time.monotonic() - self._beat_s < STUCK_S
 
     async def run(self) -> None:
-        """Take an image every 1 / rate seconds and have it classified; never returns."""
+        """Classify an image every 1 / rate seconds; never returns."""
         while True:
             self._beat_s = time.monotonic()
             rate = self._settings.rate_per_s
@@ -199,7 +199,7 @@ class Classifier:
                 await self._pace.sleep(BEAT_S * self._pace.speed, self._woken)
             elif not await self._pace.sleep(1 / rate, self._woken):
                 self._sampling = asyncio.ensure_future(self.one())
-                await asyncio.shield(self._sampling)  # ``finish`` ends it in order
+                await asyncio.shield(self._sampling)  # ``finish`` ends it, not a cancellation
 
     async def one(self) -> None:
         """Classify the next image, if there is one."""
@@ -208,7 +208,7 @@ class Classifier:
             if self._supply.problem:
                 self._note(self._supply.problem)
             return
-        self._draw()  # before every sample: an empty battery must stop the work at once
+        self._draw()  # before every sample, as an empty battery must stop the work at once
         if self._power.charge().level <= 0:
             self._period.failed += 1
             self._note("the battery is empty")
@@ -222,36 +222,36 @@ class Classifier:
             self._note(str(error))
             if error.number is None:
                 self._hold(sample)
-            await self._renew_model()  # after that the spool makes its samples anew
-        except SpooledError as error:  # not lost: its answer comes later, perhaps to another run
+            await self._renew_model()  # after that the spool recomputes its samples
+        except SpooledError as error:  # its answer arrives later, perhaps in another run
             self._note(str(error))
         except (LinkError, RequestError) as error:
             self._fail(str(error))
         else:
             self._count(result, sample.label)
-            if self._held and result.source != DEVICE:  # the cloud has this version again
+            if self._held and result.source != DEVICE:  # so the cloud has this version again
                 await self._release()
 
     def late(self, answer: LateAnswer) -> None:
-        """Count the cloud's answer to a sample of the spool that had none."""
+        """Count the cloud's late answer to a sample from the spool."""
         if not answer.answered:
             self._period.answered_cloud += 1
 
     def _hold(self, sample: Sample) -> None:
-        """Keep a sample until the server and this device have the same version of the model."""
+        """Keep a sample until server and device have the same version of the model."""
         if len(self._held) == HELD:
             self._held.popleft()
             self._fail("too many samples wait for another version of the model")
         self._held.append(sample)
 
     async def _release(self) -> None:
-        """Classify the samples that were held, oldest first."""
+        """Classify the held samples, oldest first."""
         held, self._held = self._held, deque()
         while held:
             await self._classify(held.popleft())
 
     def _fail(self, reason: str) -> None:
-        """Count a sample without an answer; it was taken and computed all the same."""
+        """Count a sample without an answer, including the energy of taking and computing it."""
         self._period.failed += 1
         self._note(reason)
         level = 0 if self.client.decision is None else self.client.decision.level
@@ -259,7 +259,7 @@ class Classifier:
         self._draw(self._picture_j() + self._energy.compute_j(work))
 
     async def _renew_model(self) -> None:
-        """Take the version of the present model that the server has now."""
+        """Switch to the server's current version of the present model."""
         now_s = time.monotonic()
         if now_s < self._renew_s:
             return
@@ -278,11 +278,11 @@ class Classifier:
         await self._release()
 
     def draw_telemetry(self, size_bytes: int) -> None:
-        """Draw the energy of sending a message of telemetry, and of its confirmation."""
+        """Discharge the battery by sending a telemetry message and receiving its confirmation."""
         self._draw(self._energy.exchange_j(size_bytes))
 
     def _note(self, reason: str) -> None:
-        # Strip characters that the contract forbids; error texts can hold any.
+        # Error texts can hold characters that the contract forbids.
         self._period.error = reason[:500].encode(errors="replace").decode().replace("\0", "")
 
     def _count(self, result: SampleResult, label: int | None) -> None:
@@ -310,7 +310,7 @@ class Classifier:
         return self._energy.picture_j(self._settings.rate_per_s or 0.0)
 
     def _energy_of(self, result: SampleResult) -> float:
-        """Joules of sensing, computing at every look and, if the cloud answered, the radio."""
+        """Return joules of sensing, computing every look and, if the cloud answered, the radio."""
         architecture = self._bundle.architecture
         levels = [level_for(look, architecture.device_levels) for look in result.looks]
         energy_j = self._picture_j()
@@ -323,7 +323,7 @@ class Classifier:
         return energy_j
 
     def _draw(self, energy_j: float = 0.0) -> None:
-        """Draw ``energy_j`` and the idle energy since the last call from the battery."""
+        """Discharge the battery by ``energy_j`` and the idle energy since the last call."""
         now_s = self._pace.elapsed_s
         seconds, self._drawn_s = now_s - self._drawn_s, now_s
         idle_j = self._energy.hardware.idle_w * seconds

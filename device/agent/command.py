@@ -1,4 +1,4 @@
-"""``python -m device.agent``: one real device of a fleet; and its installation."""
+"""``python -m device.agent``: run one real device of a fleet, or install it as a service."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def until_signal(work: asyncio.Task[None]) -> None:
 
 
 async def first_model(line: AgentLine, models: FleetModels) -> Bundle:
-    """The model to start with; one that the server has is waited for, however long it takes."""
+    """Return the model to start with; waits without limit if it comes from the server."""
     model = line.client.model
     if not model.from_server:
         return read_bundle(bundle_path(model.name), DEVICE_GROUPS)
@@ -58,7 +58,7 @@ async def first_model(line: AgentLine, models: FleetModels) -> Bundle:
 
 
 def usable(settings: SpoolSettings | None) -> SpoolSettings | None:
-    """The spool if its file can be used; a disk that fails does not stop the agent."""
+    """Return ``settings`` if the spool's file can be used; else log why and return None."""
     if settings is None:
         return None
     from device.split.spool import Spool
@@ -72,7 +72,7 @@ def usable(settings: SpoolSettings | None) -> SpoolSettings | None:
 
 
 def supply_of(line: AgentLine, bundle: Bundle) -> Supply:
-    """The pictures that the flags name, as inputs of ``bundle``."""
+    """Return the pictures that the flags name, as inputs of ``bundle``."""
     labels = None
     if line.labels is not None:
         from shared.images.labels import read_labels
@@ -92,11 +92,11 @@ def supply_of(line: AgentLine, bundle: Bundle) -> Supply:
 
 
 async def work(line: AgentLine, pace: Pace | None = None) -> None:
-    """Be the device until cancelled; ``pace`` is a clock other than the machine's."""
+    """Run the device until cancelled; ``pace`` replaces the machine's clock."""
     settings, pace = line.client, pace or Pace()
     models = FleetModels(line.model_folder, settings.servers, settings.security)
     bundle = await first_model(line, models)
-    # where models come from is decided here, not by each client
+    # The agent chooses the source of models, not each of its clients.
     settings = replace(settings, model=ModelSettings(bundle.metadata.name))
     settings = replace(settings, spool=usable(settings.spool))
     power = MachinePower(battery_of(settings))
@@ -126,14 +126,14 @@ async def work(line: AgentLine, pace: Pace | None = None) -> None:
 
 
 async def run(line: AgentLine) -> None:
-    """``work`` until Ctrl-C or SIGTERM."""
+    """Run ``work`` until Ctrl-C or SIGTERM."""
     task = asyncio.create_task(work(line), name="agent")
     until_signal(task)
     await task
 
 
 def install_agent(arguments: Sequence[str]) -> None:
-    """Write the flags ``arguments`` to a config file, and a unit that runs the agent with it."""
+    """Write the flags to a config file, and a systemd unit that runs the agent with it."""
     made = parser()
     group = made.add_argument_group("installation")
     group.add_argument("--config-file", type=Path, default=CONFIG, help=f"default: {CONFIG}")
@@ -152,7 +152,7 @@ def install_agent(arguments: Sequence[str]) -> None:
         if name not in own and f"--{flag}" in names:
             values[flag] = _absolute(value)
     config, unit = install(values, given.config_file, given.unit_folder, given.force)
-    config_words(config, set())  # it can be read again
+    config_words(config, set())  # checks that it can be read
     sys.stdout.write(
         f"wrote {config} and {unit}\n"
         "start it with: systemctl daemon-reload && systemctl enable --now taper-agent\n"
@@ -161,7 +161,7 @@ def install_agent(arguments: Sequence[str]) -> None:
 
 
 def _absolute(value: object) -> object:
-    """A value as the service sees it, which runs in another folder."""
+    """Make a path in a value absolute, since the service runs in another folder."""
     if isinstance(value, Path):
         return str(value.absolute())
     if isinstance(value, list):

@@ -48,11 +48,12 @@ unit that runs the agent with it.
 
 @dataclass(frozen=True)
 class AgentLine:
-    """The values of the command line: what the agent is, and how it works.
+    """The values of the command line.
 
-    find_broker  reads the broker's certificates anew, for each connection
-    model        name or file of the model to start with, ``from_server`` whether it is fetched
-    defaults     what holds until an operator desires something else
+    find_broker  returns the broker with its certificates, read again for each connection
+    model        name or file of the model to start with
+    from_server  whether that model is fetched from the server
+    defaults     settings in force until an operator desires others
     """
 
     fleet: str
@@ -70,7 +71,7 @@ class AgentLine:
 
 
 def parse(arguments: Sequence[str]) -> AgentLine:
-    """Read the flags, and the config file that they name; ``UsageError`` names what is wrong."""
+    """Parse the flags and the config file that they name; ``UsageError`` names what is wrong."""
     given = parser().parse_args(list(arguments))
     if given.config is not None:
         words = config_words(given.config, given_names(arguments))
@@ -79,19 +80,19 @@ def parse(arguments: Sequence[str]) -> AgentLine:
 
 
 def line_of(given: argparse.Namespace) -> AgentLine:
-    """The values of parsed flags; ``UsageError``."""
+    """Convert parsed flags; ``UsageError`` names a wrong one."""
     check(given.input or ())
     secured = given.tls or (given.broker or "").startswith("mqtts")
     if not secured and (given.ca or given.cert or given.key):
         raise UsageError("--ca, --cert and --key: need --tls, or --broker mqtts://HOST:PORT")
     plain = argparse.Namespace(**vars(given))
     if not given.tls:
-        plain.ca = plain.cert = plain.key = None  # they are for the broker alone
+        plain.ca = plain.cert = plain.key = None  # the flags apply to the broker only
     settings = replace(client_settings(plain), start_offline=True)
     model = replace(settings.model, folder=given.model_folder)
     live = replace(live_settings(given), patient=True)
     find_broker = broker_of(given)
-    find_broker()  # a mistake ends the start
+    find_broker()  # raises now if the flags are wrong
     return AgentLine(
         checked(given.fleet, "--fleet"),
         checked(given.device, "--device"),
@@ -113,7 +114,7 @@ def line_of(given: argparse.Namespace) -> AgentLine:
 
 
 def broker_of(given: argparse.Namespace) -> Callable[[], Broker]:
-    """Makes the broker from the files as they are now; they may be renewed while it runs."""
+    """Return a function that makes the broker, reading its files anew at each call."""
     own = (given.broker_ca, given.broker_cert, given.broker_key)
     files = own if any(own) else (given.ca, given.cert, given.key)
     if not given.broker.startswith("mqtts") and not any(own):
@@ -128,7 +129,7 @@ def broker_of(given: argparse.Namespace) -> Callable[[], Broker]:
 
 
 def checked(value: str, flag: str) -> str:
-    """Return ``value`` if it is a name, else ``UsageError`` that names ``flag``."""
+    """Return ``value`` if it is a valid name; else raise ``UsageError`` that names ``flag``."""
     try:
         return check_name(value, flag)
     except ValueError as error:
@@ -136,16 +137,16 @@ def checked(value: str, flag: str) -> str:
 
 
 def default_name() -> str:
-    """The host's name as the fleet allows names: dots and the like become hyphens."""
+    """Return the host's name with hyphens for characters that fleets do not allow."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", socket.gethostname()).strip("-_")[:64]
     return name or "device"
 
 
 def config_words(path: Path, overridden: set[str]) -> list[str]:
-    """The flags in a TOML file: ``server = "edge:50051"`` is ``--server edge:50051``.
+    """Convert a TOML file to flags: ``server = "edge:50051"`` becomes ``--server edge:50051``.
 
-    Lists repeat a flag, ``true`` sets one, ``false`` gives ``--no-FLAG`` where that exists.
-    Flags in ``overridden`` are left out. ``UsageError`` names the file and the key.
+    A list repeats a flag, ``true`` sets it, ``false`` gives ``--no-FLAG`` if that exists. Flags in
+    ``overridden`` are left out. ``UsageError`` names the file and the key.
     """
     try:
         values = tomllib.loads(path.read_text())
@@ -164,7 +165,7 @@ def config_words(path: Path, overridden: set[str]) -> list[str]:
 
 
 def words_of(flag: str, value: Any, known: set[str], path: Path) -> list[str]:
-    """One setting as the words of a command line; ``UsageError`` for a table or a date."""
+    """Convert a setting to words of a command line; ``UsageError`` for tables and dates."""
     if isinstance(value, bool):
         negative = f"--no-{flag[2:]}"
         if value:
@@ -178,13 +179,13 @@ def words_of(flag: str, value: Any, known: set[str], path: Path) -> list[str]:
 
 
 def given_names(arguments: Sequence[str]) -> set[str]:
-    """The flags among ``arguments``, whatever their values."""
+    """Return the names of the flags in ``arguments``."""
     names = {word.partition("=")[0] for word in arguments if word.startswith("--")}
     return names | {f"--{name[5:]}" for name in names if name.startswith("--no-")}
 
 
 def parser() -> Parser:
-    """The flags: the agent's own, and those that it has in common with the client."""
+    """Return the parser with the agent's own flags and those it shares with the client."""
     made = Parser(
         usage="%(prog)s [install] [OPTIONS]", description=DESCRIPTION, formatter_class=Help
     )

@@ -1,4 +1,4 @@
-"""Who a device is: its names, its kind, its software."""
+"""The identity of a device: its names, its kind, its software."""
 
 from __future__ import annotations
 

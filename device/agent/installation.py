@@ -1,4 +1,4 @@
-"""``taper-agent install``: writes a config file and a systemd unit for the flags it is given."""
+"""``taper-agent install``: write a config file and a systemd unit for given flags."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WantedBy=multi-user.target
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Flat settings as TOML: words, numbers, truth values, and lists of words."""
+    """Format settings as TOML: strings, numbers, booleans and lists of strings."""
     lines = ["# taper-agent: the flags of `python -m device.agent --help`, without the dashes"]
     for name, value in values.items():
         if isinstance(value, bool):
@@ -58,15 +58,15 @@ def to_toml(values: Mapping[str, Any]) -> str:
         elif isinstance(value, list | tuple):
             text = "[" + ", ".join(json.dumps(str(one)) for one in value) + "]"
         else:
-            text = json.dumps(str(value))  # TOML's basic strings are JSON's
+            text = json.dumps(str(value))  # TOML's basic strings have JSON's syntax
         lines.append(f"{name} = {text}")
     return "\n".join(lines) + "\n"
 
 
 def install(values: Mapping[str, Any], config: Path, units: Path, force: bool) -> tuple[Path, Path]:
-    """Write ``values`` to ``config``, and a unit into the folder ``units``; both paths.
+    """Write ``values`` to ``config`` and a unit into the folder ``units``; return both paths.
 
-    ``UsageError`` if they cannot be written, or are there already and not to be replaced.
+    ``UsageError`` if they cannot be written, or if they exist and ``force`` is not set.
     """
     unit = units / UNIT_NAME
     if not force:

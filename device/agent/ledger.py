@@ -44,12 +44,12 @@ CREATE TABLE IF NOT EXISTS telemetry (
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 Work = Callable[[sqlite3.Connection], Any]
-Entry = tuple[int, bytes]  # sequence number, payload
+Entry = tuple[int, bytes]  # (sequence number, payload)
 
 
 @dataclass(frozen=True)
 class Session:
-    """A connection: its epoch, its number in it, and the sequence number to go on with."""
+    """A connection: its epoch, its number in the epoch, and the next sequence number."""
 
     epoch: str
     number: int
@@ -59,10 +59,10 @@ class Session:
 class Ledger:
     """The numbers and unconfirmed telemetry of the devices of one process, in the file ``path``.
 
-    ``limit`` is how many unconfirmed messages a device may have; the oldest is dropped.
-    A file that is damaged is set aside, its unconfirmed messages are kept where they can be read,
-    and a new epoch begins; a file that cannot be used is done without, in memory. Both are logged.
-    Use as ``async with``.
+    A device may have ``limit`` unconfirmed messages; beyond that the oldest is dropped. A damaged
+    file is set aside and a new epoch begins, with the unconfirmed messages that can still be read.
+    If a file cannot be used at all, the ledger works in memory. Both cases are logged. Use as
+    ``async with``.
     """
 
     def __init__(self, path: Path | str, limit: int = 2000) -> None:
@@ -76,7 +76,7 @@ class Ledger:
         return self
 
     def _open(self) -> None:
-        """Open the file; do with a new one if it is damaged, and without one if need be."""
+        """Open the file; use a new one if it is damaged, or none if it cannot be used."""
         try:
             self._database = _connect(self._path)
         except sqlite3.OperationalError as error:
@@ -98,7 +98,7 @@ class Ledger:
         self._database = _connect(":memory:")
 
     async def leave_disk(self) -> None:
-        """Go on in memory, with numbers of a new epoch: the file cannot be written."""
+        """Continue in memory with a new epoch, since the file cannot be written."""
 
         def leave() -> None:
             self._database.close()
@@ -117,7 +117,7 @@ class Ledger:
         self._database.close()
 
     async def begin(self, device: str) -> Session:
-        """Count a connection of ``device``."""
+        """Begin a connection of ``device``; return its session."""
 
         def work(database: sqlite3.Connection) -> Session:
             number, following = database.execute(
@@ -125,7 +125,7 @@ class Ledger:
                 "DO UPDATE SET session = session + 1 RETURNING session, next_sequence",
                 (device,),
             ).fetchone()
-            # The numbers of a ledger of an earlier release belong to the empty epoch.
+            # Ledgers of earlier releases have no epochs; their numbers belong to the epoch "".
             (epoch,) = database.execute(
                 "INSERT INTO epoch VALUES (?, ?) ON CONFLICT (device) "
                 "DO UPDATE SET epoch = epoch RETURNING epoch",
@@ -136,7 +136,7 @@ class Ledger:
         return await self._ask(work)
 
     async def renew(self, device: str) -> int:
-        """Begin a new epoch of ``device``; return how many unconfirmed messages go with the old."""
+        """Begin a new epoch of ``device``; return how many unconfirmed messages are dropped."""
 
         def work(database: sqlite3.Connection) -> int:
             database.execute("UPDATE epoch SET epoch = ? WHERE device = ?",
@@ -152,7 +152,7 @@ class Ledger:
         return await self._ask(work)
 
     async def keep_desired(self, device: str, payload: bytes) -> None:
-        """Commit the desired state that is in force, for the next start."""
+        """Store the desired state that is in force, for the next start."""
         await self._ask(
             lambda database: database.execute(
                 "INSERT INTO desired VALUES (?, ?) ON CONFLICT (device) "
@@ -162,7 +162,7 @@ class Ledger:
         )
 
     async def desired(self, device: str) -> bytes | None:
-        """Return the desired state that was in force last; None if there was none."""
+        """Return the stored desired state; None if there is none."""
         text = "SELECT payload FROM desired WHERE device = ?"
         row = await self._ask(lambda database: database.execute(text, (device,)).fetchone())
         return None if row is None else row[0]
@@ -194,7 +194,7 @@ class Ledger:
         return await self._ask(work)
 
     def confirm(self, device: str, sequence: int) -> None:
-        """Note that the broker has confirmed a message."""
+        """Record that the broker has confirmed a message."""
         self._commits.post(
             lambda database: database.execute(
                 "UPDATE telemetry SET confirmed = 1 WHERE device = ? AND sequence = ?",
@@ -207,12 +207,12 @@ class Ledger:
         return await self._select("AND NOT confirmed", device)
 
     async def oldest(self, device: str) -> int | None:
-        """Return the lowest stored number; None if none is stored."""
+        """Return the lowest stored sequence number; None if none is stored."""
         text = "SELECT min(sequence) FROM telemetry WHERE device = ? AND sequence > 0"
         return await self._ask(lambda database: database.execute(text, (device,)).fetchone()[0])
 
     async def between(self, device: str, first: int, last: int) -> list[Entry]:
-        """Return the stored messages with numbers ``first`` to ``last``, both included."""
+        """Return the stored messages with numbers from ``first`` to ``last``, inclusive."""
         return await self._select("AND sequence BETWEEN ? AND ?", device, first, last)
 
     async def _select(self, where: str, *values: str | int) -> list[Entry]:
@@ -224,7 +224,7 @@ class Ledger:
         return answer
 
     def _commit(self, jobs: Sequence[Work]) -> list[Any]:
-        """Do all ``jobs`` in one transaction; ``UsageError`` if it cannot be written."""
+        """Run all ``jobs`` in one transaction; ``UsageError`` if it cannot be written."""
         try:
             self._database.execute("BEGIN")
             results = [job(self._database) for job in jobs]
@@ -237,7 +237,7 @@ class Ledger:
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:
-    """Open the file, or make it; ``sqlite3.Error``."""
+    """Open the file, creating it if needed; ``sqlite3.Error``."""
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode=WAL")
@@ -246,7 +246,7 @@ def _connect(path: Path | str) -> sqlite3.Connection:
         if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("its pages do not fit together")
         database.executescript(SCHEMA)
-        database.execute("BEGIN IMMEDIATE")  # a disk that is read-only is noticed now
+        database.execute("BEGIN IMMEDIATE")  # fails now if the disk is read-only
         database.execute("PRAGMA user_version=1")
         database.execute("COMMIT")
     except sqlite3.Error:
@@ -256,10 +256,10 @@ def _connect(path: Path | str) -> sqlite3.Connection:
 
 
 def _take_over(aside: Path, database: sqlite3.Connection, limit: int) -> int:
-    """Keep what a damaged ledger still says: desired states, and messages to send.
+    """Copy what can be read of a damaged ledger: desired states and unconfirmed messages.
 
-    These have numbers of an epoch that is over, which are inside them; here they get numbers below
-    those of the new epoch. Returns how many there are, ``limit`` at most.
+    The payloads of the messages hold numbers of the old epoch; in the new ledger they are stored
+    under numbers below those of the new epoch. Returns how many there are, at most ``limit``.
     """
     desired = [
         (row["device"], row["payload"])
@@ -281,7 +281,7 @@ def _take_over(aside: Path, database: sqlite3.Connection, limit: int) -> int:
 
 
 def _is_whole(row: sqlite3.Row) -> bool:
-    """Whether a row of a damaged ledger has a message that is of its device and number."""
+    """Whether the message in a row of a damaged ledger matches the row's device and number."""
     try:
         message = json.loads(row["payload"])
         return bool(

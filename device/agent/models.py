@@ -1,4 +1,4 @@
-"""Models for agents, fetched from the server by name once for all devices of a process."""
+"""Models for agents, fetched by name from the server once for all devices of a process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.model.bundle import Bundle
 
 
 class FleetModels:
-    """Fetch models over the air and keep them for all devices of the process."""
+    """Fetches models from the server and keeps them for all devices of the process."""
 
     def __init__(self, folder: Path, servers: Sequence[str], security: Security) -> None:
         self._folder = folder
@@ -23,9 +23,9 @@ class FleetModels:
         self._fetching: dict[str, asyncio.Task[Bundle]] = {}
 
     async def __call__(self, name: str, stale: str = "") -> Bundle:
-        """Return the model ``name`` in a version other than ``stale``, if the server has one.
+        """Return the model ``name``, in a version other than ``stale`` if the server has one.
 
-        ``TaperError`` if it cannot be had or does not work here.
+        ``TaperError`` if it cannot be fetched or does not work on this device.
         """
         task = self._fetching.get(name)
         if task is not None and task.done() and task.result().metadata.version == stale:

@@ -13,7 +13,7 @@ from device.energy.clock import boot_s
 class Pace:
     """A clock that starts at ``start_unix_s`` and runs ``speed`` times as fast as real time.
 
-    Without a start it tells the time of the machine, whose clock may be set at any moment.
+    Without a start it returns the machine's time, which may be set at any moment.
     """
 
     speed: float = 1.0
@@ -30,7 +30,9 @@ class Pace:
         return time.time() if self.start_unix_s is None else self.start_unix_s + self.elapsed_s
 
     async def sleep(self, seconds: float, woken: asyncio.Event) -> bool:
-        """Sleep for ``seconds`` of this clock or until ``woken`` is set; return whether it was."""
+        """Sleep for ``seconds`` of this clock or until ``woken`` is set; return whether
+        it is set.
+        """
         try:
             async with asyncio.timeout(seconds / self.speed):
                 await woken.wait()

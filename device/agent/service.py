@@ -1,4 +1,4 @@
-"""What an agent tells systemd: that it has started, how it is, and that it still works."""
+"""Notify systemd of an agent's start, status and signs of life, and log for its journal."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import socket
 import sys
 from collections.abc import Callable
 
-# Of RFC 5424, which journald reads at the start of a line as <N>.
+# Priorities of RFC 5424, which journald reads as <N> at the start of a line.
 PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 
 
 class JournalFormatter(logging.Formatter):
-    """One line an entry, with journald's priority before it; the journal knows the time."""
+    """Formats lines with journald's priority in front and no time, which the journal adds."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The entry; a traceback follows in lines of the same priority."""
+        """Format an entry; a traceback follows in lines of the same priority."""
         level = PRIORITIES.get(record.levelno, 2)
         return "\n".join(f"<{level}>{line}" for line in super().format(record).splitlines())
 
@@ -32,7 +32,7 @@ def under_journal() -> bool:
 
 
 def set_up_logging() -> None:
-    """Log to standard error, as journald or a person reads it."""
+    """Log to standard error, in the format for journald or for people."""
     handler = logging.StreamHandler()
     handler.setFormatter(
         JournalFormatter("%(message)s")
@@ -43,11 +43,11 @@ def set_up_logging() -> None:
 
 
 def notify(state: str) -> bool:
-    """Send ``state`` to systemd (sd_notify(3)); False if it does not listen."""
+    """Send ``state`` to systemd (sd_notify(3)); return False if it does not listen."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False
-    if address.startswith("@"):  # an abstract socket
+    if address.startswith("@"):  # a socket in Linux's abstract namespace
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
@@ -59,7 +59,7 @@ def notify(state: str) -> bool:
 
 
 def watchdog_s() -> float | None:
-    """Seconds within which systemd wants a sign of life; None if it does not watch."""
+    """Return the seconds within which systemd expects a sign of life; None if it does not."""
     try:
         microseconds = int(os.environ.get("WATCHDOG_USEC", ""))
     except ValueError:
@@ -69,9 +69,9 @@ def watchdog_s() -> float | None:
 
 
 async def report(is_working: Callable[[], bool], status: Callable[[], str]) -> None:
-    """Say that the agent has started, then that it works for as long as that is true.
+    """Notify systemd that the agent has started, then of signs of life while ``is_working()``.
 
-    ``status`` is a line for ``systemctl status``. Never returns.
+    ``status`` returns the line for ``systemctl status``. Never returns.
     """
     notify("READY=1")
     limit_s = watchdog_s()

@@ -1,4 +1,4 @@
-"""Why a device is not connected to its broker, and whether another one has its name."""
+"""Track why a device has no connection to its broker, and whether another device has its name."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from shared.errors import BrokerError, TakenOverError
 from shared.fleet.losses import Losses
 from shared.fleet.messages import Birth
 
-STEADY_S = 120.0  # a connection that lasts as long is not contested
-KEPT = 100  # births of this process that are told from another device's
+STEADY_S = 120.0  # a connection that lasts longer is not contested by another device
+KEPT = 100  # own births remembered, to distinguish them from another device's
 _log = logging.getLogger(__name__)
 
 
 class Standing:
-    """Says why ``device`` has no connection, once, and how long to wait before the next.
+    """Logs why ``device`` has no connection, once, and determines the wait before the next attempt.
 
-    The broker keeps the last birth under a device's name, and a connection receives it. Once a
-    device has seen its own there, any birth that it did not write is another device's: the two
-    push each other out. Both then wait longer, and are connected in turn for a while. (That the
-    broker says at a takeover who took over is not enough: it is lost where the connection closes
-    with something under way.)
+    It also detects a second device with the same name. The broker retains the last birth under a
+    name, and every new connection receives it. After a device has received its own birth, any birth
+    that it did not write is from another device, and the two disconnect each other in turn. Both
+    then wait longer, so that each is connected for a while. (The broker's notice of a takeover is
+    not sufficient: it can be lost when the connection closes.)
     """
 
     def __init__(self, device: str, clock: Clock = boot_s) -> None:
@@ -37,35 +37,35 @@ class Standing:
         self._seen_ours = False
         self._is_pushed_out = False
         self._namesake = ""
-        self._namesake_s = 0.0  # when it was seen last
+        self._namesake_s = 0.0  # when its last birth arrived
         self._connected_s = clock()
 
     @property
     def namesake(self) -> str:
-        """What is known of another device with this name; empty if there is none."""
+        """A description of another device with this name; empty if there is none."""
         is_recent = self._clock() - self._namesake_s < STEADY_S
         return self._namesake if is_recent else ""
 
     def announce(self, birth: Birth) -> None:
-        """Begin a connection with this birth."""
+        """Record that a connection begins with this birth."""
         self._ours.append(birth)
         self._is_pushed_out = False
         self._connected_s = self._clock()
 
     def welcome(self) -> None:
-        """The connection stands."""
+        """Record that the connection is established."""
         self.failure = ""
         self._soon.reset()
 
     def hear(self, birth: Birth) -> None:
-        """A birth under our name has come; ours or another device's."""
+        """Examine a birth that arrived under this device's name."""
         if birth in self._ours:
             self._seen_ours = True
             return
-        if not self._seen_ours:  # of an earlier run
+        if not self._seen_ours:  # retained from an earlier run of this device
             return
         if birth.epoch == self._ours[-1].epoch and birth.session < self._ours[0].session:
-            return  # also of an earlier run: the broker has lost the later ones
+            return  # also from an earlier run, if the broker has lost later births
         known, self._namesake_s, self._is_pushed_out = self.namesake, self._clock(), True
         self._namesake = (
             f"another device has this name ({birth.hardware or 'unknown'}, {birth.software});"
@@ -75,7 +75,7 @@ class Standing:
             _log.warning("%s: %s", self._device, self._namesake)
 
     def lose(self, error: BrokerError) -> None:
-        """Log why there is no connection: a reason once, until there was a connection again."""
+        """Log why the connection was lost; each reason once until the next connection."""
         text = str(error)
         taken_over = isinstance(error, TakenOverError)
         self._is_pushed_out |= taken_over

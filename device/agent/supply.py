@@ -1,4 +1,4 @@
-"""Where an agent's pictures come from: arrays, files again and again, or live sources."""
+"""The sources of an agent's pictures: arrays or files in a loop, or live sources."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from device.live.frames import LiveFrames
 
 PATIENT = LiveSettings(patient=True)
-LIVE_WAIT_S = 1.0  # for a picture of a live source, before the agent does something else
+LIVE_WAIT_S = 1.0  # longest wait for a picture of a live source
 _log = logging.getLogger(__name__)
 
 
@@ -37,28 +37,28 @@ class Sample:
 
 
 class Supply(Protocol):
-    """Gives pictures for as long as the agent runs; ``problem`` says why there is none."""
+    """Provides pictures while the agent runs; ``problem`` is why there is none, or empty."""
 
     problem: str
 
     async def take(self) -> Sample | None:
-        """The next picture, None if there is none now."""
+        """Return the next picture; None if there is none now."""
 
     def close(self) -> None:
-        """Take no more pictures."""
+        """Stop taking pictures."""
 
 
 @dataclass
 class ArraySupply:
-    """Images (N, H, W, C) uint8 in turn without end, and their labels if known."""
+    """Images (N, H, W, C) uint8 in an endless loop, and their labels if known."""
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64] | None = None
-    first: int = 0  # where to begin
+    first: int = 0  # index of the first image
     problem: str = ""
 
     async def take(self) -> Sample | None:
-        """The next image."""
+        """Return the next image."""
         place = self.first % len(self.images)
         self.first += 1
         return Sample(self.images[place], None if self.labels is None else int(self.labels[place]))
@@ -69,7 +69,7 @@ class ArraySupply:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What pictures an agent should take, and as what input of which classes."""
+    """The pictures that an agent takes, and how they become inputs of which classes."""
 
     sources: tuple[str, ...]
     shape: Shape
@@ -80,9 +80,9 @@ class Wanted:
 
 
 class FileSupply:
-    """Files and folders of ``wanted``, decoded one at a time, from the start again at their end.
+    """The files and folders of ``wanted`` in an endless loop, decoded one at a time.
 
-    Files that come or go between two rounds are noticed; those that cannot be read are named once.
+    Each round uses the files that exist then. Unreadable files are logged once.
     """
 
     def __init__(self, wanted: Wanted) -> None:
@@ -93,7 +93,7 @@ class FileSupply:
         self.problem = ""
 
     async def take(self) -> Sample | None:
-        """The next picture; None if a whole round gives none."""
+        """Return the next picture; None if a whole round has no readable one."""
         picture = await asyncio.to_thread(self._next)
         return None if picture is None else Sample(picture.image, picture.label)
 
@@ -101,7 +101,7 @@ class FileSupply:
         """Do nothing."""
 
     def _next(self) -> Picture | None:
-        for _ in range(2):  # the rest of this round, and a new one
+        for _ in range(2):  # the rest of this round, then a new one
             try:
                 picture = next(self._coming, None)
             except ImageError as error:
@@ -128,7 +128,9 @@ class FileSupply:
 
 
 class LiveSupply:
-    """Pictures of cameras, streams, videos and watched folders of ``wanted``, as they come."""
+    """Pictures of the cameras, streams, videos and watched folders of ``wanted``, as they
+    arrive.
+    """
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
@@ -138,7 +140,7 @@ class LiveSupply:
         self.problem = ""
 
     async def take(self) -> Sample | None:
-        """The oldest picture that waits; None if none comes within a second."""
+        """Return the oldest waiting picture; None if none arrives within ``LIVE_WAIT_S``."""
         return await asyncio.to_thread(self._next)
 
     def close(self) -> None:
@@ -151,7 +153,7 @@ class LiveSupply:
             frames, inputs = self._opened()
             picture = frames.take(LIVE_WAIT_S)
             made = None if picture is None else inputs.made(picture)
-        except TaperError as error:  # a watched folder that is not there
+        except TaperError as error:  # e.g. a watched folder that does not exist
             made = ImageError(str(error))
         if isinstance(made, ImageError):
             self.problem = str(made)
@@ -175,7 +177,7 @@ class LiveSupply:
 
 
 def supply_for(wanted: Wanted) -> Supply:
-    """The supply of all sources of ``wanted``; without any, the shipped digits and their labels."""
+    """Return the supply for the sources of ``wanted``; without any, of the shipped digits."""
     live = [is_live(source) for source in wanted.sources]
     if any(live) or wanted.live.watch:
         if not all(live):
@@ -187,7 +189,7 @@ def supply_for(wanted: Wanted) -> Supply:
 
 
 def read_arrays(source: str | None, labels: Path | None, shape: Shape) -> ArraySupply:
-    """All images of ``source`` at once; without one the shipped digits and their labels."""
+    """Read all images of ``source``, by default the shipped digits with their labels."""
     if source is None:
         sample = sample_images(shape)
         return ArraySupply(sample.images, sample.labels)
@@ -197,7 +199,7 @@ def read_arrays(source: str | None, labels: Path | None, shape: Shape) -> ArrayS
 
 
 def check(sources: Sequence[str]) -> None:
-    """``ImageError`` for a file or folder that is not there."""
+    """Raise ``ImageError`` for a file or folder that does not exist."""
     for source in sources:
         if not is_live(source) and not Path(source).exists():
             raise ImageError(f"--input: {source} cannot be read (No such file or directory)")

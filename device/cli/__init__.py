@@ -1,1 +1,1 @@
-"""The command line of ``device.client``: flags in, one run over many images, a report out."""
+"""The command line of ``device.client``: flags, a run over many images, the report."""

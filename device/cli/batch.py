@@ -1,4 +1,4 @@
-"""Classify many images with one client, as ``python -m device.client`` does."""
+"""Classify many images with one client, for ``python -m device.client``."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass
 class Run:
-    """The input of a run and, afterwards, its results.
+    """The input of a run and its results.
 
-    line      what the user asked for
-    on_result receives every answer, and the name of its image
-    results   in the order in which they arrived, and the ``names`` of all images that were read;
-              both are only kept ``for_the_end``
-    tally     of all answers
-    unlabelled   images of a run with ``--labels`` that have none
-    failure  the error that ended the run
-    spooled  samples without an answer that wait in the spool
-    late     answers to samples of the spool
-    waiting  samples in the spool at the end
-    refused_looks   wishes of servers for second looks, by the reason of their refusal
-    signal   that ended the run early, 0 for none
+    line           the command line
+    on_result      receives every answer and the name of its image
+    results        answers in the order of their arrival, kept only if ``for_the_end``
+    names          names of all images that were read, kept likewise
+    tally          totals of all answers
+    unlabelled     images without a label in a run with ``--labels``
+    failure        the error that ended the run
+    spooled        samples without an answer that wait in the spool
+    late           number of answers to samples from the spool
+    waiting        samples in the spool at the end
+    refused_looks  servers' requests for second looks that were refused, by reason
+    signal         the signal that ended the run early, 0 for none
     """
 
     client: SplitClient
@@ -64,13 +64,13 @@ class Run:
 
     @property
     def for_the_end(self) -> bool:
-        """Whether the output prints the results when the run has ended."""
+        """Whether the output prints all results at the end of the run."""
         return self.line.output != "jsonl" and not self.line.endless
 
     def open(self, bundle: Bundle) -> None:
-        """Check the input, and read its first image before a server is waited for.
+        """Check the input and read its first image, before waiting for a server.
 
-        ``ImageError`` if there is none. Live input is not waited for.
+        ``ImageError`` if there is none. Live inputs are only opened.
         """
         meta, line = bundle.metadata, self.line
         path = line.labels
@@ -88,16 +88,16 @@ class Run:
 
     @property
     def total(self) -> int:
-        """How many images there are, as far as that is known: those of a stream come one by one."""
+        """Number of images as far as known: those of a stream arrive one by one."""
         expected = self.pictures.expected if hasattr(self, "pictures") else 0
         return max(expected, self.read)
 
     def next_picture(self) -> Picture | None:
-        """The next image, None after the last."""
+        """Return the next image; None after the last."""
         return self.ahead.pop() if self.ahead else next(self._coming, None)
 
     def count(self, picture: Picture) -> int:
-        """Note an image that was read; its number."""
+        """Count an image that was read; return its number."""
         self.read += 1
         if self.line.labels is not None and picture.label is None:
             self.unlabelled += 1
@@ -106,7 +106,7 @@ class Run:
         return self.read - 1
 
     def add(self, picture: Picture, result: SampleResult) -> None:
-        """Note an answer and hand it on."""
+        """Count an answer and pass it on."""
         self.tally.add(result, picture.label)
         if self.for_the_end:
             self.results.append(result)
@@ -114,7 +114,7 @@ class Run:
             receive(result, picture.name)
 
     def summary(self, decisions: Sequence[str]) -> Summary:
-        """The totals; ``decisions`` are the policy's."""
+        """Return the totals; ``decisions`` are the policy's."""
         passed = (0, 0)
         if hasattr(self, "pictures"):
             passed = (self.pictures.dropped, self.pictures.unchanged)
@@ -123,12 +123,12 @@ class Run:
         )
 
     def close(self) -> None:
-        """Wait for no more pictures."""
+        """Stop waiting for pictures."""
         if hasattr(self, "pictures"):
             self.pictures.close()
 
     def say_notes(self) -> None:
-        """Say once, at the end, what was done to the images, and which could not be read."""
+        """Print how images were converted and which could not be read; called once at the end."""
         pictures, count = self.pictures, self.pictures.count
         if pictures.scaled:
             shape = pictures.shape
@@ -147,7 +147,7 @@ class Run:
 
 
 async def classify_until_signal(run: Run) -> None:
-    """``classify_all``, ended in order by SIGINT or SIGTERM; a second one ends the process."""
+    """Run ``classify_all``; SIGINT or SIGTERM ends it orderly, a second one ends the process."""
     loop = asyncio.get_running_loop()
     work = asyncio.create_task(classify_all(run), name="images")
 
@@ -171,7 +171,7 @@ async def classify_all(run: Run) -> None:
     """Classify every picture, at most ``in_flight`` at the same time."""
     client = run.client
     if client.has_model:
-        # Mistakes in the input are reported before a server is waited for.
+        # Reports mistakes in the input before waiting for a server.
         run.open(client.bundle)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(client)
@@ -183,7 +183,7 @@ async def classify_all(run: Run) -> None:
             await _work(run)
         except BaseExceptionGroup as group:
             error = first_of(group)
-            if not isinstance(error, TaperError):  # such as an output that cannot be written
+            if not isinstance(error, TaperError):  # e.g. the output cannot be written
                 raise error from None
             run.failure = error
         if run.failure is None:
@@ -201,7 +201,7 @@ async def _work(run: Run) -> None:
     reading = asyncio.Lock()
 
     async def take() -> tuple[int, Picture] | None:
-        """The next image and its number; decoded on a thread, while others are on their way."""
+        """Return the next image and its number; decodes in a thread, beside requests."""
         async with reading:
             slow = not (run.ahead or run.pictures.in_memory)
             picture = await asyncio.to_thread(run.next_picture) if slow else run.next_picture()
@@ -218,7 +218,7 @@ async def _work(run: Run) -> None:
                 run.spooled += 1
                 continue
             run.add(picture, result)
-        # The last samples need not wait for others.
+        # No more samples follow for which the last ones would have to wait.
         run.client.flush()
 
     async with asyncio.TaskGroup() as group:

@@ -1,7 +1,7 @@
 """The client's command line: its flags, their limits, and the settings made from them.
 
-It uses argparse, unlike the other commands: typer imports pydantic, which alone would take a third
-of the time and a quarter of the memory that a device may spend until its first answer.
+Unlike the other commands it uses argparse: typer imports pydantic, which would take a third of the
+time and a quarter of the memory that a device may spend until its first answer.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ EPILOG = """\
 Exit status: 0 every sample was answered; 1 the server refused a request; 2 a
 flag or an input is wrong; 3 the server could not be reached or went away.
 """
-# Files in PEM: authorities to trust, the own certificate, its key.
+# PEM files: authorities to trust, the own certificate, its key.
 Certificates = tuple[Path | None, Path | None, Path | None]
 
 
@@ -51,9 +51,9 @@ Certificates = tuple[Path | None, Path | None, Path | None]
 class CommandLine:
     """The values of the command line: settings of the client, and its input and output.
 
-    sources       as for ``--input``; none: the shipped sample
-    publish       address of a broker and a topic for the answers
-    certificates  for that broker, if it has TLS
+    sources       values of ``--input``; none: the shipped sample
+    publish       address of a broker with a topic to which answers are published
+    certificates  files for that broker, if it uses TLS
     """
 
     settings: ClientSettings
@@ -69,12 +69,12 @@ class CommandLine:
 
     @property
     def endless(self) -> bool:
-        """Whether pictures come until the run is stopped."""
+        """Whether the run goes on until it is stopped."""
         return bool(self.live.watch) or any(is_endless(source) for source in self.sources)
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """Writes "Usage: " with a capital, as typer does in the other commands."""
+    """Writes "Usage: " with a capital letter, like typer in the other commands."""
 
     def add_usage(
         self,
@@ -83,16 +83,16 @@ class Help(argparse.RawDescriptionHelpFormatter):
         groups: object,
         prefix: str | None = None,
     ) -> None:
-        """Write the line of usage."""
+        """Write the usage line."""
         super().add_usage(usage, actions, groups, prefix or "Usage: ")  # type: ignore[arg-type]
 
 
 def parse(arguments: Sequence[str] | None = None) -> CommandLine:
-    """Read the command line; ``UsageError`` names the flag that is wrong."""
+    """Parse the command line; ``UsageError`` names a wrong flag."""
     given = _parser().parse_args(arguments)
     certificates = (given.ca, given.cert, given.key)
     if not given.tls and (given.publish or "").startswith("mqtts://"):
-        given.ca = given.cert = given.key = None  # they are for the broker alone
+        given.ca = given.cert = given.key = None  # the flags apply to the broker only
     line = CommandLine(
         client_settings(given),
         tuple(given.input or ()),
@@ -111,7 +111,7 @@ def parse(arguments: Sequence[str] | None = None) -> CommandLine:
 
 
 def client_settings(given: argparse.Namespace) -> ClientSettings:
-    """The settings that flags of ``device.cli.groups`` give; ``UsageError`` names a wrong one."""
+    """Make the settings from flags of ``device.cli.groups``; ``UsageError`` names a wrong one."""
     goals = (given.lifetime, given.min_accuracy, given.max_bytes)
     if any(goal is not None for goal in goals) and given.fraction != AUTO:
         raise UsageError("--lifetime, --min-accuracy and --max-bytes: need --fraction auto")
@@ -144,7 +144,7 @@ def client_settings(given: argparse.Namespace) -> ClientSettings:
 
 
 def live_settings(given: argparse.Namespace) -> LiveSettings:
-    """Settings of live inputs; ``UsageError`` if there is none that they could be for."""
+    """Return the settings of live inputs; ``UsageError`` if they are set without a live input."""
     every_s = None if given.every is None else parse_duration(given.every, "--every")
     watch = tuple(given.watch or ())
     if not watch and not any(is_live(source) for source in given.input or ()):

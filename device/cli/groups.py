@@ -1,4 +1,4 @@
-"""Groups of command-line flags that the client and the agent have in common."""
+"""Groups of command-line flags that the client and the agent share."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ OUTPUTS = ("table", "json", "jsonl")
 
 
 def variable(name: str) -> str | None:
-    """An environment variable without trailing newlines; None if it is unset or empty."""
+    """Return an environment variable without trailing newlines; None if unset or empty."""
     return os.environ.get(name, "").rstrip("\r\n") or None
 
 
 def number(
     low: float, high: float = math.inf, kind: Callable[[str], float] = float
 ) -> Callable[[str], float]:
-    """A function that reads a number from ``low`` to ``high``, for ``type=`` of an argument."""
+    """Return a parser of numbers from ``low`` to ``high``, for argparse's ``type=``."""
 
     def read(text: str) -> float:
         try:
@@ -45,7 +45,7 @@ def number(
 
 
 def add_pictures(group: Group) -> None:
-    """Pictures, what is done to them, and their labels."""
+    """Add the flags for pictures, their preparation and their labels."""
     group.add_argument(
         "--input",
         action="append",
@@ -77,7 +77,7 @@ def add_pictures(group: Group) -> None:
 
 
 def add_output(group: Group) -> None:
-    """What is printed and published, and how many samples travel at once."""
+    """Add the flags for output and publishing, and the number of samples in flight."""
     group.add_argument("--output", choices=OUTPUTS, default=OUTPUTS[0], help="what to print")
     group.add_argument(
         "--publish",
@@ -102,7 +102,7 @@ def add_output(group: Group) -> None:
 
 
 def add_live(group: Group) -> None:
-    """Which pictures of live sources are answered."""
+    """Add the flags that choose among the pictures of live sources."""
     group.add_argument(
         "--watch",
         action="append",
@@ -120,7 +120,7 @@ def add_live(group: Group) -> None:
 
 
 def add_model(group: Group) -> None:
-    """The model and its exits."""
+    """Add the flags for the model and its exits."""
     group.add_argument(
         "--model", default=DEFAULT_MODEL, help="shipped bundle by name, or a bundle file"
     )
@@ -149,7 +149,7 @@ def add_model(group: Group) -> None:
 
 
 def add_battery(group: Group) -> None:
-    """The battery, and how it is made to last."""
+    """Add the flags for the battery and for the goals of planning."""
     group.add_argument(
         "--fraction",
         default=AUTO,
@@ -201,7 +201,7 @@ def add_battery(group: Group) -> None:
 
 
 def add_cloud(group: Group) -> None:
-    """Servers, patience with them, and the spool."""
+    """Add the flags for servers, time limits and the spool."""
     group.add_argument(
         "--server",
         action="append",
@@ -251,7 +251,7 @@ def add_cloud(group: Group) -> None:
 
 
 def add_security(group: Group) -> None:
-    """TLS and the token of the servers."""
+    """Add the flags for TLS and the servers' token."""
     group.add_argument("--tls", action="store_true", help="connect with TLS")
     group.add_argument(
         "--ca", type=Path, help="certificates to trust (PEM; default: those of the system)"
@@ -283,8 +283,8 @@ def _region(text: str) -> tuple[int, int, int, int]:
 
 
 def hardware_name(name: str) -> str:
-    """The name, if energy constants are known for it."""
-    # Here, since only a client that plans needs the energy constants.
+    """Return ``name`` if energy constants are known for this hardware."""
+    # Imported here, since only clients that plan need the energy constants.
     from shared.energy.hardware import find_hardware
 
     return find_hardware(name).name

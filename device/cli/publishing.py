@@ -1,4 +1,4 @@
-"""Answers of a run published over MQTT, beside the output."""
+"""Publish the answers of a run over MQTT, in addition to the output."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from device.transport.backoff import Backoff
 from shared.errors import BrokerError, UsageError
 from shared.fleet.broker import Broker, BrokerClient, parse_broker
 
-KEPT = 10_000  # answers that wait for the broker; the oldest make room
+KEPT = 10_000  # answers that may wait for the broker; beyond that the oldest are dropped
 _log = logging.getLogger(__name__)
 
 
 def parse_address(text: str, files: Certificates) -> tuple[Broker, str]:
-    """Broker and topic of ``mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC``; ``UsageError``.
+    """Parse ``mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC`` into broker and topic; ``UsageError``.
 
     ``files`` are for a broker with TLS: the authority, the own certificate and its key.
     """
@@ -55,11 +55,11 @@ def parse_address(text: str, files: Certificates) -> tuple[Broker, str]:
 
 
 class Publisher:
-    """Sends answers to a topic at QoS 1, as the JSON of a line of ``--output jsonl``.
+    """Publishes answers to a topic at QoS 1, each as the JSON of a line of ``--output jsonl``.
 
-    While the broker is away the latest answers wait; the client goes on meanwhile. Use as
-    ``async with``: leaving it waits for the broker for as long as the settings wait for a server.
-    ``BrokerError`` at the start if there is no broker, and at the end if answers are left.
+    While the broker is away, the latest answers wait and the client continues. Use as ``async
+    with``; the end waits for the broker for at most the settings' ``wait_s``. ``BrokerError`` at
+    the start if the broker cannot be reached, and at the end if answers have not been delivered.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Publisher:
         self._wait_s = settings.wait_s
         self._patient = settings.link.patient
         self._numbers = count()
-        self._waiting: deque[tuple[int, bytes]] = deque()  # number and message, oldest first
+        self._waiting: deque[tuple[int, bytes]] = deque()  # (number, message), oldest first
         self._changed = asyncio.Event()
         self._client: BrokerClient | None = None
         self._unconfirmed: set[asyncio.Future[None]] = set()
@@ -109,7 +109,7 @@ class Publisher:
             raise BrokerError(f"{self._reason()}; {lost} answers were not published")
 
     def send(self, result: SampleResult, name: str) -> None:
-        """Publish one answer, now or when the broker is there."""
+        """Publish one answer, now or when the broker is connected."""
         if len(self._waiting) == KEPT:
             self._waiting.popleft()
             self._dropped += 1
@@ -122,7 +122,7 @@ class Publisher:
         return f"--publish: {text.removeprefix('--broker: ')}"
 
     def _post(self) -> None:
-        """Hand what waits to the connection, if there is one."""
+        """Pass the waiting answers to the connection, if there is one."""
         while self._client is not None and self._waiting:
             message = self._waiting.popleft()
             future = self._client.post(self._topic, message[1])
@@ -132,7 +132,7 @@ class Publisher:
     def _confirmed(self, message: tuple[int, bytes], done: asyncio.Future[None]) -> None:
         self._unconfirmed.discard(done)
         if done.cancelled() or done.exception() is not None:
-            self._waiting.appendleft(message)  # once more, on the next connection
+            self._waiting.appendleft(message)  # to be sent again on the next connection
         self._changed.set()
 
     async def _stay_connected(self) -> None:
@@ -146,7 +146,7 @@ class Publisher:
                     backoff.reset()
                     self._failure = ""
                     self._ready.set()
-                    self._waiting = deque(sorted(self._waiting))  # some have been sent in vain
+                    self._waiting = deque(sorted(self._waiting))  # unconfirmed ones were put back
                     self._post()
                     await self._client.lost()
             except BrokerError as error:

@@ -1,4 +1,4 @@
-"""The output of the client: a table for people, JSON for programs."""
+"""Format the client's output: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def print_table(results: Sequence[SampleResult], names: Sequence[str], summary: 
 
 def print_totals(summary: Summary) -> None:
     """Print a table of the totals."""
-    # Here, since a device that prints JSON need not load them.
+    # Imported here, since a device that prints JSON does not need them.
     from rich.console import Console
     from rich.table import Table
 
@@ -43,7 +43,7 @@ LEFT_COLUMNS = ("input", "answer", "source", "candidates")
 
 
 def sample_lines(results: Sequence[SampleResult], names: Sequence[str]) -> list[str]:
-    """The samples as lines of aligned columns, headed by their names."""
+    """Return the samples as lines of aligned columns with headings."""
     candidates = any(result.candidates for result in results)
     headings = (*SAMPLE_COLUMNS, "candidates") if candidates else SAMPLE_COLUMNS
     rows = [headings, *(sample_row(result, names[result.index]) for result in results)]
@@ -62,14 +62,14 @@ LIVE_WIDTHS = (28, 10, 10, 17, 8, 6, 10)
 
 
 def print_live(result: SampleResult, name: str) -> None:
-    """Print the line of one sample at once, in columns of a fixed width."""
+    """Print the line of one sample immediately, in columns of fixed width."""
     if result.index == 0:
         print_cells((*SAMPLE_COLUMNS, ""))
     print_cells(sample_row(result, name))
 
 
 def print_cells(cells: Sequence[str]) -> None:
-    """Print a line of columns that are as wide as most cells, and one that may be longer."""
+    """Print a line of columns of fixed width; the last may be longer."""
     *fixed, last = cells
     columns = zip(fixed, SAMPLE_COLUMNS, LIVE_WIDTHS, strict=True)
     words = [
@@ -81,7 +81,7 @@ def print_cells(cells: Sequence[str]) -> None:
 
 
 def sample_row(result: SampleResult, name: str) -> tuple[str, ...]:
-    """The cells of one sample: those of ``SAMPLE_COLUMNS``, and its candidates."""
+    """Return the cells of one sample: those of ``SAMPLE_COLUMNS``, then its candidates."""
     return (
         "".join(letter if letter.isprintable() else "?" for letter in name),
         result.class_name,
@@ -106,7 +106,7 @@ SUMMARY_COLUMNS = (
 
 
 def summary_row(summary: Summary) -> list[str]:
-    """The cells of ``SUMMARY_COLUMNS``."""
+    """Return the cells of ``SUMMARY_COLUMNS``."""
     return [
         ", ".join(f"{fraction:g}" for fraction in summary.fractions),
         ", ".join(str(channels) for channels in summary.channels),
@@ -119,21 +119,21 @@ def summary_row(summary: Summary) -> list[str]:
 
 
 def milliseconds(value: float | None) -> str:
-    """A latency for people."""
+    """Format a latency."""
     return "unknown" if value is None else f"{value:.2f} ms"
 
 
 def to_json(results: Sequence[SampleResult], names: Sequence[str], summary: Summary) -> str:
-    """One JSON object with every sample and the summary."""
+    """Return a JSON object with every sample and the summary."""
     rows = [sample_json(result, names[result.index]) for result in results]
     return json.dumps({"samples": rows, "summary": asdict(summary)})
 
 
 def sample_json(result: SampleResult, name: str) -> dict[str, Any]:
-    """One sample as a JSON value."""
+    """Return one sample as a JSON value."""
     return {"input": name, **asdict(result)}
 
 
 def late_json(answer: LateAnswer) -> dict[str, Any]:
-    """The cloud's answer to a sample of the spool as a JSON value."""
+    """Return the cloud's answer to a sample from the spool as a JSON value."""
     return {"source": "cloud", "late": True, **asdict(answer)}

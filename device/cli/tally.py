@@ -1,4 +1,4 @@
-"""Totals of a run, counted answer by answer, in memory that does not grow with them."""
+"""Totals of a run, counted answer by answer in constant memory."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 
 from device.split.sample import SampleResult
 
-LATENCIES = 100_000  # the latest, of which median and percentile are taken
+LATENCIES = 100_000  # latest latencies, from which median and percentile are computed
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Totals of one run.
+    """Totals of one run. Latencies are None without answers.
 
     accuracy      share of right answers; None without labels or answers
-    latencies     None without answers
-    mean_looks    of a sample; ``first_looks`` answers are of the first since the second got none
-    refused_looks wishes of servers for second looks that were refused, by the reason
-    kept          answered here, and waiting in the spool for the cloud's answer too
-    spooled       waiting in the spool without an answer
-    late_answers  to samples of the spool, those of earlier runs included
-    decisions     of the policy, one line each
-    dropped       pictures of live inputs that came faster than they were answered
-    unchanged     pictures of live inputs that were passed over since they hardly differed
+    mean_looks    mean number of looks at a sample
+    first_looks   answers from the first look because the second got none
+    refused_looks servers' requests for second looks that were refused, by reason
+    kept          samples answered here that also wait in the spool for the cloud's answer
+    spooled       samples without an answer that wait in the spool
+    late_answers  answers to samples from the spool, including those of earlier runs
+    decisions     the policy's decisions, one line each
+    dropped       pictures of live inputs that arrived faster than they were answered
+    unchanged     pictures of live inputs that were skipped because they hardly differed
     """
 
     samples: int
@@ -51,7 +51,7 @@ class Summary:
 
 
 class Tally:
-    """Counts answers."""
+    """Counts the answers of a run."""
 
     def __init__(self) -> None:
         self.answered = 0
@@ -68,7 +68,7 @@ class Tally:
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
 
     def add(self, result: SampleResult, label: int | None) -> None:
-        """Count one answer; ``label`` is the true class, if it is known."""
+        """Count one answer; ``label`` is the true class if it is known."""
         self.answered += 1
         self._fractions.add(result.fraction)
         self._channels.add(result.channels)
@@ -92,9 +92,9 @@ class Tally:
         passed_over: tuple[int, int] = (0, 0),
         refused_looks: Mapping[str, int] | None = None,
     ) -> Summary:
-        """Totals of the answers to some or all of ``samples`` images.
+        """Return the totals of the answers to ``samples`` images, some of which may have none.
 
-        ``passed_over`` counts pictures that were dropped, and that had hardly changed.
+        ``passed_over`` is the number of dropped pictures and of pictures that had hardly changed.
         """
         latencies_ms = self._latencies_ms
         return Summary(

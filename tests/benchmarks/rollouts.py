@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cloud.fleet.rollout.core import Evidence, Seen, step
+from cloud.fleet.rollout.core import Evidence, Observation, step
 from cloud.fleet.rollout.record import Phase, plan
 from cloud.fleet.state import DeviceState
 from cloud.telemetry.sums import Sums
@@ -139,8 +139,9 @@ def simulate(old: Outputs, new: Outputs, labels: bool, seed: int) -> tuple[Phase
     for period in range(1, MOST_PERIODS):
         replay.period()
         mark_s = record.progress.mark_s
-        seen = {name: Seen(True, True, replay.desired[name], replay.model(name), replay.model(name))
-                for name in replay.names}  # fmt: skip
+        models = {name: replay.model(name) for name in replay.names}
+        seen = {name: Observation(True, True, replay.desired[name], model, model)
+                for name, model in models.items()}  # fmt: skip
         evidence = Evidence(60.0 * period, replay.sums["new"], replay.sums["old"])
         result = step(record, seen, evidence, 60.0 * period)
         record = result.record
