@@ -49,10 +49,10 @@ class BinaryNet(nn.Module):
         for stage, before in zip(architecture.cloud, architecture.cloud_inputs, strict=True):
             self.cloud.append(BinaryStage(stage, shape, per_pair, before))
             shape = output_shape(stage, shape)
-        self._device_steps = [
+        self.device_steps = [
             _steps(self.device, architecture.device_shapes(level), level) for level in per_device
         ]
-        self._cloud_steps = [
+        self.cloud_steps = [
             [
                 _steps(self.cloud, architecture.cloud_shapes(level, c), self.pair(level, c))
                 for c in range(cloud_count)
@@ -70,12 +70,12 @@ class BinaryNet(nn.Module):
         The image is never truncated, so every level's sums are the leading channels of these.
         """
         check_pixels(images)
-        first = self._device_steps[-1][0]
+        first = self.device_steps[-1][0]
         return _channels_last(first.sums(_channels_last(images)))  # of a grey image they are not
 
     def device_trace(self, image_sums: Tensor, level: int) -> list[Tensor]:
         """Bits (-1/+1) after every device stage, from the sums of ``image_sums``."""
-        first, *steps = self._device_steps[level]
+        first, *steps = self.device_steps[level]
         sums = leading_block(image_sums, len(image_sums), first.outputs)
         trace = [first.stage.activate(first.stage.normalise(sums, level))]
         for step in steps:
@@ -88,7 +88,7 @@ class BinaryNet(nn.Module):
 
     def cloud_trace(self, bits: Tensor, level: int, cloud_level: int) -> list[Tensor]:
         """What every cloud stage but the last gives, then the logits (B, classes)."""
-        *inner, last = self._cloud_steps[level][cloud_level]
+        *inner, last = self.cloud_steps[level][cloud_level]
         trace = []
         x = bits
         for step in inner:
@@ -126,7 +126,7 @@ class BinaryNet(nn.Module):
             raise ValueError("images: there are none; calibration needs some")
         check_pixels(images)
         training = self.training
-        done, of = 0, len(self._device_steps) * (1 + len(self.architecture.cloud_levels))
+        done, of = 0, len(self.device_steps) * (1 + len(self.architecture.cloud_levels))
 
         def count() -> None:
             nonlocal done
@@ -136,13 +136,13 @@ class BinaryNet(nn.Module):
 
         self.eval()
         try:
-            for level, steps in enumerate(self._device_steps):
-                measure(steps, lambda: self._parts(images))
-                sent = SentBits(run(steps, x) for x in self._parts(images))
+            for level, steps in enumerate(self.device_steps):
+                measure(steps, lambda: self.parts(images))
+                sent = SentBits(run(steps, x) for x in self.parts(images))
                 if self.exit is not None:
                     measure([Step(self.exit, self.architecture.classes, level)], sent)
                 count()
-                for cloud_steps in self._cloud_steps[level]:
+                for cloud_steps in self.cloud_steps[level]:
                     measure(cloud_steps, sent)
                     count()
         finally:
@@ -160,9 +160,9 @@ class BinaryNet(nn.Module):
                 if stage.delta is not None:
                     stage.delta.clamp_(min=0)
 
-    def _parts(self, images: Tensor) -> Iterator[Tensor]:
+    def parts(self, images: Tensor) -> Iterator[Tensor]:
         """Images in parts whose maps fit memory, on the network's device."""
-        weight = self._device_steps[0][0].stage.conv.weight
+        weight = self.device_steps[0][0].stage.conv.weight
         architecture = self.architecture
         top = len(architecture.cloud_levels) - 1
         full = len(architecture.device_levels) - 1

@@ -20,6 +20,7 @@ from cloud.training.split.processor import Processor
 from cloud.training.split.samples import Samples, samples_of
 from cloud.training.split.settings import Settings
 from cloud.training.split.teacher import Teacher, train_teacher
+from cloud.training.split.widening import check_widens, take_weights
 from shared.errors import UsageError
 from shared.model.architecture import Architecture
 from shared.networks.binarynet import BinaryNet
@@ -37,7 +38,7 @@ class Job:
 
     checkpoint   file of the training's state; the teacher's is beside it
     log          file to which a line of JSON is appended for every epoch
-    start        network whose weights the training starts from
+    start        network whose weights the leading channels start from
     tensorboard  folder for TensorBoard
     """
 
@@ -61,13 +62,15 @@ class Job:
         """
         began = time.monotonic()
         settings = self.settings
+        if self.start is not None:
+            check_widens(self.start.architecture, self.architecture)
         data, held = samples_of(self.data), samples_of(self.validation)
         settings.batching.steps(len(data.images))
         teacher = self._teacher(data, held, say) if settings.teacher_epochs else None
         torch.manual_seed(settings.seed)
         net = BinaryNet(self.architecture)
         if self.start is not None:
-            net.load_state_dict(self.start.state_dict())
+            take_weights(net, self.start)
         fit = Fit(
             net,
             settings,

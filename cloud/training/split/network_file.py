@@ -27,6 +27,7 @@ from shared.networks.binarynet import BinaryNet
 FORMAT = "taper-network-1"
 STATE_FORMAT = "taper-network-state-1"
 TEACHER_FORMAT = "taper-teacher-1"
+WEIGHTS = "before.net.safetensors"  # in recorded commands, the output of the previous command
 UNREADABLE = (KeyError, TypeError, ValueError, RuntimeError)  # errors that foreign headers cause
 
 
@@ -35,7 +36,8 @@ class Trained:
     """How a network was trained.
 
     ``network`` is the name of its architecture or architecture file. If the training started from
-    the weights of another one, ``history`` holds the commands before the last.
+    another network, ``history`` holds the commands before the last, and ``start`` is the name of
+    that network's file in the last one.
     """
 
     network: str
@@ -44,6 +46,7 @@ class Trained:
     settings: Settings
     validation: dict[str, float]
     history: tuple[str, ...] = ()
+    start: str = WEIGHTS
 
 
 def write_network(path: Path, net: BinaryNet, trained: Trained) -> None:
@@ -95,6 +98,11 @@ def write_teacher(path: Path, teacher: Teacher) -> None:
     }
     with replacing(path, "--output") as temporary:
         save_file(tensors, temporary, {"format": TEACHER_FORMAT})
+
+
+def is_network(path: Path) -> bool:
+    """Return whether ``write_network`` wrote the file; ``UsageError`` if it cannot be read."""
+    return _read(path)[0].get("format") == FORMAT
 
 
 def read_network(path: Path) -> tuple[BinaryNet, Trained]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,16 +19,17 @@ from cloud.training.split.architectures import ARCHITECTURES
 from cloud.training.split.board import summary_writer
 from cloud.training.split.job import Job, check_output
 from cloud.training.split.making import architecture_of, bundle_of
-from cloud.training.split.network_file import Trained, read_network, write_network
+from cloud.training.split.network_file import Trained, is_network, read_network, write_network
 from cloud.training.split.processor import processor
+from cloud.training.split.recorded_command import command_line
 from cloud.training.split.settings import PAIR_RULES, Settings
+from cloud.training.split.start import read_start, start_path
 from shared.errors import UsageError
 from shared.model.bundle import Bundle, write_bundle
 from shared.networks.binarynet import BinaryNet
 from shared.typer_app import run_app
 
 DEFAULTS = Settings()
-WEIGHTS = "before.net.safetensors"  # in recorded commands, the output of the previous command
 AUGMENT_HELP = f"One of {', '.join(AUGMENTATIONS)}."
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 console = Console(stderr=True)
@@ -118,9 +119,14 @@ def train(
         Path | None, typer.Option(help="Folder for TensorBoard (extra tensorboard).")
     ] = None,
     given: Annotated[
-        Path | None,
-        typer.Option("--from", help="Weights to begin with; without --epochs, to export."),
-    ] = None,
+        str,
+        typer.Option(
+            "--from",
+            help="Weights to begin with (without --epochs, to export), or a bundle or its name. "
+            "With another --network or --architecture they are the leading channels of a wider "
+            "one.",
+        ),
+    ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     data_dir: Annotated[
         Path, typer.Option(envvar=DATA_DIR_VARIABLE, help="Folder of fetched data sets.")
@@ -141,13 +147,16 @@ def train(
             check_output(path, flag)
     if tensorboard:
         summary_writer()  # fails now, before the training, if it is not installed
-    start, before = read_network(given) if given else (None, None)
-    if start and before and output and epochs is None:
-        show([export_network(start, before, data_dir, output)])
+    path = start_path(given) if given else None
+    if path and output and epochs is None:
+        if not is_network(path):
+            raise UsageError(f"--epochs: give the number for which {given} is trained on")
+        show([export_network(*read_network(path), data_dir, output)])
         return
+    start = read_start(path) if path else None
     if network and described:
         raise UsageError("--network and --architecture: give one of them")
-    data = data or (before.data if before else "")
+    data = data or (start.data if start else "")
     if not data or not (network or described or start):
         raise UsageError("--network and --data: both are needed, unless --from is given")
     settings = Settings(
@@ -175,10 +184,11 @@ def train(
     pictures = splits_of(data, data_dir)
     if described:
         network, made = described.name, architecture_of(described, pictures)
-    elif network or not (start and before):
+    elif network or not start:
         made = architecture_of(network, pictures)
     else:
-        network, made = before.network, start.architecture
+        network, made = start.network, start.architecture
+    net = start.network_over(pictures.train) if start else None
     chosen = parse_seeds(seeds)
     bundles = []
     for seed in chosen:
@@ -188,18 +198,17 @@ def train(
         )
         run = replace(settings, seed=seed)
         folder = tensorboard and tensorboard / f"seed{seed}"
-        job = Job(
-            made, run, pictures.train, pictures.validation, place, state, lines, start, folder
-        )
+        job = Job(made, run, pictures.train, pictures.validation, place, state, lines, net, folder)
         if overwrite:
             job.remove_checkpoints()
-        net, validation = train_network(job)
-        history = (*before.history, command_line(before, WEIGHTS, to="weights")) if before else ()
-        trained = Trained(network, data, pictures.train.digest, run, validation, history)
+        trained_net, validation = train_network(job)
+        trained = Trained(network, data, pictures.train.digest, run, validation)
+        if start:
+            trained = replace(trained, history=start.history, start=start.file)
         if kept:
-            write_network(kept, net, trained)
+            write_network(kept, trained_net, trained)
         if target:
-            bundles.append(export_network(net, trained, data_dir, target))
+            bundles.append(export_network(trained_net, trained, data_dir, target))
     if bundles:
         show(bundles)
 
@@ -251,24 +260,6 @@ def export_network(net: BinaryNet, trained: Trained, data_dir: Path, output: Pat
     write_bundle(bundle, output)
     console.print(f"wrote {output}, {output.stat().st_size} bytes")
     return bundle
-
-
-def command_line(trained: Trained, file: str, to: str = "output") -> str:
-    """Return the command that trains this network again, without paths of this machine."""
-    flag = "architecture" if trained.network.endswith(".toml") else "network"
-    words = [f"--{flag} {trained.network} --data {trained.data} --{to} {file}"]
-    if trained.history:
-        words.append(f"--from {WEIGHTS} --epochs {trained.settings.epochs}")
-    for field in fields(Settings):
-        value = getattr(trained.settings, field.name)
-        if value == getattr(DEFAULTS, field.name) or f"--{field.name} {value}" in words[-1]:
-            continue
-        flag = "seeds" if field.name == "seed" else field.name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            words.append(f"--{flag} {value}")
-    return f"python -m cloud.training.train {' '.join(words)}"
 
 
 def parse_seeds(text: str) -> list[int]:

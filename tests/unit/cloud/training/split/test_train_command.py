@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from typer.testing import CliRunner, Result
 from cloud.training.split import architectures
 from cloud.training.split.architecture_file import to_toml
 from cloud.training.split.network_file import Trained
+from cloud.training.split.recorded_command import command_line
 from cloud.training.split.settings import Settings
-from cloud.training.split.train import app, command_line, parse_seeds
+from cloud.training.split.train import app, parse_seeds
 from shared.errors import UsageError
 from shared.images.idx import write_idx
 from shared.model.architecture import Architecture, Shape
@@ -105,6 +107,27 @@ def test_a_training_can_begin_with_the_weights_of_another(folder: Path, tmp_path
     assert read_bundle(exported).metadata.training["command"] == first.replace(
         "--weights before.net", "--output exported"
     )
+
+
+def test_a_training_can_begin_with_a_bundle_in_a_wider_network(
+    folder: Path, tmp_path: Path
+) -> None:
+    first, output, wide = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "w.toml"))
+    assert run(QUICK, "--data", folder, "--output", first).exit_code == 0
+    narrow = tiny()
+    stages = [replace(narrow.device[0], out_channels=12), *narrow.device[1:]]
+    stages[1] = replace(stages[1], in_channels=12)
+    wide.write_text(to_toml(replace(narrow, name="w", device=tuple(stages))))
+    more = QUICK.replace("--network tiny", f"--architecture {wide}").replace("--epochs 2", "")
+    assert "--epochs" in error_of(run(more, "--from", first, "--output", output))
+    assert run(more, "--epochs", 1, "--from", first, "--output", output).exit_code == 0
+    bundle = read_bundle(output)
+    assert bundle.architecture.device[0].out_channels == 12
+    before, last = str(bundle.metadata.training["command"]).split("; ")
+    assert before == read_bundle(first).metadata.training["command"]
+    assert "--from before.safetensors --epochs 1" in last
+    back = error_of(run(f"{QUICK} --data {folder}", "--from", output, "--output", first))
+    assert back.startswith("--from: the network of --architecture or --network must have")
 
 
 @pytest.mark.parametrize(
