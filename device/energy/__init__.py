@@ -1,1 +1,1 @@
-"""Physics: batteries, chargers and clocks. A leaf; what work costs is in ``shared.energy``."""
+"""Batteries, chargers and clocks. The energy that work costs is in ``shared.energy``."""

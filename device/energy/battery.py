@@ -1,7 +1,7 @@
-"""Batteries: the machine's own, one whose charge is fixed, and how a reading that fails is bridged.
+"""Batteries: the machine's own, one with a fixed charge, and how failing readings are replaced.
 
-``device.energy.field_batteries`` has those of hats and plug-ins, ``simulated_battery`` a model with
-a capacity and a charger.
+``device.energy.field_batteries`` reads other sources such as programs, files and plug-ins;
+``simulated_battery`` is a model with a capacity and a charger.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from device.energy.charge import Charge
 from device.energy.clock import Clock, boot_s
 from shared.errors import UsageError
 
-READ_EVERY_S = 5.0  # the charge moves slowly, and asking the system takes longer than a sample
+READ_EVERY_S = 5.0  # the charge changes slowly, and reading it takes longer than a sample
 SUPPLIES = Path("/sys/class/power_supply")
 UNREADABLE = (OSError, ValueError, TypeError, AttributeError, RuntimeError)
 _log = logging.getLogger(__name__)
 
 
 class ReadBattery:
-    """A battery that ``read`` reads, asked at most every ``READ_EVERY_S`` seconds.
+    """A battery whose charge ``read`` returns; it is called at most every ``READ_EVERY_S`` seconds.
 
-    ``read`` gives None if there is no battery: the machine counts as full and plugged in, which is
-    logged once if one is ``needed``. A battery that cannot be read keeps its last known charge, or
-    counts as half full and not plugged in if there is none, so that a policy is careful; this is
-    logged once.
+    If ``read`` returns None there is no battery: the machine counts as full and plugged in, which
+    is logged once if a battery is ``needed``. If ``read`` raises, the last known charge stays
+    valid; if there is none, the battery counts as half full and not plugged in, so that policies
+    are careful. This is logged once too.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ReadBattery:
         self._said = False
 
     def charge(self) -> Charge:
-        """The state now."""
+        """Return the present state."""
         now_s = self._clock()
         if not 0 <= now_s - self._read_s < READ_EVERY_S:
             self._read_s = now_s

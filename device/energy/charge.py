@@ -1,4 +1,4 @@
-"""What is known of a battery."""
+"""The state of a battery."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Charge:
 
 
 class Battery(Protocol):
-    """Something with a charge."""
+    """Anything whose charge can be read."""
 
     def charge(self) -> Charge:
-        """The state now."""
+        """Return the present state."""

@@ -1,17 +1,17 @@
-"""Clocks that a step of the wall clock does not disturb."""
+"""Clocks that are independent of changes of the wall clock."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-Clock = Callable[[], float]  # seconds from any fixed point
+Clock = Callable[[], float]  # returns seconds since any fixed moment
 
 
 def boot_s() -> float:
-    """Seconds since the machine started, sleep included where the system counts it.
+    """Return the seconds since the machine started, including sleep if the system counts it.
 
-    Setting the wall clock does not move it, and it never goes back.
+    The clock never goes back, and setting the wall clock has no effect on it.
     """
     boot_clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boot_clock is None else time.clock_gettime(boot_clock)

@@ -1,4 +1,4 @@
-"""Batteries that the system does not know: of hats, by a command or a file, and of plug-ins."""
+"""Batteries that the system does not list: read from a command, a file or a plug-in."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ FIRST_S = 2.0  # how long the first reading is waited for
 
 
 def parse_charge(text: str) -> Charge:
-    """A charge in words or JSON; ``ValueError``.
+    """Parse a charge from text or JSON; ``ValueError``.
 
-    ``57``, ``57% charging``, ``{"percent": 57, "plugged": true}``: percent, and whether it is being
-    charged, which is no if nothing is said.
+    Examples are ``57``, ``57% charging`` and ``{"percent": 57, "plugged": true}``. Without mention,
+    the battery is not being charged.
     """
     stripped = text.strip()
     if stripped.startswith("{"):
@@ -46,7 +46,7 @@ def parse_charge(text: str) -> Charge:
 
 
 def read_file(path: Path) -> Callable[[], Charge]:
-    """Reads the charge from a file that something else keeps up to date."""
+    """Return a function that reads the charge from a file, which another program updates."""
 
     def read() -> Charge:
         try:
@@ -58,7 +58,10 @@ def read_file(path: Path) -> Callable[[], Charge]:
 
 
 def read_command(command: str) -> Callable[[], Charge]:
-    """Reads the charge from what a program prints; ``UsageError`` if ``command`` is none."""
+    """Return a function that reads the charge from a program's output.
+
+    ``UsageError`` if ``command`` is not the command line of a program.
+    """
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -81,10 +84,11 @@ def read_command(command: str) -> Callable[[], Charge]:
 
 
 def read_plugin(name: str) -> Callable[[], Charge]:
-    """Reads a battery that another package offers as an entry point of ``taper.batteries``.
+    """Return a function that reads a battery of another package's entry point ``taper.batteries``.
 
-    The entry point is something without arguments that makes an object with ``charge()``, which
-    has a ``level`` from 0 to 1 and ``plugged``. ``UsageError`` if there is none of this name.
+    The entry point is a callable without arguments. It returns an object whose method ``charge()``
+    returns an object with ``level`` (0 to 1) and ``plugged``. ``UsageError`` if there is no entry
+    point of this name.
     """
     from importlib.metadata import entry_points
 
@@ -94,7 +98,7 @@ def read_plugin(name: str) -> Callable[[], Charge]:
         raise UsageError(f"--battery-plugin: {name!r} is not installed; installed are {known}")
     try:
         battery: Battery = found[name].load()()
-    except Exception as error:  # noqa: BLE001 - whatever a plug-in does
+    except Exception as error:  # noqa: BLE001 - plug-ins may raise anything
         raise UsageError(f"--battery-plugin: {name} cannot be used ({error})") from None
 
     def read() -> Charge:
@@ -108,7 +112,7 @@ def read_plugin(name: str) -> Callable[[], Charge]:
 
 
 class Background:
-    """Calls ``read`` on a thread of its own again and again: a slow one delays no sample."""
+    """Calls ``read`` repeatedly in a thread, so that a slow reading does not delay samples."""
 
     def __init__(self, read: Callable[[], Charge]) -> None:
         self._read = read
@@ -117,7 +121,7 @@ class Background:
         self._thread = threading.Thread(target=self._run, name="battery", daemon=True)
 
     def __call__(self) -> Charge:
-        """The last reading, or its failure; waits for the first one, but not long."""
+        """Return the last reading or raise its error; waits at most ``FIRST_S`` for the first."""
         if not self._thread.is_alive() and self._found is None:
             self._thread.start()
         self._first.wait(FIRST_S)
@@ -130,7 +134,7 @@ class Background:
         while True:
             try:
                 self._found = self._read()
-            except Exception as error:  # noqa: BLE001 - of a plug-in; said by whoever asks
+            except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
                 self._found = error
             self._first.set()
             pause.wait(READ_EVERY_S)

@@ -1,7 +1,7 @@
-"""What a battery gets by the hour of the day, learnt from the days before.
+"""Learn the energy that a battery harvests in each hour of the day, to forecast the next hours.
 
-The day is 24 hours of the boot clock from the first observation on: neither the wall clock, which
-may be wrong, nor the place of the sun needs to be known.
+A day is 24 hours of the boot clock, counted from the first observation. So neither the wall clock,
+which may be wrong, nor the position of the sun is needed.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from dataclasses import dataclass, field
 
 DAY_S, HOUR_S = 86_400.0, 3_600.0
 HOURS = 24
-NEWEST = 0.5  # weight of the last day in the mean of an hour
-LONGEST_GAP_S = 2 * HOUR_S  # between observations that say by what hour something came
+NEWEST = 0.5  # weight of the newest day in the mean of an hour
+LONGEST_GAP_S = 2 * HOUR_S  # longer gaps between observations cannot be assigned to hours
 Forecast = tuple[tuple[float, float], ...]
 
 
 @dataclass
 class HarvestHistory:
-    """Mean harvest of each hour of the day; weather makes it a mean, not a promise."""
+    """The mean harvest of each hour of the day; with the weather, actual values vary."""
 
     _mean_j: list[float | None] = field(default_factory=lambda: [None] * HOURS)
     _start_s: float | None = None
     _last_s: float = 0.0
     _stored_j: float = 0.0
-    _hour: int = 0  # since the start
+    _hour: int = 0  # hours since the start
     _sum_j: float = 0.0
     _covered_s: float = 0.0
 
     def observe(self, now_s: float, stored_j: float, spent_j: float) -> None:
-        """Note what the battery holds, and what was drawn from it since the last observation."""
+        """Record the stored energy, and the energy drawn since the last observation, in joules."""
         if self._start_s is None or not 0 <= now_s - self._last_s <= LONGEST_GAP_S:
             self._start_s = now_s if self._start_s is None else self._start_s
             self._last_s, self._stored_j = now_s, stored_j
@@ -46,9 +46,9 @@ class HarvestHistory:
             self._begin(now_s)
 
     def forecast(self, now_s: float, horizon_s: float, steps: int = 28) -> Forecast:
-        """Joules harvested by each of ``steps`` moments ahead; nothing before a day is known.
+        """Forecast the harvest as pairs (seconds ahead, joules harvested by then), ascending.
 
-        Pairs (seconds ahead, joules), ascending.
+        Covers ``horizon_s`` seconds with ``steps`` pairs; the harvest is 0 until a day is known.
         """
         if self._start_s is None or any(mean is None for mean in self._mean_j):
             return ()
@@ -61,7 +61,7 @@ class HarvestHistory:
         return tuple(points)
 
     def _between(self, now_s: float, seconds: float) -> float:
-        """Joules of the next ``seconds``, less than a day."""
+        """Return the joules expected in the next ``seconds``, which are less than a day."""
         total_j, at_s, end_s = 0.0, now_s, now_s + seconds
         while at_s < end_s:
             hour = self._hour_at(at_s)
@@ -79,9 +79,9 @@ class HarvestHistory:
         self._hour, self._sum_j, self._covered_s = self._hour_at(now_s), 0.0, 0.0
 
     def _close(self) -> None:
-        """Take what came in the hour that has ended into its mean."""
+        """Add the harvest of the hour that has ended to its mean."""
         if self._covered_s < HOUR_S / 2:
-            return  # too little was seen of it
+            return  # too little of the hour was observed
         found_j = self._sum_j * HOUR_S / self._covered_s
         place = self._hour % HOURS
         before_j = self._mean_j[place]
@@ -91,10 +91,10 @@ class HarvestHistory:
 
 
 class Prospect:
-    """What charging will bring within ``lifetime_s``, learnt while it is asked.
+    """Forecasts the energy from charging within ``lifetime_s``, learning at every call.
 
-    A real battery shows only what is left over; ``idle_w``, the least that was drawn meanwhile, is
-    added, so that the forecast is on the safe side.
+    A real battery shows only the difference of charging and consumption. The consumption is assumed
+    to be ``idle_w``, its least possible value, so that the forecast is rather too low.
     """
 
     def __init__(self, idle_w: float, lifetime_s: float) -> None:
@@ -104,7 +104,7 @@ class Prospect:
         self._asked_s: float | None = None
 
     def __call__(self, now_s: float, stored_j: float) -> Forecast:
-        """The forecast of ``HarvestHistory``, after an observation of ``stored_j``."""
+        """Record the stored energy and return the forecast of ``HarvestHistory``."""
         passed_s = 0.0 if self._asked_s is None else max(now_s - self._asked_s, 0.0)
         self._asked_s = now_s
         self._history.observe(now_s, stored_j, self._idle_w * passed_s)

@@ -13,10 +13,10 @@ class Power(Battery, Protocol):
     """A battery that an agent discharges."""
 
     def draw(self, energy_j: float, seconds: float) -> None:
-        """Account for ``energy_j`` joules used within the last ``seconds``."""
+        """Discharge by ``energy_j`` joules that were used within the last ``seconds``."""
 
     def set_level(self, level: float) -> bool:
-        """Set the charge, 0 to 1; False where it cannot be set."""
+        """Set the charge, 0 to 1; returns False if it cannot be set."""
 
 
 class MachinePower:
@@ -26,14 +26,14 @@ class MachinePower:
         self._battery = SystemBattery() if battery is None else battery
 
     def charge(self) -> Charge:
-        """The state that the system reports."""
+        """Return the state that the system reports."""
         return self._battery.charge()
 
     def draw(self, energy_j: float, seconds: float) -> None:
         """Do nothing: the battery discharges as the machine works."""
 
     def set_level(self, level: float) -> bool:  # noqa: ARG002 - no level can be set
-        """Always False: the charge of a real battery cannot be set."""
+        """Return False: the charge of a real battery cannot be set."""
         return False
 
 
@@ -44,7 +44,7 @@ class SimulatedPower:
         self._battery = battery
 
     def charge(self) -> Charge:
-        """The state now."""
+        """Return the present state."""
         return self._battery.charge()
 
     def draw(self, energy_j: float, seconds: float) -> None:
@@ -53,7 +53,7 @@ class SimulatedPower:
         self._battery.advance(seconds)
 
     def set_level(self, level: float) -> bool:
-        """Set the charge, for a scenario's battery events."""
+        """Set the charge, 0 to 1, for the battery events of scenarios; returns True."""
         old = self._battery
         self._battery = SimulatedBattery(old.cell, old.schedule, level)
         self._battery.now_s = old.now_s

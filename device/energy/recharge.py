@@ -13,13 +13,15 @@ HOUR_S = 3_600.0
 
 
 class Schedule(Protocol):
-    """Charging power as a function of time."""
+    """A charging schedule: the offered power as a function of time."""
 
     def energy_j(self, start_s: float, end_s: float) -> float:
-        """Joules on offer between two times, in seconds from the midnight of the first day."""
+        """Return the joules offered between two times, in seconds since midnight of the
+        first day.
+        """
 
     def plugged(self, now_s: float) -> bool:
-        """Whether power is on offer now."""
+        """Return whether power is offered at ``now_s``."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,11 @@ class NoRecharge:
     """A battery that is never charged."""
 
     def energy_j(self, start_s: float, end_s: float) -> float:  # noqa: ARG002 - never any
-        """Nothing."""
+        """Return 0."""
         return 0.0
 
     def plugged(self, now_s: float) -> bool:  # noqa: ARG002 - never
-        """Never."""
+        """Return False."""
         return False
 
 
@@ -44,11 +46,11 @@ class Mains:
     hours: float = 8.0
 
     def energy_j(self, start_s: float, end_s: float) -> float:
-        """Power times the time in which the plug is in."""
+        """Return the power times the plugged-in time."""
         on_s = self.start_hour * HOUR_S
         length_s = self.hours * HOUR_S
         total_s = 0.0
-        # A night that began the day before may still last.
+        # A charging period that began the day before may continue.
         day = math.floor(start_s / DAY_S) - 1
         while day * DAY_S + on_s < end_s:
             first = max(day * DAY_S + on_s, start_s)
@@ -58,35 +60,35 @@ class Mains:
         return self.power_w * total_s
 
     def plugged(self, now_s: float) -> bool:
-        """Whether the plug is in."""
+        """Return whether the device is plugged in."""
         return (now_s / HOUR_S - self.start_hour) % 24 < self.hours
 
 
 @dataclass(frozen=True)
 class Solar:
-    """A panel of ``peak_w`` that follows a half sine from 06:00 to 18:00, times ``clouds``.
+    """A solar panel whose power is a half sine of ``peak_w`` from 06:00 to 18:00, times ``clouds``.
 
-    ``clouds`` holds one factor from 0 to 1 for each day, and starts over after the last.
+    ``clouds`` holds one factor from 0 to 1 for each day and repeats after the last.
     """
 
     peak_w: float
     clouds: tuple[float, ...] = (1.0,)
 
     def energy_j(self, start_s: float, end_s: float) -> float:
-        """The integral of the half sine, day by day."""
+        """Return the integral of the half sine, day by day."""
         total_j = 0.0
         day = math.floor(start_s / DAY_S)
         while day * DAY_S < end_s:
             first = min(max((start_s - day * DAY_S) / HOUR_S - 6, 0.0), 12.0)
             last = min(max((end_s - day * DAY_S) / HOUR_S - 6, 0.0), 12.0)
-            # integral of sin(pi h / 12) over hours h
+            # Integral of sin(pi h / 12) over the hours h.
             arc_hours = 12 / math.pi * (math.cos(math.pi * first / 12) - _cos12(last))
             total_j += self.peak_w * HOUR_S * arc_hours * self.clouds[day % len(self.clouds)]
             day += 1
         return total_j
 
     def plugged(self, now_s: float) -> bool:
-        """Whether the sun is up."""
+        """Return whether the sun is up."""
         return 6 < now_s / HOUR_S % 24 < 18
 
 
@@ -95,7 +97,9 @@ def _cos12(hours: float) -> float:
 
 
 def parse_recharge(text: str, flag: str = "--recharge") -> Schedule:
-    """Read ``none``, ``solar:PEAK_MW`` or ``mains:POWER_MW[@START_HOUR+HOURS]``; ``UsageError``."""
+    """Parse ``none``, ``solar:PEAK_MW`` or ``mains:POWER_MW[@START_HOUR+HOURS]``;
+    ``UsageError``.
+    """
     kind, _, rest = text.partition(":")
     try:
         if kind == "none" and not rest:

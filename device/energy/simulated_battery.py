@@ -1,4 +1,4 @@
-"""A model of a battery: capacity, charge curve, self-discharge and a charger. It has no clock."""
+"""A model of a battery: capacity, charge curve, self-discharge and charger. It reads no clock."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from device.energy.recharge import DAY_S, NoRecharge, Schedule
 from shared.errors import UsageError
 
 MONTH_S = 30 * DAY_S
-TAPER_FROM = 0.8  # a lithium charger turns from constant current to constant voltage about here
-TRICKLE = 0.05  # share of the offered power that a nearly full cell still takes
+TAPER_FROM = 0.8  # charge at which lithium chargers change to constant voltage, about
+TRICKLE = 0.05  # share of the offered power that a nearly full cell still accepts
 LONGEST_STEP_S = 3600.0
 
 
@@ -20,8 +20,8 @@ class Cell:
     """Constants of a battery cell.
 
     capacity_j              energy when full
-    self_discharge_a_month  share of the charge that is lost in 30 days without any load; 2-3% is
-                            usual for lithium ion at 20 C (Battery University BU-802b)
+    self_discharge_a_month  share of the charge lost in 30 days without load; 2-3% is usual for
+                            lithium ion at 20 C (Battery University BU-802b)
     charge_efficiency       share of the offered energy that is stored
     """
 
@@ -37,8 +37,8 @@ class Cell:
 class SimulatedBattery:
     """The charge of ``cell`` over time: ``spend`` discharges it, ``advance`` lets time pass.
 
-    Time starts at the midnight before the first day and only moves by ``advance``. Below 80% the
-    cell takes all of the offered power, above it less and less (constant current, then constant
+    Time starts at midnight of the first day and only moves by ``advance``. Below 80% the cell
+    accepts all of the offered power, above that less and less (constant current, then constant
     voltage).
     """
 
@@ -52,20 +52,22 @@ class SimulatedBattery:
 
     @property
     def stored_j(self) -> float:
-        """Joules that are left."""
+        """Stored energy in joules."""
         return self._stored_j
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is left."""
+        """Whether no energy is left."""
         return self._stored_j <= 0
 
     def charge(self) -> Charge:
-        """The state now, as a policy sees it."""
+        """Return the present state, for policies."""
         return Charge(self._stored_j / self.cell.capacity_j, self.schedule.plugged(self.now_s))
 
     def spend(self, energy_j: float) -> float:
-        """Discharge by ``energy_j`` or what is left; returns the share of it that was there."""
+        """Discharge by ``energy_j``, or all that is left; returns the share of it that was
+        supplied.
+        """
         if not energy_j >= 0:
             raise ValueError(f"energy_j: {energy_j} is not allowed; give 0 or more")
         taken = min(energy_j, self._stored_j)
@@ -73,7 +75,7 @@ class SimulatedBattery:
         return taken / energy_j if energy_j else 1.0
 
     def advance(self, seconds: float) -> None:
-        """Let ``seconds`` pass, with self-discharge and charging; a negative number counts as 0."""
+        """Advance the time, with self-discharge and charging; negative ``seconds`` count as 0."""
         left_s = max(seconds, 0.0)
         while left_s > 0:
             step_s = min(left_s, LONGEST_STEP_S)
@@ -87,7 +89,9 @@ class SimulatedBattery:
             left_s -= step_s
 
     def forecast(self, horizon_s: float, steps: int = 28) -> tuple[tuple[float, float], ...]:
-        """Joules that charging will have stored by each of ``steps`` moments: (seconds, joules)."""
+        """Return pairs (seconds ahead, joules that charging will have stored), ``steps``
+        of them.
+        """
         points = []
         for index in range(1, steps + 1):
             ahead_s = horizon_s * index / steps
@@ -97,7 +101,7 @@ class SimulatedBattery:
 
 
 def accepted(level: float) -> float:
-    """Share of the offered power that a cell takes at ``level``, from 1 down to ``TRICKLE``."""
+    """Return the share, 1 to ``TRICKLE``, of the offered power that a cell accepts at ``level``."""
     if level <= TAPER_FROM:
         return 1.0
     return max(1 - (level - TAPER_FROM) / (1 - TAPER_FROM), TRICKLE)

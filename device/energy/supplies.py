@@ -1,7 +1,7 @@
 """The machine's own power supplies, as Linux lists them in ``/sys/class/power_supply``.
 
-Supplies of scope ``Device`` belong to something attached, such as a wireless mouse, and do not
-count (Documentation/ABI/testing/sysfs-class-power of the kernel).
+Supplies of scope ``Device`` belong to attached devices such as a wireless mouse and do not count
+(Documentation/ABI/testing/sysfs-class-power of the kernel).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ CHARGING = ("Charging", "Full")
 
 
 def read_supplies(folder: Path = SUPPLIES) -> Charge | None:
-    """Charge of all own batteries together, None if there is none.
+    """Return the charge of all own batteries together; None if there is none.
 
-    With a mains supply that is online the machine is plugged in, whatever a battery says: one that
-    is kept below full, to last longer, is ``Not charging``. ``OSError`` or ``ValueError`` if a
-    battery cannot be read.
+    The machine counts as plugged in if a mains supply is online, whatever the battery's state: a
+    battery that is deliberately kept below full reports ``Not charging``. Raises ``OSError`` or
+    ``ValueError`` if a battery cannot be read.
     """
     batteries, online, mains = [], False, False
     for supply in sorted(folder.iterdir()):
@@ -43,7 +43,7 @@ def read_supplies(folder: Path = SUPPLIES) -> Charge | None:
 
 
 def _share(battery: Path) -> tuple[float, float]:
-    """Charge from 0 to 1, and the size in the battery's own unit; 1 where that is not known."""
+    """Return charge (0 to 1) and capacity in the battery's own unit, 1 if it is unknown."""
     for now, full in (("energy_now", "energy_full"), ("charge_now", "charge_full")):
         present, size = _word(battery / now), _word(battery / full)
         if present and size and float(size) > 0:
@@ -55,7 +55,7 @@ def _share(battery: Path) -> tuple[float, float]:
 
 
 def _word(path: Path) -> str:
-    """The content of a small file; empty if it is not there."""
+    """Return the content of a small file; empty if it does not exist."""
     try:
         return path.read_text().strip()
     except FileNotFoundError:

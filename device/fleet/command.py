@@ -61,7 +61,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FleetPlan:
-    """A fleet to simulate. ``passwords`` by FLEET/DEVICE; None for a broker without passwords."""
+    """A fleet to simulate. ``passwords`` are by FLEET/DEVICE, None for a broker without them."""
 
     fleet: str
     devices: int
@@ -99,7 +99,7 @@ class SimulatedFleet:
         await self._stack.aclose()
 
     async def run(self) -> None:
-        """Run all devices; a device that fails is logged, the others continue."""
+        """Run all devices; if one fails this is logged and the others continue."""
         plan = self._plan
         midnight_s = time.time() // 86_400 * 86_400
         start_s = midnight_s + plan.start_hour * 3600 if plan.speed != 1 else time.time()
@@ -110,7 +110,7 @@ class SimulatedFleet:
 
     @property
     def connected(self) -> int:
-        """How many devices are connected to the broker."""
+        """Number of devices that are connected to the broker."""
         return sum(agent.connected.is_set() for agent in self.agents)
 
     async def _live(self, number: int, pace: Pace) -> None:
@@ -163,7 +163,7 @@ class SimulatedFleet:
         )  # fmt: skip
 
     def _group(self, number: int) -> Group:
-        """Return the group of a device; shares hold for any range of numbers, well mixed."""
+        """Return the group of a device; any range of numbers has the groups in their shares."""
         place = (number * 0.6180339887) % 1.0
         for group in self._plan.groups:
             if place < group.share:
@@ -193,7 +193,7 @@ def allow_connections(devices: int) -> None:
 
 
 async def simulate(plan: FleetPlan) -> None:
-    """Run ``plan`` until Ctrl-C or SIGTERM; print how many devices are connected."""
+    """Run ``plan`` until Ctrl-C or SIGTERM; print the number of connected devices."""
     async with SimulatedFleet(plan) as fleet:
         task = asyncio.create_task(fleet.run(), name="fleet")
         until_signal(task)
@@ -242,7 +242,7 @@ def run(
         find_hardware(group.hardware, "--scenario: groups.hardware")
         parse_recharge(group.recharge, "--scenario: groups.recharge")
     allow_connections(devices)
-    # A garbage collection visits the objects of all devices, so it must be rare.
+    # Garbage collections visit the objects of all devices, so they must be rare.
     gc.set_threshold(50_000, 20, 100)
     bundle = read_bundle(bundle_path(model), DEVICE_GROUPS)
     with tempfile.TemporaryDirectory(prefix="taper-fleet-") as folder:

@@ -1,4 +1,4 @@
-"""Resources that the simulated devices of one process share: pipelines and server connections.
+"""Resources shared by the simulated devices of one process: pipelines and server connections.
 
 Each device has its own stream; gRPC carries many streams over one connection.
 """
@@ -13,17 +13,17 @@ from device.split.pipeline import ExitSettings, Pipeline
 from device.transport.channel import Security, open_channel
 from shared.model.bundle import Bundle
 
-STREAMS_A_CHANNEL = 100  # what servers commonly allow on one HTTP/2 connection
+STREAMS_A_CHANNEL = 100  # usual limit of streams on an HTTP/2 connection
 
 
 class Pipelines:
-    """One pipeline for each model and exit setting; for devices on one event loop."""
+    """A cache of pipelines by model and exit settings, for devices on one event loop."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, ExitSettings], Pipeline] = {}
 
     def __call__(self, bundle: Bundle, exits: ExitSettings) -> Pipeline:
-        """Return the pipeline of ``bundle``, made at the first request."""
+        """Return the pipeline of ``bundle``, making it at the first call."""
         key = (bundle.metadata.version, exits)
         if key not in self._made:
             self._made[key] = Pipeline(bundle, exits)
@@ -31,13 +31,13 @@ class Pipelines:
 
 
 class Channels:
-    """Connections shared by ``STREAMS_A_CHANNEL`` links each; closed with the last of them."""
+    """Connections, each shared by ``STREAMS_A_CHANNEL`` links and closed with the last of them."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, Security], list[_Shared]] = {}
 
     def __call__(self, address: str, security: Security) -> grpc.aio.Channel:
-        """Return a channel to ``address``; closing it leaves the others' open."""
+        """Return a channel to ``address``, which the caller can close independently of others."""
         group = self._open.setdefault((address, security), [])
         for shared in group:
             if shared.users < STREAMS_A_CHANNEL:
@@ -50,7 +50,7 @@ class Channels:
 
 
 class _Shared:
-    """A channel, its number of users, and the list that it leaves with the last of them."""
+    """A channel, its number of users, and the list that it leaves when it has no users."""
 
     def __init__(self, channel: grpc.aio.Channel, group: list[_Shared]) -> None:
         self.channel = channel
@@ -65,7 +65,7 @@ class _Shared:
 
 
 class _Lease:
-    """One user's handle of a shared channel."""
+    """A user's handle of a shared channel."""
 
     def __init__(self, shared: _Shared) -> None:
         self._shared: _Shared | None = shared
@@ -75,7 +75,7 @@ class _Lease:
         return getattr(self._channel, name)
 
     async def close(self) -> None:
-        """Return the channel, once."""
+        """Give up the handle; further calls do nothing."""
         shared, self._shared = self._shared, None
         if shared is not None:
             await shared.release()

@@ -1,1 +1,1 @@
-"""What the user wants classified: files, folders, arrays and standard input become images."""
+"""Read the user's pictures: files, folders, arrays, standard input and live sources."""

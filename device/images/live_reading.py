@@ -1,4 +1,4 @@
-"""Pictures of live inputs as inputs of the network."""
+"""Prepare the pictures of live sources as inputs of the network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ Made = tuple[LivePicture, Prepared | ImageError]
 
 
 class LiveInputs:
-    """Pictures of ``frames`` made inputs of ``shape``; ``unchanged`` counts those passed over."""
+    """Prepares pictures of ``frames`` as inputs of ``shape``; ``unchanged`` counts skipped ones.
+
+    With ``on_change``, pictures that hardly differ from the last one are skipped.
+    """
 
     def __init__(
         self, frames: LiveFrames, shape: Shape, steps: Preprocessing, on_change: bool
@@ -30,14 +33,14 @@ class LiveInputs:
         self.unchanged = 0
 
     def __iter__(self) -> Iterator[Made]:
-        """Every picture, or why it cannot be read, until the sources end."""
+        """Yield every picture, or the reason why it cannot be read, until the sources end."""
         while (picture := self._frames.take()) is not None:
             made = self.made(picture)
             if made is not None:
                 yield picture, made
 
     def made(self, picture: LivePicture) -> Prepared | ImageError | None:
-        """The input, the reason why there is none, or None if the picture has hardly changed."""
+        """Return the input, an error if the picture is unreadable, or None if it is skipped."""
         name = "standard input" if picture.name.startswith(STDIN) else picture.name
         name, content = f"--input: {name}", picture.content
         try:

@@ -1,7 +1,7 @@
-"""Read what the user wants classified, one image in memory at a time.
+"""Read the user's pictures, with one image in memory at a time.
 
-Files, folders, arrays and standard input become ``Picture`` values; a file of a folder that cannot
-be read is skipped, and its name and the reason are kept.
+Files, folders, arrays and standard input become ``Picture`` values. An unreadable file in a folder
+is skipped, and its name and the reason are kept.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from shared.images.ready import Prepared, unchanged
 from shared.model.architecture import Shape
 from shared.model.preprocessing import Preprocessing, default_preprocessing
 
-# What decodes pictures, arrays and tables is imported where it is needed: a device that classifies
-# arrays of the right size has no time and no memory for it.
+# Decoders of pictures, arrays and tables are imported where they are needed: they would cost
+# devices that classify arrays of the right size time and memory.
 if TYPE_CHECKING:
     from device.live.frames import LiveFrames, LivePicture
     from shared.images.labels import Labels
     from shared.images.values import Bytes
 
 NOT_LIVE = LiveSettings()
-MOST_SKIPPED = 1000  # lines that are kept of a run without end
+MOST_SKIPPED = 1000  # lines kept about skipped files
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image (H, W, C) uint8 as the network wants it; ``label`` is its class, if known."""
+    """An image (H, W, C) uint8 prepared for the network; ``label`` is its class, if known."""
 
     name: str
     image: Bytes
@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """All images of a source at once: (N, H, W, C), one name a row, labels where all are known."""
+    """All images of a source: (N, H, W, C), a name for each, and labels if all are known."""
 
     images: Bytes
     names: tuple[str, ...]
@@ -54,18 +54,21 @@ class ImageSet:
 
 @dataclass
 class Pictures:
-    """The images of all sources in order, decoded when they are asked for.
+    """The images of all sources in order, decoded one at a time during iteration.
 
-    sources  paths of files and folders, ``-``, cameras, addresses, videos; none: the shipped
-             sample of digits; live ones come after the others
-    live     which pictures of live sources are answered, and folders to watch
-    classes  of the model, by whose names class folders and label files are understood
-    labels   by position or file name; without, class folders label what is in them
+    sources  paths of files and folders, ``-``, cameras, addresses, videos; by default the shipped
+             sample of digits; live sources come last
+    live     settings of live sources, and folders to watch
+    classes  names of the model's classes, to interpret class folders and label files
+    labels   file of labels by position or file name; without it, class folders give the labels
 
-    Afterwards ``skipped`` has a line for every file that could not be read, and ``scaled`` and
-    ``notes`` count what was done to images that were not as the network knows them. ``expected``
-    is how many images there are, as far as the sources opened so far say. ``unchanged`` and
-    ``dropped`` count pictures of live sources that were passed over, and not taken in time.
+    Results of the iteration:
+
+    skipped        a line for every unreadable file
+    scaled, notes  counts of images that had to be scaled or otherwise adapted
+    expected       number of images, as far as known from the sources opened so far
+    unchanged      number of live pictures skipped because they hardly differed
+    dropped        number of live pictures that were not taken in time
     """
 
     sources: Sequence[str]
@@ -85,21 +88,23 @@ class Pictures:
 
     @property
     def in_memory(self) -> bool:
-        """Whether the next image takes no time to read."""
+        """Whether the next image is in memory already."""
         return not self.sources and not self.live.watch
 
     @property
     def dropped(self) -> int:
-        """How many pictures of live sources were not taken in time."""
+        """Number of pictures of live sources that were not taken in time."""
         return 0 if self._frames is None else self._frames.dropped
 
     def close(self) -> None:
-        """Take no more pictures of live sources: whoever waits for one gets none."""
+        """Stop the live sources; a waiting iteration ends."""
         if self._frames is not None:
             self._frames.close()
 
     def __iter__(self) -> Iterator[Picture]:
-        """Every image; ``ImageError`` if a source is not there or the only file is broken."""
+        """Yield every image; ``ImageError`` if a source is missing or the only file is
+        unreadable.
+        """
         if self.in_memory:
             images, labels = sample_digits()
             self._check_labels(len(images))
@@ -140,13 +145,15 @@ class Pictures:
             )
 
     def _check_labels(self, count: int) -> None:
-        """``ImageError`` unless there is a label for each image of the only source."""
+        """Raise ``ImageError`` unless there are ``count`` labels."""
         given = [] if self.labels is None else self.labels.in_order
         if given and len(self.sources) <= 1 and len(given) != count:
             raise ImageError(f"--labels: holds {len(given)} labels; {count} are needed")
 
     def _class_folders(self, root: Path, entries: Sequence[Entry]) -> dict[Path, int]:
-        """The class of every file if all are in folders with classes' names, else nothing."""
+        """Return the class of every file if all are in folders named after classes; else
+        nothing.
+        """
         if self.labels is not None:
             return {}
         found = {}
@@ -180,7 +187,7 @@ class Pictures:
 
         try:
             array = read_array(path, f"--input: {path}", self.shape)
-        except ImageError as error:  # of IDX files, which know no flag
+        except ImageError as error:  # errors about IDX files name no flag
             text = str(error)
             raise ImageError(text if text.startswith("--input") else f"--input: {text}") from None
         if str(path) in self.sources:
@@ -205,7 +212,7 @@ class Pictures:
         self.unchanged = inputs.unchanged
 
     def _skip_live(self, picture: LivePicture, error: ImageError) -> None:
-        if picture.name == STDIN:  # the first picture, perhaps the only one
+        if picture.name == STDIN:  # the first picture, which may be the only one
             raise error
         if len(self.skipped) < MOST_SKIPPED:
             named = "" if isinstance(picture.content, Path) else f"{picture.name}: "
@@ -213,7 +220,7 @@ class Pictures:
         self.positions += 1
 
     def _made(self, image: Bytes, name: str, path: Path | None, label: int | None) -> Picture:
-        """An image of an array."""
+        """Prepare an image of an array."""
         ready = unchanged(image, self.shape, self.steps)
         return self._prepared(ready or _prepare_array(image, name, self), name, path, label)
 
@@ -230,14 +237,14 @@ class Pictures:
 
 
 def sample_images(shape: Shape) -> ImageSet:
-    """The shipped sample of MNIST test digits with their labels."""
+    """Return the shipped sample of MNIST test digits with their labels."""
     return _all(Pictures((), shape, default_preprocessing(shape, "mnist")))
 
 
 def read_images(source: str, shape: Shape, steps: Preprocessing | None = None) -> ImageSet:
-    """All images of a file, a folder, or standard input (``-``); ``ImageError`` if one is broken.
+    """Read all images of a file, a folder or standard input (``-``); ``ImageError`` if one fails.
 
-    ``steps`` None: those of a bundle of this input that says nothing of them.
+    If ``steps`` is None, the default preprocessing for this shape is used.
     """
     pictures = Pictures((source,), shape, steps or default_preprocessing(shape, ""))
     found = _all(pictures)
@@ -247,7 +254,7 @@ def read_images(source: str, shape: Shape, steps: Preprocessing | None = None) -
 
 
 def read_labels(path: Path, count: int) -> npt.NDArray[np.int64]:
-    """Labels (count,), as numbers in the order of the images; ``ImageError``."""
+    """Read labels (count,) as numbers in the order of the images; ``ImageError``."""
     from shared.images.labels import read_labels as read_label_file
 
     texts = read_label_file(path, f"--labels: {path}").in_order
@@ -279,7 +286,7 @@ def _prepare_file(path: Path, name: str, pictures: Pictures) -> Prepared:
     try:
         if not path.exists():
             raise ImageError(f"--input: {name} cannot be read (No such file or directory)")
-        if not path.is_file():  # a pipe would never end
+        if not path.is_file():  # reading a pipe would never end
             raise ImageError(f"--input: {name} is not a file")
         if not path.stat().st_size:
             raise ImageError(f"--input: {name} is empty")

@@ -1,4 +1,4 @@
-"""Which frames of a live source are worth an answer: by time, and by what has changed."""
+"""Choose the frames of a live source to classify: by time, and by change of the picture."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import numpy.typing as npt
 
 from shared.images.values import Bytes
 
-BLOCKS = 16  # along each side, whose means are compared
-LEAST_CHANGE = 10.0  # of 255, of one block: above a sensor's noise, which the mean takes away
-LIGHT_CHANGE = 40.0  # of 255, of the whole picture: more than a camera's exposure wanders
+BLOCKS = 16  # blocks along each side, whose means are compared
+LEAST_CHANGE = 10.0  # of 255, in one block; above a sensor's noise, which the mean reduces
+LIGHT_CHANGE = 40.0  # of 255, in the whole picture; above variations of the exposure
 
 
 class Every:
-    """Lets a frame through when ``period_s`` have passed since the last one that it let through."""
+    """Accepts a frame when ``period_s`` have passed since the last accepted one."""
 
     def __init__(self, period_s: float) -> None:
         self._period_s = period_s
         self._due_s: float | None = None
 
     def wants(self, now_s: float) -> bool:
-        """Whether the frame of ``now_s`` is due, on the clock of the source."""
+        """Return whether to accept the frame of the time ``now_s``, by the source's clock."""
         due_s = self._due_s
-        # a clock that went back, as a video's does when it starts again, begins anew
+        # If the clock has gone back, as at the restart of a video, the period starts again.
         if due_s is not None and due_s - self._period_s <= now_s < due_s:
             return False
         late = due_s is None or not due_s <= now_s < due_s + self._period_s
@@ -31,17 +31,19 @@ class Every:
 
 
 class Changes:
-    """Tells frames that differ from the last one that was let through.
+    """Accepts frames that differ from the last accepted one.
 
-    A frame differs if one of its 16x16 blocks is lighter or darker by ``LEAST_CHANGE`` than before.
-    What all blocks have in common is the camera's exposure, up to ``LIGHT_CHANGE``.
+    A frame differs if the brightness of one of its 16x16 blocks has changed by ``LEAST_CHANGE``. A
+    change that all blocks share is attributed to the camera's exposure, up to ``LIGHT_CHANGE``.
     """
 
     def __init__(self) -> None:
         self._last: npt.NDArray[np.float32] | None = None
 
     def wants(self, picture: Bytes) -> bool:
-        """Whether the picture (H, W, C) differs; it is the one to compare with from then on."""
+        """Return whether to accept the picture (H, W, C), which later ones are then
+        compared with.
+        """
         means = block_means(picture)
         last = self._last
         if last is not None and last.shape == means.shape:
@@ -54,7 +56,7 @@ class Changes:
 
 
 def block_means(picture: Bytes) -> npt.NDArray[np.float32]:
-    """Mean brightness of up to 16x16 blocks of (H, W, C)."""
+    """Return the mean brightness of up to 16x16 blocks of a picture (H, W, C)."""
     height, width = picture.shape[:2]
     rows = np.linspace(0, height, min(BLOCKS, height), endpoint=False).astype(np.intp)
     columns = np.linspace(0, width, min(BLOCKS, width), endpoint=False).astype(np.intp)

@@ -1,4 +1,4 @@
-"""All live sources of a run together: a thread for each, and one bounded queue."""
+"""Read all live sources of a run: a thread for each source, and one bounded queue."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from device.live.watching import WatchedFolder
     from shared.images.decoding import Decoded
 
-QUEUE = 2  # pictures that wait: one to answer next, and a newer one
-AGAIN_S = (0.5, 1.0, 2.0, 5.0, 10.0)  # waits before a lost source is opened again
+QUEUE = 2  # pictures that may wait: the next one to classify, and a newer one
+AGAIN_S = (0.5, 1.0, 2.0, 5.0, 10.0)  # waits before a lost source is reopened
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class LivePicture:
-    """A picture that has come: decoded already, or the bytes or the path of a file."""
+    """A picture that has arrived: decoded, or as the bytes or the path of a file."""
 
     name: str
     content: Decoded | bytes | Path
 
 
 class LiveFrames:
-    """The pictures of ``sources`` and of the folders that ``settings`` names, as they come.
+    """The pictures of ``sources`` and of the folders in ``settings``, as they arrive.
 
-    Those of cameras and addresses are dropped if nobody takes them in time; those of files, folders
-    and standard input wait. Use as ``with``; ``take`` from any thread.
+    Pictures of cameras and addresses are dropped if they are not taken in time; those of files,
+    folders and standard input wait. Use as ``with``; ``take`` may be called in any thread.
     """
 
     def __init__(self, sources: Sequence[str], colour: bool, settings: LiveSettings) -> None:
@@ -54,18 +54,18 @@ class LiveFrames:
 
     @property
     def dropped(self) -> int:
-        """How many pictures were not taken in time."""
+        """Number of pictures that were not taken in time."""
         return self._queue.dropped
 
     @property
     def ended(self) -> bool:
-        """Whether no more pictures come."""
+        """Whether no more pictures will arrive."""
         return self._queue.closed
 
     def __enter__(self) -> Self:
-        """Start; ``ImageError`` if a folder cannot be watched."""
+        """Start reading; ``ImageError`` if a folder cannot be watched."""
         work: list[tuple[str, Callable[[], None]]] = []
-        with ExitStack() as stack:  # all folders are watched before any thread runs
+        with ExitStack() as stack:  # watch all folders before starting any thread
             for folder in self._settings.watch:
                 from device.live.watching import WatchedFolder
 
@@ -91,18 +91,18 @@ class LiveFrames:
         self.close()
 
     def close(self) -> None:
-        """End it: no more pictures come, and whoever waits for one gets None."""
+        """Stop all sources; waiting calls of ``take`` return None."""
         self._queue.close()
 
     def take(self, wait_s: float | None = None) -> LivePicture | None:
-        """The next picture; None after ``wait_s``, or if no more will come.
+        """Return the next picture; None after ``wait_s``, or if no more will arrive.
 
-        ``TaperError`` if a source could not be opened.
+        Raises ``TaperError`` if a source could not be opened.
         """
         return self._queue.take(wait_s)
 
     def _guarded(self, call: Callable[[], None]) -> None:
-        """A source to its end; the queue ends with the last one, or with a failure."""
+        """Read a source to its end by ``call``; the queue ends with the last source or an error."""
         failure: TaperError | None = None
         try:
             call()
@@ -119,7 +119,7 @@ class LiveFrames:
         return None if period_s is None else Every(period_s)
 
     def _read_video(self, source: str) -> None:
-        """Frames of a camera, an address or a file; what breaks off is opened again."""
+        """Read frames of a camera, an address or a file; a lost source is reopened."""
         from device.live.video import Video
 
         name, patient = shown(source), self._settings.patient
@@ -147,7 +147,7 @@ class LiveFrames:
                 return
 
     def _watch(self, watched: WatchedFolder) -> None:
-        """Files that come into a folder."""
+        """Read the files that appear in a folder."""
         every = self._every()
         with watched:
             for path in watched.paths():
@@ -158,7 +158,7 @@ class LiveFrames:
         raise ImageError(f"--watch: {watched.folder} is gone")
 
     def _read_stdin(self, source: str) -> None:
-        """Pictures one after the other on standard input."""
+        """Read consecutive pictures from standard input."""
         from shared.images.streams import pictures_in
 
         every, number = self._every(), 0
@@ -172,5 +172,5 @@ class LiveFrames:
 
 
 def _read_stdin(size: int) -> bytes:
-    """What has come on standard input, at most ``size`` bytes; waits for the first of them."""
+    """Return at most ``size`` bytes from standard input; waits for at least one."""
     return os.read(sys.stdin.fileno(), size)

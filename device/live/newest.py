@@ -1,4 +1,4 @@
-"""A bounded queue between threads that keeps the newest of what may be lost."""
+"""A bounded queue between threads that drops the oldest of those items that may be lost."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ T = TypeVar("T")
 
 
 class Newest(Generic[T]):
-    """Items of two kinds, at most ``limit`` of each.
+    """A queue of two kinds of items, at most ``limit`` of each.
 
-    A new item of a camera takes the place of the oldest one that nobody has taken; ``dropped``
-    counts those. Items that must not be lost wait for room. Closed, the queue takes no more, and
-    gives what it still has.
+    If there is no room, an item added by ``put_newest`` replaces the oldest of its kind, which
+    ``dropped`` counts, and ``put`` waits. A closed queue accepts no items and returns those it has.
     """
 
     def __init__(self, limit: int) -> None:
@@ -29,11 +28,11 @@ class Newest(Generic[T]):
 
     @property
     def closed(self) -> bool:
-        """Whether it takes no more."""
+        """Whether the queue accepts no more items."""
         return self._closed
 
     def put_newest(self, item: T) -> bool:
-        """Add an item in place of the oldest if there is no room; False once closed."""
+        """Add an item, replacing the oldest if there is no room; returns False if closed."""
         with self._changed:
             if self._closed:
                 return False
@@ -45,7 +44,7 @@ class Newest(Generic[T]):
         return True
 
     def put(self, item: T) -> bool:
-        """Add an item once there is room; False once closed."""
+        """Wait for room and add an item; returns False if closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(self._kept) < self._limit)
             if self._closed:
@@ -55,9 +54,10 @@ class Newest(Generic[T]):
         return True
 
     def take(self, wait_s: float | None = None) -> T | None:
-        """The oldest item, of both kinds in turn; None after ``wait_s``, or if none will come.
+        """Return the oldest item, alternating between the kinds.
 
-        Raises what ``close`` was given, when nothing is left.
+        Returns None after ``wait_s``, or if the queue is closed and empty. Raises the ``failure``
+        passed to ``close`` when it is empty.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._newest or self._kept, wait_s)
@@ -72,13 +72,13 @@ class Newest(Generic[T]):
             return None
 
     def close(self, failure: Exception | None = None) -> None:
-        """End the queue; ``failure`` says why, if that is an error."""
+        """Close the queue; ``failure`` is the error that ended it, if any."""
         with self._changed:
             self._closed = True
             self._failure = self._failure or failure
             self._changed.notify_all()
 
     def wait_closed(self, wait_s: float) -> bool:
-        """Wait ``wait_s``, or less if the queue is closed; whether it is."""
+        """Wait for at most ``wait_s`` until the queue is closed; return whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: self._closed, wait_s)

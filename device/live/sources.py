@@ -1,4 +1,4 @@
-"""Which inputs are live, and how they are named; every client asks this."""
+"""Recognise live inputs by their names."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ VIDEO_SUFFIXES = frozenset(
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """Which pictures of live inputs are answered.
+    """Which pictures of live inputs are classified.
 
-    watch      folders: every picture that is written or moved there
-    every_s    one picture in this time; None for all that come
-    on_change  only pictures that differ from the last one answered
-    patient    wait for sources that are not there, or end; else that is an error at the start
+    watch      folders of which every picture written or moved there is classified
+    every_s    classify one picture in this time; None for all
+    on_change  classify only pictures that differ from the last one classified
+    patient    wait for sources that are missing or end; otherwise it is an error at the start
     """
 
     watch: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class LiveSettings:
 
 
 def camera_number(source: str) -> int | None:
-    """N of ``camera:N``, 0 of ``camera``; None for anything else."""
+    """Return N of ``camera:N``, 0 for ``camera``, None for anything else."""
     name, colon, number = source.partition(":")
     if name != "camera" or not colon:
         return 0 if name == "camera" else None
@@ -46,7 +46,7 @@ def is_address(source: str) -> bool:
 
 
 def is_endless(source: str) -> bool:
-    """Whether pictures come for as long as one waits, whoever is there to take them."""
+    """Whether the source produces pictures without end, even if nobody takes them."""
     return camera_number(source) is not None or is_address(source)
 
 
@@ -58,7 +58,7 @@ def is_live(source: str) -> bool:
 
 
 def shown(source: str) -> str:
-    """The source for outputs and logs: without the password of an address."""
+    """Return the source's name for outputs and logs, without the password of an address."""
     scheme, separator, rest = source.partition("://")
     host, slash, path = rest.partition("/")
     return scheme + separator + host.rpartition("@")[2] + slash + path

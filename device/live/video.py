@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     import av
     from av.container import InputContainer
 
-OPEN_S, READ_S = 5.0, 10.0  # how long an address may take to answer, and to send more
+OPEN_S, READ_S = 5.0, 10.0  # time limits for opening an address and for receiving more data
 
 
 class Video:
-    """The frames of ``source`` from where it is now; grey (H, W, 1), or colour (H, W, 3).
+    """The frames of ``source`` from its present position: grey (H, W, 1) or colour (H, W, 3).
 
-    Frames that ``every`` does not want are not converted, and not decoded where each is coded by
-    itself. ``finite`` says whether the source has an end that is no failure; known once opened.
+    Frames that ``every`` does not accept are not converted, and not even decoded if frames are
+    coded independently. ``finite`` tells, once the source is open, whether it has a regular end.
     """
 
     def __init__(self, source: str, colour: bool, every: Every | None) -> None:
@@ -38,7 +38,7 @@ class Video:
         self.finite = False
 
     def frames(self) -> Iterator[tuple[int, Decoded]]:
-        """Every wanted frame and its number; ``ImageError`` if there are none, or no more."""
+        """Yield (number, frame) of every accepted frame; ``ImageError`` if there are no (more)."""
         with needing_extra("video", "--input"):
             import av
         name = shown(self._source)
@@ -54,7 +54,7 @@ class Video:
 
     def _decoded(self, container: InputContainer, name: str) -> Iterator[tuple[int, Decoded]]:
         stream = container.streams.video[0]
-        stream.thread_type = "AUTO" if self.finite else "SLICE"  # frame threads add delay
+        stream.thread_type = "AUTO" if self.finite else "SLICE"  # threads by frame add delay
         single = stream.codec_context.codec.intra_only
         live, number = not self.finite, 0
         for packet in container.demux(stream):
@@ -75,7 +75,7 @@ class Video:
         if frame.width * frame.height > LARGEST_IMAGE_PIXELS:
             raise ImageError(f"--input: {name} has more than {LARGEST_IMAGE_PIXELS} pixels a frame")
         pixels: Bytes = np.asarray(frame.to_ndarray(format=self._format), dtype=np.uint8)
-        turns = round(getattr(frame, "rotation", 0) / 90) % 4  # a phone that was held upright
+        turns = round(getattr(frame, "rotation", 0) / 90) % 4  # e.g. of a phone held upright
         pixels = np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
         height, width = pixels.shape[:2]
         return Decoded(pixels.reshape(height, width, -1), None, (width, height))
@@ -91,7 +91,7 @@ def _open(source: str) -> InputContainer:
     if is_address(source):
         address = urlsplit(source)
         if address.scheme.lower().startswith("rtsp"):
-            options["rtsp_transport"] = "tcp"  # a lost packet costs no frame
+            options["rtsp_transport"] = "tcp"  # so that lost packets do not damage frames
         elif is_loopback(address.hostname or ""):
             options["http_proxy"] = ""
         return av.open(source, options=options, timeout=(OPEN_S, READ_S))
@@ -99,7 +99,7 @@ def _open(source: str) -> InputContainer:
 
 
 def _packet_s(packet: av.Packet[av.VideoStream], live: bool) -> float:
-    """When a frame was taken: now for a live source, else by the clock of the file."""
+    """Return the time of a frame: now for a live source, else by the file's clock."""
     if live or packet.pts is None or packet.time_base is None:
         return boot_s()
     return float(packet.pts * packet.time_base)

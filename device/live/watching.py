@@ -1,4 +1,4 @@
-"""Files that are written or moved into a folder or its subfolders, by Linux's inotify."""
+"""Watch a folder and its subfolders for files written or moved there, by Linux's inotify."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from shared.command import needing_extra
 from shared.errors import ImageError
 from shared.images.folders import is_array, is_named_picture
 
-LOOK_MS = 200  # how often ``paths`` asks whether it should stop
-SETTLED_S = 1.0  # a file found in a new subfolder is whole if nothing happens to it for so long
+LOOK_MS = 200  # milliseconds after which ``paths`` yields None if no file has arrived
+SETTLED_S = 1.0  # a file found in a new subfolder counts as complete after this quiet time
 
 
 class WatchedFolder:
     """Watches ``folder`` from now on. Use as ``with``; ``ImageError`` if that cannot be done.
 
-    A file counts once its writer has closed it, or when it is moved here. Hidden and empty files,
-    and names that no picture has, do not count.
+    A file counts when its writer has closed it or when it has been moved here. Hidden and empty
+    files and files without a picture's suffix are ignored.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +33,7 @@ class WatchedFolder:
         self._mask = flags.CLOSE_WRITE | flags.MOVED_TO | flags.CREATE | flags.ONLYDIR
         self._events = INotify()
         self._folders: dict[int, Path] = {}
-        self._found: dict[Path, float] = {}  # in new subfolders, and when they may be whole
+        self._found: dict[Path, float] = {}  # files of new subfolders, by time of completion
         self.folder = folder
 
     def __enter__(self) -> Self:
@@ -58,7 +58,9 @@ class WatchedFolder:
         self._events.close()
 
     def paths(self) -> Iterator[Path | None]:
-        """Every file that comes; None now and then while nothing does. Ends with the folder."""
+        """Yield every new file, or None every ``LOOK_MS`` without one; ends if the folder
+        vanishes.
+        """
         while self._folders:
             for event in self._events.read(timeout=LOOK_MS):
                 if event.mask & self._flags.Q_OVERFLOW:
@@ -72,7 +74,7 @@ class WatchedFolder:
             yield None
 
     def _path(self, number: int, mask: int, name: str) -> Path | None:
-        """The file of an event, if it is a picture that is whole."""
+        """Return the file of an event if it is a complete picture; else None."""
         if mask & self._flags.IGNORED:
             self._folders.pop(number, None)
             return None
@@ -83,7 +85,7 @@ class WatchedFolder:
         if mask & self._flags.ISDIR:
             try:
                 self._add(path, search=True)
-            except OSError:  # gone again, or not ours to read
+            except OSError:  # deleted meanwhile, or not readable
                 return None
             return None
         if mask & self._flags.CREATE:
@@ -100,7 +102,7 @@ class WatchedFolder:
             self._search(folder)
 
     def _search(self, folder: Path) -> None:
-        """Note the files that came before the folder was watched."""
+        """Record files that appeared before the folder was watched."""
         due_s = time.monotonic() + SETTLED_S
         self._found.update((path, due_s) for path in folder.iterdir() if _is_picture(path))
 

@@ -1,6 +1,6 @@
-"""A bundle's device part as one constant blob for the C engine (``engine/taper_blob.h``).
+"""Convert a bundle's device part to a constant blob for the C engine (``engine/taper_blob.h``).
 
-Only the levels that are asked for are kept, and of every layer only the channels that the widest of
+The blob holds only the requested levels, and of every layer only the channels that the widest of
 them uses. All numbers are little-endian 32-bit words; offsets count words from the start.
 """
 
@@ -33,7 +33,7 @@ Words = npt.NDArray[np.uint32]
 
 @dataclass
 class _Layout:
-    """The words behind the header, and where each part of them starts."""
+    """The words after the header; ``add`` returns the offset of each part."""
 
     parts: list[Words] = field(default_factory=list)
     end: int = HEADER_WORDS
@@ -46,9 +46,9 @@ class _Layout:
 
 
 def make_blob(bundle: Bundle, levels: Sequence[int]) -> bytes:
-    """The blob of ``bundle`` for device level indices ``levels``, ascending.
+    """Return the blob of ``bundle`` for the device level indices ``levels``, ascending.
 
-    Exit thresholds are the bundle's; without a calibration no sample stays on the device. Raises
+    It has the bundle's exit thresholds; without a calibration no sample stays on the device.
     ``BundleError`` for a network that the engine cannot run.
     """
     architecture, layout = bundle.architecture, _Layout()
@@ -90,11 +90,11 @@ def make_blob(bundle: Bundle, levels: Sequence[int]) -> bytes:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A stage cut to the channels that the widest level in the blob uses."""
+    """A stage reduced to the channels that the widest level in the blob uses."""
 
     stage: Stage
-    shape: Shape  # of its input, channels as they are kept
-    out: tuple[int, ...]  # outputs by level
+    shape: Shape  # shape of its input with the kept channels
+    out: tuple[int, ...]  # number of outputs by level
     tensors: StageTensors
     levels: tuple[int, ...]
 
@@ -111,7 +111,7 @@ def _stages(bundle: Bundle, levels: Sequence[int]) -> list[tuple[_Kept]]:
 
 
 def _signs(kept: _Kept, outputs: int) -> npt.NDArray[np.uint8]:
-    """Weight bits (outputs, taps, inputs) of the channels that are kept."""
+    """Return the weight bits (outputs, taps, inputs) of the kept channels."""
     height, width = kernel_size(kept.stage, kept.shape)
     whole = unpack(kept.tensors.weight, height * width * kept.stage.in_channels)
     # (out, taps * in) -> (out, taps, in)
@@ -120,7 +120,7 @@ def _signs(kept: _Kept, outputs: int) -> npt.NDArray[np.uint8]:
 
 
 def _words(bits: npt.NDArray[np.uint8]) -> Words:
-    """Bits (..., n) -> words (..., ceil(n / 32)), bit i of a word first."""
+    """Pack bits (..., n) into words (..., ceil(n / 32)), lowest bit first."""
     spare = -bits.shape[-1] % 32
     padded = np.concatenate([bits, np.zeros((*bits.shape[:-1], spare), np.uint8)], axis=-1)
     return np.packbits(padded, axis=-1, bitorder="little").view("<u4").astype(np.uint32)
@@ -135,17 +135,17 @@ def _weights(kept: _Kept, outputs: int) -> Words:
 
 
 def _kernel_rows(signs: npt.NDArray[np.uint8]) -> Words:
-    """Weight bits (outputs, 9, colours) as groups of three: ``weights_of_pixels``."""
+    """Pack weight bits (outputs, 9, colours) in groups of three, for ``weights_of_pixels``."""
     outputs, _, colours = signs.shape
     # (out, row, column, colour) -> (out, row * colour, column)
     groups = signs.reshape(outputs, 3, 3, colours).transpose(0, 1, 3, 2).reshape(outputs, -1, 3)
     groups = np.pad(groups, ((0, 0), (0, -groups.shape[1] % 10), (0, 0)))
-    # ten groups a word: (out, words, 30)
+    # Ten groups in a word: (out, words, 30).
     return _words(groups.reshape(outputs, -1, 30)).reshape(-1)
 
 
 def _coefficients(kept: _Kept) -> tuple[int, Words]:
-    """How many planes, 0 for one coefficient a byte of channels; and the words."""
+    """Return the number of bit planes and the words; 0 if 8 channels share a coefficient."""
     values = kept.tensors.coefficients[: kept.shape.channels].astype(np.int64)
     groups = np.pad(values, (0, -len(values) % 8), mode="edge").reshape(-1, 8)
     if np.all(groups == groups[:, :1]):
@@ -171,7 +171,7 @@ def _record(layout: _Layout, kept: _Kept) -> Words:
 
 
 def _table(values: npt.NDArray[np.int32], wide: bool) -> Words:
-    """A table (levels, n) in words; int16 in pairs, padded to whole words a level."""
+    """Pack a table (levels, n); int16 values in pairs, each level padded to whole words."""
     if wide:
         return values.astype("<i4").view("<u4").reshape(-1).astype(np.uint32)
     padded = np.pad(values, ((0, 0), (0, values.shape[1] % 2))).astype("<i2")

@@ -1,9 +1,9 @@
-"""``python -m device.micro.carry``: carry the packets of a board that has no network of its own.
+"""``python -m device.micro.carry``: relay the packets of a board without a network.
 
-The board writes packets one after another: the kind of the topic (``birth``, ``infer``, ...) as 12
-characters padded with zeros, the size of the payload as 32 bits, little-endian, and the payload.
-``send`` publishes them as the device and prints the server's answers; ``desired`` writes the
-device's desired state for the board to read.
+A packet is the kind of its topic (``birth``, ``infer``, ...) as 12 characters padded with zeros,
+the size of the payload as 32 bits, little-endian, and the payload. ``send`` publishes the packets
+as the device and prints the server's answers. ``desired`` writes the device's desired state for the
+board to read.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ INFER, INFERRED = "infer", "inferred"
 RETAINED_KINDS = {kind.value for kind in RETAINED} - {MessageKind.DESIRED.value}
 KINDS = {*RETAINED_KINDS, MessageKind.TELEMETRY.value, INFER}
 LARGEST_BYTES = 64 * 2**10
-WAIT_S = 30.0  # for all answers together
-RETAINED_WITHIN_S = 1.0  # a desired state that is not there by then is not there
+WAIT_S = 30.0  # longest wait for all answers together
+RETAINED_WITHIN_S = 1.0  # a retained desired state arrives within this time
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @dataclass(frozen=True)
 class Packet:
-    """What a board wants published under ``kind``."""
+    """A payload that a board wants to be published under ``kind``."""
 
     kind: str
     payload: bytes
 
 
 def read_packets(content: bytes) -> Iterator[Packet]:
-    """The packets that a board wrote; ``UsageError`` if they are damaged."""
+    """Parse the packets that a board wrote; ``UsageError`` if they are damaged."""
     at = 0
     while at < len(content):
         if len(content) - at < HEAD.size:
@@ -62,7 +62,7 @@ def read_packets(content: bytes) -> Iterator[Packet]:
 
 
 async def send(broker: Broker, member: str, packets: Sequence[Packet]) -> list[Response]:
-    """Publish ``packets`` as ``member`` (FLEET/DEVICE); the answers to its requests as they come.
+    """Publish ``packets`` as ``member`` (FLEET/DEVICE); return the answers to its requests.
 
     Raises ``BrokerError``, or ``TimeoutError`` if an answer is missing after ``WAIT_S``.
     """
@@ -83,7 +83,7 @@ async def send(broker: Broker, member: str, packets: Sequence[Packet]) -> list[R
 
 
 async def desired(broker: Broker, member: str) -> bytes:
-    """The retained desired state of ``member``; nothing if there is none."""
+    """Return the retained desired state of ``member``; empty if there is none."""
     found: asyncio.Queue[bytes] = asyncio.Queue()
 
     def hear(_: str, payload: bytes, __: int) -> None:
@@ -98,7 +98,7 @@ async def desired(broker: Broker, member: str) -> bytes:
 
 
 class Action(str, Enum):
-    """What to carry."""
+    """The direction of the relay."""
 
     SEND = "send"
     DESIRED = "desired"
@@ -116,7 +116,7 @@ def carry(
     ] = None,
     ca: Annotated[Path | None, typer.Option(help="Certificates to trust (PEM).")] = None,
 ) -> None:
-    """Carry packets between a board's file and a broker."""
+    """Relay packets between a board's file and a broker."""
     try:
         member = f"{check_name(fleet, '--fleet')}/{check_name(device, '--device')}"
     except ValueError as error:

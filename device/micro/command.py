@@ -53,7 +53,7 @@ def generate(
         ),
     ] = None,
 ) -> None:
-    """Write the engine, the model as a constant, an example and a memory report."""
+    """Write the C engine, the model as a constant, an example and a memory report."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"--output: {output} is not an empty folder")
     given = read_bundle(bundle_path(bundle, "BUNDLE"), DEVICE_GROUPS)
@@ -79,7 +79,7 @@ def generate(
 
 
 def parse_levels(text: str | None, architecture: Architecture) -> list[int]:
-    """Indices of the device levels that ``text`` lists; ``UsageError`` names the known ones."""
+    """Return the indices of the device levels in ``text``; ``UsageError`` names the known ones."""
     known = architecture.device_levels
     if text is None:
         return list(range(len(known)))
@@ -91,7 +91,7 @@ def parse_levels(text: str | None, architecture: Architecture) -> list[int]:
 
 
 def write(output: Path, target: Target, model: str, report: sources.Report) -> None:
-    """Lay the folder out as the build system wants it."""
+    """Write the folder in the layout of the build system."""
     code = output / "src" if target is Target.ARDUINO else output
     code.mkdir(parents=True, exist_ok=True)
     for source in sorted((*ENGINE.glob("*.c"), *ENGINE.glob("*.h"))):

@@ -1,4 +1,4 @@
-"""What the C engine takes on a board: flash and stack, before anything is built or flashed."""
+"""Measure flash and stack of the C engine on a board by compiling it on this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ENGINE = Path(__file__).parent / "engine"
-# Declares what the engine uses of string.h, for a compiler that came without a C library.
+# Declarations of string.h that the engine uses, for compilers without a C library.
 WITHOUT_LIBRARY = ("-idirafter", str(Path(__file__).parents[1] / "web" / "module"))
 COMPILER = "arm-none-eabi-gcc"
 FLAGS = ("-mcpu=cortex-m4", "-mthumb", "-std=c99", "-Os", "-ffreestanding")
@@ -19,7 +19,7 @@ ENTRIES = (
     *("taper_open", "taper_run", "taper_ask_exit"),
     *("taper_request", "taper_request_look", "taper_read_response"),
 )
-FLEET = ("taper_fleet", "taper_desired")  # sources that only members of a fleet need
+FLEET = ("taper_fleet", "taper_desired")  # sources that only boards in a fleet need
 REQUEST_OVERHEAD = 128  # TAPER_REQUEST_OVERHEAD of taper.h
 
 _NODE = re.compile(r'node: \{ title: "([^"]+)" label: "[^"]*?(\d+) bytes')
@@ -30,7 +30,7 @@ _EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
 class Code:
     """Size of the compiled engine and the deepest stack of its functions, in bytes.
 
-    ``fleet_bytes`` come on top for a board that is a member of a fleet.
+    ``fleet_bytes`` are needed in addition by boards in a fleet.
     """
 
     flash_bytes: int
@@ -39,7 +39,7 @@ class Code:
 
 
 def compiled(folder: Path = ENGINE) -> Code | None:
-    """Compile the engine for a Cortex-M4 and measure it; None without the compiler."""
+    """Compile the engine for a Cortex-M4 and measure it; None if the compiler is missing."""
     if shutil.which(COMPILER) is None:
         return None
     with tempfile.TemporaryDirectory() as scratch:
@@ -65,14 +65,14 @@ def compiled(folder: Path = ENGINE) -> Code | None:
 
 
 def _text_bytes(objects: Sequence[str]) -> int:
-    """Code and constants of compiled files."""
+    """Return the bytes of code and constants in compiled files."""
     command = ["arm-none-eabi-size", "-t", *objects]
     sizes = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(sizes.stdout.splitlines()[-1].split()[0])
 
 
 def deepest(graph: str) -> int:
-    """The deepest stack below any public function, from GCC's call graph (VCG format)."""
+    """Return the deepest stack of any public function, from GCC's call graph (VCG format)."""
     frames = {name.split(":")[-1]: int(size) for name, size in _NODE.findall(graph)}
     calls: dict[str, set[str]] = {}
     for caller, callee in _EDGE.findall(graph):

@@ -1,4 +1,4 @@
-"""The plan of looks that goes into ``model.h``: from the bundle's table, or one look."""
+"""Choose the plan of looks for ``model.h``: from the bundle's table, or a single look."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.model.bundle import Bundle
 from shared.model.exits import NEVER, NEVER_MARGIN, margin_threshold, read_calibration
 from shared.model.looks import NO_LOOK, LookPlan, cheapest, plans_on_test
 
-FRACTION = 0.3  # of the one look, where no plan is asked for
+FRACTION = 0.3  # fraction of the single look if no plan is requested
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class BoardLook:
 
 
 def one_look(bundle: Bundle, levels: Sequence[int]) -> tuple[BoardLook, ...]:
-    """One look at ``FRACTION`` of the channels, or the next of the blob's ``levels``."""
+    """Return a plan of one look at ``FRACTION``, or at the next of ``levels``."""
     fractions = [bundle.architecture.device_levels[level] for level in levels]
     index = level_for(FRACTION, fractions)
     calibration = read_calibration(bundle)
@@ -36,9 +36,9 @@ def one_look(bundle: Bundle, levels: Sequence[int]) -> tuple[BoardLook, ...]:
 def plan_for(
     bundle: Bundle, levels: Sequence[int], min_accuracy: float | None
 ) -> tuple[BoardLook, ...]:
-    """The cheapest plan of two of ``levels`` that is right at least ``min_accuracy`` of the time.
+    """Return the cheapest plan of two looks at ``levels`` with at least ``min_accuracy``.
 
-    One look without ``min_accuracy``. ``UsageError`` if no plan is so good.
+    If ``min_accuracy`` is None, a plan of one look. ``UsageError`` if no plan is that accurate.
     """
     if min_accuracy is None:
         return one_look(bundle, levels)
@@ -56,7 +56,7 @@ def plan_for(
 
 
 def board_looks(bundle: Bundle, levels: Sequence[int], plan: LookPlan) -> tuple[BoardLook, ...]:
-    """``plan`` as a blob of ``levels`` has it, its confidences as margins."""
+    """Convert ``plan`` for a blob of ``levels``, with confidences as margins."""
     calibration = read_calibration(bundle)
 
     def margin(confidence: float) -> int:
@@ -74,7 +74,7 @@ def board_looks(bundle: Bundle, levels: Sequence[int], plan: LookPlan) -> tuple[
 
 
 def plan_constant(looks: Sequence[BoardLook]) -> str:
-    """The C text of ``looks``: a ``taper_plan``."""
+    """Return the C text of ``looks`` as a ``taper_plan``."""
     rows = ",\n     ".join(
         f"{{{look.level}, INT64_C({look.stays_from}), INT64_C({look.again_below}), "
         f"UINT64_C({look.ask_below})}}"

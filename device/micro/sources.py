@@ -1,4 +1,4 @@
-"""The texts of a generated folder besides the engine: model, example, build file, report."""
+"""Generate the files of a folder besides the engine: model, example, build file, report."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ class Report:
     levels: tuple[int, ...]
     blob_bytes: int
     arena_bytes: int
-    code: Code | None  # None: no compiler was there to measure it
+    code: Code | None  # None if there was no compiler to measure it
 
     @property
     def ram_bytes(self) -> int:
-        """Arena and stack together; the arena alone where the stack was not measured."""
+        """Arena and stack together; only the arena if the stack was not measured."""
         return self.arena_bytes + (self.code.stack_bytes if self.code else 0)
 
     @property
     def fractions(self) -> str:
-        """The levels as people write them."""
+        """The levels as text."""
         return ", ".join(f"{self.architecture.device_levels[level]:g}" for level in self.levels)
 
     @property
     def raw_bytes(self) -> int:
-        """The largest payload."""
+        """Size of the largest payload."""
         return self.architecture.sent_shape(self.levels[-1]).packed_bytes
 
 
 def model_header(report: Report, blob: bytes, plan: Sequence[BoardLook]) -> str:
-    """``model.h``: blob and plan as constants, and the sizes of the buffers that go with them."""
+    """Return ``model.h``: blob and plan as constants, and the sizes of the buffers they need."""
     words = [f"0x{word:08x}" for word in np.frombuffer(blob, "<u4").tolist()]
     rows = ",\n    ".join(", ".join(words[i : i + 8]) for i in range(0, len(words), 8))
     return f"""/* Model {report.name}, fractions {report.fractions}. */
@@ -64,7 +64,7 @@ static const uint32_t taper_blob[] = {{
 
 
 def summary(report: Report) -> str:
-    """The memory report in one paragraph."""
+    """Return the memory report in one paragraph."""
     lines = [f"{report.name} at {report.fractions}"]
     if report.code is None:
         lines.append(f"flash: model {report.blob_bytes}; code unknown, {COMPILER} is not installed")
@@ -83,7 +83,7 @@ def summary(report: Report) -> str:
 
 
 def readme(report: Report) -> str:
-    """The folder's README: how to build it, and what it takes."""
+    """Return the folder's README: how to build it, and the memory it needs."""
     network = report.architecture
     rows = "\n".join(
         f"| {network.device_levels[level]:g} | {network.device_macs(level):,} "

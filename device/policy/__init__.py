@@ -1,1 +1,1 @@
-"""Policies: which device level a sample gets, from charge, conditions and goals."""
+"""Policies: choose the device level of samples from charge, conditions and goals."""

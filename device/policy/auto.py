@@ -1,4 +1,4 @@
-"""The policy that plans: as accurate as a lifetime allows, or as frugal as an accuracy allows."""
+"""The planning policy: as accurate as a lifetime allows, or as frugal as an accuracy allows."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from shared.errors import UsageError
 from shared.model.exits import ALWAYS
 from shared.model.looks import LookPlan
 
-# A change must pay: the budget has to lie this share beyond what the change needs.
+# Hysteresis: a more expensive choice needs a budget that exceeds its power by this share.
 MARGIN = 0.03
-DWELLS = 1000  # a choice stays for this part of the lifetime, unless the battery cannot carry it
+DWELLS = 1000  # a choice is kept for 1 / DWELLS of the lifetime, unless the battery is too low
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What to aim for: last ``lifetime_s``, be right at least ``min_accuracy``, or both.
+    """The goals: to last for ``lifetime_s``, to have at least ``min_accuracy``, or both.
 
-    ``max_bytes`` limits the mean bytes of a sample.
+    ``max_bytes`` limits the mean number of bytes sent per sample.
     """
 
     lifetime_s: float | None = None
@@ -51,11 +51,11 @@ class Goal:
 def sustainable_w(
     stored_j: float, forecast: Sequence[tuple[float, float]], remaining_s: float
 ) -> float:
-    """Watts that can be drawn for ``remaining_s`` without ever emptying the battery.
+    """Return the watts that can be drawn for ``remaining_s`` without emptying the battery.
 
     ``forecast`` holds (seconds ahead, joules harvested by then), ascending. The result is the
-    minimum over its moments t of (stored + harvested by t) / t, since tomorrow's sun does not help
-    tonight.
+    minimum over its moments t of (stored + harvested by t) / t, because energy cannot be used
+    before it is harvested.
     """
     harvested_j = [(t, j) for t, j in forecast if 0 < t <= remaining_s]
     last_j = harvested_j[-1][1] if harvested_j else 0.0
@@ -65,9 +65,9 @@ def sustainable_w(
 class AutoPolicy:
     """Chooses a plan of looks and coalescing from measured accuracy and modelled energy.
 
-    ``plans`` are those of two looks; plans of one follow from ``tables``.
-    The budget is computed at every decision from the charge that is left, so errors of the energy
-    model correct themselves. A step back of the clock counts as no time.
+    ``plans`` are the plans of two looks; those of one look are derived from ``tables``. The budget
+    is computed at every decision from the present charge, which corrects errors of the energy
+    model. If the clock goes back, no time counts as passed.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class AutoPolicy:
         self._last: OperatingPoint | None = None
 
     def decide(self, situation: Situation) -> Decision:
-        """The choice for ``situation``; its ``reason`` is one line for people."""
+        """Return the choice for ``situation``; its ``reason`` explains it in one line."""
         self._refresh(situation)
         points = self._local if situation.cloud_away and self._local else self._points
         if self._start_s is None:
@@ -114,7 +114,9 @@ class AutoPolicy:
         )
 
     def _refresh(self, situation: Situation) -> None:
-        """Compute the operating points again if rate or round trip changed by more than a fifth."""
+        """Recompute the operating points if rate or round trip have changed by more than
+        a fifth.
+        """
         key = (_rough(situation.rate_per_s), _rough(situation.round_trip_s or 0.0))
         if key == self._key:
             return
@@ -136,7 +138,7 @@ class AutoPolicy:
         )
 
     def _small(self, points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
-        """The points within the limit of bytes; the smallest if none is."""
+        """Return the points within ``max_bytes``; if there are none, the smallest point."""
         most = self._goal.max_bytes
         if most is None:
             return list(points)
@@ -148,12 +150,12 @@ class AutoPolicy:
         return lifetime_s - (self._clock_s - (self._start_s or 0.0))
 
     def _budget_w(self, situation: Situation) -> float:
-        """Watts that samples may use; infinite if nothing limits them."""
+        """Return the watts that samples may use; infinite without a limit."""
         remaining_s = self._remaining_s()
         if self._goal.lifetime_s is None or situation.stored_j is None or remaining_s <= 0:
             return math.inf
         if situation.charge.plugged and not situation.forecast:
-            return math.inf  # how long it stays plugged in is unknown; until then nothing is saved
+            return math.inf  # while plugged in, energy need not be saved
         power_w = sustainable_w(situation.stored_j, situation.forecast, remaining_s)
         return max(power_w - self._model.hardware.idle_w, 0.0)
 
@@ -174,20 +176,22 @@ class AutoPolicy:
         if best < last:
             carries = points[last].energy_j * rate <= budget_w * (1 + MARGIN)
             return points[last if carries else best]
-        # Upwards only for a budget that clearly allows it, and not too often.
+        # Change to a more expensive point only if the budget clearly allows it, and not too often.
         clearly = [i for i in affordable if points[i].energy_j * rate <= budget_w * (1 - MARGIN)]
         better = max(clearly[-1] if clearly else 0, floor)
         rested = self._clock_s - self._changed_s >= self._goal.lifetime_s / DWELLS
         return points[better if rested and better > last else last]
 
     def _floor(self, points: Sequence[OperatingPoint]) -> int:
-        """The cheapest point that is accurate enough; the most accurate if none is."""
+        """Return the index of the cheapest accurate enough point; of the most accurate if
+        none is.
+        """
         wanted = self._goal.min_accuracy or 0.0
         enough = (i for i, point in enumerate(points) if point.accuracy >= wanted)
         return next(enough, len(points) - 1)
 
     def _match(self, points: Sequence[OperatingPoint]) -> int | None:
-        """The index of the last choice among ``points``, which may have been computed again."""
+        """Return the index of the last choice in ``points``, which may have been recomputed."""
         if self._last is None:
             return None
         choice = _choice(self._last)
@@ -225,16 +229,16 @@ class AutoPolicy:
 
 
 def _choice(point: OperatingPoint) -> tuple[tuple[Look, ...], float]:
-    """The choice itself, without its cost: two points with equal choices are the same."""
+    """Return what identifies a point: its looks and wait, without its costs."""
     return point.looks, point.wait_s
 
 
 def _asked(point: OperatingPoint) -> float | None:
-    """Share of the samples sent at which a second look is expected."""
+    """Return the share of sent samples for which a second look is expected."""
     sent = 1 - point.stays - point.escalated
     return None if point.then is None else point.asked / max(sent, 1e-9)
 
 
 def _rough(value: float) -> float:
-    """``value`` in steps of a fifth, so that small changes make no difference."""
+    """Round ``value`` to steps of a fifth, so that small changes have no effect."""
     return round(math.log(value, 1.2)) if value > 0 else -math.inf

@@ -1,4 +1,4 @@
-"""Operating points: the ways to work on a sample, with the energy and the accuracy of each.
+"""Operating points: the ways to process a sample, with the energy and accuracy of each.
 
 An operating point is a plan of looks and a coalescing wait. Policies choose among those on the
 Pareto frontier of energy and accuracy.
@@ -15,7 +15,7 @@ from shared.model.bundle import Bundle
 from shared.model.exits import NEVER, ExitPoint, read_calibration
 from shared.model.looks import NO_LOOK, LookPlan, read_payloads
 
-# Share of the bits that a payload takes before any has been measured.
+# Assumed size of a coded payload relative to its bits, until one has been measured.
 USUAL_COMPRESSION = 0.9
 
 
@@ -23,9 +23,9 @@ USUAL_COMPRESSION = 0.9
 class LevelTable:
     """Measurements of one device level.
 
-    payload_bytes, batched_bytes  of one sample that travels alone, or among many
-    accuracy                      with the cloud at full width, every sample sent
-    curve                         the exit head over its threshold; empty without an exit head
+    payload_bytes, batched_bytes  bytes of one sample that is sent alone, or among many
+    accuracy                      accuracy if every sample is sent and the cloud runs at full width
+    curve                         results of the exit head by threshold; empty without exit head
     """
 
     fraction: float
@@ -40,7 +40,13 @@ class LevelTable:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the cost of an operating point depends on, besides the hardware."""
+    """Conditions besides the hardware that determine the cost of an operating point.
+
+    rate_per_s    samples in a second
+    round_trip_s  measured time of an exchange; None: the hardware's usual time
+    max_wait_s    longest time for which samples may wait for each other
+    deadline_s    longest latency of a sample; None: any
+    """
 
     rate_per_s: float = 1.0
     round_trip_s: float | None = None
@@ -50,14 +56,18 @@ class Conditions:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """One way to work.
+    """A way to process samples, and its costs.
 
-    looks            the plan, for the device
-    fraction, channels   of the first look; ``then``: fraction of the second, None without one
-    stays            share of the samples that the exit head answers
-    escalated, asked share of the samples that are looked at again, by the device or by the cloud
-    payload_bytes, energy_j   mean of a sample
-    latency_s        of a sample with all looks
+    looks               the plan of looks
+    fraction, channels  those of the first look
+    then                fraction of the second look; None without one
+    wait_s, batch       how long samples wait for each other, and the expected number in a request
+    stays               share of the samples that the exit head answers
+    escalated           share that gets a second look by the device's choice
+    asked               share that gets a second look at the cloud's request
+    payload_bytes       mean number of bytes sent per sample
+    energy_j            mean energy per sample
+    latency_s           latency of a sample with all looks
     """
 
     looks: tuple[Look, ...]
@@ -87,7 +97,7 @@ class OperatingPoint:
 
 
 def level_tables(bundle: Bundle) -> tuple[LevelTable, ...]:
-    """Tables of every device level, from the bundle's own measurements."""
+    """Return the tables of all device levels from the measurements in the bundle."""
     architecture = bundle.architecture
     calibration, payloads = read_calibration(bundle), read_payloads(bundle)
     tables = []
@@ -113,7 +123,7 @@ def level_tables(bundle: Bundle) -> tuple[LevelTable, ...]:
 def with_payloads(
     tables: Sequence[LevelTable], alone: Sequence[float], batched: Sequence[float]
 ) -> tuple[LevelTable, ...]:
-    """The tables with payload sizes that were measured."""
+    """Return the tables with measured payload sizes, alone and in batches, by level."""
     return tuple(
         replace(table, payload_bytes=one, batched_bytes=many)
         for table, one, many in zip(tables, alone, batched, strict=True)
@@ -121,7 +131,7 @@ def with_payloads(
 
 
 def at_threshold(curve: Sequence[ExitPoint], threshold: float) -> ExitPoint:
-    """The point at ``threshold``, on straight lines between the measured ones."""
+    """Return the point at ``threshold`` by linear interpolation of the measured curve."""
     below = [point for point in curve if point.threshold <= threshold]
     above = [point for point in curve if point.threshold >= threshold]
     if not below or not above:
@@ -145,7 +155,7 @@ def at_threshold(curve: Sequence[ExitPoint], threshold: float) -> ExitPoint:
 def one_look_plans(
     tables: Sequence[LevelTable], pinned_threshold: float | None = None
 ) -> list[LookPlan]:
-    """The plans of one look: every level at every exit threshold, or at ``pinned_threshold``."""
+    """Return the plans of one look: each level with each exit threshold, or only the pinned one."""
     plans = []
     for level, table in enumerate(tables):
         exits: list[ExitPoint | None] = [None, *table.curve]
@@ -179,7 +189,7 @@ def operating_point(
     model: EnergyModel,
     conditions: Conditions,
 ) -> OperatingPoint:
-    """Cost and accuracy of working by ``plan``."""
+    """Compute the costs and accuracy of ``plan`` under ``conditions``."""
     first = tables[plan.first]
     leaves, again = 1 - plan.stays - plan.escalated, plan.escalated + plan.asked
     round_trip_s = conditions.round_trip_s
@@ -220,7 +230,7 @@ def operating_point(
 def _exchange(
     table: LevelTable, share: float, wait_s: float, model: EnergyModel, conditions: Conditions
 ) -> tuple[int, float, float]:
-    """Samples of a request, joules and bytes of each, if ``share`` of all samples are sent."""
+    """Return samples in a request, joules and bytes per sample, if ``share`` of them is sent."""
     batch = min(1 + int(conditions.rate_per_s * share * wait_s), LARGEST_BATCH)
     each_bytes = table.payload_bytes if batch == 1 else table.batched_bytes
     exchange_j = model.exchange_j(batch * each_bytes, batch, conditions.round_trip_s) / batch
@@ -234,10 +244,10 @@ def operating_points(
     pinned_threshold: float | None = None,
     plans: Sequence[LookPlan] = (),
 ) -> list[OperatingPoint]:
-    """Every operating point, those of ``plans`` of two looks included.
+    """Return every operating point, including those of ``plans`` of two looks.
 
-    With ``pinned_threshold`` only those with that exit threshold. Of those that miss the deadline
-    of ``conditions``, the fastest remains if all do.
+    With ``pinned_threshold`` only points with that exit threshold. Points that miss the deadline of
+    ``conditions`` are left out; if all miss it, the fastest remains.
     """
     usable = [
         plan
@@ -253,12 +263,12 @@ def operating_points(
         return points
     deadline_s = conditions.deadline_s
     in_time = [point for point in points if point.latency_s <= deadline_s]
-    # Nothing is fast enough: take what comes closest.
+    # If no point is fast enough, use the fastest.
     return in_time or [min(points, key=lambda point: point.latency_s)]
 
 
 def frontier(points: Iterable[OperatingPoint]) -> tuple[OperatingPoint, ...]:
-    """The Pareto frontier: points that no other beats in energy and accuracy, both ascending."""
+    """Return the Pareto frontier: points not beaten in energy and accuracy, both ascending."""
     kept: list[OperatingPoint] = []
     order = sorted(points, key=lambda o: (o.energy_j, -o.accuracy, o.latency_s))
     for point in order:

@@ -1,6 +1,6 @@
-"""The interface of policies, the simple ones (fixed, steps, linear in the charge) and their names.
+"""The interface of policies, and the simple ones: fixed, by steps, linear in the charge.
 
-``device.policy.auto`` has the policy that plans.
+The planning policy is in ``device.policy.auto``.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from shared.errors import UsageError
 from shared.fractions import check_fraction, level_for, parse_fraction
 
 AUTO = "auto"
-FOLLOWERS = ("linear", "step")  # of the charge
-LARGEST_BATCH = 64  # samples that wait for each other at most
-MOST_LOOKS = 2  # at one sample
+FOLLOWERS = ("linear", "step")  # policies that follow the charge
+LARGEST_BATCH = 64  # largest number of samples that wait for each other
+MOST_LOOKS = 2  # looks at one sample
 
 
 @dataclass(frozen=True)
 class Situation:
     """The inputs of a policy.
 
-    now_s         seconds on a clock that does not go back
+    now_s         seconds on a monotonic clock
     stored_j      joules in the battery, None if its capacity is unknown
-    forecast      (seconds ahead, joules that charging will have brought by then), ascending
+    forecast      pairs (seconds ahead, joules charged by then), ascending
     rate_per_s    samples to classify in a second
-    round_trip_s  measured time to an answer, None before there was one
+    round_trip_s  measured time of an exchange, None before the first
     cloud_away    whether the cloud cannot be reached
     """
 
@@ -43,15 +43,15 @@ class Situation:
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a sample, and when to take the next one.
+    """One look at a sample, and the conditions for the next look.
 
     level           device level
-    exit_threshold  confidence of the exit head from which the sample stays here; None: that of the
-                    settings or the bundle
-    escalate_below  confidence of the exit head below which the next look is taken at once, and this
-                    one is not sent
-    ask_below       margin of the cloud's answer, as ``shared.protocol.looks.margins`` gives it,
-                    below which the cloud asks for the next look; None leaves it to the server
+    exit_threshold  confidence of the exit head from which the sample stays on the device; None:
+                    that of the settings or the bundle
+    escalate_below  confidence of the exit head below which the next look is taken at once, without
+                    sending this one
+    ask_below       margin of the cloud's answer (``shared.protocol.looks.margins``) below which the
+                    cloud requests the next look; None leaves it to the server
     """
 
     level: int
@@ -62,12 +62,13 @@ class Look:
 
 @dataclass(frozen=True)
 class Decision:
-    """How to work from now on.
+    """How to process samples from now on.
 
-    looks           the plan: one look, or two of which the second is wider
-    wait_s, batch   how long samples may wait for each other, and how many at most
-    asked           share of the sent samples at which a second look is expected; None: unknown
-    reason          one line for people
+    looks   the plan: one look, or two of which the second is wider
+    wait_s  how long samples may wait for each other
+    batch   largest number of samples that wait for each other
+    asked   share of the sent samples for which a second look is expected; None: unknown
+    reason  an explanation in one line
     """
 
     looks: tuple[Look, ...]
@@ -92,28 +93,28 @@ class Decision:
         return self.looks[0].exit_threshold
 
     def with_exit(self, threshold: float) -> Decision:
-        """The same with another exit threshold of the first look."""
+        """Return a copy with another exit threshold of the first look."""
         first = replace(self.looks[0], exit_threshold=threshold)
         return replace(self, looks=(first, *self.looks[1:]))
 
 
 class Policy(Protocol):
-    """Chooses an operating point for the situation."""
+    """Chooses how to process samples in a situation."""
 
     def decide(self, situation: Situation) -> Decision:
-        """The choice for ``situation``, given the ones before."""
+        """Return the choice for ``situation``; it may depend on earlier choices."""
 
 
 @dataclass(frozen=True)
 class FixedPolicy:
-    """The level of one fraction, whatever the situation; ``then`` is that of a second look."""
+    """Always uses the level of one fraction; ``then`` is the level of a second look, if any."""
 
     fraction: float
     levels: Sequence[float]
     then: float | None = None
 
     def decide(self, situation: Situation) -> Decision:
-        """The fixed level, or the two."""
+        """Return the fixed look or looks."""
         looks = [Look(self.level(situation.charge))]
         reason = f"fixed: fraction {self.fraction:g}"
         if self.then is not None:
@@ -122,15 +123,15 @@ class FixedPolicy:
         return Decision(tuple(looks), reason=reason)
 
     def level(self, charge: Charge) -> int:  # noqa: ARG002 - the charge makes no difference here
-        """The fixed level."""
+        """Return the fixed level."""
         return level_for(self.fraction, self.levels)
 
 
 class _ChargePolicy(ABC):
     """A policy that maps the charge to a level, with hysteresis.
 
-    The level changes only when the charge has moved ``margin`` past the border to the next one, so
-    that it does not flicker around the border. Plugged in, the whole network is used.
+    The level changes only when the charge has passed the border to the next level by ``margin``, so
+    that it does not oscillate around the border. While plugged in, the whole network is used.
     """
 
     name = ""
@@ -141,7 +142,7 @@ class _ChargePolicy(ABC):
         self._last: int | None = None
 
     def decide(self, situation: Situation) -> Decision:
-        """The level for the charge."""
+        """Return a look at the level for the charge."""
         charge = situation.charge
         level = self.level(charge)
         power = "plugged in" if charge.plugged else f"battery {charge.level:.0%}"
@@ -149,7 +150,7 @@ class _ChargePolicy(ABC):
         return Decision((Look(level),), reason=reason)
 
     def level(self, charge: Charge) -> int:
-        """The level for ``charge``, given the one before."""
+        """Return the level for ``charge``, given the last one."""
         if charge.plugged:
             self._last = len(self._levels) - 1
         elif self._last is None:
@@ -162,16 +163,16 @@ class _ChargePolicy(ABC):
 
     @abstractmethod
     def _plain(self, charge: float) -> int:
-        """The level for a share of the battery, without hysteresis."""
+        """Return the level for a charge from 0 to 1, without hysteresis."""
 
 
 class LinearPolicy(_ChargePolicy):
-    """The fraction follows the charge."""
+    """The fraction equals the charge, rounded to a level."""
 
     name = "linear"
 
     def _plain(self, charge: float) -> int:
-        # An empty battery still gives the narrowest level: a fraction of 0 is no network.
+        # An empty battery gives the narrowest level, as a fraction of 0 is not allowed.
         return level_for(min(max(charge, 1e-6), 1.0), self._levels)
 
 
@@ -195,12 +196,12 @@ def make_policy(
     flag: str,
     plan: Callable[[], Policy] | None = None,
 ) -> Policy:
-    """The policy that a user names; every program of the device makes its policy here.
+    """Make the policy that a user names; all programs of the device use this function.
 
-    ``auto`` works towards a goal with the policy that ``plan`` makes; without a goal ``plan`` is
-    None, and ``auto`` follows the charge as ``linear`` does. The other names are ``linear``,
-    ``step``, ``fixed:F`` and a fraction F, or two fractions F:G for a second look at G.
-    ``UsageError`` for an unknown name gives ``flag``.
+    ``auto`` is the planning policy that ``plan`` returns; if there is no goal, ``plan`` is None and
+    ``auto`` is the same as ``linear``. Other names are ``linear``, ``step``, ``fixed:F``, a
+    fraction F, and two fractions F:G for a second look at G. ``UsageError`` for an unknown name
+    quotes ``flag``.
     """
     if name == AUTO and plan is not None:
         return plan()
