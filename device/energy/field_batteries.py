@@ -14,7 +14,7 @@ from device.energy.battery import READ_EVERY_S
 from device.energy.charge import Battery, Charge
 from shared.errors import UsageError
 
-GROUP = "taper.batteries"  # of entry points
+GROUP = "taper.batteries"  # the group of entry points
 CHARGING = ("charging", "plugged", "full")
 NOT_CHARGING = ("discharging", "unplugged")
 COMMAND_S = 10.0

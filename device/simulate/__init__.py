@@ -1,1 +1,1 @@
-"""Policies compared over simulated days on real images (``python -m device.simulate``)."""
+"""Compare policies over simulated days on real images (``python -m device.simulate``)."""

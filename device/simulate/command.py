@@ -1,4 +1,4 @@
-"""``python -m device.simulate``: compare policies over days on real images, in seconds."""
+"""``python -m device.simulate``: compare policies over simulated days on real images."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Expected = Literal["schedule", "history"]
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that policies are compared under."""
+    """The conditions under which policies are compared."""
 
     hardware: Hardware
     workload: Workload
@@ -112,8 +112,8 @@ def run(
 ) -> None:
     """Compare policies over days of a device's life.
 
-    Every image goes through the real runtime once at every level; the days are then played from
-    those results, with the energy model of the hardware and a simulated battery.
+    Every image goes once through the real runtime at every level. The days are then simulated from
+    these results, with the energy model of the hardware and a simulated battery.
     """
     names = [name.strip() for name in policy.split(",") if name.strip()]
     if not names:
@@ -159,7 +159,7 @@ def run(
 def read_test_set(
     bundle: Bundle, source: str | None, labels: Path | None
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Images and their labels; the shipped sample without a ``source``."""
+    """Read images and labels, by default the shipped sample."""
     shape = bundle.architecture.input_shape
     if source is None:
         sample = sample_images(shape)
@@ -175,7 +175,7 @@ def read_test_set(
 def compare(
     bundle: Bundle, results: Sequence[LevelResults], setup: Setup, names: Sequence[str]
 ) -> list[Outcome]:
-    """Play the workload once for every policy that is named."""
+    """Simulate the workload once for each policy in ``names``."""
     tables = with_payloads(
         level_tables(bundle),
         [float(level.payload_bytes.mean()) for level in results],
@@ -200,7 +200,7 @@ def compare(
 
 
 def verdict(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """How auto compares: life against the full network, accuracy lost, baselines that beat it."""
+    """Compare auto with the others: life gained, accuracy lost, and policies that beat it."""
     by_name = {outcome.policy: outcome for outcome in outcomes}
     auto, full = by_name.get(AUTO), by_name.get(FULL)
     if auto is None:
@@ -217,7 +217,7 @@ def verdict(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 def document(
     bundle: Bundle, setup: Setup, images: int, outcomes: Sequence[Outcome]
 ) -> dict[str, Any]:
-    """Everything as one JSON value."""
+    """Return all settings and outcomes as a JSON value."""
     return {
         "model": bundle.metadata.name,
         "version": bundle.metadata.version,
@@ -229,7 +229,7 @@ def document(
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write ``value``; NaN, the accuracy of no samples, becomes null."""
+    """Write ``value`` as JSON; NaN, which is the accuracy of no samples, becomes null."""
     for outcome in value["outcomes"]:
         for moment in outcome["moments"]:
             if moment["accuracy"] != moment["accuracy"]:  # NaN
@@ -241,7 +241,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
-    """One row a policy."""
+    """Return a table with a row for each policy."""
     made = Table(box=box.SIMPLE_HEAVY, pad_edge=False, padding=(0, 1, 0, 0))
     headings = (
         "policy",

@@ -18,7 +18,7 @@ def draw(outcomes: Sequence[Outcome], title: str, path: Path) -> None:
     with needing_extra("train", "--figure"):
         import matplotlib as mpl
         from matplotlib.figure import Figure
-    # No date and no random identifiers: the same simulation gives the same file.
+    # Without date and random identifiers, so that equal simulations give equal files.
     with mpl.rc_context({"svg.hashsalt": "taper", "font.size": 9}):
         figure = Figure(figsize=(9, 5.5), layout="constrained")
         figure.suptitle(title)

@@ -19,11 +19,11 @@ from shared.model.looks import NO_LOOK, plans_on_test
 
 
 def plan_table(bundle: Bundle, rate_per_s: float) -> Table:
-    """A row for every level alone and for every plan of two looks, by the bytes of a sample.
+    """Return a table with a row for each level alone and each plan of two looks, by bytes sent.
 
-    ``exit, again`` are the confidences of the exit head from which a sample stays, and below which
-    the device looks again at once. Energies are millijoules of a sample, its picture and its share
-    of the radio included.
+    The column ``exit, again`` has the confidences of the exit head from which a sample stays, and
+    below which the device takes the second look at once. Energies are in millijoules per sample,
+    including the picture and a share of the radio.
     """
     tables = level_tables(bundle)
     levels = bundle.architecture.device_levels

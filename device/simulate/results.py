@@ -1,4 +1,4 @@
-"""Results of the real runtime for real images at every level, measured once, then looked up."""
+"""Results of the real runtime at every level, measured once and then looked up."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from shared.protocol import looks as protocol
 from shared.protocol.codec import FeatureCodec
 
 IMAGES_AT_A_TIME = 500
-BATCH = 16  # samples whose payload together stands for coalescing
+BATCH = 16  # samples in a payload, for measuring the effect of coalescing
 
 
 @dataclass(frozen=True)
 class Totals:
     """Totals of ``samples`` samples.
 
-    right, stayed       right answers, and answers of the exit head
-    sent, again         first looks that were sent, and second looks
-    first_bytes, second_bytes   of those
+    right, stayed              number of right answers, and of answers by the exit head
+    sent, again                number of first looks that were sent, and of second looks
+    first_bytes, second_bytes  bytes sent for these
     """
 
     samples: int
@@ -45,18 +45,19 @@ class Totals:
 
     @property
     def payload_bytes(self) -> int:
-        """Bytes of all looks."""
+        """Bytes sent for all looks."""
         return self.first_bytes + self.second_bytes
 
 
 @dataclass
 class LevelResults:
-    """One device level over N images, in their order.
+    """Results of one device level for N images, in their order.
 
-    payload_bytes (N,)  of each sample sent alone; ``batched_bytes``: mean of one among BATCH
-    cloud_right (N,), cloud_margin (N,)   of the cloud's answers
-    exit_right (N,), margin (N,)          of the exit head's, None without one
-    temperature         of the exit head
+    payload_bytes (N,)              bytes of each sample sent alone
+    batched_bytes                   mean bytes of a sample among BATCH
+    cloud_right, cloud_margin (N,)  whether the cloud's answer is right, and its margin
+    exit_right, margin (N,)         the same for the exit head; None without one
+    temperature                     temperature of the exit head
     """
 
     payload_bytes: npt.NDArray[np.int64]
@@ -72,9 +73,9 @@ class LevelResults:
 def totals(
     results: Sequence[LevelResults], looks: tuple[Look, ...], first: int, samples: int
 ) -> Totals:
-    """Totals of ``samples`` images from number ``first`` on, starting over after the last.
+    """Return the totals of ``samples`` images from index ``first`` on, in a loop over all images.
 
-    All thresholds of ``looks`` are set.
+    All thresholds of ``looks`` must be set.
     """
     level = results[looks[0].level]
     if looks not in level._sums:
@@ -87,7 +88,7 @@ def totals(
 
 
 def _prefix(results: Sequence[LevelResults], looks: tuple[Look, ...]) -> npt.NDArray[np.int64]:
-    """Running totals (N + 1, 6) of the fields of ``Totals`` after ``samples``."""
+    """Return running totals (N + 1, 6) of the fields of ``Totals``, without ``samples``."""
     look, level = looks[0], results[looks[0].level]
     nobody = np.zeros(len(level.cloud_right), np.bool_)
     stays, escalated, right = nobody, nobody, level.cloud_right
@@ -118,9 +119,10 @@ def measure(
     labels: npt.NDArray[np.int64],
     on_level: Callable[[int], None] | None = None,
 ) -> tuple[LevelResults, ...]:
-    """Run every image (N, H, W, C) through both halves at every device level, the cloud at full.
+    """Run every image (N, H, W, C) at every device level, with the cloud at full width.
 
-    ``bundle`` must hold the cloud part; ``on_level`` is called after each level.
+    ``labels`` is (N,). ``bundle`` must hold the cloud part. ``on_level`` is called after each
+    level.
     """
     if not any(name.startswith("cloud.") for name in bundle.tensors):
         raise UsageError(f"--model: {bundle.metadata.name} has no cloud part to simulate with")

@@ -1,4 +1,4 @@
-"""Simulate days of a device: a battery, a policy, and results that were measured."""
+"""Simulate days of a device from a battery model, a policy, and measured results."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from device.simulate.results import LevelResults, totals
 from shared.energy.model import EnergyModel
 from shared.model.exits import NEVER
 
-STEP_S = 600.0  # a policy is asked this often
-TELEMETRY_BYTES = 600  # of a message as the agent sends it
+STEP_S = 600.0  # seconds between decisions of the policy
+TELEMETRY_BYTES = 600  # size of a telemetry message of the agent
 
 
 @dataclass(frozen=True)
 class Workload:
-    """How long the device runs and how many samples a second it takes.
+    """How long the device runs and how many samples per second it takes.
 
-    The policy is asked every ``step_s``. A message of telemetry is sent every ``telemetry_s``, None
-    for never. With ``by_history`` the policy expects the harvest of the days before; else it knows
-    the schedule.
+    The policy decides every ``step_s``. Telemetry is sent every ``telemetry_s``, None for never.
+    With ``by_history`` the policy forecasts the harvest from earlier days; otherwise it knows the
+    charging schedule.
     """
 
     days: float = 7.0
@@ -47,10 +47,10 @@ class Moment:
 
 @dataclass(frozen=True)
 class MeasuredDevice:
-    """A device as the simulation knows it: tables and results of every level, and its energy.
+    """The simulated device: tables and results of every level, and its energy model.
 
-    ``exit_thresholds`` are those of a policy that leaves them open, by level; None: no exits.
-    ``ask_below`` are the server's margins at [first level][second level].
+    ``exit_thresholds`` by level are used if the policy leaves them open; None means no exits.
+    ``ask_below`` holds the server's margins at [first level][second level].
     """
 
     tables: Sequence[LevelTable]
@@ -62,15 +62,15 @@ class MeasuredDevice:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one policy did under the workload.
+    """The results of a policy under the workload.
 
-    life_days      until the battery was empty for the first time, or the whole workload
-    accuracy       share of right answers among the samples that were answered
-    delivered      share of right answers among all samples of the workload
-    on_device      share of the answers that came from the exit head
-    looks          mean number at an answered sample
-    energy_mj      mean of an answered sample, in millijoules, idling not counted
-    changes        how often the policy changed its decision
+    life_days  time until the battery was first empty, or the whole workload
+    accuracy   share of right answers among the answered samples
+    delivered  share of right answers among all samples of the workload
+    on_device  share of the answers given by the exit head
+    looks      mean number of looks at an answered sample
+    energy_mj  mean energy of an answered sample in millijoules, without idling
+    changes    number of changes of the policy's decision
     """
 
     policy: str
@@ -92,7 +92,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Spent:
-    """Costs and results of the samples of one step."""
+    """Energy, bytes and results of the samples of one step."""
 
     energy_j: float
     right: int
@@ -109,7 +109,7 @@ def simulate(
     battery: SimulatedBattery,
     workload: Workload,
 ) -> Outcome:
-    """Run ``device`` under ``policy`` for the whole workload; ``battery`` is used up."""
+    """Run ``device`` under ``policy`` for the whole workload; modifies ``battery``."""
     run = _Simulation(policy, device, battery, workload)
     for step in range(math.ceil(workload.days * DAY_S / workload.step_s)):
         run.step(step)
@@ -117,7 +117,7 @@ def simulate(
 
 
 class _Simulation:
-    """One policy at work, step by step, and its totals."""
+    """The simulation of one policy, step by step, and its totals."""
 
     def __init__(
         self,
@@ -132,16 +132,16 @@ class _Simulation:
         self._workload = workload
         self._spent: list[_Spent] = []
         self._history = HarvestHistory()
-        self._drawn_j = 0.0  # from the battery, in the last step
+        self._drawn_j = 0.0  # energy drawn from the battery in the last step
         self._offered = self._answered = 0
         self._fraction_sum = 0.0
-        self._empty_s: float | None = None  # when the battery was empty for the first time
-        self._choices: list[tuple[tuple[Look, ...], float]] = []  # without repetitions
+        self._empty_s: float | None = None  # time at which the battery was first empty
+        self._choices: list[tuple[tuple[Look, ...], float]] = []  # different choices so far
         self._explained: list[str] = []
         self._moments: list[Moment] = []
 
     def step(self, number: int) -> None:
-        """Let one step pass."""
+        """Simulate step ``number``."""
         workload, battery = self._workload, self._battery
         each = workload.rate_per_s * workload.step_s
         first, last = round(number * each), round((number + 1) * each)
@@ -161,7 +161,7 @@ class _Simulation:
         self._moments.append(Moment(day, situation.charge.level, fraction, accuracy))
 
     def outcome(self, name: str) -> Outcome:
-        """The totals so far."""
+        """Return the totals so far as the outcome of the policy ``name``."""
         answered = max(self._answered, 1)
         right = sum(spent.right for spent in self._spent)
         life_s = self._workload.days * DAY_S if self._empty_s is None else self._empty_s
@@ -199,7 +199,7 @@ class _Simulation:
         )
 
     def _looks(self, decision: Decision) -> tuple[Look, ...]:
-        """The looks of a decision, with the thresholds that it leaves to the bundle."""
+        """Return the looks of a decision, with open thresholds filled in."""
         look, *later = decision.looks
         threshold, ask_below = look.exit_threshold, look.ask_below
         if threshold is None:
@@ -212,7 +212,10 @@ class _Simulation:
     def _run_samples(
         self, decision: Decision, looks: tuple[Look, ...], first: int, count: int
     ) -> tuple[_Spent, int]:
-        """Discharge the battery by ``count`` samples and idling; how many it carried."""
+        """Discharge the battery by ``count`` samples and idling.
+
+        Returns the costs, and the number of samples for which its charge sufficed.
+        """
         battery, step_s = self._battery, self._workload.step_s
         need = self._need(decision, looks, first, count)
         idle_j = self._device.energy.hardware.idle_w * step_s + self._telemetry_j(step_s)
@@ -226,14 +229,14 @@ class _Simulation:
         return self._need(decision, looks, first, done), done
 
     def _telemetry_j(self, seconds: float) -> float:
-        """Joules of the telemetry of a time."""
+        """Return the joules for the telemetry of ``seconds``."""
         every_s = self._workload.telemetry_s
         if every_s is None:
             return 0.0
         return seconds / every_s * self._device.energy.exchange_j(TELEMETRY_BYTES)
 
     def _need(self, decision: Decision, looks: tuple[Look, ...], first: int, count: int) -> _Spent:
-        """Energy and results of ``count`` samples from number ``first`` on."""
+        """Return energy and results of ``count`` samples from index ``first`` on."""
         device, energy, batch = self._device, self._device.energy, decision.batch
         look, table = looks[0], device.tables[looks[0].level]
         found = totals(device.results, looks, first, count)
@@ -248,7 +251,7 @@ class _Simulation:
             energy_j += exchanges * each_j
         if found.again:
             level = looks[1].level
-            # Samples that shared a request take their second looks in one.
+            # Samples that shared a request also share one for their second looks.
             requests = min(found.again, max(exchanges, math.ceil(found.again / batch)))
             second_bytes = found.second_bytes * self._shrunk(level, batch)
             energy_j += found.again * energy.compute_j(device.tables[level].work)
@@ -260,20 +263,20 @@ class _Simulation:
         )
 
     def _shrunk(self, level: int, batch: int) -> float:
-        """Bytes of a sample that travels with others, as a share of one that travels alone."""
+        """Return the bytes of a sample in a batch relative to one that is sent alone."""
         if batch == 1:
             return 1.0
         results = self._device.results[level]
         return results.batched_bytes / max(float(results.payload_bytes.mean()), 1.0)
 
     def _note(self, day: float, choice: tuple[tuple[Look, ...], float], reason: str) -> None:
-        """Remember a decision that differs from the one before."""
+        """Record a decision if it differs from the last one."""
         if not self._choices or choice != self._choices[-1]:
             self._choices.append(choice)
             self._explained.append(f"day {day:.2f}: {reason}")
 
 
 def dominates(one: Outcome, other: Outcome) -> bool:
-    """Whether ``one`` is at least as good in life and accuracy as ``other``, and better in one."""
+    """Whether ``one`` is as good as ``other`` in life and accuracy, and better in one of them."""
     pair, than = (one.life_days, one.accuracy), (other.life_days, other.accuracy)
     return all(a >= b for a, b in zip(pair, than, strict=True)) and pair != than

@@ -1,1 +1,1 @@
-"""The library: one sample goes through device half, exit head, codec, link and spool."""
+"""The library: takes a sample through device half, exit head, codec, link and spool."""

@@ -1,4 +1,4 @@
-"""The split client: device half, exit head, codec, link, spool and policy put together."""
+"""The split client, which combines device half, exit head, codec, link, spool and policy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from device.energy.charge import Battery
 from device.policy.simple import Decision, Policy
 from device.split.coalesce import Coalescer
-from device.split.delivery import Delivery, made_anew
+from device.split.delivery import Delivery, recomputed
 from device.split.looking import look_here
 from device.split.pipeline import ExitSettings, Pipeline
 from device.split.sample import SampleResult, device_result
@@ -29,32 +29,32 @@ from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.model.bundle import DEVICE_GROUPS, Bundle, read_bundle
 from shared.model.identity import ModelIdentity
 
-# The spool and models over the air are imported where they are used: a device does not pay for
-# what it does not need.
+# The spool and the fetching of models are imported where they are used, to save time and memory on
+# devices that do not need them.
 if TYPE_CHECKING:
     from device.split.follower import ModelFollower
     from device.split.model_store import ModelStore
     from device.split.outbox import LateAnswer, Outbox
     from device.split.spool import Sample
 
-FETCH_S = 60.0  # how long the first model may take to arrive once the server is there
+FETCH_S = 60.0  # time limit for fetching the first model from a server that is reachable
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Factories:
-    """How a client makes what many clients of one process can share."""
+    """Functions that make the objects which clients of one process can share."""
 
     pipeline: Callable[[Bundle, ExitSettings], Pipeline] = Pipeline
     channel: Opener = open_channel
 
 
 class SplitClient:
-    """Classifies images: lower layers here, upper layers in the cloud, or all of it here.
+    """Classifies images: lower layers here and upper layers in the cloud, or all layers here.
 
-    Use as ``async with``. ``bundle``, ``battery`` and ``policy`` replace what ``settings`` would
-    choose. ``on_late`` receives the cloud's answers to samples that had waited in the spool,
-    ``on_decision`` every change of the policy's decision.
+    Use as ``async with``. ``bundle``, ``battery`` and ``policy`` replace those that ``settings``
+    would choose. ``on_late`` receives the cloud's answers to samples that waited in the spool,
+    ``on_decision`` every decision of the policy that differs from the last.
 
         async with SplitClient(ClientSettings(servers=("edge:50051",))) as client:
             result = await client.classify(image)
@@ -81,18 +81,18 @@ class SplitClient:
         self._follower: ModelFollower | None = None
         if bundle is None and not self._settings.model.from_server:
             bundle = read_bundle(bundle_path(self._settings.model.name), DEVICE_GROUPS)
-        self.has_model = bundle is not None  # else it comes from the server
+        self.has_model = bundle is not None  # otherwise it is fetched from the server
         if bundle is not None:
             self._use(bundle)
 
     @property
     def bundle(self) -> Bundle:
-        """The model in use; with ``from_server`` known once the client was entered."""
+        """The model in use; with ``from_server`` it is known after the client has been entered."""
         return self._pipeline.bundle
 
     @property
     def link(self) -> Link:
-        """The connection, for its state: away, round trip, server."""
+        """The connection, to read its state: away, round trip, server."""
         return self._link
 
     @property
@@ -102,13 +102,13 @@ class SplitClient:
 
     @property
     def late_answers(self) -> int:
-        """How many samples of the spool the cloud has answered."""
+        """Number of samples from the spool that the cloud has answered."""
         return 0 if self._outbox is None else self._outbox.late_answers
 
     @property
     def refused_looks(self) -> dict[str, int]:
-        """How many wishes of servers for a second look were refused, by the reason."""
-        return dict(self._coalescer.asks.refused)
+        """Number of servers' requests for second looks that were refused, by reason."""
+        return dict(self._coalescer.look_requests.refused)
 
     async def __aenter__(self) -> Self:
         settings = self._settings
@@ -130,7 +130,7 @@ class SplitClient:
 
                 spool = Spool(settings.spool.path, settings.spool.limit)
                 self._outbox = await stack.enter_async_context(
-                    Outbox(spool, self._link, self._on_late, self._made_anew)
+                    Outbox(spool, self._link, self._on_late, self._recomputed)
                 )
             if store is not None:
                 from device.split.follower import ModelFollower
@@ -157,13 +157,13 @@ class SplitClient:
         await self._stack.aclose()
 
     async def classify(self, image: npt.NDArray[np.uint8], index: int = 0) -> SampleResult:
-        """Classify one image (H, W, C) uint8. Safe to call many times at once.
+        """Classify one image (H, W, C) uint8. May be called concurrently.
 
-        Raises ``LinkError`` if the cloud is away and there is no exit head to answer (its subclass
-        ``SpooledError`` if the sample waits in the spool), ``RequestError`` if the server refuses,
-        ``ValueError`` for an image of another shape.
+        ``index`` is copied into the result. Raises ``LinkError`` if the cloud is away and there is
+        no exit head to answer (``SpooledError``, a subclass, if the sample waits in the spool),
+        ``RequestError`` if the server refuses, ``ValueError`` for an image of another shape.
         """
-        pipeline = self._pipeline  # the same model from the start of a sample to its end
+        pipeline = self._pipeline  # a sample uses the same model from start to end
         decision = self._steering.decide(self._link)
         looks = self._steering.looks(decision, self._link.hints)
         output, stays = look_here(pipeline, image, looks, index)
@@ -174,22 +174,24 @@ class SplitClient:
         return await self._delivery.ask(pipeline, output, decision)
 
     def steer(self, policy: Policy, exit_threshold: float | None, audit_rate: float = 0.0) -> None:
-        """Decide by ``policy`` from the next sample on; None leaves the exits to it.
+        """Use ``policy`` from the next sample on; it chooses exits if ``exit_threshold`` is None.
 
-        ``audit_rate`` is the share of the exit head's answers that the cloud is asked to check.
+        ``audit_rate`` is the share of the exit head's answers that the cloud checks.
         """
         self._steering.steer(policy, exit_threshold, audit_rate)
 
     async def drain(self, limit_s: float) -> int:
-        """Wait until the spool is empty, at most ``limit_s``; how many samples still wait."""
+        """Wait until the spool is empty, at most ``limit_s``; return how many samples
+        still wait.
+        """
         return 0 if self._outbox is None else await self._outbox.empty(limit_s)
 
     def flush(self) -> None:
-        """Send now what waits to be coalesced: no more samples will come soon."""
+        """Send samples that wait to be coalesced, as no more samples follow soon."""
         self._coalescer.flush()
 
     def _use(self, bundle: Bundle) -> None:
-        """Work with ``bundle`` from the next sample on."""
+        """Use ``bundle`` from the next sample on."""
         self._pipeline = self._factories.pipeline(bundle, self._exits)
         self._steering.use(bundle)
 
@@ -197,22 +199,22 @@ class SplitClient:
         return self.bundle.metadata.version
 
     def policy_for(self, fraction: str) -> Policy:
-        """The policy of this name or number, with the goals of the settings."""
+        """Make the policy named ``fraction``, with the goals of the settings."""
         return client_policy(replace(self._settings, fraction=fraction), self.bundle)
 
     def switch(self, bundle: Bundle) -> None:
-        """Work with another model, or another version of it, from the next sample on."""
+        """Use another model, or another version of it, from the next sample on."""
         name, version = bundle.metadata.name, bundle.metadata.version[:16]
         _log.warning("model %s: switched to version %s", name, version)
         self._use(bundle)
         if self._outbox is not None:
             self._outbox.try_again()
 
-    def _made_anew(self, sample: Sample) -> Sample | None:
-        return made_anew(sample, self._pipeline)
+    def _recomputed(self, sample: Sample) -> Sample | None:
+        return recomputed(sample, self._pipeline)
 
     def _look_for_model(self) -> bool:
-        """Fetch the version that the server has; False if models do not come from there."""
+        """Start fetching the server's version; returns False if models are not fetched."""
         if self._follower is None:
             return False
         self._follower.hurry()

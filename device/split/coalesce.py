@@ -1,4 +1,4 @@
-"""Samples that wait for each other, within a time budget, to share the cost of one packet."""
+"""Let samples wait for each other, within a time limit, to share the cost of one packet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.policy.simple import Decision
-from device.split.asks import Asks
+from device.split.look_requests import LookRequests
 from device.split.pipeline import Features, Pipeline, stack
 from device.transport.link import Link, Ticket
 from shared.errors import LinkError, TaperError
@@ -26,10 +26,11 @@ _log = logging.getLogger(__name__)
 class CloudAnswer:
     """The cloud's answer to one sample.
 
-    level          device level of the look that it answers
-    payload_bytes  its share of what was sent, over all looks; so are encode_s and cloud_us
-    again          level of the second look, if there was one, and device_s its computing
-    first_look     whether this is the answer to the first look since the second got none
+    level          device level of the answered look
+    payload_bytes  its share of the bytes sent for all looks; likewise encode_s and cloud_us
+    again          level of the second look, if there was one
+    device_s       seconds of computing the second look
+    first_look     whether this answers the first look because the second got no answer
     """
 
     answer: Answer
@@ -44,18 +45,19 @@ class CloudAnswer:
 
 
 class Shot(NamedTuple):
-    """One sample: packed bits (1, bytes), and its image if there may be a second look."""
+    """A sample: packed bits (1, bytes), and its image if there may be a second look."""
 
     features: Features
     image: Image | None
 
 
 class Route(NamedTuple):
-    """What samples of one request have in common.
+    """The properties that samples must share to be sent in one request.
 
-    ``stop_when_away`` belongs to it: a sample that may wait for the cloud to come back must not
-    be given up because it travels with one that may not. ``looks`` is what the server is told of a
-    second look, of which ``expected`` is the share that the plan expects.
+    stop_when_away  give up when the cloud is away; part of the route so that samples which can wait
+                    for the cloud are not given up together with samples that cannot
+    looks           the request's field about second looks
+    expected        share of second looks that the plan expects; None if unknown
     """
 
     pipeline: Pipeline
@@ -67,7 +69,7 @@ class Route(NamedTuple):
 
 @dataclass
 class _Group:
-    """Samples of one route that wait for more."""
+    """Samples of one route that wait for others."""
 
     shots: list[Shot] = field(default_factory=list)
     answers: list[asyncio.Future[CloudAnswer]] = field(default_factory=list)
@@ -75,21 +77,22 @@ class _Group:
 
 
 class Coalescer:
-    """Sends samples over ``link``, together where they may wait for each other."""
+    """Sends samples over ``link``, coalescing those that may wait for each other."""
 
     def __init__(self, link: Link, top_k: int) -> None:
         self._link = link
-        self._top_k = max(top_k, 1)  # the best candidate has the confidence of the answer
-        self.asks = Asks()
+        self._top_k = max(top_k, 1)  # at least 1, as the best candidate has the confidence
+        self.look_requests = LookRequests()
         self._groups: dict[Route, _Group] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def send(
         self, route: Route, features: Features, decision: Decision, image: Image | None = None
     ) -> CloudAnswer:
-        """The cloud's answer to packed bits (1, bytes), which are sent within the wait decided.
+        """Send packed bits (1, bytes) within ``decision.wait_s``, and return the cloud's answer.
 
-        ``image`` is what a second look needs.
+        ``image`` (H, W, C) is needed for a second look; None: there is none. Raises ``LinkError``
+        or ``RequestError``.
         """
         shot = Shot(features, image)
         if decision.wait_s <= 0 or decision.batch <= 1:
@@ -109,12 +112,12 @@ class Coalescer:
         return await answer
 
     def flush(self) -> None:
-        """Send everything that waits now."""
+        """Send all waiting samples now."""
         for route in list(self._groups):
             self._flush(route)
 
     async def close(self) -> None:
-        """Give up all requests that have no answer yet."""
+        """Cancel all requests that have no answer yet."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -152,10 +155,10 @@ class Coalescer:
     async def _exchange(
         self, route: Route, shots: Sequence[Shot], answered: Callable[[int, CloudAnswer], None]
     ) -> None:
-        """Give ``answered`` the place and the answer of every sample.
+        """Send ``shots`` and call ``answered`` with the index and answer of each.
 
-        Those of which the cloud is sure come first. The others are looked at again, all of them in
-        one request, within the deadline of the first.
+        Samples of which the cloud is sure are answered first. The others get a second look, all in
+        one request and within the deadline of the first.
         """
         ticket = self._link.ticket()
         first, asked = await self._look(route, [shot.features for shot in shots], ticket)
@@ -171,19 +174,19 @@ class Coalescer:
     async def _look_again(
         self, route: Route, level: int, pairs: Sequence[tuple[Shot, CloudAnswer]], ticket: Ticket
     ) -> list[CloudAnswer]:
-        """The answers to second looks, or the first ones if those get none."""
+        """Return the answers to second looks, or those to the first looks if there are none."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         features = [
             route.pipeline.run(shot.image, level) for shot, _ in pairs if shot.image is not None
         ]
         device_s = (loop.time() - began_s) / len(pairs)
-        # With an answer in hand nobody waits for a server that is away.
+        # Since there is an answer already, do not wait for a server that is away.
         wider = Route(route.pipeline, level, stop_when_away=True, looks=Looks(earlier=1))
         try:
             second, _ = await self._look(wider, features, ticket)
         except TaperError as error:
-            self.asks.unanswered += len(pairs)
+            self.look_requests.unanswered += len(pairs)
             _log.debug("no second look: %s", error)
             return [
                 replace(one, again=(level,), device_s=device_s, first_look=True) for _, one in pairs
@@ -203,7 +206,9 @@ class Coalescer:
     async def _look(
         self, route: Route, samples: Sequence[Features], ticket: Ticket
     ) -> tuple[list[CloudAnswer], tuple[int, ...]]:
-        """The answers to one look at samples, and the places of those to look at again."""
+        """Return the answers to one look at ``samples``, and the indices of those to look
+        at again.
+        """
         pipeline = route.pipeline
         loop = asyncio.get_running_loop()
         started_s = loop.time()
@@ -213,7 +218,7 @@ class Coalescer:
             frame, self._top_k, pipeline.identity, route.stop_when_away, ticket, route.looks
         )
         check_response(response, len(samples), pipeline)
-        asked = self.asks.follow(response.more, route.looks, len(samples), route.expected)
+        asked = self.look_requests.follow(response.more, route.looks, len(samples), route.expected)
         share = round(len(frame.payload) / len(samples))
         cloud_us = response.queue_us + response.compute_us
         answers = [

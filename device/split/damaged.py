@@ -1,4 +1,4 @@
-"""Damaged database files are kept beside their successors, and what can be read of them is."""
+"""Set damaged database files aside, and recover their readable rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a database and its companions to ``NAME.damaged-N``; the new path. ``OSError``."""
+    """Rename a database and its companion files to ``NAME.damaged-N``; returns the new path.
+
+    Raises ``OSError``.
+    """
     aside = next(
         other
         for number in range(1, 1_000_000)
@@ -23,10 +26,10 @@ def set_aside(path: Path) -> Path:
 
 
 def readable_rows(path: Path, table: str, *key: str) -> list[sqlite3.Row]:
-    """The rows of a damaged database that can still be reached, in the order of ``key``.
+    """Return the rows of a damaged database that can still be read, in the order of ``key``.
 
-    From the first one up to a damaged page, and from the last one down to one; no index is used.
-    Their values may be wrong. Nothing if the file is no database any more.
+    Reads from the first row up to a damaged page, and from the last row down to one, without using
+    an index. Values may be wrong. Returns nothing if the file is no database any more.
     """
     found: dict[tuple[object, ...], sqlite3.Row] = {}
     ahead: list[sqlite3.Row] = []
@@ -44,5 +47,5 @@ def readable_rows(path: Path, table: str, *key: str) -> list[sqlite3.Row]:
                     found[place] = row
                     rows.append(row)
         except (sqlite3.Error, OverflowError, UnicodeDecodeError):
-            continue  # as far as it goes
+            continue  # a damaged page ends this direction
     return [*ahead, *reversed(back)]

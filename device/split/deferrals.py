@@ -1,4 +1,4 @@
-"""Samples that a server refused for now: when to try each again, and when to stop. No I/O."""
+"""Retry times of samples that a server refused temporarily. No I/O."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ GIVE_UP_S = 86_400.0
 
 
 class Deferrals:
-    """Waits that double, from ``FIRST_S`` to ``LONGEST_S``, for each sample by its number.
+    """Waiting times for samples by number, which double from ``FIRST_S`` to ``LONGEST_S``.
 
-    They are kept in memory: a client that starts again tries every sample at once.
+    They are only kept in memory, so a restarted client tries every sample at once.
     """
 
     def __init__(self) -> None:
-        self._refused: dict[int, tuple[float, float, float]] = {}  # first refused, due, next wait
+        self._refused: dict[int, tuple[float, float, float]] = {}  # (first refusal, due, next wait)
 
     def defer(self, number: int, now_s: float) -> bool:
-        """Let a refused sample wait; False if it has been refused for ``GIVE_UP_S``."""
+        """Let a refused sample wait; returns False if it has been refused for ``GIVE_UP_S``."""
         first_s, _, wait_s = self._refused.get(number, (now_s, now_s, FIRST_S))
         if now_s - first_s >= GIVE_UP_S:
             self.forget(number)
@@ -26,13 +26,13 @@ class Deferrals:
         return True
 
     def forget(self, number: int) -> None:
-        """Drop what is known of a sample that was answered or set aside."""
+        """Drop a sample that has been answered or set aside."""
         self._refused.pop(number, None)
 
     def clear(self) -> None:
-        """Drop what is known of all: each may be tried at once."""
+        """Drop all samples, so that each may be tried at once."""
         self._refused.clear()
 
     def waiting(self, now_s: float) -> frozenset[int]:
-        """The samples that are not due yet."""
+        """Return the samples that are not due yet."""
         return frozenset(number for number, (_, due_s, _) in self._refused.items() if due_s > now_s)

@@ -1,4 +1,4 @@
-"""Delivery: a sample that goes to the cloud, kept in the spool if there is one, gets its answer."""
+"""Deliver samples to the cloud, keeping them in the spool, if there is one, until answered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from device.split.spool import Sample
     from shared.model.identity import ModelIdentity
 
-# What a server says that starts, fails for a while or has no model yet; a patient client goes on.
+# Errors of servers that start, fail temporarily or have no model yet; patient clients continue.
 PATIENCE = (
     UnauthenticatedError,
     UnavailableError,
@@ -45,10 +45,10 @@ _log = logging.getLogger(__name__)
 
 
 class Delivery:
-    """Asks the cloud, and bridges its absence with the exit head or the spool.
+    """Asks the cloud; while it is away, uses the exit head or keeps samples in the spool.
 
     ``on_other_version`` is called when the server has another version of the model; it returns
-    whether that version will be fetched. With ``patient`` temporary refusals count as absence.
+    whether that version will be fetched. With ``patient``, temporary refusals count as absence.
     """
 
     def __init__(
@@ -66,19 +66,19 @@ class Delivery:
         if patient:
             self._absences += PATIENCE
         self._on_other_version = on_other_version
-        self._bridging = False  # the cloud is away, and that was reported
+        self._bridging = False  # the cloud is away and this has been logged
 
     async def ask(
         self, pipeline: Pipeline, output: DeviceOutput, decision: Decision
     ) -> SampleResult:
-        """The cloud's answer, or the exit head's while the cloud is away.
+        """Return the cloud's answer, or the exit head's while the cloud is away.
 
-        Errors as in ``SplitClient.classify``.
+        Raises the errors of ``SplitClient.classify``.
         """
         outbox, identity = self._outbox, pipeline.identity
         number = None
         if outbox is not None:
-            # Of a sample that must wait, the first look is what the cloud will get.
+            # If the sample has to wait, its first look is what will be sent.
             number = await outbox.put(stored(output, identity))
         if outbox is None or number is None:
             return await self._answer(pipeline, output, decision, None)
@@ -90,7 +90,7 @@ class Delivery:
                 await outbox.confirm(number)
                 confirmed = True
         except VersionMismatchError as error:
-            refused = VersionMismatchError(str(error))  # the error itself may be many callers'
+            refused = VersionMismatchError(str(error))  # a copy, as callers may share the error
             refused.number = number
             raise refused from None
         finally:
@@ -101,9 +101,9 @@ class Delivery:
     async def audit(
         self, pipeline: Pipeline, output: DeviceOutput, decision: Decision
     ) -> SampleResult:
-        """The cloud's answer to a sample of which the exit head is sure, or else the exit head's.
+        """Have the cloud check a confident answer of the exit head; else return the exit head's.
 
-        An audit waits in no spool: another sample is as good.
+        Audits are not spooled, since any other sample serves as well.
         """
         try:
             alone = replace(output, coming=None)
@@ -135,7 +135,7 @@ class Delivery:
     def _bridge(
         self, pipeline: Pipeline, output: DeviceOutput, number: int | None, error: TaperError
     ) -> SampleResult:
-        """The exit head's answer while the cloud is away; without one, the error."""
+        """Return the exit head's answer while the cloud is away; raises the error without one."""
         if pipeline.can_answer:
             if not self._bridging:
                 _log.warning("%s; answering on the device", error)
@@ -149,7 +149,7 @@ class Delivery:
 
 
 def stored(output: DeviceOutput, identity: ModelIdentity) -> Sample:
-    """A sample as the spool keeps it: its bits, and its image for another version of the model."""
+    """Make a sample for the spool: its bits, and its image for another version of the model."""
     from device.split.spool import Sample
 
     image = zlib.compress(output.image.tobytes(), level=1)
@@ -157,8 +157,11 @@ def stored(output: DeviceOutput, identity: ModelIdentity) -> Sample:
     return Sample(identity.model, identity.version, output.level, bits, image=image)
 
 
-def made_anew(sample: Sample, pipeline: Pipeline) -> Sample | None:
-    """A sample of the spool as the model in use makes it; None if it is another model, or this."""
+def recomputed(sample: Sample, pipeline: Pipeline) -> Sample | None:
+    """Recompute a spooled sample with the version of its model that is in use.
+
+    Returns None if another model is in use, or if it is of this version already.
+    """
     identity, shape = pipeline.identity, pipeline.architecture.input_shape
     if sample.image is None or sample.model != identity.model or sample.version == identity.version:
         return None

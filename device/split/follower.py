@@ -1,4 +1,4 @@
-"""Following a model: asks the server for another version and hands it over."""
+"""Follow a model: ask the server for other versions and switch to them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _log = logging.getLogger(__name__)
 class ModelFollower:
     """Passes each new version of the model in ``store`` to ``switch``. Use as ``async with``.
 
-    ``current`` returns the version in use. The server is asked every ``every_s``, and at once
-    after ``hurry``.
+    ``current`` returns the version in use. The server is asked every ``every_s`` seconds, and
+    immediately after ``hurry``.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ModelFollower:
         await asyncio.gather(self._task, return_exceptions=True)
 
     def hurry(self) -> None:
-        """Ask the server now: it has refused the version in use."""
+        """Ask the server now, because it has refused the version in use."""
         self._hurry.set()
 
     async def _follow(self) -> None:

@@ -1,4 +1,4 @@
-"""Group commit: jobs that arrive while one transaction is being written share the next one."""
+"""Group commit: jobs that arrive during a transaction share the next transaction."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Result = TypeVar("Result")
 
 
 class GroupCommit(Generic[Job, Result]):
-    """Pass jobs to ``commit`` in groups, in the order in which they were posted.
+    """Passes jobs to ``commit`` in groups, in the order in which they were posted.
 
-    ``commit`` runs on ``thread``, takes all jobs that have gathered and returns one result for
-    each. If it raises an error of the disk, the database or of taper's tree, all jobs of the group
-    get that error and the next group is tried as usual.
+    ``commit`` runs on ``thread``, takes all jobs that have gathered and returns a result for each.
+    If it raises an error of the disk, the database or taper's own tree, all jobs of the group fail
+    with that error, and the next group is tried as usual.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class GroupCommit(Generic[Job, Result]):
         self._task: asyncio.Task[None] | None = None
 
     def post(self, job: Job) -> asyncio.Future[Result]:
-        """Add a job; the future has its result once it is committed. Nobody need wait for it."""
+        """Add a job; the returned future has its result, and need not be awaited."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._gathered.append((job, future))
         if self._task is None:
@@ -39,7 +39,7 @@ class GroupCommit(Generic[Job, Result]):
         return future
 
     async def settle(self) -> None:
-        """Wait until everything that was posted is committed or has failed."""
+        """Wait until all posted jobs are committed or have failed."""
         while self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
@@ -51,7 +51,7 @@ class GroupCommit(Generic[Job, Result]):
                 jobs = [job for job, _ in group]
                 try:
                     results = await loop.run_in_executor(self._thread, self._commit, jobs)
-                except asyncio.CancelledError:  # the event loop is being closed
+                except asyncio.CancelledError:  # the event loop is closing
                     for _, future in [*group, *self._gathered]:
                         future.cancel()
                     raise
@@ -59,7 +59,8 @@ class GroupCommit(Generic[Job, Result]):
                     for _, future in group:
                         if not future.done():
                             future.set_exception(error)
-                            future.exception()  # marks it as seen, as the job may have no waiter
+                            # Marks it as retrieved, as nobody may wait for the job.
+                            future.exception()
                 else:
                     for (_, future), result in zip(group, results, strict=True):
                         if not future.done():

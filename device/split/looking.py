@@ -1,4 +1,4 @@
-"""Looks at a sample on the device alone: until the exit head is sure, or there are bits to send."""
+"""Take the looks that need no cloud: until the exit head is sure, or there are bits to send."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from shared.model.exits import NEVER_MARGIN
 def look_here(
     pipeline: Pipeline, image: npt.NDArray[np.uint8], looks: Sequence[Look], index: int = 0
 ) -> tuple[DeviceOutput, bool]:
-    """What the device half and the exit head give for ``image`` (H, W, C) uint8.
+    """Run device half and exit head on ``image`` (H, W, C) uint8, for one look or several.
 
-    The second value says whether the exit head is sure. ``ValueError`` for an image of another
-    shape.
+    Returns the output of the last look, and whether the exit head is sure. ``ValueError`` for an
+    image of another shape.
     """
     started_s = time.perf_counter()
     levels: list[int] = []

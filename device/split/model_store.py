@@ -1,11 +1,11 @@
-"""Models from the server: fetched, verified and kept in a folder.
+"""Fetch models from the server, verify them and keep them in a folder.
 
-A new version replaces the kept one only after it has passed its checks; a version that fails them
-is not fetched again. Of a model NAME the folder holds
+A new version replaces the kept one only after it has passed its checks. A version that fails them
+is not fetched again. For a model NAME the folder holds
 
     NAME.safetensors            the newest version, in use
-    NAME.previous.safetensors   the one before, used if the newest cannot be read any more
-    NAME.VERSION.part           a transfer that was interrupted, to be resumed
+    NAME.previous.safetensors   the version before, used if the newest becomes unreadable
+    NAME.VERSION.part           an interrupted transfer, to be resumed
     NAME.rejected               versions that failed their checks on this device
 """
 
@@ -26,14 +26,14 @@ from shared.protocol.messages import ModelInfo
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _log = logging.getLogger(__name__)
 
-Check = Callable[[Bundle], None]  # raises ``BundleError`` for a model that does not work here
+Check = Callable[[Bundle], None]  # raises ``BundleError`` if the model does not work here
 
 
 class ModelStore:
     """The device's copy of one model.
 
-    ``check`` raises ``BundleError`` for a model that does not work on this device; every copy must
-    pass it before it is used. An empty ``name`` means the server's default model.
+    ``check`` raises ``BundleError`` for a model that does not work on this device; it is called for
+    every copy before its use. An empty ``name`` means the server's default model.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ModelStore:
         self._check = check
 
     def local(self) -> Bundle | None:
-        """The newest copy in the folder that passes its checks, or None."""
+        """Return the newest copy in the folder that passes its checks; None if there is none."""
         if not self._name:
             self._name = self._last_used()
         if not self._name:
@@ -64,9 +64,9 @@ class ModelStore:
         return None
 
     async def newer(self, current: str) -> Bundle | None:
-        """The server's version, if it is not ``current`` and passes its checks; else None.
+        """Fetch the server's version; None if it is ``current`` or does not pass its checks.
 
-        ``LinkError`` if no server can be asked, ``RequestError`` if it does not have the model.
+        ``LinkError`` if no server can be reached, ``RequestError`` if it does not have the model.
         """
         info, address = await self._describe()
         if info.version == current or info.version in self._rejected():
@@ -76,7 +76,7 @@ class ModelStore:
         return self._accept(info.version, data)
 
     async def first(self) -> Bundle:
-        """The server's model, or the kept copy while no server can be reached."""
+        """Return the server's model, or the kept copy if no server can be reached."""
         kept = self.local()
         try:
             fresh = await self.newer(kept.metadata.version if kept else "")
@@ -91,7 +91,7 @@ class ModelStore:
         return bundle
 
     async def _describe(self) -> tuple[ModelInfo, str]:
-        """The description of the model by the first server that answers, and its address."""
+        """Return the model's description by the first server that answers, and its address."""
         failure: LinkError | None = None
         for address in self._servers:
             try:
@@ -109,7 +109,7 @@ class ModelStore:
         raise failure or LinkError("no server can be reached")
 
     async def _fetch(self, info: ModelInfo, address: str) -> bytes:
-        """The whole file, resumed where an earlier attempt ended; verified by its SHA-256."""
+        """Fetch the file, resuming an earlier attempt, and verify its SHA-256."""
         part = self._path(f".{info.version[:16]}.part")
         have = part.read_bytes() if part.exists() else b""
         sha256, total = "", 0
@@ -125,7 +125,7 @@ class ModelStore:
                         file.write(piece.chunk)
                         have += piece.chunk
         except InvalidRequestError as error:
-            part.unlink(missing_ok=True)  # the partial file is longer than the server's
+            part.unlink(missing_ok=True)  # the partial file is longer than the server's file
             raise LinkError(str(error)) from None
         except BundleError:
             part.unlink(missing_ok=True)
@@ -138,7 +138,7 @@ class ModelStore:
         return have
 
     def _accept(self, version: str, data: bytes) -> Bundle | None:
-        """Check ``data`` and replace the kept copy; None, without replacing it, if that fails."""
+        """Check ``data`` and replace the kept copy; returns None if the check fails."""
         fresh = self._path(".new.safetensors")
         try:
             fresh.write_bytes(data)
@@ -160,7 +160,7 @@ class ModelStore:
         return bundle
 
     def _last_used(self) -> str:
-        """The name of the model that was stored last; empty if there is none."""
+        """Return the name of the model that was stored last; empty if there is none."""
         kept = [
             path
             for path in self._folder.glob("*.safetensors")

@@ -1,4 +1,4 @@
-"""The spool at work: samples are committed in groups, and those without an answer are sent."""
+"""Use the spool: commit samples in groups, and send those that have no answer yet."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from shared.model.identity import ModelIdentity
 from shared.protocol.codec import Encoding, Frame
 from shared.protocol.messages import Answer, Response
 
-BATCH = 64  # samples of one request while the spool empties
+BATCH = 64  # samples per request when the spool is being emptied
 LOOK_EVERY_S = 1.0
 P = ParamSpec("P")
 T = TypeVar("T")
-# The server as a whole does not answer now; no sample is to blame.
+# Errors of the server as a whole, which are not caused by a sample.
 ABSENCES = (LinkError, OverloadedError, UnavailableError, LateError, UnauthenticatedError)
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class LateAnswer:
-    """The cloud's answer to a sample that had waited in the spool.
+    """The cloud's answer to a sample that waited in the spool.
 
-    number     of the sample in the spool, as in ``SampleResult.number``
-    taken_at   when the sample was spooled, in seconds since 1970
-    confidence probability of the label, if the server sent it
-    answered   whether the device had answered the sample itself when the cloud was away
+    number      number of the sample in the spool, as in ``SampleResult.number``
+    taken_at    time at which the sample was spooled, in seconds since 1970
+    confidence  probability of the label, if the server sent it
+    answered    whether the device has answered the sample itself while the cloud was away
     """
 
     number: int
@@ -63,11 +63,11 @@ class LateAnswer:
 
 
 class Outbox:
-    """Keep samples in ``spool`` and send those for whose answer no caller is waiting.
+    """Keeps samples in ``spool`` and sends those for which no caller is waiting.
 
-    ``on_late`` receives each of these answers after its confirmation was committed. ``renew`` makes
-    a sample anew for the version of its model that is in use now; None if it cannot, or is of that
-    version. Use as ``async with``.
+    ``on_late`` receives each of their answers after its confirmation has been committed. ``renew``
+    recomputes a sample with the version of its model that is in use; it returns None if that is not
+    possible or not needed. Use as ``async with``.
     """
 
     def __init__(
@@ -85,9 +85,10 @@ class Outbox:
         self._puts = GroupCommit(self._put_group, self._thread)
         self._confirms = GroupCommit(self._confirm_group, self._thread)
         self._marks = GroupCommit(self._mark_group, self._thread)
-        self._awaited: set[int] = set()  # samples for whose answer a caller is waiting
-        self._answered: set[int] = set()  # those that the device has answered meanwhile
-        self._unwritten: set[int] = set()  # answered samples whose confirmation failed to commit
+        self._awaited: set[int] = set()  # samples whose callers are waiting
+        self._answered: set[int] = set()  # samples that the device has answered itself
+        # Answered samples whose confirmation could not be written.
+        self._unwritten: set[int] = set()
         self._deferrals = Deferrals()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -111,7 +112,7 @@ class Outbox:
         self._spool.close()
 
     async def put(self, sample: Sample) -> int | None:
-        """Commit a sample whose answer the caller waits for; its number, or None without room."""
+        """Commit a sample for whose answer the caller waits; returns its number, None if full."""
         stored = self._puts.post(sample)
         try:
             return await asyncio.shield(stored)
@@ -120,15 +121,15 @@ class Outbox:
             raise
 
     async def confirm(self, number: int) -> None:
-        """Commit that the cloud has answered; afterwards the answer may be handed out."""
+        """Commit that the cloud has answered; after that the answer may be returned to the user."""
         await asyncio.shield(self._confirms.post([number]))
         self._awaited.discard(number)
 
     def leave(self, number: int, answered: bool) -> None:
-        """The caller no longer waits, perhaps ``answered`` by the device: send this sample later.
+        """Send this sample later, since its caller no longer waits.
 
-        That is kept with the sample: who counts answers must not count it twice, or not at all,
-        whichever process sends it.
+        ``answered`` tells whether the device has answered it. This is stored with the sample, so
+        that its answer is counted exactly once, even if another process sends it.
         """
         if answered:
             self._answered.add(number)
@@ -137,16 +138,16 @@ class Outbox:
         self._wake.set()
 
     def try_again(self) -> None:
-        """Send at once what was refused for now: another version of the model is in use."""
+        """Send temporarily refused samples at once, as another version of the model is in use."""
         self._deferrals.clear()
         self._wake.set()
 
     async def waiting(self) -> int:
-        """How many samples wait."""
+        """Return the number of waiting samples."""
         return await self._run(self._spool.waiting)
 
     async def empty(self, limit_s: float) -> int:
-        """Wait until nothing waits, at most ``limit_s``; how many samples are left."""
+        """Wait until no sample waits, at most ``limit_s``; return how many are left."""
         try:
             async with asyncio.timeout(limit_s):
                 while await self.waiting():
@@ -160,19 +161,19 @@ class Outbox:
     def _put_group(self, samples: Sequence[Sample]) -> list[int | None]:
         """Commit samples, on the spool's thread.
 
-        They count as awaited before the drainer, whose reads run on the same thread, can see them.
+        They are marked as awaited here, before the drainer can read them on the same thread.
         """
         numbers = self._spool.put(samples)
         self._awaited.update(number for number in numbers if number is not None)
         return numbers
 
     def _confirm_group(self, groups: Sequence[list[int]]) -> list[None]:
-        """Commit confirmations, on the spool's thread; those that fail are tried again later."""
+        """Commit confirmations, on the spool's thread; failed ones are retried later."""
         numbers = [*self._unwritten, *(number for group in groups for number in group)]
         try:
             self._spool.confirm(numbers)
         except OSError as error:
-            # This process does not send them again, and a later commit may succeed.
+            # Remember them, so that they are not sent again, and try to commit them later.
             self._unwritten.update(numbers)
             _log.warning("%s", error)
         else:
@@ -180,10 +181,10 @@ class Outbox:
         return [None] * len(groups)
 
     def _mark_group(self, numbers: Sequence[int]) -> list[None]:
-        """Commit that the device has answered samples, on the spool's thread."""
+        """Commit, on the spool's thread, that the device has answered samples."""
         try:
             self._spool.mark_answered(numbers)
-        except OSError as error:  # this process knows it all the same
+        except OSError as error:  # only this process knows it then
             _log.warning("%s", error)
         return [None] * len(numbers)
 
@@ -193,7 +194,7 @@ class Outbox:
             self.leave(number, answered=False)
 
     async def _drain(self) -> None:
-        """Send what waits, oldest first, for as long as the client lives."""
+        """Send waiting samples, oldest first, until the client is closed."""
         backoff = Backoff(0.1, 5.0)
         while True:
             try:
@@ -210,7 +211,7 @@ class Outbox:
                 await asyncio.sleep(backoff.next_s())
                 continue
             if not samples:
-                self._idle.set()  # ``empty`` counts again
+                self._idle.set()  # wakes up ``empty``
             self._wake.clear()
             try:
                 async with asyncio.timeout(LOOK_EVERY_S):
@@ -219,11 +220,11 @@ class Outbox:
                 pass
 
     async def _unattended(self) -> list[Sample]:
-        """The oldest samples for whose answer no caller is waiting."""
+        """Return the oldest samples for which no caller is waiting."""
         now_s = asyncio.get_running_loop().time()
         without = self._deferrals.waiting(now_s) | self._awaited | self._unwritten
         found = await self._run(self._spool.oldest, BATCH, without)
-        # Samples that were put meanwhile have a caller.
+        # Samples that were added meanwhile have a waiting caller.
         return [sample for sample in found if sample.id not in self._awaited]
 
     async def _send(self, samples: list[Sample]) -> None:
@@ -236,20 +237,20 @@ class Outbox:
         except ABSENCES:
             raise
         except (InvalidRequestError, ServerFaultError) as error:
-            if len(samples) > 1:  # one of them may be the culprit
+            if len(samples) > 1:  # find the one that causes the error
                 for sample in samples:
                     await self._send([sample])
                 return
             await self._refused(first, error)
             return
-        except RequestError as error:  # the server has another model or version
+        except RequestError as error:  # e.g. the server has another model or version
             for sample in samples:
-                await self._made_anew(sample, error)
+                await self._recomputed(sample, error)
             return
         if len(response.answers) != len(samples):
             raise LinkError("server: its answer does not fit the model")
         committed = self._confirms.post([sample.id for sample in samples])
-        # Also if this task is cancelled meanwhile: what is deleted is handed out.
+        # By a callback, so that deleted samples are handed out even if this task is cancelled.
         committed.add_done_callback(lambda done: self._hand_out(done, samples, response))
         await asyncio.shield(committed)
 
@@ -268,8 +269,8 @@ class Outbox:
             if self._on_late:
                 self._on_late(late)
 
-    async def _made_anew(self, sample: Sample, error: RequestError) -> None:
-        """Keep the bits of the version in use instead, if the server has another one."""
+    async def _recomputed(self, sample: Sample, error: RequestError) -> None:
+        """Replace a sample's bits by those of the version in use, if the server requires it."""
         other = self._renew(sample) if isinstance(error, VersionMismatchError) else None
         if other is None:
             await self._refused(sample, error)
@@ -279,7 +280,7 @@ class Outbox:
     async def _refused(self, sample: Sample, error: RequestError) -> None:
         """Set a sample aside if it can never be answered, else try it again later.
 
-        A version that the server does not have may come or come back while a model is rolled out.
+        A version that the server does not have may be served later, e.g. during a roll-out.
         """
         now_s = asyncio.get_running_loop().time()
         if not isinstance(error, InvalidRequestError) and self._deferrals.defer(sample.id, now_s):

@@ -1,4 +1,4 @@
-"""One model on the device: from an image to packed bits, the exit head's answer and a frame."""
+"""Run one model on the device: image to packed bits, the exit head's answer, and a frame."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ Features = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ExitSettings:
-    """Whether confident samples stay here; ``threshold`` None means the bundle's for the level."""
+    """Whether confident samples stay here, and from which confidence (None: the bundle's)."""
 
     use: bool = True
     threshold: float | None = None
 
 
 class Pipeline:
-    """The device's part of ``bundle``, ready to run. Not safe for several threads."""
+    """The device's part of ``bundle``, ready to run. Not thread-safe."""
 
     def __init__(self, bundle: Bundle, exits: ExitSettings | None = None) -> None:
         exits = ExitSettings() if exits is None else exits
         self.bundle = bundle
         self.architecture: Architecture = bundle.architecture
-        self.can_answer = self.architecture.exit_head  # whether there is an exit head to ask
+        self.can_answer = self.architecture.exit_head  # whether there is an exit head
         self.identity = ModelIdentity.short(bundle.metadata.name, bundle.metadata.version)
         self.class_names = bundle.metadata.class_names
         self._half = DeviceHalf(bundle)
@@ -53,9 +53,10 @@ class Pipeline:
         self._exits = exits
 
     def least_margin(self, level: int, wanted: float | None) -> int:
-        """The margin from which a sample stays here.
+        """Return the margin from which a sample stays here.
 
-        That of the settings' threshold, else of ``wanted``, the policy's, else the bundle's.
+        It belongs to the threshold of the settings; if that is None to ``wanted``, the policy's; if
+        that is None too, to the bundle's threshold.
         """
         if not self._exits.use or not self.can_answer:
             return NEVER_MARGIN
@@ -65,29 +66,31 @@ class Pipeline:
         return margin_threshold(confidence, self._temperature[level])
 
     def margin(self, level: int, confidence: float) -> int:
-        """The margin of a confidence of the exit head; 0, which none is below, without one."""
+        """Convert a confidence of the exit head to a margin; 0, the lowest, without exit head."""
         if not self._exits.use or not self.can_answer:
             return 0
         return margin_threshold(confidence, self._temperature[level])
 
     def run(self, image: npt.NDArray[np.uint8], level: int) -> Features:
-        """Packed bits (1, bytes) of one image (H, W, C); ``ValueError`` for another shape."""
+        """Return packed bits (1, bytes) of one image (H, W, C); ``ValueError`` for
+        another shape.
+        """
         return self._half.run(image[None], level)
 
     def answer(self, features: Features, level: int) -> LocalAnswer:
-        """The exit head's answer to packed bits (1, bytes)."""
+        """Return the exit head's answer to packed bits (1, bytes)."""
         logits = self._half.exit_logits(features, level)[0].tolist()
         return local_answer(logits, self._temperature[level])
 
     def encode(self, features: Features, level: int) -> Frame:
-        """The smallest frame for packed samples (B, bytes)."""
+        """Encode packed samples (B, bytes) in the smallest frame."""
         return self._codec.encode(features, level)
 
     def check(self) -> None:
-        """Run everything once at every level; ``BundleError`` if the model does not work here.
+        """Test the model at every level; ``BundleError`` if it does not work on this device.
 
-        The compiled kernels must give the same bits as the reference code, the codec must restore
-        its frames, and the exit head must run.
+        The compiled kernels must give the same bits as the reference code, the codec must decode
+        its own frames, and the exit head must run.
         """
         shape = self.architecture.input_shape
         size = (1, shape.height, shape.width, shape.channels)
@@ -112,5 +115,5 @@ class Pipeline:
 
 
 def stack(samples: Sequence[Features]) -> Features:
-    """Samples (1, bytes) each -> (B, bytes)."""
+    """Stack samples of (1, bytes) each: -> (B, bytes)."""
     return samples[0] if len(samples) == 1 else np.concatenate(samples)

@@ -1,4 +1,4 @@
-"""The planning policy of a client's settings. Loaded only by a client that has a goal."""
+"""Make the planning policy of a client; imported only by clients that have a goal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.model.looks import plans_on_test
 
 
 def plan(settings: ClientSettings, bundle: Bundle) -> AutoPolicy:
-    """The policy that aims for the goals that ``settings`` name."""
+    """Return the policy for the goals in ``settings``."""
     pinned = settings.exit_threshold if settings.use_exit else NEVER
     return AutoPolicy(
         level_tables(bundle),

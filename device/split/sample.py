@@ -1,4 +1,4 @@
-"""One sample: what the device computed of it, and its result."""
+"""One sample: the device's output for it, and its result."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ CLOUD = "cloud"
 
 @dataclass(frozen=True)
 class SampleResult:
-    """The answer for one image and what it took.
+    """The answer for one image and its costs.
 
-    source          ``cloud`` or ``device``: who gave the answer
-    fraction        device level of the look that gave the answer; ``channels``: how many of them
-                    would leave the device
-    looks           fractions of the looks that were taken, in turn; ``requests``: how many of them
-                    were sent
-    first_look      whether the answer is that of the first look since the second one got none
-    cloud_fraction  the cloud's level, 0 where it had no part
-    payload_bytes   of all requests; a share of them where samples travelled together
-    candidates      (label, probability), if asked for
-    confidence      probability of the answer, by whoever gave it; None if the server sent none
-    exit_confidence of the exit head by its margin, what ``--exit-threshold`` is
-                    compared with; None where it was not asked; ``exit_label``: its answer
-    audited         whether the exit head was sure, and the cloud was asked to check its answer
-    kept            whether the sample waits in the spool for the cloud's own answer, as ``number``
-    device_ms, encode_ms, cloud_ms   parts of the latency; the rest is the wire
+    source           ``cloud`` or ``device``, whichever gave the answer
+    fraction         device fraction of the look that gave the answer
+    channels         number of channels sent at that fraction
+    looks            fractions of the looks that were taken, in order
+    requests         number of looks that were sent
+    first_look       whether the first look gave the answer because the second got none
+    cloud_fraction   the cloud's fraction; 0 if it had no part
+    payload_bytes    bytes sent for the sample; its share of requests with several samples
+    candidates       (label, probability) pairs, if requested
+    confidence       probability of the answer; None if the server sent none
+    exit_confidence  confidence of the exit head, to which ``--exit-threshold`` applies; None if it
+                     was not run
+    exit_label       answer of the exit head
+    audited          whether the cloud checked a confident answer of the exit head
+    kept             whether the sample waits in the spool for the cloud's answer
+    number           its number in the spool
+    device_ms, encode_ms, cloud_ms   parts of the latency; the rest is transport
     """
 
     index: int
@@ -63,7 +65,7 @@ class SampleResult:
 
 
 class NextLook(NamedTuple):
-    """The look that the cloud may ask for: at ``image``, if its margin is below ``ask_below``."""
+    """The look at ``image`` that the cloud may request if its margin is below ``ask_below``."""
 
     image: npt.NDArray[np.uint8]
     level: int
@@ -72,14 +74,14 @@ class NextLook(NamedTuple):
 
 @dataclass(frozen=True)
 class DeviceOutput:
-    """What the device half computed for one sample.
+    """The output of the device half for one sample.
 
     image      (H, W, C) uint8
     features   packed bits (1, bytes) of device level ``level``
-    local      the exit head's answer, None if it was not asked
-    started_s  on the clock of ``time.perf_counter``
-    levels     of all looks so far, in turn
-    coming     the next look; None: there is none
+    local      the exit head's answer, None if it was not run
+    started_s  start time on the clock ``time.perf_counter``
+    levels     device levels of all looks so far, in order
+    coming     the look that may follow; None if none may
     """
 
     index: int
@@ -96,9 +98,9 @@ class DeviceOutput:
 def device_result(
     pipeline: Pipeline, output: DeviceOutput, top_k: int, number: int | None = None
 ) -> SampleResult:
-    """The result by the exit head, which is asked now if it was not before.
+    """Return the result by the exit head, which is run if it has not been yet.
 
-    ``number`` is that of the sample in the spool, if it waits there.
+    ``number`` is the sample's number in the spool; None if it does not wait there.
     """
     local = output.local or pipeline.answer(output.features, output.level)
     chances = sorted(enumerate(local.probabilities), key=lambda pair: -pair[1])
@@ -126,7 +128,7 @@ def device_result(
 def cloud_result(
     pipeline: Pipeline, output: DeviceOutput, cloud: CloudAnswer, top_k: int
 ) -> SampleResult:
-    """The result by the cloud."""
+    """Return the result by the cloud."""
     answer, response = cloud.answer, cloud.response
     architecture = pipeline.architecture
     return SampleResult(

@@ -1,4 +1,4 @@
-"""Settings of a client: frozen values, read once and passed down."""
+"""The settings of a client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.model.exits import check_threshold
 
 @dataclass(frozen=True)
 class SpoolSettings:
-    """Where unconfirmed samples are kept, and how many at most."""
+    """The file in which unconfirmed samples are kept, and how many at most."""
 
     path: Path
     limit: int = 10_000
@@ -23,12 +23,12 @@ class SpoolSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Where the model comes from.
+    """The source of the model.
 
-    name         shipped bundle by name, or a file; with ``from_server`` a name that it serves
+    name         name of a shipped bundle, or a file; with ``from_server`` a name on the server
     from_server  fetch the device's part from the server, and follow its updates
-    folder       where fetched models are kept
-    poll_s       how often to ask for another version
+    folder       folder in which fetched models are kept
+    poll_s       seconds between questions for another version
     """
 
     name: str = DEFAULT_MODEL
@@ -42,20 +42,20 @@ class ClientSettings:
     """Settings of ``SplitClient``.
 
     servers         HOST:PORT, tried in this order
-    fraction        a number above 0 and up to 1, ``auto``, ``linear`` or ``step``
-    battery_percent pretend this charge; None: ask the system, or one of the next three
-    battery_command, battery_file, battery_plugin   who knows the charge, if the system does not
+    fraction        a number above 0 up to 1, ``auto``, ``linear`` or ``step``
+    battery_percent charge to assume; None: read it from the system or one of the next three
+    battery_command, battery_file, battery_plugin   other sources of the charge
     lifetime_s, min_accuracy, max_bytes   goals of ``auto``; without any it follows the charge
-    hardware        whose energy constants ``auto`` plans with
-    capacity_j      energy of the full battery; None: a usual one of the hardware
+    hardware        kind of hardware whose energy constants ``auto`` uses
+    capacity_j      energy of the full battery; None: a usual one for the hardware
     exit_threshold  confidence from which a sample stays here; None: the bundle's, or auto's choice
-    use_exit        False: every sample goes to the cloud as long as that can be reached
-    top_k           how many labels with probabilities to ask for
-    wait_s          how long the first connection may take
-    timeout_s       how long one answer may take
-    max_wait_s      how long a sample may be held back to travel with others
+    use_exit        False: every sample goes to the cloud while it can be reached
+    top_k           number of labels with probabilities to request
+    wait_s          time limit for the first connection
+    timeout_s       time limit for one answer
+    max_wait_s      how long a sample may wait to be sent together with others
     deadline_s      latency that ``auto`` plans for
-    start_offline   start although no server can be reached
+    start_offline   start even if no server can be reached
     """
 
     servers: tuple[str, ...] = ("localhost:50051",)
@@ -83,13 +83,13 @@ class ClientSettings:
 
     @property
     def link(self) -> LinkSettings:
-        """The settings of the link; with a spool it starts without a server too."""
+        """The settings of the link; with a spool it may start without a server."""
         patient = self.start_offline or self.spool is not None
         return LinkSettings(self.servers, self.security, self.wait_s, self.timeout_s, patient)
 
     @property
     def planned(self) -> bool:
-        """Whether ``auto`` has a goal to plan for."""
+        """Whether the planning policy is used: ``auto`` with a goal."""
         goals = (self.lifetime_s, self.min_accuracy, self.max_bytes)
         return any(goal is not None for goal in goals) and self.fraction == AUTO
 

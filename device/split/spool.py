@@ -1,14 +1,14 @@
 """Samples that must reach the cloud, kept in SQLite until the cloud has confirmed them.
 
-A sample is committed before it is sent and deleted, in a commit of its own, before its answer is
-handed out: after kill -9 or a power cut nothing unconfirmed is lost and nothing confirmed is sent
-again. (The write-ahead log is flushed at every commit, ``synchronous=FULL``.) The one window that
-no single machine can close is between the cloud's answer and our commit of it: such a sample is
-sent again, with the same bytes, and gets the same kind of answer.
+A sample is committed before it is sent. Before its answer is handed out, its deletion is committed
+too. So after kill -9 or a power failure, no unconfirmed sample is lost and no confirmed one is sent
+again. (The write-ahead log is flushed at every commit: ``synchronous=FULL``.) One gap cannot be
+closed on a single machine: if the process dies between the arrival of the cloud's answer and our
+commit of it, the sample is sent again with the same bytes.
 
-When the spool or the disk is full, the newest sample is not stored and the caller learns of it;
-earlier samples stay. Samples that a server refuses for good are set aside in the same file, and are
-the first to make room.
+If the spool or the disk is full, new samples are not stored, which the caller is told; earlier
+samples stay. Samples that a server refuses permanently are set aside in the same file. They are
+deleted first when room is needed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CREATE TABLE sample (
 CREATE INDEX waiting ON sample (id) WHERE refused IS NULL;
 """
 COLUMNS = ("id", "model", "version", "level", "bits", "digest", "taken_at", "answered", "image")
-LATER = {"answered": "INTEGER NOT NULL DEFAULT 0", "image": "BLOB"}  # not in release 0.1
+LATER = {"answered": "INTEGER NOT NULL DEFAULT 0", "image": "BLOB"}  # added after release 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -45,8 +45,9 @@ _log = logging.getLogger(__name__)
 class Sample:
     """One stored sample: packed bits of device level ``level`` of a model.
 
-    ``taken_at`` is the wall clock at storing and decides nothing; ``answered``: by the device.
-    ``image`` is the picture itself, compressed by zlib, for another version of the model.
+    ``taken_at`` is the wall clock at the time of storing, for information only. ``answered`` tells
+    whether the device has answered it. ``image`` is the picture, compressed by zlib, with which the
+    bits can be recomputed for another version of the model.
     """
 
     model: str
@@ -62,10 +63,9 @@ class Sample:
 class Spool:
     """Samples in the SQLite file ``path``, at most ``limit``. For one thread and one process.
 
-    A file that is damaged or not a spool is renamed, with a warning, and a new one is started with
-    the samples that can still be read.
-    ``UsageError`` if the file cannot be used at all. ``wall`` is the wall clock; a clock that
-    jumps changes no order, since samples are numbered.
+    A file that is damaged or no spool is renamed, with a warning, and a new one is started with the
+    samples that can still be read. ``UsageError`` if the file cannot be used at all. ``wall`` is
+    the wall clock; the order of samples does not depend on it, since they are numbered.
     """
 
     def __init__(self, path: Path, limit: int = 10_000, wall: Callable[[], float] = time.time):
@@ -99,7 +99,7 @@ class Spool:
         self.close()
 
     def put(self, samples: Iterable[Sample]) -> list[int | None]:
-        """Commit ``samples``; the number of each, None where there was no room."""
+        """Commit ``samples``; return the number of each, None for those without room."""
         numbers: list[int | None] = []
         wanted = list(samples)
         try:
@@ -131,7 +131,7 @@ class Spool:
             raise OSError(f"spool {self.path}: cannot be written ({error})") from None
 
     def mark_answered(self, numbers: Iterable[int]) -> None:
-        """Note that the device has answered samples itself; ``OSError`` if that fails."""
+        """Record that the device has answered samples itself; ``OSError`` if that fails."""
         try:
             with self._db:
                 text = "UPDATE sample SET answered = 1 WHERE id = ?"
@@ -140,7 +140,7 @@ class Spool:
             raise OSError(f"spool {self.path}: cannot be written ({error})") from None
 
     def change(self, sample: Sample) -> None:
-        """Store other bits of a sample, of another version; ``OSError`` if that fails."""
+        """Replace a sample's bits by those of another version; ``OSError`` if that fails."""
         row = (sample.model, sample.version, sample.level, sample.bits)
         text = "UPDATE sample SET model = ?, version = ?, level = ?, bits = ?, digest = ?"
         try:
@@ -150,7 +150,7 @@ class Spool:
             raise OSError(f"spool {self.path}: cannot be written ({error})") from None
 
     def refuse(self, number: int, reason: str) -> None:
-        """Set a sample aside, with the reason; ``OSError`` if that cannot be written."""
+        """Set a sample aside with the reason of its refusal; ``OSError`` if that fails."""
         try:
             with self._db:
                 self._db.execute("UPDATE sample SET refused = ? WHERE id = ?", (reason, number))
@@ -158,9 +158,10 @@ class Spool:
             raise OSError(f"spool {self.path}: cannot be written ({error})") from None
 
     def oldest(self, count: int, without: Collection[int] = ()) -> list[Sample]:
-        """Up to ``count`` waiting samples of one model and level, the oldest first.
+        """Return up to ``count`` waiting samples of one model and level, the oldest first.
 
-        A sample whose bits have rotted is set aside.
+        Samples in ``without`` are left out. A sample whose bits do not match its digest is set
+        aside.
         """
         skip = set(without)
         rows = self._db.execute(
@@ -183,12 +184,12 @@ class Spool:
         return samples[:count]
 
     def waiting(self) -> int:
-        """How many samples wait for the cloud."""
+        """Return the number of samples that wait for the cloud."""
         query = "SELECT count(*) FROM sample WHERE refused IS NULL"
         return int(self._db.execute(query).fetchone()[0])
 
     def refused(self) -> list[tuple[int, str]]:
-        """Samples that were set aside: (number, reason)."""
+        """Return the samples that were set aside as (number, reason)."""
         query = "SELECT id, refused FROM sample WHERE refused IS NOT NULL ORDER BY id"
         return [(int(number), str(reason)) for number, reason in self._db.execute(query)]
 
@@ -197,8 +198,8 @@ class Spool:
         self._db.close()
 
     def _open(self) -> sqlite3.Connection:
-        # isolation_level: transactions are those of ``with self._db``. Any thread may use it, one
-        # at a time: the client runs it on a thread of its own.
+        # Transactions are those of ``with self._db``. The thread is not checked, since the client
+        # uses the spool on a thread other than the one that opens it.
         database = sqlite3.connect(self.path, timeout=1.0, check_same_thread=False)
         try:
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -213,7 +214,7 @@ class Spool:
             elif version != FORMAT:
                 raise sqlite3.DatabaseError(f"it is no spool of format {FORMAT}")
             _add_columns(database)
-            # Takes the lock now, so that a second process fails at its start.
+            # Takes the lock now, so that a second process fails when it starts.
             with database:
                 database.execute("BEGIN IMMEDIATE")
             database.execute("SELECT count(digest) FROM sample").fetchone()
@@ -238,7 +239,7 @@ class Spool:
         return aside
 
     def _take_over(self, aside: Path) -> None:
-        """Put the waiting samples of a damaged spool that are whole into this one."""
+        """Copy the intact waiting samples of a damaged spool into this one."""
         rows = [_row(row) for row in readable_rows(aside, "sample", "id")]
         whole = [row for row in rows if row is not None][: self._limit]
         if whole:
@@ -256,7 +257,7 @@ class Spool:
         return UsageError(f"--spool: {self.path} cannot be used ({error})")
 
     def _make_room(self, wanted: int) -> int:
-        """How many of ``wanted`` samples fit; refused ones give way first."""
+        """Return how many of ``wanted`` samples fit, deleting refused ones if needed."""
         held = int(self._db.execute("SELECT count(*) FROM sample").fetchone()[0])
         missing = held + wanted - self._limit
         if missing > 0:
@@ -275,7 +276,7 @@ class Spool:
 
 
 def _add_columns(database: sqlite3.Connection) -> None:
-    """Give a spool of release 0.1 the columns that it lacks; that release ignores them."""
+    """Add missing columns to a spool of release 0.1, which ignores them."""
     columns = {name for _, name, *_ in database.execute("PRAGMA table_info(sample)")}
     for name, kind in LATER.items():
         if name not in columns:
@@ -283,7 +284,10 @@ def _add_columns(database: sqlite3.Connection) -> None:
 
 
 def _row(row: sqlite3.Row) -> tuple[str | int | float | bytes | None, ...] | None:
-    """The values of ``COLUMNS`` in a row of a damaged spool; None if it is not whole or waiting."""
+    """Return the values of ``COLUMNS`` in a row of a damaged spool.
+
+    None if the row is damaged or its sample does not wait.
+    """
     names = row.keys()
     if not set(COLUMNS) - set(LATER) <= set(names) or row["refused"] is not None:
         return None
@@ -304,6 +308,6 @@ def _kind(sample: Sample) -> tuple[str, str, int]:
 
 
 def _digest(model: str, version: str, level: int, bits: bytes) -> bytes:
-    """16 bytes by which a damaged row is found."""
+    """Return a digest of 16 bytes that detects damaged rows."""
     head = f"{model}\n{version}\n{level}\n".encode()
     return hashlib.blake2b(head + bits, digest_size=16).digest()

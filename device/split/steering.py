@@ -1,4 +1,4 @@
-"""Steering: when the policy is asked, its inputs, and how its decision applies to a sample."""
+"""Decide how to process each sample: ask the policy regularly and apply its decision."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ RATE_SMOOTHING = 0.3  # weight of the newest period in the mean rate
 
 
 class Steering:
-    """Asks the policy for a decision twice a second and remembers it in between.
+    """LookRequests the policy for a decision twice a second, and keeps it in between.
 
-    ``policy`` and ``battery`` replace those of the settings; ``on_decision`` receives every
-    decision that differs from the one before.
+    ``policy`` and ``battery`` replace those of the settings. ``on_decision`` receives every
+    decision that differs from the last.
     """
 
     def __init__(
@@ -62,23 +62,23 @@ class Steering:
         self.decision: Decision | None = None
 
     def use(self, bundle: Bundle) -> None:
-        """Decide about the levels of ``bundle`` from now on."""
+        """Choose among the levels of ``bundle`` from now on."""
         self._policy = self._given or client_policy(self._settings, bundle)
         self.decision = None
 
     def steer(self, policy: Policy, exit_threshold: float | None, audit_rate: float = 0.0) -> None:
-        """Decide by ``policy``; ``exit_threshold`` takes precedence over the policy's own."""
+        """Use ``policy``; ``exit_threshold``, if not None, overrides the policy's own."""
         self._given = self._policy = policy
         self._exit_threshold = exit_threshold
         self._audit_rate = audit_rate
         self.decision = None
 
     def audits(self) -> bool:
-        """Whether this sample of the exit head is sent all the same, by chance."""
-        return random.random() < self._audit_rate  # noqa: S311 - a sample of samples
+        """Choose at random whether to have the cloud check an answer of the exit head."""
+        return random.random() < self._audit_rate  # noqa: S311 - not for security
 
     def decide(self, link: Link) -> Decision:
-        """The decision for one more sample."""
+        """Return the decision for one more sample."""
         now_s = self._clock()
         self._rate.count()
         if self.decision is not None and 0 <= now_s - self._decided_s < DECIDE_EVERY_S:
@@ -91,9 +91,10 @@ class Steering:
         return decision
 
     def looks(self, decision: Decision, hints: Hints | None) -> tuple[Look, ...]:
-        """The looks to take: one that is no wider than the server suggests, unless they are fixed.
+        """Return the looks to take by ``decision`` and the server's ``hints``.
 
-        A server that suggests a level has no time for second looks.
+        If the server suggests a level, it is overloaded: then there is one look, at most as wide as
+        that level. Fixed levels are used in any case.
         """
         if hints is None or hints.suggested_level is None or self._pinned:
             return decision.looks
@@ -107,7 +108,7 @@ class Steering:
     def _ask(self, now_s: float, link: Link) -> Decision:
         if self._policy is None:
             raise RuntimeError("no model is in use")
-        # A fixed level needs no charge, and reading it may take longer than a sample.
+        # Policies with a fixed level need no charge, and reading it may take longer than a sample.
         charge = Charge(1.0, plugged=True) if self._pinned else self._battery.charge()
         stored_j = None if self._capacity_j is None else charge.level * self._capacity_j
         forecast: Forecast = ()
@@ -121,7 +122,8 @@ class Steering:
                 forecast=forecast,
                 rate_per_s=self._rate.measure(now_s),
                 round_trip_s=link.round_trip_s,
-                # With a spool the cloud is only late: what is meant for it is kept, not given up.
+                # With a spool, samples for an absent cloud are only delayed, so it counts as
+                # present.
                 cloud_away=link.away and self._settings.spool is None,
             )
         )
@@ -133,7 +135,7 @@ class Steering:
 
 
 class SampleRate:
-    """Samples a second, as an exponential mean over the periods between measurements."""
+    """Samples per second, as an exponential mean over the periods between measurements."""
 
     def __init__(self) -> None:
         self._samples = 0
@@ -145,7 +147,7 @@ class SampleRate:
         self._samples += 1
 
     def measure(self, now_s: float) -> float:
-        """The mean rate at ``now_s``; 1 before there are two measurements."""
+        """Return the mean rate at ``now_s``; 1 until there are two measurements."""
         if self._measured_s is not None and now_s > self._measured_s:
             rate = self._samples / (now_s - self._measured_s)
             mean = self._mean
@@ -156,10 +158,10 @@ class SampleRate:
 
 
 def client_policy(settings: ClientSettings, bundle: Bundle) -> Policy:
-    """The policy that a client's settings name, for the levels of ``bundle``."""
+    """Make the policy that a client's settings name, for the levels of ``bundle``."""
 
     def plan() -> Policy:
-        from device.split.planning import plan  # here: only a client with a goal needs it
+        from device.split.planning import plan  # imported here, as few clients need it
 
         return plan(settings, bundle)
 
@@ -168,7 +170,7 @@ def client_policy(settings: ClientSettings, bundle: Bundle) -> Policy:
 
 
 def battery_of(settings: ClientSettings) -> Battery:
-    """The battery that the settings name; by default the machine's own. ``UsageError``."""
+    """Return the battery that the settings name, by default the machine's own; ``UsageError``."""
     if settings.battery_percent is not None:
         return FixedBattery(settings.battery_percent)
     ways = (settings.battery_command, settings.battery_file, settings.battery_plugin)
@@ -186,7 +188,7 @@ def battery_of(settings: ClientSettings) -> Battery:
 
 
 def _capacity_j(settings: ClientSettings) -> float | None:
-    """Energy of the full battery, where a policy asks for it."""
+    """Return the energy of the full battery; None if the policy does not need it."""
     if settings.capacity_j is not None or not settings.planned:
         return settings.capacity_j
     from shared.energy.hardware import find_hardware
@@ -195,7 +197,7 @@ def _capacity_j(settings: ClientSettings) -> float | None:
 
 
 def _prospect(settings: ClientSettings) -> Prospect | None:
-    """What charging will bring, for a policy that plans for a lifetime."""
+    """Return the forecast of charging; None if the policy does not plan for a lifetime."""
     if not settings.planned or settings.lifetime_s is None:
         return None
     from device.energy.harvest import Prospect

@@ -1,4 +1,4 @@
-"""The client for code without an event loop: ``SplitClient`` on a thread."""
+"""The client for code without an event loop: a ``SplitClient`` on its own thread."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ T = TypeVar("T")
 
 
 class SyncSplitClient:
-    """``SplitClient`` with plain methods; takes the same arguments. Safe for many threads.
+    """``SplitClient`` with blocking methods and the same arguments. Thread-safe.
 
-    A client that is open does not survive a fork: in the child every call is a ``UsageError``.
+    An open client does not survive a fork: in the child process every call raises ``UsageError``.
 
         with SyncSplitClient(ClientSettings(servers=("edge:50051",))) as client:
             result = client.classify(image)
@@ -54,7 +54,7 @@ class SyncSplitClient:
         trace: TracebackType | None,
     ) -> None:
         if os.getpid() != self._process:
-            return  # a forked child has no thread to end
+            return  # a forked child does not have the thread
         self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
         self._ended.result()
@@ -65,19 +65,21 @@ class SyncSplitClient:
         return self._call(self._client.classify(image, index))
 
     def drain(self, limit_s: float) -> int:
-        """Wait until the spool is empty; how many samples still wait."""
+        """Wait until the spool is empty, at most ``limit_s``; return how many samples
+        still wait.
+        """
         self._check_process()
         return self._call(self._client.drain(limit_s))
 
     @property
     def client(self) -> SplitClient:
-        """The client behind this one, for its state."""
+        """The asynchronous client, to read its state."""
         return self._client
 
     def _run(self, opened: Future[SplitClient]) -> None:
-        """Run the client's event loop to its end, on the thread."""
+        """Run the client's event loop until it ends; called on the thread."""
         try:
-            # ``asyncio.run`` also ends the tasks that gRPC leaves behind.
+            # ``asyncio.run`` also cancels the tasks that gRPC leaves behind.
             asyncio.run(self._live(opened))
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             (self._ended if opened.done() else opened).set_exception(error)
@@ -95,7 +97,7 @@ class SyncSplitClient:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _check_process(self) -> None:
-        """Refuse to wait for a thread that a forked child does not have."""
+        """Raise ``UsageError`` in a forked child, which does not have the client's thread."""
         if os.getpid() != self._process:
             raise UsageError(
                 "the client was opened before this process was forked; open one after it"

@@ -1,1 +1,1 @@
-"""The way to the cloud: channels, one stream at a time, reconnection and back-off."""
+"""The connection to the cloud: channels, streams, reconnection and back-off."""

@@ -1,4 +1,4 @@
-"""Addresses of servers, HOST:PORT: checked, taken apart, and the proxy that gRPC would use."""
+"""Addresses of servers, HOST:PORT: check and split them, and find the proxy gRPC would use."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from shared.errors import UsageError
 from shared.loopback import is_loopback
 
 ADDRESS = re.compile(r"(?P<host>[^:\s/]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d{1,5})")
-# The variables that gRPC reads, in its order.
+# The environment variables that gRPC reads, in its order.
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 EXCEPTION_VARIABLES = ("no_grpc_proxy", "no_proxy")
 
 
 def check_address(address: str, flag: str = "--server") -> str:
-    """Return ``address`` if it is HOST:PORT, else raise ``UsageError`` naming ``flag``."""
+    """Return ``address`` if it is HOST:PORT; else raise ``UsageError`` that names ``flag``."""
     match = ADDRESS.fullmatch(address)
     if match is None or not 1 <= int(match["port"]) <= 65535:
         raise UsageError(f"{flag}: {address!r} is not allowed; give HOST:PORT, e.g. cloud:50051")
@@ -24,7 +24,7 @@ def check_address(address: str, flag: str = "--server") -> str:
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host, without brackets, and port of a checked address."""
+    """Return host, without brackets, and port of a checked address."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
 
@@ -35,9 +35,9 @@ def is_local(address: str) -> bool:
 
 
 def proxy_for(address: str, environment: Mapping[str, str] = os.environ) -> tuple[str, str] | None:
-    """The variable and the proxy (without a password) that gRPC uses for ``address``, or None.
+    """Return the variable and proxy, without password, that gRPC uses for ``address``; or None.
 
-    Loopback addresses never go through a proxy.
+    Connections to loopback addresses never use a proxy.
     """
     if is_local(address):
         return None

@@ -1,7 +1,7 @@
-"""Exponential back-off with full jitter: the wait before trying again.
+"""Exponential back-off with full jitter: how long to wait before the next attempt.
 
-The jitter spreads the return of many devices that lost one server. Source: M. Brooker, "Exponential
-Backoff And Jitter", AWS Architecture Blog, 2015.
+The jitter spreads the attempts of many devices that have lost the same server. Source: M. Brooker,
+"Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
 
 class Backoff:
-    """Waiting times: uniform from 0 to ``base_s * 2**n``, at most ``cap_s``, n failures so far.
+    """Waiting times: uniform from 0 to min(``cap_s``, ``base_s * 2**n``) after n failures.
 
-    ``draw`` gives numbers from 0 to 1.
+    ``draw`` returns random numbers from 0 to 1.
     """
 
     def __init__(
@@ -31,22 +31,22 @@ class Backoff:
         self._failures = 0
 
     def next_s(self) -> float:
-        """Seconds to wait now; the next wait tends to be twice as long."""
-        # 2**60 ms is longer than any cap, and the exponent must not grow without bound.
+        """Return the seconds to wait now, and double the range of the next wait."""
+        # The exponent is limited to avoid an overflow; 2**60 exceeds any cap.
         limit_s = min(self._cap_s, self._base_s * 2.0 ** min(self._failures, 60))
         self._failures += 1
         return limit_s * self._draw()
 
     def reset(self) -> None:
-        """Start with short waits again, after a success."""
+        """Start again with short waits, after a success."""
         self._failures = 0
 
 
 def pushback_s(value: str | bytes | None) -> float | None:
-    """Seconds that a server asks to wait by ``grpc-retry-pushback-ms``; None if it does not.
+    """Parse the metadata ``grpc-retry-pushback-ms``: seconds to wait; None if it is missing.
 
-    A negative or unreadable value means "do not retry" in gRPC; here it means the longest wait, as
-    a device that never came back would be lost.
+    In gRPC a negative or unreadable value means "do not retry". Here it means the longest wait,
+    since a device that never tries again would be lost.
     """
     if value is None:
         return None

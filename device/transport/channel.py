@@ -1,4 +1,4 @@
-"""TLS and tokens of servers, and opening a gRPC channel."""
+"""TLS settings and tokens for servers, and opening a gRPC channel."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from shared.protocol.messages import DEFAULT_MAX_MESSAGE_BYTES
 
 OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", DEFAULT_MAX_MESSAGE_BYTES),
-    # A peer that is gone without closing the connection is noticed within half a minute.
+    # So that a peer that vanished without closing the connection is noticed within half a minute.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # A new channel must not inherit the waiting time of the last one.
+    # So that a new channel does not inherit the back-off of the last one.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -30,13 +30,13 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
 
 @dataclass(frozen=True)
 class Security:
-    """TLS and token of a connection.
+    """TLS settings and token of a connection.
 
-    tls          whether to use TLS at all
-    ca           certificates to trust (PEM); None: those of the system
-    certificate, key   the device's own (PEM), where the server asks for one
-    server_name  the name to expect in the server's certificate; None: that of the address
-    token        sent as ``authorization: Bearer TOKEN``; never without TLS, except to this machine
+    tls               whether to use TLS
+    ca                file of certificates to trust (PEM); None: those of the system
+    certificate, key  the device's own files (PEM), if the server requires them
+    server_name       name to expect in the server's certificate; None: that of the address
+    token             sent as ``authorization: Bearer TOKEN``; without TLS only to this machine
     """
 
     tls: bool = False
@@ -56,12 +56,12 @@ class Security:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Metadata of every call."""
+        """The metadata of every call."""
         return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
 
 
 def check_addresses(servers: str | Sequence[str], security: Security) -> tuple[str, ...]:
-    """The addresses, each checked; ``UsageError`` for none, or for a token in the clear."""
+    """Return the checked addresses; ``UsageError`` for none, or a token without TLS."""
     listed = (servers,) if isinstance(servers, str) else tuple(servers)
     if not listed:
         raise UsageError("--server: give at least one HOST:PORT")
@@ -73,10 +73,10 @@ def check_addresses(servers: str | Sequence[str], security: Security) -> tuple[s
 
 
 def open_channel(address: str, security: Security) -> grpc.aio.Channel:
-    """A channel that is not connected yet.
+    """Open a channel, which is not connected yet.
 
-    ``UsageError`` for a certificate that cannot be read, and in a process that was forked after it
-    had opened channels.
+    ``UsageError`` if a certificate cannot be read, or in a process that was forked after channels
+    had been opened.
     """
     _check_process()
     options = [*OPTIONS]
@@ -97,10 +97,10 @@ def open_channel(address: str, security: Security) -> grpc.aio.Channel:
 
 
 def trusted_authorities(security: Security) -> bytes | None:
-    """The certificates (PEM) to trust: those of ``--ca``, else the system's.
+    """Return the certificates (PEM) to trust: those of ``--ca``, by default the system's.
 
-    None if the system has no store; gRPC then trusts the one that it brings along.
-    ``UsageError`` for a ``--ca`` that cannot be used.
+    None if the system has no store; gRPC then uses its built-in one. ``UsageError`` if ``--ca``
+    cannot be used.
     """
     if security.ca is not None:
         given = read_pem(security.ca, "--ca")
@@ -111,16 +111,16 @@ def trusted_authorities(security: Security) -> bytes | None:
         return Path(paths.cafile).read_bytes()
     if paths.capath is None:
         return None
-    # A folder of single certificates, each under the hash of its name.
+    # A folder of single certificates, named by the hash of their subjects.
     found = sorted(Path(paths.capath).glob("[0-9a-f]*.[0-9]"))
     return b"\n".join(path.read_bytes() for path in found) or None
 
 
-_processes: set[int] = set()  # the process that has opened channels; a fork inherits its number
+_processes: set[int] = set()  # id of the process that opened channels, inherited by forks
 
 
 def _check_process() -> None:
-    """Refuse to use gRPC where it would hang: it does not survive a fork."""
+    """Raise ``UsageError`` in a forked process, where gRPC would hang."""
     _processes.add(os.getpid())
     if len(_processes) > 1:
         raise UsageError(

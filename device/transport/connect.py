@@ -1,4 +1,4 @@
-"""Connecting a channel, once, with the cause if that fails."""
+"""Connect a channel once, and find the cause if that fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.errors import LinkError
 
 
 class ConnectError(LinkError):
-    """A server cannot be used; ``final`` if trying again soon is pointless."""
+    """A server cannot be used; ``final`` if another attempt soon would fail too."""
 
     def __init__(self, message: str, final: bool) -> None:
         super().__init__(message)
@@ -21,10 +21,10 @@ class ConnectError(LinkError):
 async def connect(
     channel: grpc.aio.Channel, address: str, security: Security, limit_s: float
 ) -> None:
-    """Wait until ``channel`` is connected; ``ConnectError`` on the first failure or after a while.
+    """Wait until ``channel`` is connected; ``ConnectError`` at a failure or after ``limit_s``.
 
-    Unlike ``channel_ready`` this does not try again: the link decides when to do that. The error
-    names the cause, which is looked up after the failure.
+    Unlike ``channel_ready`` this does not retry, as the link decides about that. The error names
+    the cause, which is diagnosed after the failure.
     """
     try:
         async with asyncio.timeout(limit_s):
@@ -39,7 +39,7 @@ async def connect(
         text = "does not accept connections"
     except TimeoutError:
         text = f"no connection within {limit_s:g} s"
-    from device.transport.diagnosis import diagnose  # here: while all is well it is not needed
+    from device.transport.diagnosis import diagnose  # imported here: only needed after failures
 
     cause = await diagnose(address, security)
     if cause is None:

@@ -1,4 +1,4 @@
-"""One open stream at a time over several servers, reopened whenever it breaks."""
+"""Keep one stream open to one of several servers, and reopen it when it breaks."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from device.transport.rotation import ServerRotation
 from device.transport.stream import Loss, Stream
 from shared.errors import TaperError
 
-CONNECT_S = 5.0  # the longest that one attempt takes
+CONNECT_S = 5.0  # time limit of one attempt
 CANCEL_EVERY_S = 0.1
-LISTEN_S = 0.2  # a stream without answers that ends within this time did not work
+LISTEN_S = 0.2  # a stream that ends earlier without an answer counts as not working
 Opener = Callable[[str, Security], grpc.aio.Channel]
 _log = logging.getLogger(__name__)
 
 
 class Connection:
-    """Opens streams, one after the other, until it is closed. Use as ``async with``.
+    """Opens one stream after the other until it is closed. Use as ``async with``.
 
-    ``stream`` is the open one or None, ``state`` what can be expected of the next.
+    ``stream`` is the open stream or None; ``state`` tells whether another can be expected.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Connection:
         self._opener = opener
         self._servers = tuple(servers)
         self._rotation = ServerRotation(servers, backoff)
-        self._changed = asyncio.Event()  # of the state; replaced at every change
+        self._changed = asyncio.Event()  # set at a change of the state, then replaced
         self.state = LinkState.CONNECTING
         self.stream: Stream | None = None
         self.last_error: TaperError | None = None
@@ -55,8 +55,8 @@ class Connection:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # A call that ends in the same moment turns the cancellation into its own error, after which
-        # the keeper would go on.
+        # Repeated, since a gRPC call that ends at the same moment replaces the cancellation by its
+        # own error, after which the keeper would continue.
         while not self._keeper.done():
             self._keeper.cancel()
             await asyncio.wait((self._keeper,), timeout=CANCEL_EVERY_S)
@@ -64,21 +64,21 @@ class Connection:
 
     @property
     def server(self) -> str:
-        """The server in use, or the first."""
+        """The server in use, or the first one."""
         return self._servers[0] if self.stream is None else self.stream.address
 
     @property
     def causes(self) -> str:
-        """Why no server can be used, server by server; empty before the first failure."""
+        """The last error of every server as text; empty before the first failure."""
         errors = self._rotation.errors
         return "; ".join(errors[server] for server in self._servers if server in errors)
 
     async def change(self) -> None:
-        """Wait for the next change of the state."""
+        """Wait until the state changes."""
         await self._changed.wait()
 
     async def proven(self) -> None:
-        """Wait until the stream has lasted long enough to work, or has ended."""
+        """Wait until the stream counts as working, or has ended."""
         stream = self.stream
         if stream is not None and not stream.answers:
             with suppress(TimeoutError):
@@ -86,11 +86,11 @@ class Connection:
                     await self.change()
 
     def answered(self, stream: Stream) -> None:
-        """Note that an answer came over ``stream``: its server works."""
+        """Record that an answer arrived on ``stream``, so its server works."""
         self._rotation.worked(stream.address)
 
     def drop(self, stream: Stream, loss: Loss) -> None:
-        """Stop using ``stream``, which a request found broken; the next one is opened."""
+        """Stop using ``stream``, which a request found broken, and open the next one."""
         if self.stream is stream:
             self.stream = None
             self.last_error = loss.error
@@ -109,7 +109,10 @@ class Connection:
             await asyncio.sleep(self._rotation.pause_s(loop.time()))
 
     async def _serve(self, address: str) -> tuple[Loss, bool]:
-        """Connect to ``address`` and read its stream to its end; the loss, whether it worked."""
+        """Connect to ``address`` and read its stream until it ends.
+
+        Returns why it ended, and whether it worked before that.
+        """
         channel = self._opener(address, self._security)
         try:
             await connect(channel, address, self._security, CONNECT_S)

@@ -1,8 +1,8 @@
-"""Why a server cannot be used: looked up with plain sockets after gRPC failed to connect.
+"""Diagnose with plain sockets why gRPC failed to connect to a server.
 
-gRPC reports that a connection failed, but hardly why. This module makes the same way again step by
-step (name, TCP, TLS, the first bytes of HTTP/2) and names the step that fails. It runs only after a
-failure, so it costs nothing while all is well.
+gRPC reports that a connection failed, but hardly why. This module repeats the steps of a connection
+(name resolution, TCP, TLS, the first bytes of HTTP/2) and names the step that fails. It is only
+used after a failure.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from device.transport.addresses import proxy_for, split_address
 from device.transport.channel import Security, trusted_authorities
 
 LIMIT_S = 1.5
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # and SETTINGS
+# HTTP/2's connection preface and an empty SETTINGS frame.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 SETTINGS_FRAME = 4
-# OpenSSL's verification results.
+# Verification results of OpenSSL.
 EXPIRED, NOT_YET_VALID = 10, 9
 UNKNOWN_AUTHORITY = (18, 19, 20, 21)
 WRONG_NAME = (62, 64)
@@ -28,7 +29,7 @@ WRONG_NAME = (62, 64)
 
 @dataclass(frozen=True)
 class Cause:
-    """Why a connection failed; ``final`` if trying again soon is pointless."""
+    """Why a connection failed; ``final`` if another attempt soon would fail too."""
 
     text: str
     final: bool = False
@@ -38,7 +39,7 @@ NO_TLS = Cause("does not speak TLS; leave out --tls, or use its TLS port", final
 NEEDS_TLS = Cause("speaks TLS; add --tls", final=True)
 NO_HTTP2 = Cause("is an HTTP server without HTTP/2, not a gRPC server", final=True)
 NO_GRPC = Cause("is not a gRPC server", final=True)
-# A published port of a container, or a proxy, whose server is away for a moment.
+# Typical of a container's published port, or a proxy, whose server is away.
 CLOSES = Cause("closes connections without an answer: the server behind it may be away")
 SILENT = Cause("accepts connections but does not answer as a gRPC server")
 NEEDS_CERTIFICATE = Cause("asks for a client certificate; add --cert and --key", final=True)
@@ -46,11 +47,11 @@ REFUSES_CERTIFICATE = Cause("refuses the certificate of --cert", final=True)
 
 
 class _ClosedEarlyError(ConnectionError):
-    """The other side ended the connection before TLS was agreed on."""
+    """The other side closed the connection before the TLS handshake was complete."""
 
 
 async def diagnose(address: str, security: Security) -> Cause | None:
-    """Why ``address`` cannot be used; None if no step fails. Takes at most ``LIMIT_S``."""
+    """Return why ``address`` cannot be used; None if no step fails. Takes at most ``LIMIT_S``."""
     host, port = split_address(address)
     proxy = proxy_for(address)
     if proxy is not None:
@@ -72,7 +73,7 @@ async def diagnose(address: str, security: Security) -> Cause | None:
 
 
 async def _reachable(host: str, port: int) -> str | Cause:
-    """The first address of ``host`` that accepts connections."""
+    """Return the first IP address of ``host`` that accepts connections, or the cause."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -98,7 +99,7 @@ async def _reachable(host: str, port: int) -> str | Cause:
 
 
 async def _tls_cause(ip: str, port: int, name: str, security: Security) -> Cause | None:
-    """What fails from the TLS handshake on."""
+    """Return what fails from the TLS handshake on; None if nothing."""
     context = ssl.create_default_context()
     authorities = trusted_authorities(security)
     if authorities is not None:
@@ -123,7 +124,7 @@ async def _tls_cause(ip: str, port: int, name: str, security: Security) -> Cause
 
 
 async def _what_plain_says(ip: str, port: int) -> Cause | None:
-    """A server with which TLS fails: what it is without TLS."""
+    """Return how a server with which TLS fails responds without TLS."""
     try:
         answer, _ = await _greet(ip, port, None, None)
     except OSError:
@@ -134,14 +135,14 @@ async def _what_plain_says(ip: str, port: int) -> Cause | None:
 
 
 async def _plain_cause(ip: str, port: int) -> Cause | None:
-    """What fails in the first bytes of HTTP/2 without TLS."""
+    """Return what fails in the first bytes of HTTP/2 without TLS; None if nothing."""
     try:
         answer, _ = await _greet(ip, port, None, None)
     except OSError:
         answer = b""
     if _is_http2(answer):
         return None
-    if answer.startswith((b"HTTP/", b"<")):  # a status line, or the page of HTTP/0.9
+    if answer.startswith((b"HTTP/", b"<")):  # a status line, or a page of HTTP/0.9
         return Cause("is an HTTP server, not a gRPC server", final=True)
     if await _speaks_tls(ip, port):
         return NEEDS_TLS
@@ -156,7 +157,7 @@ async def _speaks_tls(ip: str, port: int) -> bool:
     try:
         await _greet(ip, port, context, None)
     except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")  # it objects, in TLS
+        return "ALERT" in (error.reason or "")  # a refusal in TLS shows that it speaks TLS
     except OSError:
         return False
     return True
@@ -165,7 +166,7 @@ async def _speaks_tls(ip: str, port: int) -> bool:
 async def _greet(
     ip: str, port: int, context: ssl.SSLContext | None, name: str | None
 ) -> tuple[bytes, str | None]:
-    """The first bytes that a server answers to HTTP/2's preface, and the protocol of ALPN."""
+    """Return the server's first bytes after HTTP/2's preface, and the protocol by ALPN."""
     server_name = (name or "localhost") if context is not None else None
     try:
         reader, writer = await asyncio.open_connection(
@@ -184,7 +185,7 @@ async def _greet(
 
 async def _close(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
-    with contextlib.suppress(OSError):  # the other side may have closed it, perhaps with an alert
+    with contextlib.suppress(OSError):  # the other side may have closed it already
         await writer.wait_closed()
 
 
@@ -208,7 +209,7 @@ def _certificate_cause(error: ssl.SSLCertVerificationError, name: str) -> Cause:
 
 
 def _refusal(error: ssl.SSLError, security: Security) -> Cause | None:
-    """The server's objection to our certificate, if that is what the alert says."""
+    """Return the cause if the alert says that the server refuses our certificate."""
     if re.search(r"CERTIFICATE|HANDSHAKE_FAILURE|UNKNOWN_CA", error.reason or ""):
         return _client_certificate(security)
     return None

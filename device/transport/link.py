@@ -1,7 +1,7 @@
-"""The link to the cloud: requests with a deadline over a connection that is opened again.
+"""The link to the cloud: sends requests with a deadline over a connection that is reopened.
 
-A request may be sent again on another stream, since it is idempotent: it carries the same id and
-the same bytes, the server keeps nothing of it, and one answer is handed out.
+Requests are idempotent, so they may be repeated on another stream: they have the same id and bytes,
+the server keeps no state of them, and only one answer is returned.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ REFUSALS: dict[int, type[RequestError]] = {
 }
 TRY_AGAIN = (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], grpc.StatusCode.UNAVAILABLE.value[0])
 SOON_S = 2.0
-SMOOTHING = 0.1  # weight of the newest round trip in their mean
+SMOOTHING = 0.1  # weight of the newest round trip in the mean
 _log = logging.getLogger(__name__)
 
 
 class Ticket(NamedTuple):
-    """What the looks at a sample have in common: id, and deadline on the loop's clock."""
+    """Id and deadline (on the event loop's clock) that the looks at a sample share."""
 
     id: int
     deadline_s: float
@@ -59,11 +59,11 @@ class Ticket(NamedTuple):
 
 @dataclass(frozen=True)
 class LinkSettings:
-    """Where the cloud is and how long to wait for it.
+    """The servers, and time limits.
 
     servers    HOST:PORT, tried in this order
-    wait_s     how long the first connection may take
-    timeout_s  how long one answer may take, over as many attempts as fit
+    wait_s     time limit of the first connection
+    timeout_s  time limit of one answer, including repeated attempts
     patient    start even if no server can be reached
     """
 
@@ -80,10 +80,10 @@ class LinkSettings:
 class Link:
     """Sends frames to the first server that can be reached. Use as ``async with``.
 
-    Failures are ``LinkError``, refusals by the server ``RequestError``. ``identity`` is the model
-    of requests that name none; ``opener`` makes channels. ``round_trip_s`` is the smoothed time
-    from sending a request to its answer, retries and pauses between them not included; ``hints``
-    are those of the last response.
+    Failures raise ``LinkError``, refusals by the server ``RequestError``. ``identity`` is the model
+    for requests that name none; ``opener`` makes channels. ``round_trip_s`` is the smoothed time
+    from sending a request to its answer, without failed attempts and pauses. ``hints`` are those of
+    the last response.
     """
 
     def __init__(
@@ -104,18 +104,19 @@ class Link:
 
     @property
     def state(self) -> LinkState:
-        """What the link is doing."""
+        """The state of the link."""
         return self._connection.state
 
     @property
     def away(self) -> bool:
-        """Whether there is no stream and every server was tried in vain."""
+        """Whether there is no stream and every server has been tried without success."""
         return self._connection.state in (LinkState.AWAY, LinkState.REFUSED)
 
     async def refused_token(self) -> TaperError | None:
-        """The error if every server refuses us, the last one for its token; else None.
+        """Return the error if all servers refuse us, the last one because of the token; else None.
 
-        With a token this waits for a moment if nothing has come from the server yet.
+        With a token this waits for a moment, until the server has answered or the stream has
+        lasted.
         """
         if self._settings.security.token is not None:
             await self._connection.proven()
@@ -125,17 +126,17 @@ class Link:
 
     @property
     def server(self) -> str:
-        """The server in use, or the first."""
+        """The server in use, or the first one."""
         return self._connection.server
 
     @property
     def connections(self) -> int:
-        """How many streams were opened so far."""
+        """Number of streams opened so far."""
         return self._connection.opened
 
     async def __aenter__(self) -> Self:
         settings = self._settings
-        # Certificates that cannot be read are reported here, not by a task in the background.
+        # So that unreadable certificates raise here, not in a background task.
         await open_channel(settings.servers[0], settings.security).close()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._connection)
@@ -152,7 +153,7 @@ class Link:
         await self._stack.aclose()
 
     def ticket(self) -> Ticket:
-        """A new id, and the time by which it must be answered."""
+        """Return a new id with a deadline ``timeout_s`` from now."""
         self._next_id += 1
         return Ticket(self._next_id, asyncio.get_running_loop().time() + self._settings.timeout_s)
 
@@ -165,18 +166,18 @@ class Link:
         ticket: Ticket | None = None,
         looks: Looks | None = None,
     ) -> Response:
-        """Send one frame and wait for its answer. Safe to call many times at once.
+        """Send one frame and wait for its response. May be called concurrently.
 
-        Tries again, within the time limit, when the stream breaks or the server asks to come back
-        later; with ``stop_when_away`` it gives up as soon as no server can be reached. The looks
-        at one sample share a ``ticket``, one after the other.
+        Retries within the time limit if the stream breaks or the server is temporarily unable; with
+        ``stop_when_away`` it fails as soon as no server can be reached. ``top_k`` is the number of
+        candidates to request. Consecutive looks at a sample share a ``ticket``.
         """
         name = self._identity if identity is None else identity
         number, deadline_s = self.ticket() if ticket is None else ticket
         request = Request(number, name.model, name.version, frame, None, top_k, looks)
         stream = self._connection.stream
         response = None
-        if stream is not None:  # the usual way, short: it is part of every sample's latency
+        if stream is not None:  # fast path, as this is part of every sample's latency
             response = await self._try(stream, request, deadline_s)
         if response is None or response.failure is not None:
             response = await self._persist(request, response, deadline_s, stop_when_away)
@@ -184,9 +185,10 @@ class Link:
         return response
 
     async def _first_stream(self) -> None:
-        """Wait until a stream is open; a patient link gives up when every server was tried."""
+        """Wait until a stream is open; a patient link stops once every server has been tried."""
         settings, connection = self._settings, self._connection
-        said = settings.wait_s <= SOON_S  # the error itself will name the cause soon enough
+        # No log line needed, as the error will name the cause soon.
+        said = settings.wait_s <= SOON_S
         try:
             async with asyncio.timeout(settings.wait_s):
                 while connection.state is not LinkState.UP:
@@ -206,7 +208,9 @@ class Link:
                 raise LinkError(text + causes) from None
 
     async def _try(self, stream: Stream, request: Request, deadline_s: float) -> Response | None:
-        """The answer on ``stream``, None if the stream ends; ``LinkError`` when time is up."""
+        """Return the answer on ``stream``, None if the stream ends; ``LinkError`` when
+        time is up.
+        """
         loop = asyncio.get_running_loop()
         before, started_s = stream.answers, loop.time()
         try:
@@ -216,7 +220,7 @@ class Link:
             return None
         except TimeoutError:
             if stream.answers == before:
-                # Nothing has come since this request was sent: the network may be dead.
+                # Nothing has arrived since this request was sent, so the network may be dead.
                 stream.abort()
             raise self._too_late() from None
         self._connection.answered(stream)
@@ -233,7 +237,7 @@ class Link:
         deadline_s: float,
         stop_when_away: bool,
     ) -> Response:
-        """Try again until there is an answer, the server refuses for good, or time is up."""
+        """Retry until there is an answer, the server refuses permanently, or time is up."""
         busy = Backoff(0.05, 2.0)
         loop = asyncio.get_running_loop()
         connection = self._connection
@@ -259,7 +263,7 @@ class Link:
         return response
 
     def _failure(self, text: str) -> TaperError:
-        """Why requests fail now: what ended the last stream, else ``text``."""
+        """Return the error of failing requests: what ended the last stream, else ``text``."""
         last = self._connection.last_error
         if last is not None and self._connection.stream is None:
             kind = UnauthenticatedError if isinstance(last, UnauthenticatedError) else LinkError
@@ -267,7 +271,7 @@ class Link:
         return LinkError(f"server {self.server}: {text}")
 
     def _refused(self) -> TaperError:
-        """Why every server refuses, all of them named."""
+        """Return the error that lists why every server refuses."""
         last = self._connection.last_error
         kind = UnauthenticatedError if isinstance(last, UnauthenticatedError) else LinkError
         return kind(self._connection.causes)

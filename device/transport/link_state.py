@@ -1,20 +1,19 @@
-"""The states of a link, and the one table of how they follow each other. No I/O.
+"""The states of a link, and the table of their transitions. No I/O.
 
-A link keeps one stream open to one of several servers, which it tries in turn. How a
-request fares depends on two questions: is there a stream to send it on, and if not, is it worth
-waiting for one?
+A link keeps one stream open to one of several servers, which it tries in turn. The state tells
+whether there is a stream for requests and, if not, whether it is worth waiting for one:
 
-    CONNECTING  no stream, and some server was not tried since one last worked: requests wait
-    UP          a stream is open: requests are sent on it
-    AWAY        no stream, and every server was tried in vain: requests that need not wait give up
-    REFUSED     no stream, and every server refuses us for good, for example the token or the
-                protocol: requests fail at once
+CONNECTING  no stream, and not every server has been tried since one last worked: requests wait
+UP          a stream is open: requests are sent on it
+AWAY        no stream, and every server has been tried without success: requests that may not
+            wait fail
+REFUSED     no stream, and every server refuses us permanently, for example because of the
+            token or the protocol: requests fail at once
     CLOSED      the link was closed
 
-Attempts go on in CONNECTING, AWAY and REFUSED alike, so each can turn into UP. A stream *works*
-once an answer has come over it or it has lasted a while; before that its end counts as a failed
-attempt, since a server that accepts connections only to drop them is no better than one that is
-away.
+In CONNECTING, AWAY and REFUSED attempts continue, so each can change to UP. A stream *works* once
+an answer has arrived on it or it has lasted for a while. If it ends before that, this counts as a
+failed attempt, since a server that drops its connections is as useless as one that is away.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from enum import Enum
 
 
 class LinkState(Enum):
-    """What a link is doing; see the module's docstring."""
+    """The state of a link; see the module's docstring."""
 
     CONNECTING = "connecting"
     UP = "up"
@@ -80,7 +79,7 @@ TRANSITIONS: Mapping[LinkState, Mapping[LinkEvent, LinkState]] = {
 
 
 def next_state(state: LinkState, event: LinkEvent) -> LinkState:
-    """The state after ``event``; ``ValueError`` for one that cannot happen in ``state``."""
+    """Return the state after ``event``; ``ValueError`` if it cannot happen in ``state``."""
     try:
         return TRANSITIONS[state][event]
     except KeyError:

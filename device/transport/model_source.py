@@ -1,4 +1,4 @@
-"""One server as a source of models: their descriptions, and the device's parts of them."""
+"""Fetch descriptions and device parts of models from one server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CALL_S = 30.0
 class ModelSource:
     """Models of the server behind ``channel``.
 
-    ``LinkError`` if it cannot be asked, ``RequestError`` if it refuses.
+    Methods raise ``LinkError`` if the server cannot be reached, ``RequestError`` if it refuses.
     """
 
     def __init__(self, channel: grpc.aio.Channel, address: str, security: Security) -> None:
@@ -44,7 +44,7 @@ class ModelSource:
         self._address = address
 
     async def describe(self, name: str) -> ModelInfo:
-        """The description of a model; an empty ``name`` means the server's default."""
+        """Return the description of a model; an empty ``name`` means the server's default."""
         with _translated(self._address):
             message = await self._stub.GetModel(
                 model_request(name), timeout=CALL_S, metadata=self._metadata
@@ -52,7 +52,7 @@ class ModelSource:
         return model_from_message(message)
 
     async def part(self, name: str, version: str, offset: int) -> AsyncIterator[PartChunk]:
-        """The device's part of a model from the byte ``offset`` on, piece by piece.
+        """Yield the device's part of a model from byte ``offset`` on, in chunks.
 
         ``InvalidRequestError`` if it has fewer bytes.
         """
@@ -65,7 +65,7 @@ class ModelSource:
 
 @asynccontextmanager
 async def model_source(address: str, security: Security) -> AsyncIterator[ModelSource]:
-    """A connection to the server at ``address`` while the block runs; ``LinkError``."""
+    """Connect to the server at ``address`` while the block runs; ``LinkError``."""
     channel = open_channel(address, security)
     try:
         await connect(channel, address, security, CONNECT_S)
@@ -76,7 +76,7 @@ async def model_source(address: str, security: Security) -> AsyncIterator[ModelS
 
 @contextlib.contextmanager
 def _translated(address: str) -> Iterator[None]:
-    """Raise gRPC's errors as our own."""
+    """Convert gRPC's errors to ours while the block runs."""
     try:
         yield
     except grpc.aio.AioRpcError as error:

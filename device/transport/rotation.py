@@ -1,4 +1,4 @@
-"""Whose turn it is among several servers, and how long to wait before the next attempt. No I/O."""
+"""Choose the next of several servers, and the pause before the next attempt. No I/O."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from device.transport.stream import Loss
 
 
 class ServerRotation:
-    """Takes turns among ``servers``, and remembers which of them refuse and why each failed.
+    """Takes turns among ``servers``, and records which of them refuse and why each failed.
 
-    The other servers are tried at once; a whole round of failures is followed by a pause of
-    ``backoff``. A server that asks to stay away for a while is left alone for that long.
+    After a failure the next server is tried at once; after a whole round of failures there is a
+    pause by ``backoff``. A server that asks clients to stay away for a while is not tried in that
+    time.
     """
 
     def __init__(self, servers: Sequence[str], backoff: Backoff) -> None:
         self._servers = tuple(servers)
         self._backoff = backoff
         self._turn = 0
-        self._failures = 0  # attempts since a stream last worked
+        self._failures = 0  # failed attempts since a stream last worked
         self._refusing: set[str] = set()
         self._not_before_s: dict[str, float] = {}
-        self.errors: dict[str, str] = {}  # by server, why its last attempt failed
+        self.errors: dict[str, str] = {}  # error of the last attempt, by server
 
     @property
     def current(self) -> str:
@@ -31,14 +32,17 @@ class ServerRotation:
         return self._servers[self._turn % len(self._servers)]
 
     def worked(self, server: str) -> None:
-        """Note that an answer came from ``server``."""
+        """Record that an answer arrived from ``server``."""
         self._failures = 0
         self._backoff.reset()
         self._refusing.discard(server)
         self.errors.clear()
 
     def ended(self, loss: Loss, worked: bool, now_s: float) -> LinkEvent:
-        """Note how the attempt at the current server ended; the turn goes to the next one."""
+        """Record the end of the attempt at the current server and move on to the next.
+
+        ``worked`` tells whether the stream had worked. Returns the event for the link's state.
+        """
         server = self.current
         self.errors[server] = str(loss.error)
         self._failures = 0 if worked else self._failures + 1
@@ -58,7 +62,7 @@ class ServerRotation:
         return LinkEvent.ALL_FAILED
 
     def pause_s(self, now_s: float) -> float:
-        """Seconds to wait before the attempt at the current server."""
+        """Return the seconds to wait before trying the current server."""
         asked_s = max(self._not_before_s.get(self.current, 0.0) - now_s, 0.0)
         if self._failures and self._failures % len(self._servers) == 0:
             return max(asked_s, self._backoff.next_s())

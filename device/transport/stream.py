@@ -1,4 +1,4 @@
-"""One inference stream to one server: requests are written in order, answers matched by id."""
+"""One inference stream to one server; answers are matched to requests by id."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from protos.split.v1.split_pb2 import InferResponse
 from shared.errors import LinkError, UnauthenticatedError
 from shared.protocol.messages import Request, Response, request_to_message, response_from_message
 
-# Statuses after which trying again soon is pointless.
+# Statuses after which another attempt soon would fail too.
 REFUSED_TOKEN = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 FINAL = {
     grpc.StatusCode.UNIMPLEMENTED: "does not speak taper.split.v1",
@@ -27,8 +27,8 @@ FINAL = {
 class Loss:
     """Why a stream ended.
 
-    wait_s  how long the server asks the client to stay away
-    final   whether trying the same server again soon is pointless, see FINAL
+    wait_s  seconds for which the server asks the client to stay away
+    final   whether another attempt at this server soon would fail too, see FINAL
     """
 
     error: LinkError | UnauthenticatedError
@@ -37,7 +37,7 @@ class Loss:
 
 
 class StreamLostError(LinkError):
-    """The stream ended before the answer arrived; the request may be sent on another."""
+    """The stream ended before the answer arrived; the request may be repeated on another."""
 
     def __init__(self, loss: Loss) -> None:
         super().__init__(str(loss.error))
@@ -45,7 +45,7 @@ class StreamLostError(LinkError):
 
 
 class Stream:
-    """An open stream. ``read`` must run as a task; it returns when the stream ends."""
+    """An open stream. ``read`` must run in a task; it returns when the stream ends."""
 
     def __init__(self, channel: grpc.aio.Channel, address: str, security: Security) -> None:
         stub = split_pb2_grpc.SplitInferenceStub(channel)
@@ -57,20 +57,21 @@ class Stream:
         self._named = ("", "")
         self._pending: dict[int, asyncio.Future[Response]] = {}
         self._writing = asyncio.Lock()
-        self._blocked: asyncio.Future[Response] | None = None  # whose request is being written
+        # Answer whose request is being written.
+        self._blocked: asyncio.Future[Response] | None = None
 
     async def exchange(self, request: Request, deadline_s: float) -> Response:
-        """Send ``request`` and wait for its answer, until ``deadline_s`` on the loop's clock.
+        """Send ``request`` and wait for its answer until ``deadline_s`` on the event loop's clock.
 
-        Raises ``StreamLostError`` if the stream ends, ``TimeoutError`` when time is up. If it is
-        cancelled while it waits, the answer is ignored.
+        Raises ``StreamLostError`` if the stream ends, ``TimeoutError`` when time is up. After a
+        cancellation the answer is ignored.
         """
         if self.loss is not None:
             raise StreamLostError(self.loss)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Response] = loop.create_future()
         self._pending[request.id] = answer
-        # A bare timer: ``asyncio.timeout`` would cost a tenth of the whole exchange.
+        # A plain timer, since ``asyncio.timeout`` would take a tenth of the whole exchange's time.
         timer = loop.call_at(deadline_s, self._expire, answer)
         try:
             async with self._writing:
@@ -82,18 +83,19 @@ class Stream:
             timer.cancel()
             del self._pending[request.id]
             if answer.done() and not answer.cancelled():
-                answer.exception()  # marks it as seen: the request may have failed before waiting
+                # Marks it as retrieved, as writing may have failed before the wait.
+                answer.exception()
 
     def _expire(self, answer: asyncio.Future[Response]) -> None:
         if not answer.done():
             answer.set_exception(TimeoutError())
         if self._blocked is answer:
-            # The network accepts no more bytes, and half a message makes the stream unusable.
+            # The network accepts no more bytes, and a partial message makes the stream unusable.
             self.abort()
 
     async def _write(self, request: Request) -> None:
         message = request_to_message(request)
-        # The server remembers the last model named on this stream.
+        # Model and version are only sent when they change: the server remembers the last ones.
         name = (request.model, request.version)
         if name == self._named:
             message.ClearField("model")
@@ -109,7 +111,7 @@ class Stream:
         self._named = name
 
     async def read(self) -> Loss:
-        """Give every response to its waiting request until the stream ends; returns the reason."""
+        """Pass responses to the waiting requests until the stream ends; returns the reason."""
         try:
             while True:
                 message = await self._call.read()
@@ -121,7 +123,7 @@ class Stream:
                     else:
                         loss = self._loss(code, await self._call.details(), await self._pushback())
                     break
-                if message is None:  # how gRPC reports bytes that are not such a message
+                if message is None:  # gRPC's sign for bytes that cannot be parsed
                     error = LinkError(f"server {self.address}: answers what is no response")
                     loss = Loss(error, final=True)
                     break
@@ -140,7 +142,7 @@ class Stream:
         return loss
 
     async def close(self) -> None:
-        """End the stream and its channel; waiting requests get ``StreamLostError``."""
+        """Close the stream and its channel; waiting requests fail with ``StreamLostError``."""
         self._end(Loss(LinkError(f"server {self.address}: the connection was closed")))
         self._call.cancel()
         await self._channel.close()
@@ -182,6 +184,6 @@ class Stream:
 
 
 def _task_is_cancelled() -> bool:
-    """Whether a ``CancelledError`` means this task, and not a gRPC call that we gave up."""
+    """Whether a ``CancelledError`` is for this task, not for a gRPC call that we cancelled."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

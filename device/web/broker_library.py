@@ -1,4 +1,4 @@
-"""The MQTT library of browsers, mqtt.js (MIT): fetched by npm when a page is built."""
+"""Fetch the MQTT library for browsers, mqtt.js (MIT), by npm when a page is built."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FETCH_S = 60.0
 
 
 def is_library(path: Path) -> bool:
-    """Whether a file is the library, whole and in the version that is wanted."""
+    """Whether a file is the complete library in the expected version."""
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
 
 
 def fetch_library() -> bytes:
-    """The library as one module; ``OSError`` with the reason if it cannot be had."""
+    """Fetch the library as one module; ``OSError`` gives the reason of a failure."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["npm", "pack", "--silent", "--pack-destination", folder, PACKAGE]
         try:

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 MODULE = HERE / "module"
 SCRIPTS = (HERE / "taper.js", HERE / "exit.js")
 COMPILER, LINKER = "clang", "wasm-ld"
-# Nothing of the folder or the time gets in, so one compiler gives the same bytes anywhere.
+# The output does not depend on folder or time, so a compiler gives the same bytes anywhere.
 FLAGS = (
     *("--target=wasm32", "-std=c99", "-O3", "-mbulk-memory", "-ffreestanding", "-nostdlib"),
     *("-Wall", "-Wextra", "-Wconversion", "-Werror", "-Wl,--no-entry", "-Wl,--strip-all"),
@@ -24,7 +24,7 @@ FLAGS = (
 
 @cache
 def compile_engine(engine: Path = ENGINE) -> bytes:
-    """The module's bytes; ``UsageError`` without the compiler, or if it refuses the sources."""
+    """Compile the module; ``UsageError`` if the compiler is missing or fails."""
     for program in (COMPILER, LINKER):
         if shutil.which(program) is None:
             raise UsageError(f"{program} is not installed; scripts/system-deps web installs it")

@@ -1,4 +1,4 @@
-"""``python -m device.web``: what a page needs to run a bundle's device half in a browser."""
+"""``python -m device.web``: write the files with which a page runs a bundle's device half."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def build(
 
 
 def add_library(output: Path) -> None:
-    """Fetch the MQTT library unless it is there; without it a page cannot join a fleet."""
+    """Fetch the MQTT library, without which a page cannot join a fleet, unless it is there."""
     target = output / "mqtt.js"
     if is_library(target):
         return

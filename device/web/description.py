@@ -1,4 +1,4 @@
-"""What a page shows of a model's device half: levels, costs, classes, and its exit head."""
+"""Describe a model's device half for a page: levels, costs, classes and exit head."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.model.looks import ask_table
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:
-    """A JSON value; lists over levels begin with the narrowest."""
+    """Return the description as a JSON value; lists over levels begin with the narrowest."""
     architecture, meta = bundle.architecture, bundle.metadata
     levels = range(len(architecture.device_levels))
     shape = architecture.input_shape
@@ -35,9 +35,9 @@ def describe(bundle: Bundle) -> dict[str, Any]:
 
 
 def _energy(architecture: Architecture, hardware: Hardware) -> dict[str, Any]:
-    """Joules: of computing each level, of an exchange without a payload, of a payload's byte.
+    """Return joules of computing each level, of an empty exchange, and of a payload's byte.
 
-    A byte costs the same as long as a request fits into one packet, which these payloads do.
+    Each byte costs the same as long as a request fits into one packet, as these payloads do.
     """
     model = EnergyModel(hardware)
     levels = range(len(architecture.device_levels))
@@ -54,7 +54,7 @@ def _energy(architecture: Architecture, hardware: Hardware) -> dict[str, Any]:
 
 
 def _exit_head(bundle: Bundle) -> dict[str, Any] | None:
-    """Weights and tables of the exit head, as exit.js takes them; None if there is none."""
+    """Return weights and tables of the exit head for exit.js; None if there is none."""
     if not bundle.architecture.exit_head:
         return None
     tensors, calibration = bundle.stage("exit", "exit"), read_calibration(bundle)

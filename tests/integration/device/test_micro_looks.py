@@ -18,7 +18,7 @@ from device.micro.blob import make_blob
 from device.micro.command import generate, main
 from device.micro.plan import BoardLook, board_looks
 from device.policy.simple import Look
-from device.split.asks import Asks
+from device.split.look_requests import LookRequests
 from device.split.looking import look_here
 from device.split.pipeline import Pipeline
 from protos.split.v1 import split_pb2 as pb
@@ -204,7 +204,7 @@ def client_reads(plan: LookPlan, sent: int, content: bytes) -> Reading:
     if len(response.answers) != 1 or response.answers[0].label >= 10:
         return Reading(BAD_MESSAGE)
     looks = (Looks(next_level=plan.second), Looks(earlier=1), None)[sent]
-    places = Asks().follow(response.more, looks, 1, None)
+    places = LookRequests().follow(response.more, looks, 1, None)
     status = BAD_WISH if response.more is not None and not places else OK
     return Reading(status, response.answers[0].label, len(places), 0, response.id)
 

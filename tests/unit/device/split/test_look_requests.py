@@ -6,18 +6,18 @@ import logging
 
 import pytest
 
-from device.split.asks import BURST, SLACK, Asks
+from device.split.look_requests import BURST, SLACK, LookRequests
 from shared.protocol.messages import Looks, More
 
 FIRST = Looks(0, 2, 1000)
 
 
 def test_a_wish_for_all_or_some_of_the_samples_is_followed() -> None:
-    asks = Asks()
-    assert asks.follow(More(2), FIRST, 3, 0.5) == (0, 1, 2)
-    assert asks.follow(More(2, samples=(0, 2)), FIRST, 3, None) == (0, 2)
-    assert asks.follow(None, FIRST, 3, 0.5) == ()
-    assert not asks.refused
+    requests = LookRequests()
+    assert requests.follow(More(2), FIRST, 3, 0.5) == (0, 1, 2)
+    assert requests.follow(More(2, samples=(0, 2)), FIRST, 3, None) == (0, 2)
+    assert requests.follow(None, FIRST, 3, 0.5) == ()
+    assert not requests.refused
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ def test_a_wish_for_all_or_some_of_the_samples_is_followed() -> None:
 def test_a_wrong_wish_is_refused_in_one_line_and_counted(
     reason: str, more: More, looks: Looks | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asks = Asks()
+    requests = LookRequests()
     with caplog.at_level(logging.WARNING):
-        assert asks.follow(more, looks, 3, 0.5) == ()
-        assert asks.follow(more, looks, 3, 0.5) == ()
-    assert asks.refused == {reason: 2}
+        assert requests.follow(more, looks, 3, 0.5) == ()
+        assert requests.follow(more, looks, 3, 0.5) == ()
+    assert requests.refused == {reason: 2}
     assert len(caplog.messages) == 1
     assert "\n" not in caplog.messages[0]
 
@@ -47,16 +47,16 @@ def test_a_wrong_wish_is_refused_in_one_line_and_counted(
 def test_a_server_that_always_asks_gets_little_more_than_the_plan(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    asks, count = Asks(), 10_000
-    followed = sum(len(asks.follow(More(2), FIRST, 1, 0.2)) for _ in range(count))
+    requests, count = LookRequests(), 10_000
+    followed = sum(len(requests.follow(More(2), FIRST, 1, 0.2)) for _ in range(count))
     assert followed <= BURST + count * (0.2 + SLACK)
     assert followed >= count * 0.2
-    assert asks.refused["often"] == count - followed
+    assert requests.refused["often"] == count - followed
     assert len(caplog.messages) == 1
 
 
 def test_pictures_that_are_harder_than_planned_are_still_looked_at() -> None:
-    asks = Asks()
+    requests = LookRequests()
     for number in range(10_000):
         more = More(2) if number % 5 < 2 else None  # 40 % instead of 20 %
-        assert len(asks.follow(more, FIRST, 1, 0.2)) == (more is not None)
+        assert len(requests.follow(more, FIRST, 1, 0.2)) == (more is not None)

@@ -1,8 +1,8 @@
-"""Which of a server's wishes for another look a client follows. No I/O.
+"""Check a server's requests for second looks before the client follows them. No I/O.
 
-A server may be wrong or hostile: it may ask for levels that do not exist, or at every sample. What
-it can cost is bounded: one more look at a sample, at the level of the client's own plan, and not
-much more often than the plan expects.
+A server may be faulty or hostile: it may request levels that do not exist, or a second look at
+every sample. Its requests are therefore limited to one more look at a sample, at the level of the
+client's own plan, and not much more often than the plan expects.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections import Counter
 
 from shared.protocol.messages import Looks, More
 
-SLACK = 0.25  # share of the samples, beyond what the plan expects: real pictures may be harder
-BURST = 32.0  # looks that may come in a row
+SLACK = 0.25  # allowed share above the plan's expectation, as real pictures may be harder
+BURST = 32.0  # second looks that are allowed in a row
 _log = logging.getLogger(__name__)
 
 
-class Asks:
-    """Follows wishes, or refuses and counts them in ``refused`` by the reason.
+class LookRequests:
+    """Accepts requests for second looks, or refuses them and counts them in ``refused`` by reason.
 
-    ``unanswered`` counts second looks without an answer.
+    ``unanswered`` counts second looks that got no answer.
     """
 
     def __init__(self) -> None:
@@ -31,9 +31,11 @@ class Asks:
     def follow(
         self, more: More | None, looks: Looks | None, samples: int, expected: float | None
     ) -> tuple[int, ...]:
-        """The places of those of ``samples`` at which to look again.
+        """Return the indices of those of ``samples`` that get a second look.
 
-        ``looks`` is what the request said; ``expected`` is the share that its plan expects.
+        ``more`` is the server's request in its response, None if there is none. ``looks`` is the
+        field of the request that it answers. ``expected`` is the share of second looks that the
+        client's plan expects; None if unknown.
         """
         planned = looks is not None and looks.earlier == 0
         if planned and expected is not None:
