@@ -1,4 +1,4 @@
-"""What the device and the cloud have in common: the number system, networks, bundles and the wire.
+"""Code that device and cloud share: fractions and profiles, networks, bundles, the protocol.
 
 Nothing here imports ``device`` or ``cloud``; only ``layers`` and ``networks`` import torch.
 """

@@ -1,4 +1,4 @@
-"""Write files so that a reader, or a kill at any moment, sees the old file or the new one."""
+"""Write files atomically: readers, also after a kill, see either the old file or the new one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from shared.errors import UsageError
 
 @contextmanager
 def replacing(path: Path, flag: str) -> Iterator[Path]:
-    """Yield a new empty file beside ``path`` to write; at the end of the block it becomes ``path``.
+    """Yield a new empty file beside ``path`` to write; at the end of the block it replaces
+    ``path``.
 
-    It is on the disk before it takes the name. If the block fails, ``path`` stays as it was. Both
-    names end alike, for writers that choose a format by it. What the system refuses becomes a
-    ``UsageError`` that names ``flag``, where the user gave the path.
+    The new file is flushed to disk before it is renamed. If the block fails, ``path`` is unchanged.
+    Both names have the same suffix, for writers that choose a format by it. Errors of the system
+    become ``UsageError`` that names ``flag``, with which the user gave the path.
     """
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
@@ -25,7 +26,7 @@ def replacing(path: Path, flag: str) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)  # the name itself
+        _sync(path.parent)  # flushes the new name
     except OSError as error:
         raise UsageError(f"{flag}: {path} cannot be written ({error.strerror})") from None
     finally:
@@ -33,7 +34,7 @@ def replacing(path: Path, flag: str) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk."""
+    """Wait until a file's content, or a folder's names, are on disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)

@@ -26,7 +26,7 @@ def check_pair(certificate: tuple[str, Path], key: tuple[str, Path]) -> None:
     check_authorities(read_pem(certificate_path, certificate_flag), certificate_flag)
     asked = []
 
-    def password() -> str:  # without it the library would ask on the terminal
+    def password() -> str:  # otherwise the library would ask for one on the terminal
         asked.append(True)
         return ""
 
@@ -46,7 +46,7 @@ def check_pair(certificate: tuple[str, Path], key: tuple[str, Path]) -> None:
 
 
 def read_pem(path: Path, flag: str) -> bytes:
-    """Read a file that looks like PEM; else raise ``UsageError`` that names ``flag``."""
+    """Return the content of a PEM file; ``UsageError`` names ``flag`` for any other file."""
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -1,6 +1,6 @@
-"""What every command shares: its name and version, its messages, and how it ends.
+"""Code that all commands share: name and version, messages, and exit status.
 
-Nothing heavy is imported at the top: a device pays for every import.
+Large packages are not imported at the top, since every import costs a device time and memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OUR_PACKAGES = ("device", "cloud", "shared", "protos")
 RED = "31"
 Raised = TypeVar("Raised", bound=BaseException)
 UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO)
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
 
 def run_command(
@@ -29,8 +29,8 @@ def run_command(
 ) -> None:
     """Call ``command`` with ``arguments`` (None: those of the process) and exit if it fails.
 
-    A user's mistake becomes one line on standard error and its exit status. An exception group
-    counts as its first ``TaperError`` if it holds nothing else.
+    A ``TaperError`` is printed as one line on standard error and gives its exit status. An
+    exception group counts as its first ``TaperError`` if it holds nothing else.
     """
     try:
         command(arguments)
@@ -46,7 +46,7 @@ def run_command(
     except OSError as error:
         if error.errno not in UNWRITABLE or error.filename is not None:
             raise
-        # Nobody reads our output, or its disk is full; Python would complain when it flushes.
+        # The reader of our output has gone, or its disk is full; Python's final flush would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno != errno.EPIPE:
             say(f"error: the output cannot be written ({error.strerror})", RED)
@@ -60,13 +60,13 @@ def end_with(error: TaperError) -> NoReturn:
 
 
 def first_of(group: BaseExceptionGroup[Raised]) -> Raised:
-    """The first error of a group, however deep it lies."""
+    """Return the first error of a group, at any depth."""
     error = group.exceptions[0]
     return first_of(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def say(text: str, colour: str = "") -> None:
-    """Write one line to standard error, in an ANSI colour if a terminal shows it."""
+    """Write one line to standard error, in an ANSI colour if that is a terminal."""
     if colour and sys.stderr.isatty() and "NO_COLOR" not in os.environ:
         text = f"\x1b[{colour}m{text}\x1b[0m"
     sys.stderr.write(text + "\n")
@@ -74,7 +74,7 @@ def say(text: str, colour: str = "") -> None:
 
 
 def program_name() -> str:
-    """The words that started this program: ``taper-device`` or ``python -m device.client``."""
+    """Return how this program was started: ``taper-device`` or ``python -m device.client``."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is None:
         return Path(sys.argv[0]).name
@@ -82,16 +82,16 @@ def program_name() -> str:
 
 
 def version_line() -> str:
-    """What ``--version`` prints: the program and the version that is installed."""
+    """Return the line that ``--version`` prints: program and installed version."""
     return f"{program_name()} {installed_version()}"
 
 
 @contextmanager
 def needing_extra(extra: str, flag: str = "") -> Iterator[None]:
-    """For imports of packages that only ``extra`` installs.
+    """Import packages of ``extra`` in the block.
 
-    One that is missing becomes a ``UsageError`` that says how to install the extra; it begins with
-    ``flag`` if the imports serve that flag alone.
+    A missing package raises ``UsageError`` that says how to install the extra. The message begins
+    with ``flag`` if the packages are only needed for that flag.
     """
     try:
         yield
@@ -106,7 +106,7 @@ def needing_extra(extra: str, flag: str = "") -> Iterator[None]:
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line of argparse like those of typer: one line for a mistake, ``--version``."""
+    """An argparse parser that behaves like typer's: one line for a mistake, and ``--version``."""
 
     def __init__(self, **settings: object) -> None:
         super().__init__(prog=program_name(), allow_abbrev=False, **settings)  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Prints the version and stops; looks it up only then, which takes some milliseconds."""
+    """Prints the version and exits; looks it up only then, as that takes some milliseconds."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
         super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **settings)

@@ -1,4 +1,4 @@
-"""Durations that users write, such as ``7d``, ``90m`` or ``1h30m``."""
+"""Parse durations as users write them, such as ``7d``, ``90m`` or ``1h30m``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])\s*")
 
 
 def duration_s(text: str) -> float:
-    """Seconds in one or more numbers with a unit (s, m, h, d, w); ``ValueError`` for other text."""
+    """Parse one or more numbers with units (s, m, h, d, w) into seconds; ``ValueError``."""
     stripped = text.strip()
     parts = list(_PART.finditer(stripped))
     if not parts or "".join(part[0] for part in parts) != stripped:
@@ -20,7 +20,7 @@ def duration_s(text: str) -> float:
 
 
 def parse_duration(text: str, flag: str) -> float:
-    """Seconds in ``text``, more than 0; ``UsageError`` names ``flag``."""
+    """Parse ``text`` into seconds, which must be above 0; ``UsageError`` names ``flag``."""
     try:
         seconds = duration_s(text)
     except ValueError:

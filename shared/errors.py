@@ -1,7 +1,7 @@
 """The tree of errors that taper raises, with the exit status of a command that ends with one.
 
     TaperError                      exit 1
-    |-- UsageError                  exit 2   a flag, a field or an input of the user's is wrong
+    |-- UsageError                  exit 2   a flag, a field or an input of the user is wrong
     |   |-- FractionError                    a fraction is not in (0, 1]
     |   |-- ProfileError                     a profile is unknown, or its coefficients are wrong
     |   |-- BundleError                      a file is no model bundle that can be used
@@ -24,7 +24,7 @@
     `-- DatasetError                exit 4   no source has a data set
 
 A message is one line that names the flag or field and says what is allowed. Errors of other
-libraries become one of these where they enter.
+libraries are converted to one of these where they are caught.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from typing import ClassVar
 
 
 class TaperError(Exception):
-    """Base of all errors of this package; ``exit_status`` is what a command ends with."""
+    """Base of all errors of this package; ``exit_status`` is that of a command it ends."""
 
     exit_status: ClassVar[int] = 1
 
 
 class UsageError(TaperError):
-    """Something that the user gave is wrong; the message names it."""
+    """A flag, field or input that the user gave is wrong; the message names it."""
 
     exit_status = 2
 
@@ -88,7 +88,7 @@ class UnknownModelError(RequestError):
 class VersionMismatchError(RequestError):
     """The request names a version of the model that is not served here.
 
-    ``number`` is the sample's in the spool, if it waits there for that version to come back.
+    ``number`` is the sample's number in the spool if it waits there until that version is served.
     """
 
     number: int | None = None
@@ -96,9 +96,9 @@ class VersionMismatchError(RequestError):
 
 
 class OverloadedError(RequestError):
-    """The server has too much to do; the same request may succeed later.
+    """The server is overloaded; the same request may succeed later.
 
-    ``retry_after_ms`` is when to try again; 0 leaves that to the client.
+    ``retry_after_ms`` is the time after which to retry; 0 leaves it to the client.
     """
 
     grpc_status = "RESOURCE_EXHAUSTED"
@@ -115,13 +115,13 @@ class LateError(RequestError):
 
 
 class UnavailableError(RequestError):
-    """The server is shutting down; another one may answer, or this one later."""
+    """The server is shutting down; another server, or this one later, may answer."""
 
     grpc_status = "UNAVAILABLE"
 
 
 class UnauthenticatedError(RequestError):
-    """The caller has shown no token, or one that the server does not know."""
+    """The caller has sent no token, or one that the server does not know."""
 
     grpc_status = "UNAUTHENTICATED"
 
@@ -141,7 +141,7 @@ class LinkError(TaperError):
 class SpooledError(LinkError):
     """The cloud is away and the device has no exit head; the sample waits in the spool.
 
-    ``number`` is the sample's in the spool, which its late answer carries too.
+    ``number`` is the sample's number in the spool; its late answer has the same number.
     """
 
     number: int | None = None
@@ -152,7 +152,7 @@ class BrokerError(LinkError):
 
 
 class TakenOverError(BrokerError):
-    """Another client connected with this one's name; a broker session has one client only."""
+    """Another client has connected with the same name; a broker session has only one client."""
 
 
 class StoreError(LinkError):
@@ -160,6 +160,6 @@ class StoreError(LinkError):
 
 
 class DatasetError(TaperError):
-    """No source has the data set, or what it gave fails its checksum."""
+    """No source has the data set, or its files fail the checksum."""
 
     exit_status = 4

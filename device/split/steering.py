@@ -33,7 +33,7 @@ RATE_SMOOTHING = 0.3  # weight of the newest period in the mean rate
 
 
 class Steering:
-    """LookRequests the policy for a decision twice a second, and keeps it in between.
+    """Asks the policy for a decision twice a second, and keeps it in between.
 
     ``policy`` and ``battery`` replace those of the settings. ``on_decision`` receives every
     decision that differs from the last.

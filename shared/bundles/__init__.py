@@ -12,14 +12,14 @@ SUFFIX = ".safetensors"
 
 
 def shipped() -> dict[str, Path]:
-    """The bundles that ship with taper, by name, the default first."""
+    """Return the shipped bundles by name, the default first."""
     folder = Path(str(files(__name__)))
     paths = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: (path.stem != DEFAULT_MODEL, path))
     return {path.stem: path for path in paths}
 
 
 def bundle_path(name_or_path: str, flag: str = "--model") -> Path:
-    """The file of a shipped bundle by name, or of a bundle by path; the error names ``flag``."""
+    """Return the path of a shipped bundle by name, or of a bundle file; errors name ``flag``."""
     known = shipped()
     if name_or_path in known:
         return known[name_or_path]

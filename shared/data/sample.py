@@ -1,4 +1,4 @@
-"""The sample of real digits that ships with the package, so that a first run needs no download."""
+"""The shipped sample of real digits, so that a first run needs no download."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SAMPLE_LABELS = "mnist-sample-labels-idx1-ubyte.gz"
 
 
 def sample_digits() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """200 test digits of MNIST, 20 of each class, shuffled: (200, 28, 28) and labels (200,)."""
+    """Return 200 test digits of MNIST, 20 per class, shuffled: (200, 28, 28), labels (200,)."""
     images, labels = (
         parse_idx((files("shared.data") / name).read_bytes(), name)
         for name in (SAMPLE_IMAGES, SAMPLE_LABELS)

@@ -1,1 +1,1 @@
-"""What computing and sending cost on named kinds of hardware: constants and a model of them."""
+"""The energy of computing and sending on named kinds of hardware: constants and a model."""

@@ -1,8 +1,8 @@
-"""Hardware by name: costs of computing, memory and radio, each constant with its source.
+"""Kinds of hardware: costs of computing, memory and radio, each constant with its source.
 
-Figures marked *derived* are ours, computed from published ones as the comment beside them says.
-They rank choices (which fraction, whether to coalesce); they do not replace a measurement of
-your board. Sources:
+Numbers marked *derived* are computed from published ones as the comment beside them says. They are
+good enough to compare choices (which fraction, whether to coalesce), but do not replace
+measurements of your board. Sources:
 
 [FN]  L. Feeney and M. Nilsson, "Investigating the energy consumption of a wireless network
       interface in an ad hoc networking environment", INFOCOM 2001, with the fit for point to point
@@ -44,19 +44,19 @@ WATT_HOUR_J = 3600.0
 
 @dataclass(frozen=True)
 class Hardware:
-    """Costs of one kind of device.
+    """The costs of one kind of device.
 
-    binary_mac_j, pixel_mac_j  joules of one multiply-accumulate over bits, over 8-bit pixels
+    binary_mac_j, pixel_mac_j  joules of a multiply-accumulate on bits, and on 8-bit pixels
     binary_mac_s, pixel_mac_s  seconds of the same
-    memory_byte_j              joules of one byte moved between memory and core
-    sensor_w, sensor_s         watts of the camera, and how long it is on for one picture
-    idle_w                     watts between samples, the link kept up
+    memory_byte_j              joules of moving one byte between memory and core
+    sensor_w, sensor_s         power of the camera, and seconds for which a picture needs it
+    idle_w                     power between samples, with the connection kept
     sent_packet_j, sent_byte_j, received_packet_j, received_byte_j   the linear model of [FN]
-    listen_w                   watts of waiting for an answer with the receiver on
+    listen_w                   additional power of waiting for an answer with the receiver on
     packet_bytes               largest payload of one packet
-    header_bytes               bytes of protocol headers for each request and each answer
-    round_trip_s               time to an answer while nothing has been measured
-    battery_j                  a usual battery of such a device
+    header_bytes               bytes of protocol headers of each request and each answer
+    round_trip_s               time of an exchange, used until one has been measured
+    battery_j                  energy of a usual battery of such a device
     """
 
     name: str
@@ -81,13 +81,13 @@ class Hardware:
 
     @property
     def sensor_j(self) -> float:
-        """Joules of one picture, taken by itself."""
+        """Joules of taking one picture."""
         return self.sensor_w * self.sensor_s
 
 
-# Derived from [CB]: 32 binary products are two loads (4 cycles), an exclusive or (1), a bit count
-# in registers (12), an addition and the loop's share (3): 20 cycles. A pixel product is an addition
-# or a subtraction of 16-bit halves: 1.5 cycles where two fit one instruction, else 3.
+# Derived from [CB]: 32 binary products take two loads (4 cycles), an exclusive or (1), a bit count
+# in registers (12), an addition and a share of the loop (3): 20 cycles. A pixel product is an
+# addition or subtraction of 16-bit halves: 1.5 cycles if an instruction does two, else 3.
 _MCU_BINARY_CYCLES = 20 / 32
 _SENSOR_W, _SENSOR_S = 0.002, 1 / 30  # [HX]
 
@@ -114,7 +114,7 @@ MCU_BLE = Hardware(
     memory_byte_j=20e-12 / 8,  # [HO], 32 KB
     sensor_w=_SENSOR_W,
     sensor_s=_SENSOR_S,
-    # [NC] sleep, and derived: one empty connection event a second
+    # [NC] sleep, and derived: one empty connection event per second.
     idle_w=2e-6 * 3.0 + _BLE_PACKET_J,
     sent_packet_j=_BLE_PACKET_J,
     sent_byte_j=_BLE_BYTE_S * _NRF_TX_W,
@@ -145,7 +145,7 @@ MCU_WIFI = Hardware(
     memory_byte_j=20e-12 / 8,  # [HO], 32 KB
     sensor_w=_SENSOR_W,
     sensor_s=_SENSOR_S,
-    idle_w=2.33e-3 * 3.3,  # [EW], automatic light sleep, the link kept up over DTIM 3
+    idle_w=2.33e-3 * 3.3,  # [EW], automatic light sleep, connection kept at DTIM 3
     sent_packet_j=_ESP_PACKET_J,
     sent_byte_j=_MCS7_BYTE_S * _ESP_TX_W,
     received_packet_j=_ESP_PACKET_J,
@@ -168,8 +168,8 @@ PI_WIFI = Hardware(
     binary_mac_s=4 / 128 / 1e9,
     pixel_mac_s=3 / 16 / 1e9,
     memory_byte_j=1.95e-9 / 8,  # [HO], the middle of its range for DRAM
-    # [XT]: 180 mA at 5 V more with the camera at work, its processor's share included; derived:
-    # exposure and white balance settle within half a second, 15 frames, before a picture is right
+    # [XT]: 180 mA at 5 V more with the camera on, including its share of the processor. Derived:
+    # exposure and white balance take half a second, 15 frames, to settle.
     sensor_w=0.18 * 5.0,
     sensor_s=0.5,
     idle_w=0.375,  # [CX]
@@ -187,7 +187,7 @@ PI_WIFI = Hardware(
 MCU_LTEM = Hardware(
     name="mcu-ltem",
     title="Cortex-M33 at 64 MHz with LTE-M (nRF9160), asleep (PSM) between requests",
-    # Its core is taken to cost what the nRF52832's does: same maker, same clock.
+    # Its core is assumed to cost the same as the nRF52832's: same maker, same clock.
     binary_mac_j=_MCU_BINARY_CYCLES * _NRF_CYCLE_J,
     pixel_mac_j=1.5 * _NRF_CYCLE_J,
     binary_mac_s=_MCU_BINARY_CYCLES / 64e6,
@@ -195,9 +195,9 @@ MCU_LTEM = Hardware(
     memory_byte_j=20e-12 / 8,  # [HO], 32 KB
     sensor_w=_SENSOR_W,
     sensor_s=_SENSOR_S,
-    # [N9] asleep, and derived: the MQTT connection is kept alive every 60 s, at a wake each
+    # [N9] sleep, and derived: keeping the MQTT connection alive takes a wake-up every 60 s.
     idle_w=2.7e-6 * 3.7 + 0.105 / 60,
-    # Derived: a request wakes the modem as a tracking area update does [N9]; the answer comes
+    # Derived: a request wakes the modem like a tracking area update [N9]; the answer arrives
     # within the same wake-up.
     sent_packet_j=0.105,
     sent_byte_j=0.105 * 3.7 / (180e3 / 8),  # [N9]
@@ -207,14 +207,16 @@ MCU_LTEM = Hardware(
     packet_bytes=1358,
     header_bytes=80,
     round_trip_s=1.5,  # [N9]
-    battery_j=19 * WATT_HOUR_J,  # a lithium D cell's usable half
+    battery_j=19 * WATT_HOUR_J,  # the usable half of a lithium D cell
 )
 
 HARDWARE = {hardware.name: hardware for hardware in (MCU_BLE, MCU_WIFI, PI_WIFI, MCU_LTEM)}
 
 
 def find_hardware(name: str, flag: str = "--hardware") -> Hardware:
-    """The hardware called ``name``; an error names ``flag`` and lists the known ones."""
+    """Return the hardware called ``name``; ``UsageError`` names ``flag`` and lists the
+    known ones.
+    """
     try:
         return HARDWARE[name]
     except KeyError:

@@ -1,8 +1,8 @@
-"""Joules and seconds of one sample for computing, memory traffic and radio.
+"""A model of the energy and time of a sample: computing, memory traffic and radio.
 
-Radio follows the linear model of Feeney and Nilsson (INFOCOM 2001): a cost per packet and a cost
-per byte. For the few dozen bytes of a sample the packet dominates, so samples that travel together
-share it.
+The radio follows the linear model of Feeney and Nilsson (INFOCOM 2001): a cost per packet and a
+cost per byte. For the few dozen bytes of a sample the cost per packet dominates, so it pays to send
+several samples in one packet.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from shared.energy.hardware import Hardware
 from shared.model.architecture import Architecture, Kind, Shape, Stage, kernel_size
 
-ANSWER_BYTES = 6  # of one result inside a response
-REQUEST_BYTES = 14  # of a request's fields around its payload
+ANSWER_BYTES = 6  # bytes of one result inside a response
+REQUEST_BYTES = 14  # bytes of a request's fields besides its payload
 
 
 @dataclass(frozen=True)
 class Work:
-    """Operations of a part of the network for one image."""
+    """Operations and memory traffic of a part of the network for one image."""
 
     binary_macs: int
     pixel_macs: int
@@ -34,7 +34,7 @@ class Work:
 
 
 def device_work(architecture: Architecture, level: int) -> Work:
-    """Work of the device stages at device level index ``level``."""
+    """Return the work of the device stages at device level index ``level``."""
     total = Work(0, 0, 0)
     for stage, before, after in architecture.device_shapes(level):
         total += _stage_work(stage, before, after)
@@ -42,7 +42,7 @@ def device_work(architecture: Architecture, level: int) -> Work:
 
 
 def exit_work(architecture: Architecture, level: int) -> Work:
-    """Work of the exit head on the bits of ``level``; nothing for a network without one."""
+    """Return the work of the exit head at ``level``; none for a network without exit head."""
     stage = architecture.exit_stage
     if stage is None:
         return Work(0, 0, 0)
@@ -54,7 +54,8 @@ def _stage_work(stage: Stage, before: Shape, after: Shape) -> Work:
     pixels = 1 if stage.kind is Kind.BINARY_LINEAR else before.height * before.width
     weights = height * width * before.channels * after.channels
     image = stage.kind is Kind.IMAGE_CONV
-    # Weights and the map are read once and the result written once; 2 bytes of threshold a channel.
+    # Weights and the map are read once, the result is written once; 2 bytes of threshold per
+    # channel.
     moved = -(-weights // 8) + (before.size if image else before.packed_bytes)
     moved += after.packed_bytes + 2 * after.channels
     macs = pixels * weights
@@ -63,12 +64,12 @@ def _stage_work(stage: Stage, before: Shape, after: Shape) -> Work:
 
 @dataclass(frozen=True)
 class EnergyModel:
-    """Energy and time on one kind of hardware."""
+    """Energy and time on one kind of ``hardware``."""
 
     hardware: Hardware
 
     def compute_j(self, work: Work) -> float:
-        """Joules of ``work``, memory traffic included."""
+        """Return the joules of ``work``, including memory traffic."""
         hardware = self.hardware
         return (
             work.binary_macs * hardware.binary_mac_j
@@ -77,12 +78,14 @@ class EnergyModel:
         )
 
     def compute_s(self, work: Work) -> float:
-        """Seconds of ``work``."""
+        """Return the seconds of ``work``."""
         hardware = self.hardware
         return work.binary_macs * hardware.binary_mac_s + work.pixel_macs * hardware.pixel_mac_s
 
     def picture_j(self, rate_per_s: float) -> float:
-        """Joules of taking one picture of ``rate_per_s``: the camera is not on twice at a time."""
+        """Return the joules of one picture at ``rate_per_s``; at high rates the camera is always
+        on.
+        """
         hardware = self.hardware
         apart_s = math.inf if rate_per_s <= 0 else 1 / rate_per_s
         return hardware.sensor_w * min(hardware.sensor_s, apart_s)
@@ -90,7 +93,9 @@ class EnergyModel:
     def exchange_j(
         self, payload_bytes: float, samples: float = 1.0, round_trip_s: float | None = None
     ) -> float:
-        """Joules of one request of ``samples`` with ``payload_bytes`` in all, and its answer."""
+        """Return the joules of a request with ``samples`` and their ``payload_bytes``, and its
+        answer.
+        """
         hardware = self.hardware
         wait_s = hardware.round_trip_s if round_trip_s is None else round_trip_s
         sent = payload_bytes + REQUEST_BYTES + hardware.header_bytes

@@ -14,10 +14,10 @@ def plan_energy_j(
     payload_bytes: Sequence[float],
     model: EnergyModel,
 ) -> float:
-    """Mean joules of a sample, without the picture itself.
+    """Return the mean joules of a sample under ``plan``, without taking the picture.
 
-    ``work`` has the device half and the exit head of each level, ``payload_bytes`` the mean of a
-    sample that is sent alone.
+    ``work`` holds (device half, exit head) of each level, ``payload_bytes`` the mean payload of a
+    sample that is sent alone, by level.
     """
     first, exit_head = work[plan.first]
     energy_j = model.compute_j(first + exit_head if plan.has_exit else first)

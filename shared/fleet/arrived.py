@@ -1,4 +1,4 @@
-"""Messages that ask for a response."""
+"""MQTT messages that request a response."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from paho.mqtt.client import MQTTMessage
 
 @dataclass(frozen=True)
 class Arrived:
-    """A message that asks for a response, with what MQTT 5 says about it.
+    """A message that requests a response, with its MQTT 5 properties.
 
-    number       to acknowledge; 0 for a message of QoS 0
-    reply_to, correlation  where its sender wants the response, and with what
-    expiry_s     after so many seconds nobody waits for it
+    number       number for the acknowledgement; 0 for a message of QoS 0
+    reply_to     response topic that the sender wants, if any
+    correlation  correlation data that the response must carry, if any
+    expiry_s     seconds after which the sender no longer waits, if limited
     """
 
     topic: str
@@ -25,7 +26,7 @@ class Arrived:
 
 
 def arrived(message: MQTTMessage, number: int) -> Arrived:
-    """Paho's ``message``, to be acknowledged by ``number``."""
+    """Convert paho's ``message``, which is acknowledged by ``number``."""
     properties = message.properties
     return Arrived(
         message.topic,

@@ -1,7 +1,7 @@
-"""A connection to an MQTT broker: aiomqtt, with pipelined publishes and manual acknowledgement.
+"""A connection to an MQTT broker: aiomqtt with pipelined publishes and manual acknowledgement.
 
-``aiomqtt.Client`` waits for the confirmation of each publish and confirms received messages itself.
-``BrokerClient`` has one inside for connecting, timing and closing, and handles messages itself.
+``aiomqtt.Client`` waits for the confirmation of each publish, and acknowledges received messages on
+its own. ``BrokerClient`` uses it for connecting, timeouts and closing, but handles messages itself.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from shared.errors import BrokerError, TakenOverError, UsageError
 from shared.fleet.arrived import Arrived, arrived
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
-IN_FLIGHT = 1000  # unacknowledged messages in either direction; deploy/mosquitto allows as many
+IN_FLIGHT = 1000  # unacknowledged messages in each direction, as in deploy/mosquitto
 KEEPALIVE_S = 60
-TIMEOUT_S = 30  # of connecting and subscribing
-FAILURE = 128  # reason codes from here on are refusals
-SESSION_TAKEN_OVER = 142  # reason code of a DISCONNECT
+TIMEOUT_S = 30  # time limit of connecting and subscribing
+FAILURE = 128  # MQTT 5 reason codes from this one on are errors
+SESSION_TAKEN_OVER = 142  # MQTT 5 reason code of a DISCONNECT
 DAY_S = 86_400
-OnMessage = Callable[[str, bytes, int], None]  # topic, payload, number to acknowledge
+OnMessage = Callable[[str, bytes, int], None]  # (topic, payload, number to acknowledge)
 OnRequest = Callable[[Arrived], None]
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ _log.setLevel(logging.CRITICAL)  # paho's own log lines: failures arrive as ``Br
 
 @dataclass(frozen=True)
 class _Publish:
-    """A message on its way; ``future`` is done when the broker has confirmed it."""
+    """A message being published; ``future`` is done when the broker has confirmed it."""
 
     topic: str
     payload: bytes
@@ -55,7 +55,7 @@ class _Publish:
 
 @dataclass(frozen=True)
 class Broker:
-    """Address and credentials of a broker; ``flag`` is the one that named it."""
+    """Address and credentials of a broker; ``flag`` is the flag that named it."""
 
     host: str
     port: int
@@ -77,10 +77,10 @@ def parse_broker(
     key: Path | None = None,
     flag: str = "--broker",
 ) -> Broker:
-    """The broker at ``mqtt://[USER:PASSWORD@]HOST[:PORT]`` or ``mqtts://...``; ``UsageError``.
+    """Parse ``mqtt://[USER:PASSWORD@]HOST[:PORT]`` or ``mqtts://...``; ``UsageError``.
 
-    A ``password`` of ``@FILE`` is the first line of that file: what is in a variable can be read by
-    everyone who may look at a process or a container.
+    A ``password`` of ``@FILE`` is read from the first line of that file. This is safer than a
+    variable, which everyone who may inspect the process or container can read.
     """
     try:
         parts = urlsplit(url)
@@ -129,12 +129,12 @@ def _context(
 
 
 class BrokerClient:
-    """One MQTT 5 connection, as ``async with``; for one entry. Failures are ``BrokerError``.
+    """One MQTT 5 connection. Use once as ``async with``; failures raise ``BrokerError``.
 
-    ``on_message`` is called for each message, or ``on_request`` by one that answers; with
-    ``manual_ack`` the broker keeps a message until ``acknowledge`` is called with its number.
-    ``session_s`` is how long the broker keeps
-    subscriptions and queued messages after the connection has ended.
+    ``on_message`` is called for each message; clients that answer requests pass ``on_request``
+    instead. With ``manual_ack`` the broker keeps a message until ``acknowledge`` is called with its
+    number. The broker keeps subscriptions and queued messages for ``session_s`` seconds after the
+    connection has ended. ``will`` is published by the broker if the connection is lost.
     """
 
     def __init__(
@@ -172,12 +172,12 @@ class BrokerClient:
         self._deliver_request = on_request
         self._posted: dict[int, asyncio.Future[None]] = {}
         self._queued: deque[_Publish] = deque()
-        self._window = IN_FLIGHT  # publishes that may be unconfirmed; the broker can allow fewer
-        self._welcomed = False  # the broker has answered, perhaps with a refusal
+        self._window = IN_FLIGHT  # unconfirmed publishes allowed; the broker may reduce it
+        self._welcomed = False  # the broker has answered CONNECT, perhaps with a refusal
         self._open = False
         self._ended: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
-        # aiomqtt exposes neither manual acknowledgement nor pipelined publishes: both are in the
-        # public interface of the paho client that it drives.
+        # aiomqtt exposes neither manual acknowledgement nor pipelined publishes, but the public
+        # interface of its paho client does.
         self._paho: Client = self._connection._client
         self._paho.manual_ack_set(manual_ack)
         self._paho.on_message = self._on_message
@@ -196,20 +196,20 @@ class BrokerClient:
         return self
 
     async def _connect(self) -> BrokerError | None:
-        """Connect; return why that failed.
+        """Connect; return the error if that fails, else None.
 
-        The error is not raised here: its traceback would keep the socket of a failed handshake,
-        which paho leaves to the garbage collector.
+        The error is not raised here, because its traceback would keep the socket of a failed
+        handshake alive, which paho leaves to the garbage collector.
         """
         opening = asyncio.ensure_future(self._connection.__aenter__())
-        # Without ``_ended`` a connection that is closed before the broker has welcomed it would
-        # wait for a welcome until the timeout.
+        # Watching ``_ended`` too avoids waiting for the timeout if the connection is closed before
+        # the broker has answered.
         try:
             await asyncio.wait((opening, self._ended), return_when=asyncio.FIRST_COMPLETED)
             if self._welcomed:
                 await asyncio.wait((opening,))
         except asyncio.CancelledError:
-            self._paho.on_socket_open = _hang_up  # the thread that connects cannot be cancelled
+            self._paho.on_socket_open = _hang_up  # as the connecting thread cannot be cancelled
             opening.cancel()
             await asyncio.gather(opening, return_exceptions=True)
             self._paho.disconnect()
@@ -237,7 +237,7 @@ class BrokerClient:
             _log.debug("the broker had gone before the connection was closed")
         finally:
             self._fail_posted(self._failure("the connection was closed"))
-            if self._ended.done():  # else aiomqtt's reason is reported as never looked at
+            if self._ended.done():  # retrieve aiomqtt's exception, which asyncio would report
                 with contextlib.suppress(aiomqtt.MqttError):
                     await anext(self._connection.messages)
 
@@ -254,11 +254,11 @@ class BrokerClient:
                 raise self._failure(f"does not allow to read {topic}")
 
     async def ignore(self, topic: str) -> None:
-        """End the subscription of ``topic``; return when the broker has confirmed."""
+        """Unsubscribe from ``topic``; return when the broker has confirmed."""
         await self._answered(self._connection.unsubscribe(topic))
 
     async def _answered(self, asking: Coroutine[Any, Any, T]) -> T:
-        """What the broker answers; a connection that ends meanwhile is noticed at once."""
+        """Return the broker's answer to ``asking``; raises at once if the connection ends."""
         task = asyncio.ensure_future(asking)
         try:
             await asyncio.wait((task, self._ended), return_when=asyncio.FIRST_COMPLETED)
@@ -282,7 +282,8 @@ class BrokerClient:
     ) -> asyncio.Future[None]:
         """Publish at QoS 1 without waiting; the future is done when the broker has confirmed.
 
-        Messages that exceed the broker's Receive Maximum wait here for earlier confirmations.
+        Messages beyond the broker's Receive Maximum are queued here until earlier ones are
+        confirmed. ``expiry_s`` and ``correlation`` are MQTT 5 properties of the message.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.add_done_callback(_retrieve)
@@ -301,13 +302,13 @@ class BrokerClient:
         return future
 
     def acknowledge(self, number: int) -> None:
-        """Tell the broker that the message ``number`` is stored; one of QoS 0 has no number."""
+        """Acknowledge the message ``number``; does nothing for 0, which stands for QoS 0."""
         if number:
             self._paho.ack(number, 1)
 
     async def lost(self) -> None:
-        """Wait until the connection ends, and raise ``BrokerError`` (or ``TakenOverError``)."""
-        # aiomqtt delivers no messages here; its iterator fails when the connection ends.
+        """Wait until the connection ends; raises ``BrokerError`` or ``TakenOverError``."""
+        # No messages pass through aiomqtt's iterator, which fails when the connection ends.
         with contextlib.suppress(aiomqtt.MqttError):
             await anext(self._connection.messages)
         raise self._ended.result() if self._ended.done() else self._failure("the connection ended")
@@ -334,7 +335,7 @@ class BrokerClient:
     def _on_disconnect(
         self, client: Client, userdata: Any, flags: Any, code: Any, properties: Any
     ) -> None:
-        if self._open:  # before that, aiomqtt would forget it
+        if self._open:  # aiomqtt would lose the reason otherwise
             self._disconnect_theirs(client, userdata, flags, code, properties)
         if self._ended.done():
             return
@@ -344,7 +345,7 @@ class BrokerClient:
             text = f"{self._broker.flag}: {self._broker}: another client has connected as {who}"
             error = TakenOverError(text)
         self._ended.set_result(error)
-        self._fail_posted(error)  # whoever waits for a confirmation waits no longer
+        self._fail_posted(error)  # wakes up all who wait for confirmations
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:  # noqa: ARG002 - paho's signature
         number = message.mid if message.qos else 0
@@ -379,14 +380,14 @@ class BrokerClient:
 
 
 def _hang_up(client: Client, userdata: Any, connection: Any) -> None:  # noqa: ARG001 - paho's signature
-    """End a connection that came up after nobody wanted it any more."""
-    client.on_disconnect = None  # this is not the event loop's thread
+    """Close a connection that was established after the attempt had been given up."""
+    client.on_disconnect = None  # its handler must run in the event loop, which this thread is not
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:
-    """Mark the outcome of a publish as seen: a caller need not wait for it."""
+    """Mark the outcome of a publish as retrieved, as callers need not await it."""
     if not future.cancelled():
         future.exception()
 

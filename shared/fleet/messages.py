@@ -1,7 +1,7 @@
 """The fleet contract: topics and the messages on them, as frozen values.
 
-``protos/fleet/v1/fleet.proto`` gives the meaning and the unit of each field. The types here add the
-ranges, which a .proto cannot state; ``shared.fleet.payloads`` checks them when it reads a payload.
+``protos/fleet/v1/fleet.proto`` documents meaning and unit of each field. The types here add the
+ranges, which a .proto cannot express; ``shared.fleet.payloads`` checks them on reading.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 NAME_RULE = "give 1 to 64 letters, digits, - and _, the first a letter or a digit"
 POLICIES = ("auto", "linear", "step")
 LARGEST_UINT32 = 2**32 - 1
-LATEST_UNIX_S = 253_402_300_799.0  # the year 9999
-MOST_ENTRIES = 64  # of a list or a map
+LATEST_UNIX_S = 253_402_300_799.0  # the end of the year 9999
+MOST_ENTRIES = 64  # most entries of a list or map
 
 
 class MessageKind(Enum):
-    """The last level of a topic."""
+    """The kinds of messages; the value is the last level of the topic."""
 
     BIRTH = "birth"
     DEATH = "death"
@@ -43,7 +43,7 @@ RETAINED = (MessageKind.BIRTH, MessageKind.DEATH, MessageKind.DESIRED, MessageKi
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """``taper/v1/{fleet}/{device}/{kind}``."""
+    """A topic ``taper/v1/{fleet}/{device}/{kind}``."""
 
     fleet: str
     device: str
@@ -54,9 +54,9 @@ class Topic:
 
 
 Name = Annotated[str, Meta(pattern=rf"\A{NAME.pattern}\Z")]
-# Empty while it is not known, e.g. the model of a device that waits for one.
+# Empty if it is unknown, e.g. the model of a device that waits for one.
 NameOrEmpty = Annotated[str, Meta(pattern=rf"\A({NAME.pattern})?\Z")]
-# JSON can name characters that neither UTF-8 nor a database has: NUL and half a surrogate pair.
+# Excludes characters that JSON can express but databases or UTF-8 cannot: NUL, lone surrogates.
 Text = Annotated[str, Meta(max_length=1000, pattern=r"\A[^\x00\ud800-\udfff]*\Z")]
 Fraction = Annotated[
     str,
@@ -69,26 +69,27 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Amount = Annotated[float, Meta(ge=0, le=LATEST_UNIX_S)]  # seconds, joules, milliseconds
 Count = Annotated[int, Meta(ge=0, le=LARGEST_UINT32)]
 Ordinal = Annotated[int, Meta(ge=1, le=LARGEST_UINT32)]
-# Versions stay far below the largest number, so that there is always a next one.
+# Far below the largest integer, so that there is always a next version.
 LATEST_VERSION = 1_000_000_000
 Version = Annotated[int, Meta(ge=0, le=LATEST_VERSION)]
-# Chosen at random when a device makes its ledger; "" from devices of earlier releases.
+# Random, chosen when a device creates its ledger; "" from devices of earlier releases.
 Epoch = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9]{0,32}\Z")]
 Texts = Annotated[Mapping[Text, Text], Meta(max_length=MOST_ENTRIES)]
 
 
 class Payload(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """Base of all messages: unknown fields are refused, defaults are not written.
+    """Base of all messages: unknown fields are refused, default values are not written.
 
-    The garbage collector skips them: they hold no cycles, and a page keeps a great many.
+    Messages are exempt from garbage collection (``gc=False``): they form no cycles, and the
+    dashboard keeps very many.
     """
 
 
 class Birth(Payload, frozen=True):
     """The device is connected; ``next_sequence`` is the number of its next new telemetry.
 
-    Sessions and sequence numbers count within an epoch: a device whose ledger was lost begins a new
-    one, so that its numbers are not taken for old ones.
+    Sessions and sequence numbers count within an epoch. A device whose ledger was lost begins a new
+    epoch, so that its numbers are not mistaken for earlier ones.
     """
 
     device: Name
@@ -106,7 +107,7 @@ class Birth(Payload, frozen=True):
 
 
 class Death(Payload, frozen=True):
-    """The device is gone, unless its birth has a later session."""
+    """The device is disconnected, unless its birth has a later session."""
 
     device: Name
     session: Count
@@ -115,10 +116,10 @@ class Death(Payload, frozen=True):
 
 
 def is_online(birth: Birth | None, death: Death | None) -> bool:
-    """Whether a device with these last messages is connected.
+    """Return whether a device with these last messages is connected.
 
-    A death counts against births of its epoch with its own session or an earlier one: the last will
-    of an earlier connection can arrive after the birth of the next.
+    A death only applies to births of its epoch with the same session or an earlier one, because the
+    last will of a connection can arrive after the birth of the next.
     """
     if birth is None or death is None:
         return birth is not None
@@ -126,7 +127,7 @@ def is_online(birth: Birth | None, death: Death | None) -> bool:
 
 
 class DeviceSettings(Payload, frozen=True):
-    """What an operator can set; None leaves the choice to the device."""
+    """The settings that an operator can set; None leaves the choice to the device."""
 
     fraction: Fraction | None = None
     exit_threshold: Share | None = None
@@ -137,21 +138,21 @@ class DeviceSettings(Payload, frozen=True):
 
 
 class Desired(Payload, frozen=True):
-    """What the device should work with, as a whole."""
+    """The desired state of a device: all settings, and a version."""
 
     version: Annotated[int, Meta(ge=1, le=LATEST_VERSION)]
     settings: DeviceSettings = DeviceSettings()
 
 
 class RefusedSetting(Payload, frozen=True):
-    """A setting that a device did not take, and why."""
+    """A setting that a device refused, and why."""
 
     field: Text
     reason: Text = ""
 
 
 class Reported(Payload, frozen=True):
-    """What the device works with; ``version`` is that of the desired state it answers."""
+    """The reported state of a device; ``version`` is that of the desired state it answers."""
 
     device: Name
     session: Count
@@ -164,7 +165,7 @@ class Reported(Payload, frozen=True):
 
 
 class Telemetry(Payload, frozen=True):
-    """What the device did in one period; counts are of that period. Units as in ``fleet.proto``."""
+    """The work of a device in one period, for which it counts. Units are in ``fleet.proto``."""
 
     device: Name
     session: Count
@@ -199,12 +200,12 @@ class Telemetry(Payload, frozen=True):
 
     @property
     def answered(self) -> int:
-        """Samples that were answered, on the device or by the cloud."""
+        """Number of samples answered, on the device or by the cloud."""
         return self.answered_device + self.answered_cloud
 
 
 class Command(Payload, frozen=True):
-    """An action to carry out once, within ``timeout_s``."""
+    """A command to execute once, within ``timeout_s`` seconds."""
 
     id: Text
     name: Text
@@ -242,7 +243,7 @@ def parse_topic(text: str) -> Topic:
 
 
 def check_name(text: str, what: str) -> str:
-    """Return ``text`` if it can name a fleet, a device or a group, else ``ValueError``."""
+    """Return ``text`` if it is a valid name of a fleet, device or group; else ``ValueError``."""
     if not NAME.fullmatch(text):
         raise ValueError(f"{what}: {text[:80]!r} is no name; {NAME_RULE}")
     return text

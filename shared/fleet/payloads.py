@@ -1,8 +1,8 @@
-"""Fleet messages as JSON payloads, and payloads as messages.
+"""Convert fleet messages to JSON payloads and back.
 
-Reading is strict: a payload that is not exactly the contract raises ``MessageError``, which names
-the topic and the field. msgspec checks fields, types and ranges; the errors it raises quote no
-values, so neither a deep nor a long value can do harm on the way to the log.
+Reading is strict: a payload that violates the contract raises ``MessageError``, which names the
+topic and the field. msgspec checks fields, types and ranges. Its errors quote no values, so hostile
+values do not reach the log.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ P = TypeVar("P", bound=Payload)
 
 
 def check_setting(name: str, value: Any) -> Any:
-    """Return ``value`` if the setting ``name`` may have it; ``ValueError`` states the rule."""
+    """Return ``value`` if it is allowed for the setting ``name``; ``ValueError`` states
+    the rule.
+    """
     if name not in SETTING_RULES:
         raise ValueError(f"{name}: is unknown; settings are {', '.join(SETTING_RULES)}")
     try:
@@ -64,7 +66,7 @@ def check_setting(name: str, value: Any) -> Any:
 
 
 def dump(message: Message) -> bytes:
-    """Return the payload of ``message``: JSON without spaces; defaults are left out."""
+    """Return the payload of ``message``: JSON without spaces and default values."""
     return _ENCODER.encode(message)
 
 
@@ -90,12 +92,12 @@ def load(topic: Topic, payload: bytes) -> Message:
 
 
 def load_stored(kind: MessageKind, payload: str) -> Message:
-    """Return a message that this package has written, e.g. into the telemetry store."""
+    """Parse a message that this package has written, e.g. to the telemetry store."""
     return msgspec.json.decode(payload, type=TYPES[kind])
 
 
 def _explain(text: str) -> tuple[str, str]:
-    """The field and the reason in an error text of msgspec."""
+    """Split an error text of msgspec into field and reason."""
     where = re.search(r" - at `\$\.?(.*)`$", text)
     missing = re.match(r"Object (missing required|contains unknown) field `(.*?)`", text, re.DOTALL)
     path = "" if where is None else where[1]
@@ -112,7 +114,7 @@ def _no_constant(text: str) -> Any:
 
 
 def _number(text: str) -> float | int:
-    """A number with a point or an exponent; 3.0 is a whole number in JSON."""
+    """Parse a number with a point or exponent; values such as 3.0 become integers."""
     value = float(text)
     return int(value) if value.is_integer() else value
 
@@ -124,7 +126,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# Made once: ``json.loads`` would make a decoder for every message.
+# Made once, since ``json.loads`` would make a decoder for every message.
 _ENCODER = msgspec.json.Encoder()
 _DECODER = json.JSONDecoder(
     parse_constant=_no_constant, parse_float=_number, object_pairs_hook=_unique

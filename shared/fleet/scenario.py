@@ -15,7 +15,7 @@ from shared.fleet.payloads import check_setting
 
 
 def _seconds(value: Any) -> float:
-    # A float is what a record of a roll-out holds.
+    # Stored records of roll-outs hold floats.
     return value if isinstance(value, float) else duration_s(str(value))
 
 
@@ -38,7 +38,7 @@ class Strict(BaseModel):
 
 
 class SettingValues(Strict):
-    """Settings as in the fleet contract."""
+    """The settings of the fleet contract."""
 
     fraction: str | None = None
     exit_threshold: float | None = None
@@ -58,7 +58,7 @@ class SettingValues(Strict):
         return value
 
     def given(self) -> dict[str, Any]:
-        """Return the settings that have a value."""
+        """Return the settings that have a value, by name."""
         return self.model_dump(exclude_none=True)
 
 
@@ -74,18 +74,22 @@ class Group(Strict):
 
 
 class Rollout(Strict):
-    """A model for ever more of the devices, as long as it does well.
+    """The rules of a roll-out: a model for more and more devices, as long as it performs well.
 
-    version           of the model, or its first digits; "" for the one that the first device takes
-    control           share of the devices that are left as they are until the model is accepted
-    waves             share of the others that have it after each wave
-    watch             how long each wave is watched at least
-    samples           a wave is judged on at least so many, in both groups
-    lose_at_most      points of accuracy (0.01 = one of a hundred) below the control group
-    disagree_at_most  share of audited samples on which exit head and cloud differ, above it
-    shift_at_most     share of local answers, and mean confidence of the exit head, either way
-    fail_at_most      share of the samples that fail, above it; and of devices that refuse
-    slow_at_most      latency, and energy of the work, as a share above it
+    version           first digits of the model's version; "" for that of the first device to take
+    it control           share of the devices in the control group, which keep their model to the
+    end waves             share of the other devices that have the model after each wave watch
+    least seconds for which each wave is watched samples           least samples, in both groups, on
+    which a wave is judged
+
+    Tolerated differences from the control group:
+
+    lose_at_most      lower accuracy (0.01 is one percentage point)
+    disagree_at_most  higher share of audited samples on which exit head and cloud differ
+    shift_at_most     difference in either direction of the share of local answers, and of the exit
+                      head's mean confidence
+    fail_at_most      higher share of failed samples; also the share of devices that may refuse
+    slow_at_most      higher latency, and energy of the work, as a share
     """
 
     model: Name
@@ -102,7 +106,7 @@ class Rollout(Strict):
 
 
 class ScenarioEvent(Strict):
-    """An action ``at`` a time after the start, on ``target`` (all, a group or a device)."""
+    """An action on ``target`` (all, a group or a device), ``at`` seconds after the start."""
 
     at: Time
     target: Name = Field("all", alias="for")
@@ -120,7 +124,7 @@ class ScenarioEvent(Strict):
 
 
 class FleetScenario(Strict):
-    """A scenario; ``start`` is the hour of the day at its beginning."""
+    """A scenario; ``start`` is the time of day at its beginning."""
 
     name: Name
     description: str = ""
@@ -143,14 +147,14 @@ class FleetScenario(Strict):
 
     @property
     def needs_cloud(self) -> bool:
-        """Whether it stops and starts the cloud server."""
+        """Whether the scenario stops and starts the cloud server."""
         return any(event.cloud for event in self.events)
 
 
 def read_scenario(source: str, flag: str = "SCENARIO") -> FleetScenario:
-    """Return the scenario in a file, or the shipped one of that name.
+    """Read the scenario in a file, or the shipped one of that name.
 
-    ``UsageError`` names the field that is wrong.
+    ``UsageError`` names ``flag`` and the field that is wrong.
     """
     path = Path(source)
     if not path.exists() and NAME.fullmatch(source):
@@ -167,7 +171,7 @@ def read_scenario(source: str, flag: str = "SCENARIO") -> FleetScenario:
     try:
         return FleetScenario.model_validate(value)
     except ValidationError as error:
-        # A misspelt field first: the missing one is a consequence of it.
+        # Report an unknown field first, since a misspelt name also causes a missing field.
         found = error.errors()
         first = min(found, key=lambda one: one["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in first["loc"]) or "scenario"

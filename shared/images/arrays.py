@@ -1,7 +1,7 @@
-"""Arrays of images in every layout that tells itself: (N, H, W), (N, C, H, W), flat rows and more.
+"""Read arrays of images in any unambiguous layout: (N, H, W), (N, C, H, W), flat rows and more.
 
-Which number is white is told from the whole array, so that all its images are scaled alike; large
-arrays stay on the disk and are read image by image.
+The value of white is determined from the whole array, so that all its images are scaled equally.
+Large arrays stay on disk and are read image by image.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from shared.images.idx import open_idx
 from shared.images.values import Array, Bytes, note_of, to_bytes, white_of
 from shared.model.architecture import Shape
 
-# What numpy raises for damaged files.
+# Errors that numpy raises for damaged files.
 UNREADABLE_ARRAY = (
     *(ValueError, EOFError, TypeError, SyntaxError, MemoryError, TokenError, KeyError),
     *(zipfile.BadZipFile, zlib.error, NotImplementedError),
@@ -30,12 +30,12 @@ CHANNELS = (1, 3, 4)
 IMAGE_NAMES = ("images", "x", "x_test", "test_images", "data", "arr_0")
 LABEL_NAMES = ("labels", "y", "y_test", "test_labels", "targets", "arr_1")
 LAYOUTS = "(N, H, W), (N, H, W, C), (N, C, H, W), rows of H*W, or one image"
-AT_ONCE = 256  # images whose range is told at the same time
+AT_ONCE = 256  # images examined at a time for the range of values
 
 
 @dataclass(frozen=True)
 class ImageArray:
-    """Images (N, H, W, C) of any number type, with the number that is white, and their labels."""
+    """Images (N, H, W, C) of any number type, with the value of white, and labels if known."""
 
     images: Array
     white: float
@@ -43,20 +43,20 @@ class ImageArray:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to say of the range."""
+        """Notes for the user about the range of values."""
         return tuple(note_of(self.images, self.white))
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __iter__(self) -> Iterator[Bytes]:
-        """Every image as bytes (H, W, C)."""
+        """Yield every image as bytes (H, W, C)."""
         for image in self.images:
             yield to_bytes(image, self.white)
 
 
 def read_array(path: Path, name: str, shape: Shape) -> ImageArray:
-    """The images in a .npy, .npz or IDX file; errors (``ImageError``) start with ``name``."""
+    """Read the images in a .npy, .npz or IDX file; ``ImageError`` starts with ``name``."""
     suffix = path.suffix.lower()
     if suffix == ".npz":
         arrays = _read_npz(path, name)
@@ -67,7 +67,7 @@ def read_array(path: Path, name: str, shape: Shape) -> ImageArray:
 
 
 def read_npy(path: Path, name: str) -> Array:
-    """The array of a .npy file, left on the disk; ``ImageError``."""
+    """Open the array of a .npy file, which stays on disk; ``ImageError``."""
     if not path.is_file():
         raise ImageError(f"{name} cannot be read (no such file)")
     try:
@@ -82,7 +82,7 @@ def read_npy(path: Path, name: str) -> Array:
 
 
 def as_images(array: Array, name: str, shape: Shape, labels: Array | None = None) -> ImageArray:
-    """An array in any layout as (N, H, W, C); ``ImageError`` if it can be read in two ways."""
+    """Convert an array to (N, H, W, C); ``ImageError`` if its layout is unknown or ambiguous."""
     if array.dtype.kind not in "buif":
         raise ImageError(f"{name} holds {array.dtype}; numbers are needed")
     images = _as_cubes(array, shape)
@@ -95,7 +95,7 @@ def as_images(array: Array, name: str, shape: Shape, labels: Array | None = None
 
 
 def _white_of_all(images: Array, name: str) -> float:
-    """``white_of`` the whole array, a part at a time."""
+    """Return ``white_of`` the whole array, computed part by part."""
     if images.dtype == np.uint8:
         some = max(int(images[at : at + AT_ONCE].max()) for at in range(0, len(images), AT_ONCE))
         return 255.0 if some != 1 else 1.0
@@ -105,7 +105,7 @@ def _white_of_all(images: Array, name: str) -> float:
 
 
 def _as_cubes(array: Array, shape: Shape) -> Array | None:
-    """(N, H, W, C), None if no layout fits or two do."""
+    """Return the array as (N, H, W, C); None if no layout fits, or several do."""
     height, width, channels = shape.height, shape.width, shape.channels
     pixels = height * width * channels
     match array.ndim:
@@ -116,7 +116,7 @@ def _as_cubes(array: Array, shape: Shape) -> Array | None:
                 return None
             if array.shape[1] == pixels and channels == 1:
                 return array.reshape(-1, height, width, 1)
-            if array.shape[1] == pixels:  # planes or pixels first cannot be told
+            if array.shape[1] == pixels:  # rows may hold planes or pixels: ambiguous
                 return None
             return array[None, :, :, None]
         case 3:
@@ -127,7 +127,7 @@ def _as_cubes(array: Array, shape: Shape) -> Array | None:
 
 
 def _from_three(array: Array, shape: Shape) -> Array | None:
-    """(N, H, W), (H, W, C) or (C, H, W)."""
+    """Convert (N, H, W), (H, W, C) or (C, H, W)."""
     size = (shape.height, shape.width)
     if array.shape[1:] == size and not (shape.channels == array.shape[0] == 3):
         return array[:, :, :, None]
@@ -141,7 +141,7 @@ def _from_three(array: Array, shape: Shape) -> Array | None:
 
 
 def _from_four(array: Array, shape: Shape) -> Array | None:
-    """(N, H, W, C) or (N, C, H, W)."""
+    """Convert (N, H, W, C) or (N, C, H, W)."""
     size = (shape.height, shape.width)
     last, first = array.shape[3] in CHANNELS, array.shape[1] in CHANNELS
     if last and first:
@@ -162,7 +162,7 @@ def _read_npz(path: Path, name: str) -> dict[str, Array]:
 
 
 def _chosen(arrays: dict[str, Array], name: str) -> tuple[Array, Array | None]:
-    """The images of an archive and their labels, by the names that are in use."""
+    """Choose images and labels in an archive by the usual names."""
     named = {key.lower(): array for key, array in arrays.items()}
     candidates = [key for key in IMAGE_NAMES if key in named]
     if not candidates:

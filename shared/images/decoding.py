@@ -1,7 +1,7 @@
-"""One picture file becomes bytes of grey or colour, and of opacity where the file has it.
+"""Decode one picture file to bytes of grey or colour, with its opacity if it has any.
 
-Upright, its first frame, at a reduced size where that is enough. Imported only where there is a
-picture to decode, since Pillow costs time and memory that arrays of the right size do without.
+The result is the first frame, turned upright, at a reduced size if that suffices. This module is
+imported only when there is a picture to decode, since Pillow costs time and memory.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from shared.images.values import Bytes
 
 LARGEST_IMAGE_PIXELS = 64_000_000  # refuse decompression bombs
 
-# Formats that are read, by Pillow's names: first those that it knows without loading all its
-# plugins. Not those that run a program (EPS), that Pillow cannot decode by itself (WMF, HDF5,
-# GRIB), or that any bytes could be (SPIDER, MCIDAS).
+# The allowed formats by Pillow's names, first those that need no plugins to be loaded. Excluded are
+# formats that run a program (EPS), that Pillow cannot decode alone (WMF, HDF5, GRIB), and that
+# match almost any bytes (SPIDER, MCIDAS).
 COMMON_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM")
 OTHER_FORMATS = (
     *("WEBP", "TIFF", "JPEG2000", "AVIF", "ICO", "ICNS", "PCX", "DCX", "SGI", "SUN", "QOI", "PSD"),
     *("DDS", "DIB", "IM", "XBM", "XPM", "MSP", "FLI", "TGA", "CUR"),
 )
 
-# What Pillow raises for damaged files, depending on their format.
+# Errors that Pillow raises for damaged files, depending on their format.
 UNREADABLE_IMAGE = (
     UnidentifiedImageError,
     Image.DecompressionBombError,
@@ -64,11 +64,12 @@ TURNS = {
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture.
+    """A decoded picture.
 
-    colour (H, W, 1) grey or (H, W, 3) colour; alpha (H, W), 0 clear to 255 opaque, or None;
-    size   (width, height) of the upright picture in the file, which may be larger
-    notes  what a user should know of how it was read
+    colour  grey (H, W, 1) or colour (H, W, 3)
+    alpha   (H, W), 0 transparent to 255 opaque, or None
+    size    (width, height) of the upright picture in the file, which may be larger
+    notes   remarks for the user about how it was read
     """
 
     colour: Bytes
@@ -77,15 +78,15 @@ class Decoded:
     notes: tuple[str, ...] = ()
 
 
-# How many pixels (width, height) are needed of an upright picture of the given size.
+# A function that returns the needed (width, height) of an upright picture of a given size.
 Needed = Callable[[tuple[int, int]], tuple[int, int]]
 
 
 def decode(source: bytes | Path, name: str, needed: Needed) -> Decoded:
-    """The first picture in a file's bytes or in a file; ``ImageError`` starts with ``name``."""
+    """Decode the first picture in a file or its bytes; ``ImageError`` starts with ``name``."""
     try:
         with warnings.catch_warnings():
-            # of damaged metadata and of sizes; sizes are checked here
+            # Warnings about damaged metadata and about sizes, which are checked here.
             warnings.simplefilter("ignore")
             return _decode(source, name, needed)
     except UNREADABLE_IMAGE as error:
@@ -108,7 +109,7 @@ def _decode(source: bytes | Path, name: str, needed: Needed) -> Decoded:
         size = image.size[::-1] if lies else image.size
         wanted = needed(size)[::-1] if lies else needed(size)
         declared = declared_range(image, source)
-        # decodes a JPEG at 1/2, 1/4 or 1/8 of its size, which saves most of the time and memory
+        # Decodes a JPEG at 1/2, 1/4 or 1/8 of its size, which saves most of the time and memory.
         image.draft(None, wanted)
         image.load()
         picture, said = to_bytes_picture(image, declared, opened, name)
@@ -138,24 +139,24 @@ def _open(source: bytes | Path) -> ImageFile.ImageFile:
 
 
 def _reduced(picture: Image.Image, wanted: tuple[int, int]) -> Image.Image:
-    """The picture smaller by a whole factor, but not smaller than ``wanted``."""
+    """Reduce the picture by an integer factor to at least the size ``wanted``."""
     factor = min(picture.width // max(1, wanted[0]), picture.height // max(1, wanted[1]))
     return picture if factor <= 1 else picture.reduce(factor)
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 where there is none or it cannot be read."""
-    if image.format == "TIFF":  # Pillow turns these when it loads them
+    """Return the EXIF orientation; 1 if it is missing or unreadable."""
+    if image.format == "TIFF":  # Pillow rotates these itself
         return 1
     try:
         value: Any = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except UNREADABLE_IMAGE:  # the pixels may be right all the same
+    except UNREADABLE_IMAGE:  # the pixels may still be readable
         return 1
     return value if isinstance(value, int) else 1
 
 
 def _frame_notes(image: Image.Image) -> tuple[str, ...]:
-    # the second picture of an MPO is a phone's: a depth map, a preview
+    # Further pictures in an MPO file are a phone's depth map or preview.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         return ("several frames or pages; the first is used",)
     return ()

@@ -1,6 +1,6 @@
-"""The files of a folder as people have them: subfolders, odd names, links, what is no file.
+"""Find images and arrays in a folder with subfolders, links, and files of any names.
 
-Nothing is opened but files without a telling name, of which the first bytes are looked at.
+Only files whose names do not tell their format are opened, to read their first bytes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ PICTURE_SUFFIXES = frozenset(
 )
 ARRAY_SUFFIXES = frozenset((".npy", ".npz"))
 IDX_ENDINGS = (".idx", "-ubyte", ".idx.gz", "-ubyte.gz")
-LABELS_MARK = "idx1-ubyte"  # in the names of files of labels, beside those of images
-HEAD = 16  # bytes that tell a format
-# First bytes of the formats that a file without a telling name may have.
+LABELS_MARK = "idx1-ubyte"  # part of the names of label files, which lie beside image files
+HEAD = 16  # bytes read to recognise a format
+# First bytes of the formats that are recognised without a known suffix.
 SIGNATURES = (
     *(
         b"\x89PNG\r\n\x1a\n",
@@ -44,33 +44,33 @@ SIGNATURES = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A file to read, or something that only has an image's name: then ``problem`` says what."""
+    """A file to read; if it only has the name of an image, ``problem`` says what it is."""
 
     path: Path
     problem: str = ""
 
 
 def walk(folder: Path) -> Iterator[Entry]:
-    """All images and arrays below ``folder`` in natural order (1, 2, 10); links are followed.
+    """Yield all images and arrays below ``folder`` in natural order (1, 2, 10).
 
-    A folder is entered once, whatever links lead to it.
+    Links are followed, but every folder is entered only once.
     """
     yield from _walk(folder, set())
 
 
 def is_array(path: Path) -> bool:
-    """Whether the name is that of an IDX file or of numpy's."""
+    """Whether the name is that of an IDX, .npy or .npz file."""
     return path.suffix.lower() in ARRAY_SUFFIXES or path.name.lower().endswith(IDX_ENDINGS)
 
 
 def natural(path: Path) -> list[tuple[int, int, str]]:
-    """A key that sorts numbers in names by their value, and capitals beside small letters."""
+    """Return a sort key that compares numbers in names by value and ignores case."""
     parts = re.split(r"(\d+)", path.name.casefold())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def class_number(text: str, classes: Sequence[str]) -> int | None:
-    """The number of a class given by its name, in any case, or by its number."""
+    """Return the index of a class given by name (ignoring case) or number; None if unknown."""
     lowered = text.strip().casefold()
     for number, name in enumerate(classes):
         if name.casefold() == lowered:
@@ -79,7 +79,7 @@ def class_number(text: str, classes: Sequence[str]) -> int | None:
 
 
 def has_signature(head: bytes) -> bool:
-    """Whether a file that starts with ``head`` is an image or an array."""
+    """Whether a file that begins with ``head`` is an image or an array."""
     riff = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     return riff or head[4:12] in (b"ftypavif", b"ftypavis") or head.startswith(SIGNATURES)
 
@@ -98,7 +98,7 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Entry]:
     for path in entries:
         try:
             mode = path.stat().st_mode
-        except OSError as error:  # a link that leads nowhere, or round in a circle
+        except OSError as error:  # a broken or circular link
             if is_named_picture(path):
                 yield Entry(path, f"cannot be read ({error.strerror})")
             continue
@@ -116,7 +116,7 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Entry]:
 
 
 def is_named_picture(path: Path) -> bool:
-    """Whether the name is that of a picture or of an array of them."""
+    """Whether the name is that of a picture or an array of pictures."""
     if LABELS_MARK in path.name:
         return False
     return path.suffix.lower() in PICTURE_SUFFIXES or is_array(path)

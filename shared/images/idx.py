@@ -1,10 +1,10 @@
 """Arrays of bytes in the IDX format of the MNIST files, plain or compressed by gzip.
 
-    00 00 | element type | rank | one big-endian uint32 a dimension | values, last dimension fastest
+    00 00 | element type | rank | big-endian uint32 for each dimension | values in row-major order
 
-``parse_idx`` and ``format_idx`` know the element type 0x08, unsigned bytes, that data sets ship in;
-``open_idx`` reads every type, and leaves uncompressed files of any size on the disk. What is
-compressed is told by its first bytes, not by its name.
+``parse_idx`` and ``format_idx`` handle the element type 0x08, unsigned bytes, which data sets use.
+``open_idx`` reads all types and leaves uncompressed files of any size on disk. Compressed files are
+recognised by their first bytes, not by their names.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import numpy.typing as npt
 
 from shared.errors import ImageError
 
-LARGEST_CONTENT = 1 << 30  # bytes; bounds what a small hostile file can expand to
-LARGEST_RANK = 64  # of a numpy array
+LARGEST_CONTENT = 1 << 30  # bytes; limits the expansion of a small hostile file
+LARGEST_RANK = 64  # numpy's limit
 UNSIGNED_BYTES = 0x08
 ELEMENT_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
-GZIP_WINDOW = 31  # zlib's way to say: gzip header, largest window
+GZIP_WINDOW = 31  # zlib's code for a gzip header and the largest window
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """The array in a file; ``ImageError`` names the file and what is expected of it."""
+    """Read the array in a file; ``ImageError`` names the file and what is wrong."""
     return parse_idx(read_content(path), str(path))
 
 
 def parse_idx(data: bytes, name: str) -> npt.NDArray[np.uint8]:
-    """The array, writable, in the content of a file that errors call ``name``."""
+    """Parse a file's content to a writable array; ``ImageError`` starts with ``name``."""
     content = expand(data, name)
     if len(content) < 4 or content[:2] != b"\0\0":
         raise ImageError(f"{name}: is not IDX; expected a file that starts with 00 00 08")
@@ -52,7 +52,7 @@ def parse_idx(data: bytes, name: str) -> npt.NDArray[np.uint8]:
             f"{name}: ends after {len(content)} bytes; expected a header of {start} bytes"
         )
     shape = struct.unpack(f">{rank}I", content[4:start])
-    # zeros are left out because numpy refuses (0, huge, huge) too
+    # Zeros count as 1, because numpy refuses shapes such as (0, huge, huge) too.
     if math.prod(size or 1 for size in shape) > LARGEST_CONTENT:
         raise ImageError(
             f"{name}: declares the shape {shape}; expected at most {LARGEST_CONTENT} values"
@@ -64,9 +64,9 @@ def parse_idx(data: bytes, name: str) -> npt.NDArray[np.uint8]:
 
 
 def open_idx(path: Path) -> npt.NDArray[np.generic]:
-    """The array of any element type in a file, on the disk if it is not compressed.
+    """Open the array of any element type in a file; it stays on disk if it is not compressed.
 
-    ``ImageError`` names the file and what is expected of it.
+    ``ImageError`` names the file and what is wrong.
     """
     try:
         if not path.is_file():  # a pipe or a device may never end
@@ -92,7 +92,7 @@ def open_idx(path: Path) -> npt.NDArray[np.generic]:
 
 
 def _parse_head(head: bytes, name: str) -> tuple[np.dtype[np.generic], tuple[int, ...], int]:
-    """Element type, shape and where the values start."""
+    """Parse element type, shape and the offset of the values."""
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in ELEMENT_TYPES:
         raise ImageError(
             f"{name}: is not IDX; expected a file that starts with 00 00 08 or the like"
@@ -105,7 +105,7 @@ def _parse_head(head: bytes, name: str) -> tuple[np.dtype[np.generic], tuple[int
 
 
 def format_idx(array: npt.NDArray[np.uint8]) -> bytes:
-    """The uncompressed IDX file of an array of unsigned bytes."""
+    """Return the content of an uncompressed IDX file with an array of unsigned bytes."""
     if array.dtype != np.uint8:
         raise ImageError(f"array: has elements of type {array.dtype}; expected uint8")
     if array.size > LARGEST_CONTENT or any(size >= 1 << 32 for size in array.shape):
@@ -117,7 +117,7 @@ def format_idx(array: npt.NDArray[np.uint8]) -> bytes:
 
 
 def write_idx(path: Path, array: npt.NDArray[np.uint8]) -> None:
-    """Write an array; compressed if the name ends in ``.gz``, the same bytes at any time."""
+    """Write an array; compressed, reproducibly, if the name ends in ``.gz``."""
     content = format_idx(array)
     if path.suffix == ".gz":
         buffer = io.BytesIO()
@@ -128,7 +128,7 @@ def write_idx(path: Path, array: npt.NDArray[np.uint8]) -> None:
 
 
 def read_content(path: Path) -> bytes:
-    """The bytes of a file as they are, at most ``LARGEST_CONTENT``."""
+    """Return the bytes of a file, at most ``LARGEST_CONTENT``; ``ImageError``."""
     try:
         if not path.is_file():  # a pipe or a device may never end
             raise ImageError(f"{path}: is not a file; expected an IDX file")
@@ -142,7 +142,9 @@ def read_content(path: Path) -> bytes:
 
 
 def expand(data: bytes, name: str) -> bytes:
-    """The data decompressed if they are gzip, else as they are; at most ``LARGEST_CONTENT``."""
+    """Return the data, decompressed if they are gzip; at most ``LARGEST_CONTENT``;
+    ``ImageError``.
+    """
     if not data.startswith(GZIP_MAGIC):
         return data
     inflater = zlib.decompressobj(GZIP_WINDOW)

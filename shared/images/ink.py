@@ -1,8 +1,8 @@
-"""Find the strokes in a picture of a page and set them as the network knows them.
+"""Find the strokes in a picture of a page, and place them in an input as in the training images.
 
-What MNIST's makers did to each digit (LeCun et al. 1998, section III.A): cut out the ink, scale it
-to a box with its proportions kept, and put its centre of mass in the middle of the input. Their
-pages were clean scans; here the ground may be lit unevenly and speckled.
+This follows the preparation of MNIST's digits (LeCun et al. 1998, section III.A): cut out the ink,
+scale it into a box keeping its proportions, and put its centre of mass in the middle of the input.
+MNIST's pages were clean scans; here the background (ground) may be unevenly lit and speckled.
 """
 
 from __future__ import annotations
@@ -21,30 +21,31 @@ Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Value = TypeVar("Value", bound=np.generic)
 
-GRID = 48  # cells on the longer side in which connected ink is looked for
-SMALLEST_CONTRAST = 12.0  # of 255, below which there is no ink
-NOISE_SIGMAS = 4.0  # of the ground, that ink stands out by
-FITS = 4  # times that the ground is fitted, each time without what looks like ink
-SPECK = 0.06  # of the largest piece's ink; smaller pieces are dirt
-FAINT = 0.5  # of the largest piece's mean depth; fainter pieces are folds and edges of shadows
-FOREIGN = 0.06  # of the border: ink that reaches in over more of it is something else
-REACH = 8  # parts of the shorter side: wider than strokes, narrower than shadows
-BINS = 128  # of depths, between which the threshold lies
-FEW = 20_000  # pixels that tell the noise of a picture
-THIN = 0.095  # of the box: strokes that are thinner become so wide, like a pen's on a whole page
+GRID = 48  # cells on the longer side, in which connected ink is searched
+SMALLEST_CONTRAST = 12.0  # of 255; with less there is no ink
+NOISE_SIGMAS = 4.0  # standard deviations of the ground's noise that ink must exceed
+FITS = 4  # iterations of fitting the ground, each without pixels that look like ink
+SPECK = 0.06  # pieces with less than this share of the largest piece's ink are dirt
+FAINT = 0.5  # pieces fainter than this share of the largest one's depth are folds or shadows
+FOREIGN = 0.06  # ink that touches more than this share of the border is not part of the drawing
+REACH = 8  # the shorter side divided by this is wider than strokes and narrower than shadows
+BINS = 128  # bins of depth for the choice of the threshold
+FEW = 20_000  # pixels from which the noise is estimated
+THIN = 0.095  # share of the box; thinner strokes, as of a pen on a large page, are widened to it
 
 
 def find_ink(grey: Bytes, ink_is_dark: bool | None) -> Bytes | None:
-    """The strokes of a picture (H, W), cut out: 0 where there is none, 255 where it is full.
+    """Cut the strokes out of a picture (H, W): 0 is no ink, 255 full ink.
 
-    ``ink_is_dark`` None: whichever stands out more from the ground. None if nothing stands out.
+    If ``ink_is_dark`` is None, the ink is whatever stands out more from the ground. Returns None if
+    nothing stands out.
     """
     above = grey.astype(np.float32) - ground_of(grey)
     dark = _stands_out_below(above) if ink_is_dark is None else ink_is_dark
     depth = -above if dark else above
     mask, least = _inked(depth)
     if mask is not None and _reaches_in(mask):
-        # not ink alone: a shadow, the table below the page; the ground is told from nearby
+        # Not only ink but e.g. a shadow or the table below the page: use the local ground.
         depth = _depth_nearby(grey, dark)
         mask, least = _inked(depth)
     if mask is None:
@@ -55,14 +56,16 @@ def find_ink(grey: Bytes, ink_is_dark: bool | None) -> Bytes | None:
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     strokes = ((depth[place] - low) / (full - low)).clip(0, 1)
-    # strokes end softly
+    # Keep the soft edges of the strokes.
     strokes[~_widened(mask[place], 1 if max(mask.shape) < 200 else 2)] = 0
     cut: Bytes = np.rint(strokes * 255).astype(np.uint8)
     return cut
 
 
 def set_ink(strokes: Bytes, box: int, shape: Shape) -> Bytes:
-    """Strokes from ``find_ink``, the longer side ``box`` pixels, in an input (H, W) of zeros."""
+    """Place strokes of ``find_ink``, scaled to a longer side of ``box`` pixels, in an
+    input (H, W).
+    """
     height, width = strokes.shape
     picture = Image.fromarray(_thickened(strokes))
     scale = box / max(height, width)
@@ -83,10 +86,10 @@ def set_ink(strokes: Bytes, box: int, shape: Shape) -> Bytes:
 
 
 def ground_of(grey: Bytes) -> Floats:
-    """The brightness that each pixel of (H, W) would have without ink: a surface of degree two.
+    """Estimate the brightness that each pixel of (H, W) would have without ink.
 
-    Fitted by least squares on a coarse picture, again and again without the pixels that are far
-    from it, starting from the border's brightness.
+    Fits a surface of degree two by least squares to a coarse picture, repeatedly and each time
+    without pixels that are far from it, starting with the border's brightness.
     """
     height, width = grey.shape
     step = max(1, min(height, width) // 64)
@@ -120,9 +123,12 @@ def ground_of(grey: Bytes) -> Floats:
 
 
 def otsu(depth: Floats) -> float:
-    """The threshold that splits positive depths into two groups of least variance (Otsu 1979)."""
+    """Return the threshold that splits positive depths into two groups of least variance.
+
+    Source: Otsu, "A threshold selection method from gray-level histograms" (1979).
+    """
     top = float(depth.max())
-    # as np.histogram counts, which takes four times as long
+    # Equals np.histogram, which takes four times as long.
     cells = (depth[depth >= 0] * np.float32(BINS / top)).astype(np.uint8)
     counts = np.bincount(np.minimum(cells, BINS - 1), minlength=BINS)
     edges = np.linspace(0.0, top, BINS + 1)
@@ -136,9 +142,9 @@ def otsu(depth: Floats) -> float:
 
 
 def main_pieces(mask: Mask, depth: Floats) -> Mask:
-    """The mask without specks, faint lines, and what reaches in from the border of the picture.
+    """Remove specks, faint lines and objects that reach in from the border from the mask.
 
-    Pieces are told on a coarse grid, so that strokes with gaps in them stay together.
+    Pieces are found on a coarse grid, so that strokes with gaps stay together.
     """
     height, width = mask.shape
     cell = max(1.0, max(height, width) / GRID)
@@ -149,11 +155,11 @@ def main_pieces(mask: Mask, depth: Floats) -> Mask:
     place = rows[y] * shape[1] + columns[x]
     count = np.bincount(place, minlength=shape[0] * shape[1])
     labels = _label(count.reshape(shape) > 0)
-    pieces = labels.reshape(-1)[place] - 1  # of every pixel of ink
+    pieces = labels.reshape(-1)[place] - 1  # the piece of every pixel of ink
     ink = np.bincount(pieces, weights=depth[y, x])
     strength = ink / np.bincount(pieces)
     touching = np.bincount(border(labels), minlength=len(ink) + 1)[1:]
-    foreign = touching >= max(3, (2 * sum(shape) - 4) // 16)  # the table, a ruled frame
+    foreign = touching >= max(3, (2 * sum(shape) - 4) // 16)  # e.g. the table or a ruled frame
     if not foreign.all():
         ink[foreign] = 0
     kept = (ink >= SPECK * ink.max()) & (strength >= FAINT * strength[ink.argmax()])
@@ -162,7 +168,7 @@ def main_pieces(mask: Mask, depth: Floats) -> Mask:
 
 
 def _label(cells: Mask) -> npt.NDArray[np.int64]:
-    """Numbers of connected pieces, eight neighbours: 0 is none, 1 the first piece."""
+    """Number the connected pieces (8 neighbours): 0 is no piece, 1 the first one."""
     labels = np.zeros(cells.shape, dtype=np.int64)
     count = 0
     for start in zip(*np.nonzero(cells), strict=True):
@@ -182,7 +188,7 @@ def _label(cells: Mask) -> npt.NDArray[np.int64]:
 
 
 def _inked(depth: Floats) -> tuple[Mask | None, float]:
-    """Where ink is, None if nowhere, and the least depth that counts."""
+    """Return the mask of ink, None if there is none, and the threshold of depth."""
     step = max(1, int((depth.size / FEW) ** 0.5))
     few = depth[::step, ::step]
     noise = 1.4826 * float(np.median(np.abs(few - np.median(few))))
@@ -198,7 +204,9 @@ def _reaches_in(mask: Mask) -> bool:
 
 
 def _depth_nearby(grey: Bytes, dark: bool) -> Floats:
-    """How much darker (or lighter) than the lightest (darkest) ground within reach."""
+    """Return how much darker (or lighter) each pixel is than the lightest (darkest) one
+    in reach.
+    """
     picture = Image.fromarray(grey if dark else 255 - grey)
     factor = max(1, min(picture.size) // 120)
     small = picture.reduce(factor) if factor > 1 else picture
@@ -209,12 +217,12 @@ def _depth_nearby(grey: Bytes, dark: bool) -> Floats:
 
 
 def _stands_out_below(above: Floats) -> bool:
-    # the third power: a little ink outweighs much noise
+    # The third power, so that a little ink outweighs much noise.
     return float(np.einsum("yx,yx,yx->", above, above, above)) < 0
 
 
 def _thickened(strokes: Bytes) -> Bytes:
-    """Strokes made as wide as a pen's on a form, if they are thinner for their size."""
+    """Widen strokes that are thinner, relative to the drawing, than a pen's on a form."""
     inked = strokes > 127
     area = np.count_nonzero(inked)
     edge = np.count_nonzero(inked[1:] != inked[:-1]) + np.count_nonzero(
@@ -222,7 +230,7 @@ def _thickened(strokes: Bytes) -> Bytes:
     )
     if not edge:
         return strokes
-    # a slanting edge of length 1 crosses 1.27 pixel borders on average
+    # An edge of length 1 crosses 1.27 pixel borders on average over all directions.
     wide = 2 * area / edge * 1.27
     wanted = THIN * max(strokes.shape)
     grow = round((wanted - wide) / 2)
@@ -232,9 +240,9 @@ def _thickened(strokes: Bytes) -> Bytes:
 
 
 def _widened(values: npt.NDArray[Value], reach: int) -> npt.NDArray[Value]:
-    """The largest value within ``reach`` rows and columns of each pixel of (H, W).
+    """Return the maximum within ``reach`` rows and columns of each pixel of (H, W).
 
-    Rows, then columns; each shift doubles the reach of the one before.
+    Computed over rows, then columns, by shifts that double the reach each time.
     """
     wide = values.copy()
     for turned in (wide, wide.T):

@@ -1,4 +1,4 @@
-"""True labels of images, from IDX, .npy, CSV or text: by position, or by the name of the file."""
+"""Read the labels of images from IDX, .npy, CSV or text, by position or by file name."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ LABEL_HEADINGS = ("label", "class", "class_name", "category", "target", "y")
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels as they were written: by position, or by file name."""
+    """Labels as they were written, by position or by file name."""
 
     in_order: Sequence[str] = ()
     by_name: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, position: int, path: Path | None, classes: Sequence[str]) -> int | None:
-        """The class number of an image; None if its label is not there or not a class."""
+        """Return the class index of an image; None if it has no label or an unknown one."""
         text = self.in_order[position] if position < len(self.in_order) else None
         if path is not None and self.by_name:
-            # the longest part of the path that the table knows
+            # Use the longest trailing part of the path that is in the table.
             parts = path.parts
             names = ("/".join(parts[at:]) for at in range(len(parts)))
             text = next((self.by_name[name] for name in names if name in self.by_name), None)
@@ -39,9 +39,9 @@ class Labels:
 
 
 def read_labels(path: Path, name: str) -> Labels:
-    """The labels in a file; ``ImageError`` starts with ``name``.
+    """Read the labels in a file; ``ImageError`` starts with ``name``.
 
-    A table has rows of file and label, or of a label alone, in the order of the images.
+    A table has rows of file and label, or of a label only, in the order of the images.
     """
     lowered = path.name.lower()
     if path.suffix.lower() == ".npy":
@@ -55,10 +55,10 @@ def read_labels(path: Path, name: str) -> Labels:
 
 
 def read_table(path: Path, name: str) -> list[tuple[str, ...]]:
-    """Rows of (file, label) or of (label,), without the heading; ``ImageError``.
+    """Read rows of (file, label) or (label,), without the heading; ``ImageError``.
 
-    Columns are told by their headings, and without any are file, then label; split at commas,
-    semicolons, tabs or, in files that have none of them, at the last space.
+    Columns are recognised by their headings; without headings they are file, then label. They are
+    separated by commas, semicolons, tabs or, in files without these, by the last space.
     """
     try:
         if not path.is_file():
@@ -85,7 +85,7 @@ def read_table(path: Path, name: str) -> list[tuple[str, ...]]:
 
 
 def _columns(rows: list[tuple[str, ...]], name: str) -> list[tuple[str, ...]]:
-    """The columns of file and label, or the only column."""
+    """Return the columns of file and label, or the only column."""
     heading = [cell.strip().casefold() for cell in rows[0]]
     labels = [number for number, cell in enumerate(heading) if cell in LABEL_HEADINGS]
     files = [number for number, cell in enumerate(heading) if cell in FILE_HEADINGS]

@@ -1,6 +1,6 @@
-"""A picture of any size becomes the input of a network, as the bundle's preprocessing says.
+"""Convert pictures of any size to inputs of a network by the bundle's preprocessing.
 
-Imports Pillow; what needs none of it is in ``ready``.
+Imports Pillow; the functions that do not need it are in ``ready``.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from shared.images.values import Bytes
 from shared.model.architecture import Shape
 from shared.model.preprocessing import Preprocessing
 
-INK_PIXELS = 480  # on the shorter side, in which ink is looked for
-COARSE_PIXELS = 240  # on the shorter side, in which it is looked for first
-ENOUGH = 4  # times the pixels of the box: ink that is as large in a coarse picture is scaled down
-SPARE = 3  # times the input's pixels: what scaling smoothly needs
-COLOURFUL = 40.0  # mean distance between the channels of a picture that lives by its colours
+INK_PIXELS = 480  # shorter side of the picture in which ink is searched
+COARSE_PIXELS = 240  # shorter side of the picture in which ink is searched first
+ENOUGH = 4  # ink found in the coarse picture is used if it is this many times the box's size
+SPARE = 3  # factor on the input's size that smooth scaling needs
+COLOURFUL = 40.0  # mean distance between the channels from which a picture counts as colourful
 
 
 def prepare_file(source: bytes | Path, name: str, shape: Shape, steps: Preprocessing) -> Prepared:
-    """A picture file as an input; errors (``ImageError``) start with ``name``."""
+    """Convert a picture file to an input of ``shape``; ``ImageError`` starts with ``name``."""
     return prepare(decode_for(source, name, shape, steps), name, shape, steps)
 
 
 def decode_for(source: bytes | Path, name: str, shape: Shape, steps: Preprocessing) -> Decoded:
-    """A picture file in as many pixels as an input of ``shape`` needs, for ``prepare``."""
+    """Decode a picture file at the resolution that an input of ``shape`` needs, for ``prepare``."""
 
     def needed(size: tuple[int, int]) -> tuple[int, int]:
         return _needed(size, shape, steps)
@@ -42,9 +42,9 @@ def decode_for(source: bytes | Path, name: str, shape: Shape, steps: Preprocessi
 
 
 def prepare(picture: Decoded, name: str, shape: Shape, steps: Preprocessing) -> Prepared:
-    """A decoded picture as an input of ``shape``.
+    """Convert a decoded picture to an input of ``shape``.
 
-    One that has the input's size and polarity is unchanged, bit for bit.
+    A picture that has the input's size and polarity already stays unchanged, bit for bit.
     """
     as_it_is = None if picture.alpha is not None else unchanged(picture.colour, shape, steps)
     if as_it_is is not None:
@@ -66,7 +66,7 @@ def prepare(picture: Decoded, name: str, shape: Shape, steps: Preprocessing) -> 
 
 
 def _with_ink(grey: Bytes, shape: Shape, steps: Preprocessing, notes: list[str]) -> Prepared:
-    """Grey (H, W) for a network that knows strokes of one value on a ground of another."""
+    """Convert grey (H, W) for a network trained on strokes of one value on a ground of another."""
     inverted = is_inverted(grey, steps)
     right_size = grey.shape == (shape.height, shape.width)
     if inverted and not steps.invert:
@@ -90,7 +90,7 @@ def _with_ink(grey: Bytes, shape: Shape, steps: Preprocessing, notes: list[str])
 
 
 def _strokes(grey: Bytes, ink_is_dark: bool | None, box: int) -> Bytes | None:
-    """The strokes of a picture (H, W), of a smaller copy of it where that shows enough of them."""
+    """Find the strokes of a picture (H, W), in a smaller copy if that is detailed enough."""
     factor = min(grey.shape) // COARSE_PIXELS
     if factor > 1:
         strokes = find_ink(np.asarray(Image.fromarray(grey).reduce(factor)), ink_is_dark)
@@ -100,7 +100,7 @@ def _strokes(grey: Bytes, ink_is_dark: bool | None, box: int) -> Bytes | None:
 
 
 def _between(canvas: Bytes, steps: Preprocessing) -> Bytes:
-    """Shares of ink, 0 to 255, as values from ground to ink."""
+    """Map shares of ink, 0 to 255, to values from ground to ink."""
     ink, ground = steps.ink or 0, steps.ground
     if (ground, ink) == (0, 255):
         return canvas
@@ -109,7 +109,7 @@ def _between(canvas: Bytes, steps: Preprocessing) -> Bytes:
 
 
 def _needed(size: tuple[int, int], shape: Shape, steps: Preprocessing) -> tuple[int, int]:
-    """The pixels (width, height) that are needed of a picture of ``size``."""
+    """Return the resolution (width, height) that is needed of a picture of ``size``."""
     width, height = size
     if width <= 0 or height <= 0:
         return size
@@ -120,7 +120,7 @@ def _needed(size: tuple[int, int], shape: Shape, steps: Preprocessing) -> tuple[
 
 
 def _cropped(colour: Bytes, full: tuple[int, int], name: str, steps: Preprocessing) -> Bytes:
-    """The part that is looked at; ``full`` is the size in whose pixels it is given."""
+    """Return the part of a picture that ``steps.crop`` selects, in pixels of the size ``full``."""
     if steps.crop is None:
         return colour
     left, top, width, height = steps.crop
@@ -137,7 +137,7 @@ def _cropped(colour: Bytes, full: tuple[int, int], name: str, steps: Preprocessi
 
 
 def _resized(colour: Bytes, shape: Shape, steps: Preprocessing) -> Bytes:
-    """(H, W, C) of any size in the size of ``shape``, stretched, fitted or its middle cropped."""
+    """Resize (H, W, C) to ``shape``: stretched, fitted or cropped to the middle."""
     height, width = colour.shape[:2]
     if (height, width) == (shape.height, shape.width):
         return colour

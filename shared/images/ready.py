@@ -1,4 +1,4 @@
-"""Images that are what the network knows already, without Pillow: they pass unchanged."""
+"""Recognise images that need no conversion; works without Pillow."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from shared.images.values import Bytes
 from shared.model.architecture import Shape
 from shared.model.preprocessing import Preprocessing
 
-SAME, OTHER = 0.4, 0.6  # shares of the way from ground to ink that decide for a border
-LEAST_CONTRAST = 0.5  # of that between ground and ink, below which a border decides nothing
-FAR = 1.0  # of 255: how far outside the training images' means a mean is worth a word
+SAME, OTHER = 0.4, 0.6  # a border below (above) this share from ground to ink is ground (ink)
+LEAST_CONTRAST = 0.5  # share of the contrast of ground and ink below which nothing is decided
+FAR = 1.0  # of 255; an image whose mean is this far outside the training images' gets a note
 Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An input of the network (H, W, C), whether it was scaled, and what to say of it."""
+    """An input of the network (H, W, C), whether it was scaled, and notes for the user."""
 
     image: Bytes
     scaled: bool = False
@@ -28,7 +28,7 @@ class Prepared:
 
 
 def unchanged(image: Bytes, shape: Shape, steps: Preprocessing) -> Prepared | None:
-    """The image (H, W, C) itself if it has the input's size, colours and polarity, else None."""
+    """Return the image (H, W, C) if it has the input's size, colours and polarity; else None."""
     if image.shape != (shape.height, shape.width, shape.channels):
         return None
     if steps.invert or steps.crop is not None:
@@ -41,10 +41,10 @@ def unchanged(image: Bytes, shape: Shape, steps: Preprocessing) -> Prepared | No
 
 
 def is_inverted(grey: Bytes, steps: Preprocessing) -> bool | None:
-    """Whether the border of (H, W) has the ink's value; None if that cannot be told.
+    """Whether the border of (H, W) has the ink's value; None if it cannot be decided.
 
-    ``steps`` has an ink. A picture of little contrast and a border of middle grey tell nothing;
-    a picture of one value is as it should be.
+    ``steps`` must have an ink. Low contrast or a border of middle grey are undecided; a picture of
+    a single value counts as not inverted.
     """
     if steps.ink is None:
         return None
@@ -61,7 +61,7 @@ def is_inverted(grey: Bytes, steps: Preprocessing) -> bool | None:
 
 
 def mean_notes(image: Bytes, steps: Preprocessing) -> tuple[str, ...]:
-    """A line if the image is darker or lighter than any training image, else nothing."""
+    """Return a note if the image is darker or lighter than any training image; else nothing."""
     mean, (low, high) = float(image.mean()), steps.mean
     if low - FAR <= mean <= high + FAR:
         return ()
@@ -71,5 +71,5 @@ def mean_notes(image: Bytes, steps: Preprocessing) -> tuple[str, ...]:
 
 
 def border(grey: npt.NDArray[Number]) -> npt.NDArray[Number]:
-    """The outermost pixels of (H, W)."""
+    """Return the outermost pixels of (H, W)."""
     return np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])

@@ -1,8 +1,8 @@
-"""Pixels of every mode that Pillow opens become bytes: grey or colour, with opacity or without.
+"""Convert pixels of every mode that Pillow opens to bytes: grey or colour, perhaps with opacity.
 
-What stands for white is, in this order: what the file declares, what ``white_of`` tells from the
-values. Pillow cuts colour of 16 bits to its upper byte; where that loses a picture, since only the
-lower bits are used, the lower bytes are decoded too.
+The value of white is the one that the file declares; without a declaration, ``white_of`` determines
+it from the values. Pillow reduces 16-bit colour to its upper byte. If a picture uses only the lower
+bits, so that this would lose it, the lower bytes are decoded too.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from shared.images.values import Array, note_of, to_bytes, white_of
 
 Opener = Callable[[], ImageFile.ImageFile]
 Samples = npt.NDArray[np.uint16]
-Range = tuple[float, float]  # the values of black and of white
+Range = tuple[float, float]  # the values of black and white
 
 PNG_SIGNATURE = 8  # bytes
-PNG_HEAD = 1 << 16  # bytes in which the chunks before the pixels are looked for
+PNG_HEAD = 1 << 16  # bytes in which the chunks before the pixels are searched
 # Tags of TIFF 6.0: section 8 and the supplement on sample formats.
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 SMALLEST_VALUE, LARGEST_VALUE = (340, 280), (341, 281)
 WHITE_IS_ZERO, UNSIGNED = 0, 1
 
 PPM_COLOUR = "RGB;16 of PPM"
-# Decoders that give the other byte of each sample: what reads one byte order as the other.
+# Decoders with the opposite byte order, which return the other byte of each sample.
 OTHER_BYTE = {
     f"{bands};16{order}": f"{bands};16{other}"
     for bands in ("RGB", "RGBA", "RGBX")
@@ -39,14 +39,14 @@ OTHER_BYTE = {
 
 
 def declared_range(image: ImageFile.ImageFile, source: bytes | Path) -> Range | None:
-    """Black and white as the file declares them, None if it does not."""
+    """Return black and white as the file declares them; None if it does not."""
     if image.format == "PNG":
         bits = _significant_bits(source)
         return None if bits is None else (0.0, 2.0**bits - 1)
     if image.format == "TIFF":
         return _tiff_range(image)
     if image.format == "PPM" and image.tile and isinstance(image.tile[0].args, tuple):
-        # Pillow has scaled the largest value of the file to that of the type
+        # Pillow has scaled the file's largest value to that of the type.
         return (0.0, 65535.0) if image.mode == "I" else None
     return None
 
@@ -54,9 +54,9 @@ def declared_range(image: ImageFile.ImageFile, source: bytes | Path) -> Range | 
 def to_bytes_picture(
     image: ImageFile.ImageFile, declared: Range | None, opened: Opener, name: str
 ) -> tuple[Image.Image, tuple[str, ...]]:
-    """An opened picture as L, LA, RGB or RGBA, and what to say of its range.
+    """Convert an opened picture to L, LA, RGB or RGBA; also returns notes about its range.
 
-    ``opened`` opens the same file again, ``name`` starts errors (``ImageError``).
+    ``opened`` opens the same file again. ``ImageError`` starts with ``name``.
     """
     if image.mode.startswith(("I", "F")):
         return _numbers(image, declared, name)
@@ -82,7 +82,7 @@ def _plain_mode(image: Image.Image) -> Image.Image:
 def _stretched(
     picture: Image.Image, declared: Range | None, name: str
 ) -> tuple[Image.Image, tuple[str, ...]]:
-    """8-bit pixels of which the file uses only the lower bits, or only 0 and 1."""
+    """Scale 8-bit pixels of which the file uses only the lower bits, or only 0 and 1."""
     pixels = np.asarray(picture)
     colour = pixels[..., :-1] if picture.mode in ("LA", "RGBA") else pixels
     black, white = _range_of(colour, declared, name)
@@ -97,7 +97,7 @@ def _stretched(
 def _numbers(
     image: ImageFile.ImageFile, declared: Range | None, name: str
 ) -> tuple[Image.Image, tuple[str, ...]]:
-    """Grey of 16 or 32 bits, or of floating point."""
+    """Convert grey of 16 or 32 bits or in floating point."""
     values: Array = np.asarray(image)
     tags: Any = getattr(image, "tag_v2", {})
     if image.mode == "I" and tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0] == UNSIGNED and tags:
@@ -115,19 +115,19 @@ def _numbers(
 
 
 def _range_of(values: Array, declared: Range | None, name: str) -> Range:
-    """The declared range if the values keep to it, else the one that fits them."""
+    """Return the declared range if the values lie in it; else the range that fits them."""
     if declared is not None and values.size:
         low, high = declared
         if low <= float(values.min()) and float(values.max()) <= high:
             return declared
         if values.dtype.kind in "ui" and values.dtype.itemsize <= 2 and low == 0:
-            # a declared depth that the values pass was scaled up to that of the file, as PNG asks
+            # Values above the declared depth were scaled up to the file's depth, as PNG requires.
             return 0.0, float(np.iinfo(values.dtype).max)
     return 0.0, white_of(values, name)
 
 
 def _significant_bits(source: bytes | Path) -> int | None:
-    """The largest depth of a colour that a PNG's sBIT chunk declares; None without one."""
+    """Return the largest colour depth that a PNG's sBIT chunk declares; None without one."""
     if isinstance(source, bytes):
         head = source[:PNG_HEAD]
     else:
@@ -140,7 +140,7 @@ def _significant_bits(source: bytes | Path) -> int | None:
         if kind == b"IHDR" and len(content) == 13:
             colour_type = content[9]
         elif kind == b"sBIT" and content:
-            if colour_type == 3:  # of the palette's colours, which are whole bytes
+            if colour_type == 3:  # it describes the palette, whose colours are whole bytes
                 return None
             colours = 3 if colour_type & 2 else 1
             return int(max(1, *content[:colours]))
@@ -171,7 +171,7 @@ def _tiff_range(image: ImageFile.ImageFile) -> Range | None:
 
 
 def _rawmode(image: ImageFile.ImageFile) -> str:
-    """How the decoder is asked to read the samples of a file that was not loaded yet."""
+    """Return the raw mode with which the decoder will read the samples of an unloaded file."""
     args = image.tile[0].args if image.tile else ""
     if args == ("RGB", 65535):
         return PPM_COLOUR
@@ -182,7 +182,7 @@ def _rawmode(image: ImageFile.ImageFile) -> str:
 def _shallow_depth(
     image: ImageFile.ImageFile, declared: Range | None, opened: Opener, raw: str, name: str
 ) -> tuple[Image.Image, tuple[str, ...]] | None:
-    """Colour of 16 bits whose upper four are not used; None if they are, or cannot be told."""
+    """Convert 16-bit colour whose upper four bits are unused; None if used or undecidable."""
     upper = np.asarray(image)
     colour = upper[..., :1] if raw.startswith("LA") else upper[..., :3]
     if upper.ndim != 3 or colour.max(initial=0) > 16:
@@ -200,9 +200,10 @@ def _shallow_depth(
 
 
 def _whole_samples(upper: npt.NDArray[np.uint8], opened: Opener, raw: str) -> Samples | None:
-    """The 16-bit samples (H, W, C) whose upper bytes are given; grey and alpha as (H, W, 2)."""
+    """Return the 16-bit samples (H, W, C) for given upper bytes; grey and alpha as (H, W, 2)."""
     if raw == "LA;16B":
-        # four bytes a pixel, which is what RGBA is: grey's upper and lower, alpha's upper and lower
+        # Read as RGBA, as a pixel has four bytes: upper and lower of grey, upper and lower of
+        # alpha.
         both = np.asarray(_decoded_as(opened(), "RGBA")).astype(np.uint16)
         whole: Samples = np.bitwise_or(both[..., ::2] << 8, both[..., 1::2], dtype=np.uint16)
         return whole
@@ -210,7 +211,7 @@ def _whole_samples(upper: npt.NDArray[np.uint8], opened: Opener, raw: str) -> Sa
         lower = np.asarray(_decoded_as(opened(), OTHER_BYTE[raw]))
         joined: Samples = np.bitwise_or(upper.astype(np.uint16) << 8, lower, dtype=np.uint16)
         return joined
-    if raw == PPM_COLOUR:  # the decoder scales by what it is told is the largest value
+    if raw == PPM_COLOUR:  # the decoder scales by the largest value passed to it
         lower = np.asarray(_decoded_as(opened(), "RGB", 4095)).astype(np.uint16)
         if lower.max(initial=0) > 16:
             return np.rint(lower * (4095 / 255)).astype(np.uint16)
@@ -219,7 +220,7 @@ def _whole_samples(upper: npt.NDArray[np.uint8], opened: Opener, raw: str) -> Sa
 
 
 def _decoded_as(image: ImageFile.ImageFile, raw: str, largest: int | None = None) -> Image.Image:
-    """A freshly opened picture, decoded as if its samples were laid out like ``raw``."""
+    """Decode a freshly opened picture as if its samples had the layout ``raw``."""
     tiles = []
     for tile in image.tile:
         args: Any = raw

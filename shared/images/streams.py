@@ -1,4 +1,4 @@
-"""Pictures one after the other in a stream: concatenated PNG or JPEG, split where each ends."""
+"""Split a stream of concatenated PNG or JPEG pictures."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
 
 
 def pictures_in(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """The bytes of every picture; ``read`` gives what has come, at most so many bytes, b"" the end.
+    """Yield the bytes of every picture.
 
-    A PNG or a JPEG is given as soon as it is whole. Anything else is one picture, up to the end.
+    ``read(size)`` returns at most ``size`` bytes that have arrived, b"" at the end. A PNG or JPEG
+    is yielded as soon as it is complete. Anything else counts as one picture up to the end.
     """
     data = bytearray()
     ended = False
@@ -26,7 +27,7 @@ def pictures_in(read: Callable[[int], bytes]) -> Iterator[bytes]:
         if end is not None:
             yield bytes(data[:end])
             del data[:end]
-            while bytes(data[:1]) in (b"\n", b"\r", b"\0"):  # a line between two pictures
+            while bytes(data[:1]) in (b"\n", b"\r", b"\0"):  # separators between pictures
                 del data[:1]
             continue
         if ended or len(data) > LARGEST_PICTURE_BYTES:
@@ -39,7 +40,7 @@ def pictures_in(read: Callable[[int], bytes]) -> Iterator[bytes]:
 
 
 def _end_of(data: bytearray) -> int | None:
-    """Where the picture at the start ends; None if that is not known yet."""
+    """Return where the first picture ends; None if that is not known yet."""
     if data.startswith(PNG):
         return _end_of_png(data)
     return _end_of_jpeg(data) if data.startswith(JPEG) else None
@@ -58,7 +59,7 @@ def _end_of_png(data: bytearray) -> int | None:
 def _end_of_jpeg(data: bytearray) -> int | None:
     at = len(JPEG)
     while at + 2 <= len(data):
-        if data[at] != 0xFF:  # of the compressed pixels, up to the next marker
+        if data[at] != 0xFF:  # compressed pixels, up to the next marker
             at = data.find(b"\xff", at)
             if at < 0:
                 return None

@@ -1,4 +1,4 @@
-"""Pictures with clear parts become opaque ones."""
+"""Make pictures with transparent parts opaque."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from shared.images.decoding import Decoded
 from shared.images.values import Bytes
 from shared.model.preprocessing import Preprocessing
 
-UNIFORM = 12.0  # of 255: how far the visible colours of one ink spread
-NEAR = 64.0  # of 255: a colour that the ground would hide
+UNIFORM = 12.0  # of 255; largest spread of visible colours that count as one ink
+NEAR = 64.0  # of 255; a colour this near to the ground would be invisible on it
 
 
 def flatten(picture: Decoded, steps: Preprocessing) -> Bytes:
-    """The picture (H, W, 1 or 3) without its alpha.
+    """Return the picture (H, W, 1 or 3) without its alpha.
 
-    Where the visible colour is uniform, alpha is the ink: for a network that knows an ink, and for
-    others if the ground would hide that colour. Otherwise the picture lies on the ground, which for
-    a network with an ink is one that its visible parts stand out from.
+    If the visible colour is uniform, alpha is used as ink: always for a network with an ink, for
+    others only if the colour would be invisible on the ground. Otherwise the picture is composited
+    onto the ground; for a network with an ink, onto one with contrast to the visible parts.
     """
     colour, alpha = picture.colour, picture.alpha
     if alpha is None or int(alpha.min()) == 255:
@@ -37,7 +37,8 @@ def flatten(picture: Decoded, steps: Preprocessing) -> Bytes:
         return np.rint(np.repeat(grey, colour.shape[2], axis=2)).astype(np.uint8)
     ground = float(steps.ground)
     if steps.ink is not None:
-        if total > 0.5 * 255 * weights.size:  # a page with clear corners: its own ground
+        # E.g. a page with transparent corners has its own ground.
+        if total > 0.5 * 255 * weights.size:
             ground = float(np.median(channels[weights > 127]))
         else:
             ground = 255.0 if float(mean.mean()) < 128 else 0.0

@@ -1,4 +1,4 @@
-"""Numbers of any type become bytes 0..255: which number is white is told by type and range."""
+"""Convert numbers of any type to bytes 0..255; type and range determine the value of white."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from shared.errors import ImageError
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
-# Largest values of the depths that pictures are kept in, whatever the type that holds them.
+# Largest values of usual depths of pictures, whatever type holds them.
 DEPTHS = (255, 4095, 65535)
-# Resampling overshoots by rounding only; more is another range.
+# Tolerance for overshoots by rounding; larger values belong to another range.
 ROUNDING = 1e-3
-LEAST_OF_TYPE = 1 / 8  # of a type's largest number, that data in its range reach
+LEAST_OF_TYPE = 1 / 8  # data use a type's full range if they reach this share of its maximum
 ALLOWED = "0..1, 0..255, 0..4095 or 0..65535"
 
 
 def white_of(values: Array, name: str) -> float:
-    """The number that stands for white in ``values``: 1, 255, 4095, 65535 or a type's largest.
+    """Determine the value of white in ``values``: 1, 255, 4095, 65535 or the type's maximum.
 
-    Values that never pass 4,095 are 12-bit data whatever holds them, those that never pass 255
-    are 8-bit data, and values up to 1 are shares. ``ImageError`` says why no range fits.
+    Values up to 1 are shares, values up to 255 are 8-bit data, values up to 4,095 are 12-bit data,
+    whatever the type. ``ImageError`` says why no range fits.
     """
     kind = values.dtype.kind
     if kind not in "buif":
@@ -55,10 +55,10 @@ def white_of(values: Array, name: str) -> float:
 
 
 def to_bytes(values: Array, white: float, black: float = 0.0) -> Bytes:
-    """Values scaled so that ``black`` is 0 and ``white`` 255, rounded; what is outside is cut."""
+    """Scale values so that ``black`` is 0 and ``white`` 255; rounds, and clips values outside."""
     if values.dtype == np.uint8 and (black, white) == (0.0, 255.0):
         return values.astype(np.uint8, copy=False)
-    # float64 holds every integer of 32 bits exactly; half the memory is enough for 16
+    # float64 holds every 32-bit integer exactly; for 16 bits float32 suffices.
     scaled: npt.NDArray[Any] = values.astype(
         np.float32 if values.dtype.itemsize <= 2 else np.float64
     )
@@ -69,7 +69,7 @@ def to_bytes(values: Array, white: float, black: float = 0.0) -> Bytes:
 
 
 def note_of(values: Array, white: float) -> Sequence[str]:
-    """What to say of a range that had to be guessed: nothing for bytes."""
+    """Return notes about a range that had to be guessed; none for bytes."""
     if values.dtype == np.uint8 and white == 255:
         return ()
     return (f"values of type {values.dtype} up to {white:g} scaled to 0..255",)
