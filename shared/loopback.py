@@ -1,4 +1,4 @@
-"""Which hosts are this machine itself."""
+"""Recognise the hosts that are this machine."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host``, a name or an address without a port, never leaves this machine.
+    """Whether ``host``, a name or an address without port, is this machine.
 
-    These are ``localhost`` and the addresses 127.0.0.0/8 and ::1 (RFC 6761, RFC 1122, RFC 4291),
-    also in brackets or mapped into IPv6. Any other spelling counts as another machine.
+    That is true for ``localhost`` and the addresses 127.0.0.0/8 and ::1 (RFC 6761, RFC 1122,
+    RFC 4291), also in brackets or mapped to IPv6. Anything else counts as another machine.
     """
     name = host.removeprefix("[").removesuffix("]")
     if name.lower().removesuffix(".") == "localhost":

@@ -1,11 +1,11 @@
-"""Incomplete binary layers: weights are -1/+1, input channel i counts g_i times.
+"""Incomplete binary layers: weights are -1/+1, and input channel i has the coefficient g_i.
 
     y_j = sum over i < n of g_i * sum over the kernel of sign(w_ji) * x_i,   j < m
 
-n is the number of channels of the input that came, m the number of outputs asked for: both are
-sliced, nothing is multiplied by zero. Inputs are -1/+1, or small integers (``ternary_sign``), and
-coefficients are integers, so every y is an exact integer in float32 too, whatever the order of
-summation. Source: "B-Conv" and "B-FC" of arXiv 1710.07830.
+n is the number of channels of the given input, m the number of requested outputs. Weights are
+sliced to both, so nothing is multiplied by zero. Inputs are -1/+1 or small integers
+(``ternary_sign``) and coefficients are integers, so every y is an exact integer, also in float32
+and in any order of summation. Source: "B-Conv" and "B-FC" of arXiv 1710.07830.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from shared.layers.leading import ProfileLike, leading, leading_block, resolve
 from shared.layers.sign import sign
 from shared.profiles import quantise
 
-# Latent weights start near 0, so that the first steps can still flip them.
+# Latent weights start near 0, so that the first steps can flip their signs.
 INITIAL_REACH = 0.1
-PADDING_VALUE = -1.0  # bit 0: the packed runtime then needs no correction at the border
+PADDING_VALUE = -1.0  # equals bit 0, so the packed runtime needs no correction at the border
 
 
 def incomplete_binary_linear(
     x: Tensor, weight: Tensor, coefficients: Tensor, out_features: int | None = None
 ) -> Tensor:
-    """Shapes: x (..., n), weight (M, N) latent, coefficients (N,) -> (..., m); n <= N, m <= M."""
+    """Compute x (..., n), latent weight (M, N), coefficients (N,) -> (..., m); n <= N, m <= M."""
     n = x.shape[-1]
     m = leading(n, weight.shape[1], out_features, weight.shape[0])
     return F.linear(x, _signed(leading_block(weight, m, n), coefficients))
@@ -46,9 +46,9 @@ def incomplete_binary_conv2d(
     dilation: Size = 1,
     padding_value: float = PADDING_VALUE,
 ) -> Tensor:
-    """Shapes: x (B, n, H, W), weight (M, N, kh, kw) latent -> (B, m, H', W'); n <= N, m <= M.
+    """Compute x (B, n, H, W), latent weight (M, N, kh, kw) -> (B, m, H', W'); n <= N, m <= M.
 
-    The border is padded with ``padding_value``, the smallest value that x can have.
+    ``coefficients`` is (N,). The border is padded with ``padding_value``, the smallest value of x.
     """
     n = x.shape[1]
     m = leading(n, weight.shape[1], out_channels, weight.shape[0])
@@ -64,7 +64,7 @@ class IncompleteBinaryLinear(nn.Module):
     """Binary linear layer whose input features are ordered by ``profile``.
 
     ``forward(x, out_features=None)``: x (..., n) of -1/+1 -> (..., out_features), integers. There
-    is no bias: the batch norm that follows has a shift.
+    is no bias, since the batch norm that follows has a shift.
     """
 
     coefficients: Tensor
@@ -83,7 +83,7 @@ class IncompleteBinaryLinear(nn.Module):
         self.register_buffer("coefficients", torch.tensor(integers, dtype=torch.float32))
 
     def forward(self, x: Tensor, out_features: int | None = None) -> Tensor:
-        """Sums of the first ``out_features`` outputs over the inputs that came."""
+        """Compute the first ``out_features`` outputs (default: all) from the given inputs."""
         return incomplete_binary_linear(x, self.weight, self.coefficients, out_features)
 
     def used(self, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
@@ -99,7 +99,8 @@ class IncompleteBinaryConv2d(nn.Module):
     """Binary convolution whose input channels are ordered by ``profile``.
 
     ``forward(x, out_channels=None)``: x (B, n, H, W) of -1/+1, padded with ``padding_value`` ->
-    (B, out_channels, H', W'), integers. There is no bias: the batch norm that follows has a shift.
+    (B, out_channels, H', W'), integers. There is no bias, since the batch norm that follows has a
+    shift.
     """
 
     coefficients: Tensor
@@ -134,7 +135,9 @@ class IncompleteBinaryConv2d(nn.Module):
         self.register_buffer("coefficients", torch.tensor(integers, dtype=torch.float32))
 
     def forward(self, x: Tensor, out_channels: int | None = None) -> Tensor:
-        """Sums of the first ``out_channels`` outputs over the input channels that came."""
+        """Compute the first ``out_channels`` outputs (default: all) from the given input
+        channels.
+        """
         return incomplete_binary_conv2d(
             x,
             self.weight,
@@ -156,5 +159,5 @@ class IncompleteBinaryConv2d(nn.Module):
 
 
 def _signed(weight: Tensor, coefficients: Tensor) -> Tensor:
-    """``sign(weight)`` times the coefficient of its input channel: (m, n, ...) -> same shape."""
+    """Return sign(weight) times the coefficient of the input channel: (m, n, ...) -> same shape."""
     return sign(weight) * coefficients[: weight.shape[1]].view(1, -1, *[1] * (weight.dim() - 2))

@@ -1,9 +1,9 @@
-"""The incomplete convolution: the first n input channels count, the first m outputs are computed.
+"""The incomplete convolution: it computes the first m outputs from the first n input channels.
 
     y_j = sum over i < n of g_i * (w_ji convolved with x_i) + b_j,   j < m
 
-Both are sliced, nothing is multiplied by zero. Gradients are those of this sum; weights outside of
-the slice have none. Source: "Conv" of arXiv 1710.07830.
+Weights are sliced to both, so nothing is multiplied by zero. Gradients are those of this sum;
+weights outside of the slice have none. Source: "Conv" of arXiv 1710.07830.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def incomplete_conv2d(
     groups: int = 1,
     **sliding: Any,
 ) -> Tensor:
-    """Shapes: x (B, n, H, W), weight (M, N / groups, kh, kw) -> (B, m, H', W'); n <= N, m <= M.
+    """Compute x (B, n, H, W), weight (M, N / groups, kh, kw) -> (B, m, H', W'); n <= N, m <= M.
 
-    No coefficients (N,): all are 1. ``sliding`` holds the stride, padding and dilation of
-    ``torch.nn.functional.conv2d``. With ``groups``, n and m are those of whole leading groups, and
-    m is by default what the groups that came give.
+    ``coefficients`` (N,) are 1 by default. ``sliding`` holds stride, padding and dilation as in
+    ``torch.nn.functional.conv2d``. With ``groups``, n and m must be whole leading groups, and m is
+    by default the number of outputs of the given groups.
     """
     n, in_group, out_group = x.shape[1], weight.shape[1], weight.shape[0] // groups
     if groups == 1:
@@ -51,7 +51,7 @@ def incomplete_conv2d(
         x = x[:, :n]
     w = weight[:m, :n]
     if coefficients is not None:
-        # (n,) -> (groups, 1, n / groups), a row for each output of a group: (m, n / groups, 1, 1)
+        # (n,) -> (groups, 1, n / groups), then a row for each output: (m, n / groups, 1, 1)
         rows = coefficients[:n].view(groups, 1, -1).expand(-1, m // groups, -1)
         w = w * rows.reshape(m, -1, 1, 1)
     b = None if bias is None else bias[:m]
@@ -77,7 +77,9 @@ class IncompleteConv2d(nn.Conv2d):
         add_coefficients(self, profile, self.in_channels, self.weight)
 
     def forward(self, input: Tensor, out_channels: int | None = None) -> Tensor:
-        """The first ``out_channels`` outputs over the input channels that came."""
+        """Compute the first ``out_channels`` outputs (default: all) from the given input
+        channels.
+        """
         return incomplete_conv2d(
             input,
             self.weight,

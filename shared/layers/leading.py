@@ -1,4 +1,4 @@
-"""What incomplete layers share: the check of counts, coefficients as a buffer, and what is used."""
+"""Code that incomplete layers share: checks of channel counts, coefficients, costs."""
 
 from __future__ import annotations
 
@@ -11,27 +11,32 @@ from torch import Tensor, nn
 
 from shared.profiles import Coefficients, check_profile, coefficients
 
-# The name of a profile, or a function of the number of channels, which several ranges share.
+# The name of a profile, or a function from the number of channels to coefficients.
 ProfileLike = str | Callable[[int], Coefficients]
 
 
 @runtime_checkable
 class Counted(Protocol):
-    """A layer that knows what it costs to compute its leading outputs from its leading inputs."""
+    """A layer that tells the costs of computing its leading outputs from its leading inputs."""
 
-    parameter_bits: int  # of one stored weight
+    parameter_bits: int  # bits of one stored weight
 
     def used(self, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
-        """Shape of the leading block of every parameter that this many channels use."""
+        """Return by parameter the shape of the leading block that this many channels use."""
         ...
 
     def macs(self, x: Sequence[int], y: Sequence[int]) -> int:
-        """Multiply-accumulates that turn an input of shape ``x`` into an output of shape ``y``."""
+        """Return the multiply-accumulates from an input of shape ``x`` to an output of
+        shape ``y``.
+        """
         ...
 
 
 def leading(inputs: int, of_inputs: int, outputs: int | None, of_outputs: int) -> int:
-    """How many outputs are asked for; ``ValueError`` if more came or are asked for than exist."""
+    """Return the number of outputs to compute, by default all.
+
+    ``ValueError`` if there are more inputs or outputs than the layer has.
+    """
     if not 1 <= inputs <= of_inputs:
         raise ValueError(f"input: {inputs} channels came; the layer takes 1 to {of_inputs}")
     asked = of_outputs if outputs is None else outputs
@@ -41,10 +46,12 @@ def leading(inputs: int, of_inputs: int, outputs: int | None, of_outputs: int) -
 
 
 def leading_block(x: Tensor, *sizes: int) -> Tensor:
-    """``x[: sizes[0], : sizes[1], ...]`` as a copy without gaps; x itself if that is all of it.
+    """Return ``x[: sizes[0], : sizes[1], ...]`` as a contiguous copy; x itself if that is all of
+    it.
 
-    The gradient is padded once and keeps the memory format of x. That of slices is a buffer of
-    zeros for each dimension, never channels-last, which slows down all that comes after.
+    Its gradient is padded once and keeps the memory format of x. The gradient of plain slices would
+    allocate zeros for each dimension, and never be channels-last, which slows down later
+    operations.
     """
     if x.shape[: len(sizes)] == sizes:
         return x
@@ -55,16 +62,16 @@ def leading_block(x: Tensor, *sizes: int) -> Tensor:
 
 
 def resolve(profile: ProfileLike, count: int) -> Coefficients:
-    """Checked coefficients of a named profile or of a function, over ``count`` channels."""
+    """Return the checked coefficients (count,) of a named profile or a function."""
     if isinstance(profile, str):
         return coefficients(profile, count)
     return check_profile(profile(count))
 
 
 def add_coefficients(module: nn.Module, profile: ProfileLike, count: int, like: Tensor) -> None:
-    """Give ``module`` the buffer ``coefficients`` (count,) and ``all_one``: all of them are 1.
+    """Add to ``module`` the buffer ``coefficients`` (count,), and ``all_one``: whether all are 1.
 
-    Both follow a state that is loaded, so that weights keep the profile that they were trained
+    Both are updated when a state is loaded, so that weights keep the profile they were trained
     with.
     """
     module.register_buffer("coefficients", torch.tensor(resolve(profile, count)).to(like))

@@ -1,9 +1,9 @@
-"""The incomplete linear layer: the first n inputs count, the first m outputs are computed.
+"""The incomplete linear layer: it computes the first m outputs from the first n inputs.
 
     y_j = sum over i < n of g_i * w_ji * x_i + b_j,   j < m
 
-Both are sliced, nothing is multiplied by zero. Gradients are those of this sum; weights outside of
-the slice have none. Source: "FC" of arXiv 1710.07830.
+Weights are sliced to both, so nothing is multiplied by zero. Gradients are those of this sum;
+weights outside of the slice have none. Source: "FC" of arXiv 1710.07830.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def incomplete_linear(
     coefficients: Tensor | None = None,
     out_features: int | None = None,
 ) -> Tensor:
-    """Shapes: x (..., n), weight (M, N), bias (M,), coefficients (N,) -> (..., m); n <= N, m <= M.
+    """Compute x (..., n), weight (M, N), bias (M,) -> (..., m); n <= N, m <= M.
 
-    No coefficients: all are 1.
+    ``coefficients`` (N,) are 1 by default.
     """
     n = x.shape[-1]
     m = leading(n, weight.shape[1], out_features, weight.shape[0])
@@ -60,7 +60,7 @@ class IncompleteLinear(nn.Linear):
         add_coefficients(self, profile, in_features, self.weight)
 
     def forward(self, input: Tensor, out_features: int | None = None) -> Tensor:
-        """The first ``out_features`` outputs over the inputs that came."""
+        """Compute the first ``out_features`` outputs (default: all) from the given inputs."""
         coefficients = None if self.all_one else self.coefficients
         return incomplete_linear(input, self.weight, self.bias, coefficients, out_features)
 

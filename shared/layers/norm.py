@@ -1,4 +1,4 @@
-"""Switchable batch norm: statistics for each level, and their folding into integer thresholds.
+"""Switchable batch norm: statistics for each level, which can be folded into integer thresholds.
 
 Source: Yu et al., "Slimmable Neural Networks" (arXiv 1812.08928) for a batch norm per width; Yu and
 Huang, "Universally Slimmable Networks" (arXiv 1903.05134) for statistics recomputed after training.
@@ -17,21 +17,21 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 EPSILON = 1e-5
-BEYOND = 2.0**29  # no sum is as large: float32 holds integers up to 2**24
-BISECTIONS = 30  # halve 2 * BEYOND down to 1
-UNMEASURED = -1.0  # the variance of a channel that has no statistics yet
+BEYOND = 2.0**29  # larger than any sum, which must be exact in float32 and so below 2**24
+BISECTIONS = 30  # steps of halving from 2 * BEYOND to 1
+UNMEASURED = -1.0  # variance of channels without statistics
 EXACT_TYPES = (torch.float32, torch.float64)
 
 
 class SwitchableBatchNorm(_BatchNorm):
     """Batch norm with statistics for each of ``len(affine_of)`` levels.
 
-    ``affine_of[level]`` says which set of scale and shift a level uses, or which sets are added up:
-    over a grid of levels, one set a row and one a column, so that each is trained often. Training
-    normalises by the batch; statistics come from ``measure`` alone, after training. Evaluation is
-    float64 and element by element, so that ``fold`` finds exactly the integers at which the sign
-    changes; it raises ``RuntimeError`` for a level that has not been measured and ``TypeError`` for
-    numbers that are not exact.
+    ``affine_of[level]`` is the index of the set of scale and shift that a level uses, or several
+    indices of sets that are added up: over a grid of levels there is a set for each row and each
+    column, so that every set is trained often. In training, the statistics are those of the batch.
+    For evaluation they are set by ``measure`` after training. Evaluation is computed in float64 and
+    elementwise, so that ``fold`` finds the exact integers at which the sign changes. It raises
+    ``RuntimeError`` for a level that has not been measured, ``TypeError`` for inexact types.
 
     ``forward(x, level)``: x (B, n, ...) -> the same shape; n <= num_features.
     """
@@ -40,7 +40,8 @@ class SwitchableBatchNorm(_BatchNorm):
     var: Tensor
 
     def __init__(self, num_features: int, affine_of: Sequence[int | Sequence[int]]) -> None:
-        # What torch knows as a batch norm is not skipped in silence (``reset_running_stats``).
+        # A subclass of torch's batch norm, so that torch functions for batch norms do not silently
+        # skip it (see ``reset_running_stats``).
         super().__init__(num_features, EPSILON, affine=False, track_running_stats=False)
         self.affine_of = [[sets] if isinstance(sets, int) else list(sets) for sets in affine_of]
         sets = 1 + max(max(chosen) for chosen in self.affine_of)
@@ -50,12 +51,12 @@ class SwitchableBatchNorm(_BatchNorm):
         shape = (len(self.affine_of), num_features)
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("var", torch.full(shape, UNMEASURED, dtype=torch.float64))
-        self._counts = [0] * len(self.affine_of)  # values that ``measure`` has seen in a channel
-        self._known: set[tuple[int, int]] = set()  # levels and widths whose statistics are there
+        self._counts = [0] * len(self.affine_of)  # values per channel that ``measure`` has used
+        self._known: set[tuple[int, int]] = set()  # (level, width) pairs known to have statistics
         self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor, level: int) -> Tensor:  # type: ignore[override]
-        """Normalise the leading channels that came, with the statistics of ``level``."""
+        """Normalise the given leading channels with the statistics of ``level``."""
         n = x.shape[1]
         if self.training:
             scale, shift = self._scale_and_shift(level, n)
@@ -73,10 +74,10 @@ class SwitchableBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def measure(self, x: Tensor, level: int, *, first: bool) -> None:
-        """Take x (B, n, ...) into the statistics of ``level``; ``first``: begin them anew.
+        """Add x (B, n, ...) to the statistics of ``level``; ``first`` resets them before.
 
-        Over batches of any size the result is that of all of them at once. Formula: Chan et al.,
-        "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
+        The result over several batches of any size equals that of all values at once. Formula: Chan
+        et al., "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
         """
         n = x.shape[1]
         var, mean = torch.var_mean(x.double(), dim=[0, *range(2, x.dim())], correction=0)
@@ -94,8 +95,8 @@ class SwitchableBatchNorm(_BatchNorm):
         self.var[level, :n] += (var - self.var[level, :n] + apart.square() * (1 - share)) * share
 
     def reset_running_stats(self) -> None:
-        """Refuse: only ``torch.optim.swa_utils.update_bn`` asks for it, and then sets nothing."""
-        if "mean" in self._buffers:  # else torch is making the module
+        """Raise: ``torch.optim.swa_utils.update_bn`` calls it, but would set no statistics here."""
+        if "mean" in self._buffers:  # otherwise torch calls it while constructing the module
             raise RuntimeError(
                 "update_bn: cannot set the statistics of a SwitchableBatchNorm, which belong to "
                 "levels; call BinaryNet.calibrate or SwitchableBatchNorm.measure"
@@ -113,7 +114,7 @@ class SwitchableBatchNorm(_BatchNorm):
         self._known.add((level, n))
 
     def _scale_and_shift(self, level: int, n: int) -> tuple[Tensor, Tensor]:
-        # Not by a list of indices, which a GPU would have to wait for.
+        # No indexing by a list, which would have to be copied to a GPU first.
         first, *others = self.affine_of[level]
         scale, shift = self.weight[first, :n], self.bias[first, :n]
         for other in others:
@@ -124,7 +125,7 @@ class SwitchableBatchNorm(_BatchNorm):
     def _slope(self, level: int, n: int) -> tuple[Tensor, Tensor]:
         scale, shift = self._scale_and_shift(level, n)
         var = self.var[level, :n]
-        # Of channels that this level does not use: what their thresholds always were.
+        # Channels that this level does not use get variance 1, which defines their thresholds.
         var = torch.where(var == UNMEASURED, 1.0, var)
         deviation = torch.sqrt(var + EPSILON)
         return scale.double() / deviation, shift.double()
@@ -133,12 +134,13 @@ class SwitchableBatchNorm(_BatchNorm):
     def fold(
         self, level: int, n: int, reach: Tensor | None = None
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-        """Thresholds (n,) and flips (n,): ``self(s) >= reach`` iff ``(s >= threshold) ^ flip``.
+        """Return thresholds (n,) and flips (n,): ``self(s) >= reach`` iff ``(s >= threshold) ^
+        flip``.
 
-        ``reach`` (n,) is 0 by default: the sign. Holds for every sum that a network can have. The
-        threshold is found by bisection over the very expression that ``forward`` evaluates, which
-        never turns back: rounding, too, keeps the order of numbers. Channels that have not been
-        measured, which the level does not use, are folded with mean 0 and variance 1.
+        ``reach`` (n,) is 0 by default, which gives the sign. This holds for every sum s that a
+        network can have: the threshold is found by bisection over the very expression that
+        ``forward`` evaluates, which is monotonic even with rounding. Channels without statistics,
+        which the level does not use, are folded with mean 0 and variance 1.
         """
         self._require(level, 1)
         slope, shift = self._slope(level, n)
@@ -146,7 +148,7 @@ class SwitchableBatchNorm(_BatchNorm):
         wanted = torch.zeros_like(shift) if reach is None else reach[:n].double()
         falling = slope < 0
         below = torch.full_like(slope, -BEYOND)
-        first = torch.full_like(slope, BEYOND)  # where the change has happened
+        first = torch.full_like(slope, BEYOND)  # a sum after the change of the sign
         for _ in range(BISECTIONS):
             middle = torch.floor((below + first) / 2)
             changed = ((middle - mean) * slope + shift >= wanted) != falling
@@ -158,7 +160,7 @@ class SwitchableBatchNorm(_BatchNorm):
     def scale_and_bias(
         self, level: int, n: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Scale (n,) and bias (n,) such that the norm of s is about ``s * scale + bias``."""
+        """Return scale (n,) and bias (n,) such that the norm of s is about ``s * scale + bias``."""
         self._require(level, n)
         slope, shift = self._slope(level, n)
         bias = shift - self.mean[level, :n] * slope
@@ -166,6 +168,6 @@ class SwitchableBatchNorm(_BatchNorm):
 
 
 def _forget(norm: nn.Module, _: Any) -> None:
-    """Statistics that were loaded are looked at again."""
+    """Drop cached knowledge about statistics after a state has been loaded."""
     if isinstance(norm, SwitchableBatchNorm):
         norm._known.clear()

@@ -1,9 +1,10 @@
-"""The incomplete depthwise separable convolution: a filter a channel, then a 1x1 convolution.
+"""The incomplete depthwise separable convolution: one filter per channel, then a 1x1 convolution.
 
     z_i = h_i * (v_i convolved with x_i) + a_i,          i < n
     y_j = sum over i < n of g_i * w_ji * z_i + b_j,      j < m
 
-IDP is on the pointwise part (g); a profile h on the depthwise part is possible too.
+The profile g of the pointwise part orders the channels; a profile h of the depthwise part is
+possible too.
 Source: "S-Conv" of arXiv 1710.07830.
 """
 
@@ -22,9 +23,9 @@ from shared.layers.leading import ProfileLike
 class IncompleteDepthwiseSeparableConv2d(nn.Module):
     """A depthwise ``IncompleteConv2d``, then a pointwise one.
 
-    Arguments as those of ``nn.Conv2d``; ``options`` are padding, dilation, device and dtype.
+    The arguments are those of ``nn.Conv2d``; ``options`` are padding, dilation, device and dtype.
     ``forward(x, out_channels=None, between=None)``: x (B, n, H, W) -> (B, out_channels, H', W');
-    ``between`` is applied to the maps after the depthwise part, such as a norm and an activation.
+    ``between`` is applied after the depthwise part, for example a norm and an activation.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class IncompleteDepthwiseSeparableConv2d(nn.Module):
         out_channels: int | None = None,
         between: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """The first ``out_channels`` outputs over the input channels that came."""
+        """Compute the first ``out_channels`` outputs (default: all) from the given input
+        channels.
+        """
         z = self._each_channel(x)
         y: Tensor = self.pointwise(z if between is None else between(z), out_channels)
         return y
@@ -71,8 +74,8 @@ class IncompleteDepthwiseSeparableConv2d(nn.Module):
         if self.depthwise.stride in (1, (1, 1)):
             z = self.depthwise(x)
             return z
-        # For the gradient of a strided one, oneDNN falls back to a bfloat16 kernel that takes some
-        # twenty times as long as the float32 one: autocast is kept away.
+        # Without autocast, since oneDNN's bfloat16 kernel for the gradient of a strided depthwise
+        # convolution takes about twenty times as long as the float32 one.
         with torch.autocast(x.device.type, enabled=False):
             z = self.depthwise(x.to(self.depthwise.weight.dtype))
         return z.to(x.dtype)

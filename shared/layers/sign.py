@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# The gradient of hardtanh excludes its bounds, and weights are clipped to exactly 1: they must
-# find back. The next number of float32, in which narrower types are compared too.
+# The gradient of hardtanh is 0 at its bounds, but weights are clipped to exactly 1 and must be able
+# to return. So the bound is the next number in float32, to which narrower types are converted.
 JUST_ABOVE_ONE = 1 + 2.0**-23
 
 
@@ -25,7 +25,7 @@ class _Sign(torch.autograd.Function):
 
 
 def sign(x: Tensor) -> Tensor:
-    """+1 where x >= 0, else -1; never 0. Any shape.
+    """Return +1 where x >= 0, else -1; never 0. Any shape.
 
     Gradient: dL/dx = dL/dy where abs(x) <= 1, else 0 (the clipped straight-through estimator of
     Courbariaux et al., "Binarized Neural Networks", arXiv 1602.02830).
@@ -35,11 +35,11 @@ def sign(x: Tensor) -> Tensor:
 
 
 def plain_sign(x: Tensor) -> Tensor:
-    """``sign`` without its gradient; -0.0 counts as 0. Several times faster than a comparison."""
+    """Compute ``sign`` without gradient, several times faster than by a comparison."""
     return torch.copysign(x.new_ones(()), x + 0.0)  # -0.0 + 0.0 is +0.0
 
 
 def straight_through(grad: Tensor, x: Tensor) -> Tensor:
-    """The gradient of ``sign`` at x, which is that of hardtanh with its bounds included."""
+    """Return the gradient of ``sign`` at x, which is that of hardtanh including its bounds."""
     result: Tensor = torch.ops.aten.hardtanh_backward(grad, x, -JUST_ABOVE_ONE, JUST_ABOVE_ONE)
     return result

@@ -1,7 +1,7 @@
 """Switchable batch norm of float networks: a set of statistics, scale and shift for each level.
 
-Source: Yu et al., "Slimmable Neural Networks" (arXiv 1812.08928). Binary networks have one of their
-own (``SwitchableBatchNorm``), exact to the integer.
+Source: Yu et al., "Slimmable Neural Networks" (arXiv 1812.08928). Binary networks use
+``SwitchableBatchNorm``, which is exact for integers.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ MOMENTUM = 0.1
 
 
 class SlimmableBatchNorm(nn.Module):
-    """Batch norm whose leading channels are normalised with the set of a level.
+    """Batch norm that normalises leading channels with the set of a level.
 
-    ``y = (x - mean) / sqrt(var + eps) * scale + shift``, by the batch in training, by running
-    statistics in evaluation. A set belongs to a level, not to a width: at a width that has no
-    level of its own the leading statistics of a wider one serve, as in the paper. While
-    ``calibrating``, statistics are the mean over the batches since ``reset``. With ``by_batch``,
-    evaluation too normalises by the batch at hand, and the running statistics stay as they are.
+    ``y = (x - mean) / sqrt(var + eps) * scale + shift``, with the batch's statistics in training
+    and running statistics in evaluation. A set belongs to a level, not to a width: a width without
+    its own level uses the leading statistics of a wider one, as in the paper. While
+    ``calibrating``, the statistics become the mean over the batches since ``reset``. With
+    ``by_batch``, evaluation uses the batch's statistics too and does not change the running ones.
 
     ``forward(x, level)``: x (B, n, ...) -> the same shape; n <= num_features.
     """
@@ -31,8 +31,8 @@ class SlimmableBatchNorm(nn.Module):
     def __init__(self, num_features: int, levels: int = 1, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
-        # A parameter a level: those of levels that took no part in a step have no gradient, and an
-        # optimiser leaves them alone.
+        # One parameter per level, so that levels which took no part in a step have no gradient and
+        # are skipped by the optimiser.
         self.scale = nn.ParameterList(nn.Parameter(torch.ones(num_features)) for _ in range(levels))
         self.shift = nn.ParameterList(
             nn.Parameter(torch.zeros(num_features)) for _ in range(levels)
@@ -44,7 +44,7 @@ class SlimmableBatchNorm(nn.Module):
         self._batches = 0
 
     def forward(self, x: Tensor, level: int = 0) -> Tensor:
-        """Normalise the channels that came."""
+        """Normalise the given channels with the set of ``level``."""
         n = x.shape[1]
         scale, shift = self.scale[level][:n], self.shift[level][:n]
         if self.by_batch:
@@ -65,12 +65,12 @@ class SlimmableBatchNorm(nn.Module):
         )
 
     def reset(self) -> None:
-        """Begin the mean of the next calibration."""
+        """Start the mean of the next calibration."""
         self._batches = 0
 
     @torch.no_grad()
     def copy_level(self, source: int, target: int, other: SlimmableBatchNorm | None = None) -> None:
-        """Start the set of ``target`` from that of ``source``, here or in ``other``."""
+        """Copy the set of the level ``source``, here or in ``other``, to the level ``target``."""
         giver = other or self
         for sets, given in (
             (self.scale, giver.scale),

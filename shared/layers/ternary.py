@@ -1,4 +1,4 @@
-"""The ternary activation: two signs with thresholds around 0, added up."""
+"""The ternary activation: the sum of two signs with thresholds around 0."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ class _TernarySign(torch.autograd.Function):
 
 
 def ternary_sign(x: Tensor, delta: Tensor) -> Tensor:
-    """``sign(x - delta) + sign(x + delta)``: -2, 0 or +2. Shapes: x (B, n, ...), delta (n,) >= 0.
+    """Return sign(x - delta) + sign(x + delta): -2, 0 or +2, for x (B, n, ...), delta (n,) >= 0.
 
-    The next layer sees two bits with shared weights. Gradient: that of the two signs, each the
-    clipped straight-through estimator of ``sign``; delta's is summed over all but the channels.
+    For the next layer these are two bits with the same weight. The gradient is the sum of those of
+    the two signs (the clipped straight-through estimator of ``sign``); delta's is summed over all
+    dimensions but the channels.
     """
     result: Tensor = _TernarySign.apply(x, delta)  # type: ignore[no-untyped-call]
     return result

@@ -1,1 +1,1 @@
-"""What a model is without torch: architecture, bundle file, packed bits, exit calibration."""
+"""The description of a model, without torch: architecture, bundle file, packed bits, exits."""

@@ -1,9 +1,9 @@
-"""What a split binary network looks like: plain values, shared by training and the packed runtime.
+"""The architecture of a split binary network as plain values, for training and runtime.
 
 A network is a list of stages on the device and a list of stages in the cloud. Every stage is a
 convolution over 3x3 or over the whole map (a linear layer), then optional 2x2 max pooling, then a
-threshold to bits; the last cloud stage gives logits instead of bits. Cloud stages may have two
-thresholds a channel (``Activation.TERNARY``).
+threshold that gives bits; the last cloud stage gives logits instead. Cloud stages may have two
+thresholds per channel (``Activation.TERNARY``).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from shared.errors import BundleError, FractionError
 from shared.fractions import channels, check_levels
 from shared.profiles import PROFILES
 
-# A name goes into tensors' names and into messages of one line.
+# Names become part of tensor names and of messages of one line.
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-LARGEST_SIZE = 2**16  # of an image's side, of channels, kernels and steps: bounds what a file asks
-LARGEST_STRIDE = 2  # of a kernel of 3x3 a larger one would leave out pixels
+LARGEST_SIZE = 2**16  # of sides, channels, kernels and steps; limits what a file can request
+LARGEST_STRIDE = 2  # with a 3x3 kernel, larger strides would skip pixels
 
 
 class Kind(str, Enum):
-    """What a stage computes."""
+    """The kind of a stage's computation."""
 
     IMAGE_CONV = "image_conv"  # 3x3 over uint8 pixels, padded with 0
     BINARY_CONV = "binary_conv"  # 3x3 over bits, padded with -1
@@ -33,20 +33,20 @@ class Kind(str, Enum):
 
 
 class Activation(str, Enum):
-    """What becomes of a stage's normalised sums."""
+    """The function applied to a stage's normalised sums."""
 
     BINARY = "binary"  # one sign: -1 or +1
     TERNARY = "ternary"  # the sum of two signs: -2, 0 or +2
 
     @property
     def largest(self) -> int:
-        """The largest value; the next stage is padded with its negative, the smallest one."""
+        """The largest value; the smallest, with which the next stage is padded, is its negative."""
         return 2 if self is Activation.TERNARY else 1
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One layer with what follows it, up to the next bits."""
+    """A layer with pooling and activation, up to the next bits."""
 
     name: str
     kind: Kind
@@ -55,8 +55,8 @@ class Stage:
     pool: int = 1  # side of the max pooling window, 1 for none
     step: int = 8  # output channels are cut in whole steps of this many
     profile: str = "staircase"  # coefficients of the input channels; image stages have none
-    activation: Activation = Activation.BINARY  # ternary: in the cloud only, but its last stage
-    stride: int = 1  # of the convolution, in place of a pool: every other pixel alone for 2
+    activation: Activation = Activation.BINARY  # ternary only in the cloud, except its last stage
+    stride: int = 1  # of the convolution, instead of pooling; 2 computes every other pixel
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ class Shape:
 
     @property
     def size(self) -> int:
-        """How many values a map has."""
+        """Number of values of a map."""
         return self.height * self.width * self.channels
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes that hold one bit for each value, with no gap between pixels."""
+        """Bytes of one bit per value, without gaps between pixels."""
         return -(-self.size // 8)
 
 
@@ -123,7 +123,7 @@ class Architecture:
 
     @property
     def exit_stage(self) -> Stage | None:
-        """The classifier on the device's own bits, if there is one."""
+        """The exit head, a classifier on the device's bits; None if there is none."""
         if not self.exit_head:
             return None
         sent = self.device[-1]
@@ -132,21 +132,23 @@ class Architecture:
 
     @property
     def strided(self) -> bool:
-        """Whether a stage has a stride, which boards and older releases cannot run."""
+        """Whether any stage has a stride, which boards and older releases cannot run."""
         return any(stage.stride > 1 for stage in (*self.device, *self.cloud))
 
     @property
     def cloud_inputs(self) -> tuple[Activation, ...]:
-        """What each cloud stage takes: bits from the device, then what the stage before gives."""
+        """The activation that makes each cloud stage's input: the device's bits for the first."""
         return (Activation.BINARY, *(stage.activation for stage in self.cloud[:-1]))
 
     def sent_shape(self, level: int) -> Shape:
-        """Shape of the bits that a device sends at device level index ``level``."""
+        """Return the shape of the bits that a device sends at device level index ``level``."""
         *_, (_, _, shape) = self.device_shapes(level)
         return shape
 
     def device_shapes(self, level: int) -> Iterator[tuple[Stage, Shape, Shape]]:
-        """Each device stage with its input and output shape at device level index ``level``."""
+        """Yield each device stage with its input and output shape at device level index
+        ``level``.
+        """
         fraction = self.device_levels[level]
         shape = self.input_shape
         for stage in self.device:
@@ -155,7 +157,7 @@ class Architecture:
             shape = after
 
     def cloud_shapes(self, level: int, cloud_level: int) -> Iterator[tuple[Stage, Shape, Shape]]:
-        """Each cloud stage with its input and output shape at the two level indices."""
+        """Yield each cloud stage with its input and output shape at the two level indices."""
         fraction = self.cloud_levels[cloud_level]
         shape = self.sent_shape(level)
         for stage in self.cloud:
@@ -166,15 +168,15 @@ class Architecture:
             shape = after
 
     def device_macs(self, level: int) -> int:
-        """Multiply-accumulates of the device stages for one image."""
+        """Return the multiply-accumulates of the device stages for one image."""
         return sum(_macs(*entry) for entry in self.device_shapes(level))
 
     def cloud_macs(self, level: int, cloud_level: int) -> int:
-        """Multiply-accumulates of the cloud stages for one image."""
+        """Return the multiply-accumulates of the cloud stages for one image."""
         return sum(_macs(*entry) for entry in self.cloud_shapes(level, cloud_level))
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON value that ``from_json`` reads back; what all stages once were is not said."""
+        """Return a JSON value for ``from_json``, without fields that have the original defaults."""
         value = asdict(self)
         for stage in (*value["device"], *value["cloud"]):
             if stage["activation"] is Activation.BINARY:
@@ -185,7 +187,7 @@ class Architecture:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Architecture:
-        """Read what ``to_json`` wrote; raises ``BundleError`` for anything else."""
+        """Parse the output of ``to_json``; raises ``BundleError`` for anything else."""
         try:
             return cls(
                 name=_name(value["name"]),
@@ -206,12 +208,12 @@ class Architecture:
 
 
 def kernel_size(stage: Stage, shape: Shape) -> tuple[int, int]:
-    """Height and width of the stage's kernel on an input of ``shape``."""
+    """Return height and width of the stage's kernel on an input of ``shape``."""
     return (shape.height, shape.width) if stage.kind is Kind.BINARY_LINEAR else (3, 3)
 
 
 def output_shape(stage: Stage, shape: Shape, out_channels: int | None = None) -> Shape:
-    """Shape after the stage with ``out_channels`` of its channels (default: all)."""
+    """Return the shape after the stage with ``out_channels`` of its channels (default: all)."""
     kept = stage.out_channels if out_channels is None else out_channels
     if stage.kind is Kind.BINARY_LINEAR:
         return Shape(1, 1, kept)
@@ -222,7 +224,7 @@ def output_shape(stage: Stage, shape: Shape, out_channels: int | None = None) ->
 
 def _macs(stage: Stage, before: Shape, after: Shape) -> int:
     height, width = kernel_size(stage, before)
-    # A pool is over pixels that are all computed; a stride leaves out what nobody needs.
+    # Before pooling all pixels are computed; a stride computes only those that remain.
     at = after if stage.kind is Kind.BINARY_LINEAR or stage.stride > 1 else before
     pixels = at.height * at.width
     return pixels * height * width * before.channels * after.channels

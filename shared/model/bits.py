@@ -1,4 +1,4 @@
-"""The one bit order: bit i of a byte string is value i, least significant bit of a byte first."""
+"""The bit order used everywhere: value i is bit i % 8 of byte i // 8, bit 0 the lowest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def pack(bits: npt.ArrayLike) -> Bytes:
-    """Pack the last axis: (..., n) of truth values -> (..., ceil(n / 8)), unused bits 0."""
+    """Pack the last axis: (..., n) of booleans -> (..., ceil(n / 8)), with unused bits 0."""
     return np.packbits(np.asarray(bits, dtype=bool), axis=-1, bitorder="little")
 
 
@@ -20,6 +20,6 @@ def unpack(packed: Bytes, count: int) -> Bits:
 
 
 def unused_bits_are_zero(packed: Bytes, count: int) -> bool:
-    """True if the bits after the first ``count`` are 0 in every row of ``packed``."""
+    """Whether the bits after the first ``count`` are 0 in every row of ``packed``."""
     spare = packed.shape[-1] * 8 - count
     return spare == 0 or not np.any(packed[..., -1] >> (8 - spare))

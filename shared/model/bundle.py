@@ -1,8 +1,8 @@
 """The model bundle: one safetensors file with everything that a device and a cloud server need.
 
 Tensors are named ``device.STAGE.FIELD``, ``exit.STAGE.FIELD``, ``cloud.STAGE.FIELD`` and
-``codec.LEVEL.FIELD``; the header holds one JSON document under the key ``taper``. A device reads
-only its part. Nothing is ever unpickled, and sizes are checked against the network before use.
+``codec.LEVEL.FIELD``. The header holds a JSON document under the key ``taper``. A device reads only
+its part. Nothing is unpickled, and sizes are checked against the network before use.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from shared.model.preprocessing import Preprocessing, default_preprocessing
 from shared.model.stage_tensors import StageTensors, from_file, to_file
 
 FORMAT_VERSION = 1
-TERNARY_FORMAT_VERSION = 2  # of a file with ternary stages, which version 1 would run as binary
-STRIDED_FORMAT_VERSION = 3  # of a network with strides, whose maps readers of 2 would not know
+TERNARY_FORMAT_VERSION = 2  # for ternary stages, which readers of version 1 would run as binary
+STRIDED_FORMAT_VERSION = 3  # for strides, which readers of version 2 do not know
 FORMAT_VERSIONS = (FORMAT_VERSION, TERNARY_FORMAT_VERSION, STRIDED_FORMAT_VERSION)
 METADATA_KEY = "taper"
-VALIDATION_ACCURACY = "validation_accuracy"  # in ``extra``
+VALIDATION_ACCURACY = "validation_accuracy"  # a key of ``extra``
 LARGEST_FILE_BYTES = 256 * 2**20
 DEVICE_GROUPS = ("device", "exit", "codec")
 CLOUD_GROUPS = ("cloud", "codec")
 
 Array = npt.NDArray[Any]
 
-# What reading values out of a foreign JSON document raises.
+# Errors of reading values from a foreign JSON document.
 UNREADABLE_JSON = (
     LookupError,
     TypeError,
@@ -51,11 +51,11 @@ UNREADABLE_JSON = (
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a bundle says about itself.
+    """The metadata of a bundle.
 
-    accuracy[d][c] is the share of right answers on the whole test set at device level d and cloud
-    level c; ``exit_accuracy[d]`` that of the exit head. ``training`` records command, seed, data.
-    ``preprocessing`` is how pictures become inputs; bundles of earlier versions do not say.
+    ``accuracy[d][c]`` is the accuracy on the whole test set at device level d and cloud level c,
+    ``exit_accuracy[d]`` that of the exit head. ``training`` records command, seed and data.
+    ``preprocessing`` says how pictures become inputs; bundles of earlier versions lack it.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Metadata:
 
     @property
     def steps(self) -> Preprocessing:
-        """How pictures become inputs; told by data and input if the bundle does not say."""
+        """How pictures become inputs; derived from data and input if the bundle does not say."""
         if self.preprocessing is not None:
             return self.preprocessing
         data = str(self.training.get("data", ""))
@@ -77,9 +77,9 @@ class Metadata:
 
     @property
     def planned_accuracy(self) -> tuple[tuple[float, ...], ...]:
-        """Accuracies to choose by: of the validation split, or of the test set in older bundles.
+        """Accuracies for making choices: on the validation split, or the test set in older bundles.
 
-        As ``accuracy``; ``BundleError`` for another table.
+        In the form of ``accuracy``; ``BundleError`` if the table is invalid.
         """
         if VALIDATION_ACCURACY not in self.extra:
             return self.accuracy
@@ -98,7 +98,8 @@ class Metadata:
         """SHA-256 (hex) over the network's description and the digests of all its tensors."""
         network = self.architecture.to_json()
         for stage in (*network["device"], *network["cloud"]):
-            # It shows in the tensors too; releases without ternary stages get the same version.
+            # Left out so that releases without ternary stages compute the same version; the tensors
+            # differ anyway.
             stage.pop("activation", None)
         identity = [network, sorted(self.digests.items()), self.class_names]
         if self.preprocessing is not None:
@@ -108,18 +109,20 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle, or the part of it that was read: tensors of groups left out are not there."""
+    """A bundle, or the part of it that was read; tensors of other groups are missing."""
 
     metadata: Metadata
     tensors: Mapping[str, Array]
 
     @property
     def architecture(self) -> Architecture:
-        """The network that the bundle holds."""
+        """The architecture of the bundle's network."""
         return self.metadata.architecture
 
     def stage(self, group: str, name: str) -> StageTensors:
-        """Numbers of the stage ``name`` in ``group`` (device, exit or cloud); ``BundleError``."""
+        """Return the tensors of stage ``name`` in ``group`` (device, exit, cloud);
+        ``BundleError``.
+        """
         for place in _places(self.architecture):
             if (place.group, place.stage.name) == (group, name):
                 return self._stage(place)
@@ -134,13 +137,13 @@ class Bundle:
         return from_file(fields, place.stage, place.shape, place.levels, place.logits, where)
 
     def codec_tensor(self, level: int, name: str) -> Array | None:
-        """Tensor ``name`` of the codec for a device level index, or None."""
+        """Return the codec's tensor ``name`` for a device level index; None if it is missing."""
         return self.tensors.get(f"codec.{level}.{name}")
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a stage stands: its group, its input at full width and who made it, its tables."""
+    """The place of a stage: its group, its input at full width with its activation, its tables."""
 
     group: str
     stage: Stage
@@ -169,7 +172,7 @@ def _places(architecture: Architecture) -> Iterator[_Place]:
 def stage_to_file(
     architecture: Architecture, group: str, name: str, tensors: StageTensors
 ) -> dict[str, Array]:
-    """The tensors of one stage under their names in a bundle file."""
+    """Return the tensors of one stage under their names in a bundle file."""
     for place in _places(architecture):
         if (place.group, place.stage.name) == (group, name):
             fields = to_file(tensors, place.stage, place.shape, place.before)
@@ -178,7 +181,7 @@ def stage_to_file(
 
 
 def make_bundle(metadata: Metadata, tensors: Mapping[str, Array]) -> Bundle:
-    """A bundle with digests filled in; raises ``BundleError`` if ``tensors`` do not fit."""
+    """Make a bundle, computing its digests; ``BundleError`` if ``tensors`` do not fit."""
     groups = sorted({name.split(".", 1)[0] for name in tensors})
     digests = {group: _digest(tensors, group) for group in groups}
     bundle = Bundle(Metadata(**{**_shallow(metadata), "digests": digests}), tensors)
@@ -187,7 +190,7 @@ def make_bundle(metadata: Metadata, tensors: Mapping[str, Array]) -> Bundle:
 
 
 def serialise(bundle: Bundle, groups: Iterable[str] | None = None) -> bytes:
-    """The bytes of a bundle file with the tensors of ``groups`` (default: all that it holds)."""
+    """Return the bytes of a bundle file with the tensors of ``groups`` (default: all)."""
     wanted = None if groups is None else set(groups)
     tensors = {
         name: np.ascontiguousarray(array)
@@ -211,7 +214,7 @@ def serialise(bundle: Bundle, groups: Iterable[str] | None = None) -> bytes:
 
 
 def _format_version(architecture: Architecture, tensors: Iterable[str]) -> int:
-    """The first version whose readers run the network as it is meant."""
+    """Return the first format version whose readers run the network correctly."""
     if architecture.strided:
         return STRIDED_FORMAT_VERSION
     ternary = any(name.endswith(".low_threshold") for name in tensors)
@@ -219,7 +222,7 @@ def _format_version(architecture: Architecture, tensors: Iterable[str]) -> int:
 
 
 def write_bundle(bundle: Bundle, path: Path, flag: str = "--output") -> None:
-    """Write ``path`` as a whole or not at all; ``UsageError`` names ``flag`` if that fails."""
+    """Write ``path`` atomically; ``UsageError`` names ``flag`` if that fails."""
     with replacing(path, flag) as temporary:
         temporary.write_bytes(serialise(bundle))
 
@@ -233,7 +236,7 @@ def read_bundle(path: Path, groups: Iterable[str] | None = None) -> Bundle:
     where = f"bundle {path}"
     try:
         size = path.stat().st_size
-        if not path.is_file():  # a pipe would never end
+        if not path.is_file():  # reading a pipe would never end
             raise BundleError(f"{where}: is not a file")
         if size > LARGEST_FILE_BYTES:
             raise BundleError(f"{where}: larger than {LARGEST_FILE_BYTES} bytes")
@@ -331,6 +334,6 @@ def _shallow(metadata: Metadata) -> dict[str, Any]:
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:
-    """Metadata as one JSON value, for people and for ``GetModel``."""
+    """Return the metadata as a JSON value, for display and for ``GetModel``."""
     meta = bundle.metadata
     return {**asdict(meta), "version": meta.version, "architecture": meta.architecture.to_json()}

@@ -1,9 +1,9 @@
-"""The exit head's answer to a sample, and the decision whether it is sure enough to stay.
+"""The exit head's answer to a sample, and the decision whether the sample stays on the device.
 
-The decision is one of integers, so that Python, compiled kernels and C decide alike: logits are
-whole numbers in ``1 / 2**FRACTION_BITS``, a margin is the best logit less the next best, and a
-sample stays if its margin reaches the integer threshold of its level. People and bundles write that
-threshold as a confidence: ``margin_threshold`` is the one place that turns it into a margin.
+The decision uses integers, so that Python, compiled kernels and C decide equally. Logits are
+integers in units of ``1 / 2**FRACTION_BITS``. The margin is the best logit minus the second best. A
+sample stays if its margin reaches the integer threshold of its level. Users and bundles give the
+threshold as a confidence, which only ``margin_threshold`` converts to a margin.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ import numpy.typing as npt
 from shared.errors import BundleError, UsageError
 from shared.model.bundle import Bundle
 
-METADATA_KEY = "exit"  # in a bundle's ``extra``
+METADATA_KEY = "exit"  # key in a bundle's ``extra``
 NEVER = 2.0  # an exit threshold that no confidence reaches
-ALWAYS = 0.0  # one that every confidence reaches
-FRACTION_BITS = 20  # of integer logits and margins
+ALWAYS = 0.0  # an exit threshold that every confidence reaches
+FRACTION_BITS = 20  # binary places of integer logits and margins
 ONE: int = 2**FRACTION_BITS  # a logit of 1
 NEVER_MARGIN = 2**63 - 1  # a threshold that no margin reaches
-ONLY_CLASS_MARGIN = 2**62  # of a network that has one class
-# All other labels count as so many of the next best. With 2 the shipped bundles keep about what
-# they kept by a softmax over all labels, by which their thresholds were chosen (1.2 to 1.5 would
-# match it for MNIST, 1.8 to 2.3 for CIFAR-10), and their promises hold.
+ONLY_CLASS_MARGIN = 2**62  # the margin if there is only one class
+# In the confidence, all other labels count as this many of the second best. The shipped bundles'
+# thresholds were chosen by a softmax over all labels. With 2 they keep about the same samples (1.2
+# to 1.5 would match the softmax for MNIST, 1.8 to 2.3 for CIFAR-10), and their promises hold.
 RIVALS = 2
 _SURE = math.nextafter(1.0, 0.0)  # no answer is certain
 
-Logits = npt.NDArray[np.int64]  # (N, classes), in 1 / ONE
+Logits = npt.NDArray[np.int64]  # (N, classes), in units of 1 / ONE
 
 
 @dataclass(frozen=True)
 class ExitPoint:
-    """The exit head at one threshold, measured.
+    """The measured results of the exit head at one threshold.
 
-    rate      share of the samples that it answers
-    accuracy  share of right answers among those
-    combined  share of right answers when the cloud, at full width, answers the others
+    rate      share of the samples that the exit head answers
+    accuracy  accuracy on these samples
+    combined  accuracy on all samples if the cloud, at full width, answers the others
     """
 
     threshold: float
@@ -53,10 +53,10 @@ class ExitPoint:
 
 @dataclass(frozen=True)
 class ExitCalibration:
-    """Temperature, default threshold and measured curve, one of each for every device level.
+    """Temperature, default threshold and measured curve for every device level.
 
-    The curve is that of the validation split, since plans are made with it; in older bundles that
-    of the test set.
+    The curve is used for plans, so it is measured on the validation split; in older bundles on the
+    test set.
     """
 
     temperature: tuple[float, ...]
@@ -65,7 +65,7 @@ class ExitCalibration:
 
     @property
     def margins(self) -> tuple[int, ...]:
-        """The default thresholds as margins."""
+        """The default thresholds, converted to margins."""
         return tuple(map(margin_threshold, self.threshold, self.temperature))
 
 
@@ -73,9 +73,9 @@ class ExitCalibration:
 class LocalAnswer:
     """The exit head's answer to one sample.
 
-    margin           its logit less the next best one's, in ``1 / ONE``: what decides
-    exit_confidence  the same as a probability, see ``margin_threshold``
-    probabilities    softmax over all labels, to be shown; ``confidence`` is that of ``label``
+    margin           best logit minus second best, in units of ``1 / ONE``; decides about staying
+    exit_confidence  the margin as a probability, see ``margin_threshold``
+    probabilities    softmax over all labels, for display
     """
 
     label: int
@@ -85,14 +85,14 @@ class LocalAnswer:
 
     @property
     def confidence(self) -> float:
-        """Probability of the label among all."""
+        """The softmax probability of ``label``."""
         return self.probabilities[self.label]
 
 
 def read_calibration(bundle: Bundle) -> ExitCalibration | None:
-    """The calibration in ``bundle``; None without an exit head or without one measured.
+    """Read the calibration in ``bundle``; None without exit head or calibration.
 
-    Raises ``BundleError`` if there is one that cannot be used.
+    Raises ``BundleError`` if it is invalid.
     """
     if not bundle.architecture.exit_head or METADATA_KEY not in bundle.metadata.extra:
         return None
@@ -123,7 +123,7 @@ def _parse(value: Mapping[str, Any], levels: int) -> ExitCalibration:
 
 
 def check_threshold(value: float, flag: str = "--exit-threshold") -> float:
-    """Return ``value`` if it is a confidence from 0 to 1, else raise ``UsageError``."""
+    """Return ``value`` if it is from 0 to 1; else raise ``UsageError`` that names ``flag``."""
     if not 0 <= value <= 1:
         raise UsageError(f"{flag}: {value:g} is not allowed; give 0 to 1")
     return value
@@ -131,10 +131,10 @@ def check_threshold(value: float, flag: str = "--exit-threshold") -> float:
 
 @lru_cache(maxsize=1024)
 def margin_threshold(confidence: float, temperature: float) -> int:
-    """The least margin that has ``confidence`` at ``temperature``: the threshold of the decision.
+    """Return the least margin with at least ``confidence`` at ``temperature``.
 
-    The confidence of a margin m is ``1 / (1 + RIVALS * exp(-m / (ONE * temperature)))``. One of 1/3
-    or less is reached by every sample, one of 1 or more by none.
+    The confidence of a margin m is ``1 / (1 + RIVALS * exp(-m / (ONE * temperature)))``. Every
+    sample reaches a confidence of 1/3 or less, and none reaches 1 or more.
     """
     if confidence >= 1:
         return NEVER_MARGIN
@@ -145,9 +145,9 @@ def margin_threshold(confidence: float, temperature: float) -> int:
 
 
 def exit_tables(bundle: Bundle) -> tuple[Logits, Logits]:
-    """Scale and bias (levels, classes): an integer logit is ``sum * scale + bias``.
+    """Return scale and bias (levels, classes), with integer logit = ``sum * scale + bias``.
 
-    Raises ``BundleError`` for numbers that do not fit 32 bits.
+    Raises ``BundleError`` for numbers that do not fit into 32 bits.
     """
     tensors = bundle.stage("exit", "exit")
     tables = [np.rint(table.astype(np.float64) * ONE) for table in (tensors.scale, tensors.bias)]
@@ -162,7 +162,7 @@ def exit_tables(bundle: Bundle) -> tuple[Logits, Logits]:
 
 
 def margins(logits: Logits) -> npt.NDArray[np.int64]:
-    """The best logit of each sample less its next best: (N, classes) -> (N,)."""
+    """Return each sample's best logit minus its second best: (N, classes) -> (N,)."""
     if logits.shape[1] == 1:
         return np.full(len(logits), ONLY_CLASS_MARGIN)
     ordered = np.partition(logits, -2, axis=1)
@@ -172,9 +172,9 @@ def margins(logits: Logits) -> npt.NDArray[np.int64]:
 
 
 def local_answer(logits: Sequence[int], temperature: float = 1.0) -> LocalAnswer:
-    """The answer of integer ``logits``, its probabilities softened by ``temperature``.
+    """Return the answer for integer ``logits`` of one sample, with softmax at ``temperature``.
 
-    Plain Python: for ten numbers it takes half the time of arrays.
+    In plain Python, which for ten numbers takes half the time of arrays.
     """
     *_, next_best, best = (min(logits) - ONLY_CLASS_MARGIN, *sorted(logits))
     unit = ONE * temperature

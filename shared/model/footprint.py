@@ -1,4 +1,4 @@
-"""What a device half takes in RAM, told by its description alone."""
+"""Compute the RAM that a device half needs on a board from its architecture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WORD_BYTES = 4
 
 
 def arena_bytes(architecture: Architecture, levels: Sequence[int]) -> int:
-    """The arena that ``taper_run`` needs for these levels: two maps in turn and one scratch."""
+    """Return the bytes of ``taper_run``'s arena for these levels: two maps and a scratch area."""
     maps, scratch = [0, 0], 0
     entries = list(architecture.device_shapes(levels[-1]))
     for index, (stage, before, after) in enumerate(entries):
@@ -25,7 +25,7 @@ def arena_bytes(architecture: Architecture, levels: Sequence[int]) -> int:
 
 
 def _scratch_words(stage: Stage, before: Shape, outputs: int) -> int:
-    """``taper_scratch_words`` of the engine's taper_model.c."""
+    """Compute the same as ``taper_scratch_words`` of the engine's taper_model.c."""
     if stage.kind is Kind.IMAGE_CONV:
         return outputs + (stage.pool + 2) * ((stage.pool + 1) // 2) * before.channels * 8
     words = -(-before.channels // 32)

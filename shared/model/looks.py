@@ -1,9 +1,10 @@
 """Plans of one or two looks at a sample, as a bundle lists them.
 
-The first look is narrow and cheap. If the exit head is sure, the sample ends there. If it is far
-from sure, the device takes the second look at once; else it sends the first. If the cloud is not
-sure of its answer, the device computes the sample again at a wider level and sends that whole. The
-cloud is sure if the margin between its two best logits reaches ``ask_below``.
+The first look is narrow and cheap. If the exit head is sure, its answer is final. If it is far from
+sure, the device takes the second look at once. Otherwise it sends the first look. If the cloud is
+not sure of its answer to that, it requests the second look: the device computes the sample again at
+a wider level and sends all its bits. The cloud is sure if the margin between its two best logits
+reaches ``ask_below``.
 """
 
 from __future__ import annotations
@@ -18,25 +19,25 @@ from shared.model.architecture import Architecture
 from shared.model.bundle import Bundle
 from shared.model.exits import NEVER
 
-METADATA_KEY, PAYLOADS_KEY = "looks", "payload_bytes"  # in a bundle's ``extra``
-NO_LOOK = -1  # in place of a second level
-# Of accuracy, that a pair of levels may lose to its second level alone for a cheaper threshold.
+METADATA_KEY, PAYLOADS_KEY = "looks", "payload_bytes"  # keys in a bundle's ``extra``
+NO_LOOK = -1  # second level of plans with one look
+# Loss of accuracy that is accepted for a cheaper margin, see ``ask_table``.
 USUAL_LOSS = 0.001
 
 
 @dataclass(frozen=True)
 class LookPlan:
-    """One way to look, measured on the validation split with the cloud at full width.
+    """A plan of looks with its results on the validation split, with the cloud at full width.
 
-    first, second   device level indices; ``NO_LOOK``: the first answer counts
-    exit_threshold  confidence of the exit head from which the first look stays on the device;
-                    ``NEVER`` without exits
+    first, second   device level indices; ``second`` is ``NO_LOOK`` in plans of one look
+    exit_threshold  confidence of the exit head from which the sample stays on the device; ``NEVER``
+                    without exits
     escalate_below  confidence of the exit head below which the second look is taken at once
-    ask_below       margin of the cloud's logits, as ``shared.protocol.looks.margins`` gives it,
-                    below which it asks for the second look
-    stays, escalated, asked   shares of the samples for which these happen
-    accuracy        share of right answers
-    payload_bytes, device_macs   mean of a sample, both looks together
+    ask_below       margin of the cloud's logits (``shared.protocol.looks.margins``) below which it
+                    requests the second look
+    stays, escalated, asked    shares of the samples for which these conditions hold
+    accuracy                   share of right answers
+    payload_bytes, device_macs means per sample over both looks
     """
 
     first: int
@@ -53,17 +54,17 @@ class LookPlan:
 
     @property
     def looks(self) -> float:
-        """Mean number of looks."""
+        """Mean number of looks at a sample."""
         return 1 + self.escalated + self.asked
 
     @property
     def has_exit(self) -> bool:
-        """Whether the exit head is asked."""
+        """Whether the plan uses the exit head."""
         return self.exit_threshold < NEVER or self.escalate_below > 0
 
 
 def read_plans(bundle: Bundle) -> tuple[LookPlan, ...]:
-    """The plans in ``bundle``; none if none were measured. ``BundleError`` for anything else."""
+    """Read the plans in ``bundle``; empty if there are none; ``BundleError`` if invalid."""
     rows = bundle.metadata.extra.get(METADATA_KEY, [])
     try:
         return tuple(_plan(row, bundle.architecture) for row in rows)
@@ -74,9 +75,9 @@ def read_plans(bundle: Bundle) -> tuple[LookPlan, ...]:
 
 
 def read_payloads(bundle: Bundle) -> tuple[float, ...] | None:
-    """Mean bytes of a sample that is sent alone, by level; None if they were not measured.
+    """Read the mean bytes of a sample that is sent alone, by level; None if not measured.
 
-    ``BundleError`` for anything else.
+    ``BundleError`` if they are invalid.
     """
     found = bundle.metadata.extra.get(PAYLOADS_KEY)
     if found is None:
@@ -92,10 +93,10 @@ def read_payloads(bundle: Bundle) -> tuple[float, ...] | None:
 
 
 def plans_on_test(bundle: Bundle) -> tuple[LookPlan, ...]:
-    """The plans of two looks, with the accuracy to expect on the test set.
+    """Return the plans of two looks with the accuracy to expect on the test set.
 
-    What a plan loses against the widest level alone is taken from the validation split, on which
-    both were measured, and the accuracy of that level from the test set.
+    It is the test accuracy of the widest level minus the plan's loss against that level, which was
+    measured on the validation split.
     """
     plans, widest = read_plans(bundle), len(bundle.architecture.device_levels) - 1
     alone = [p for p in plans if (p.first, p.second) == (widest, NO_LOOK) and not p.has_exit]
@@ -110,7 +111,7 @@ def plans_on_test(bundle: Bundle) -> tuple[LookPlan, ...]:
 
 
 def to_rows(plans: Iterable[LookPlan]) -> list[list[float]]:
-    """What ``read_plans`` reads: the fields in their order but the operations, which follow."""
+    """Convert plans to the rows that ``read_plans`` reads: all fields except the operations."""
     return [
         [round(number, 4) if isinstance(number, float) else number for number in astuple(plan)[:-1]]
         for plan in plans
@@ -118,10 +119,9 @@ def to_rows(plans: Iterable[LookPlan]) -> list[list[float]]:
 
 
 def cheapest(plans: Sequence[LookPlan], accuracy: float) -> LookPlan:
-    """The plan with the least bytes and operations that reaches ``accuracy``.
+    """Return the cheapest plan that reaches ``accuracy``, or the most accurate if none does.
 
-    Both count as shares of what the most expensive plan takes. The most accurate plan if none
-    reaches ``accuracy``.
+    The cost is the sum of bytes and operations, each relative to the most expensive plan.
     """
     enough = [plan for plan in plans if plan.accuracy >= accuracy]
     most_bytes = max(plan.payload_bytes for plan in plans)
@@ -134,11 +134,11 @@ def cheapest(plans: Sequence[LookPlan], accuracy: float) -> LookPlan:
 
 
 def ask_table(bundle: Bundle) -> list[list[int]]:
-    """Margins below which a server asks by itself, at [first level][second level]; 0 means never.
+    """Return the server's default margins ``ask_below`` at [first level][second level]; 0 is never.
 
-    Of the plans of a pair it is that of the cheapest which loses at most ``USUAL_LOSS`` to the most
-    accurate of them. A pair without a plan takes the margin of the same first level with the second
-    level that is nearest: a margin says how sure the first look is.
+    For a pair of levels it is that of the cheapest plan that loses at most ``USUAL_LOSS`` to the
+    most accurate plan of the pair. A pair without a plan uses the margin of the same first level
+    and the nearest second level, since the margin describes the certainty of the first look.
     """
     levels = len(bundle.architecture.device_levels)
     table = [[0] * levels for _ in range(levels)]
@@ -153,7 +153,7 @@ def ask_table(bundle: Bundle) -> list[list[int]]:
 
 
 def _filled(first: int, margins: list[int]) -> list[int]:
-    """The margins of one first level; a second level that has none takes that of a near one."""
+    """Fill in missing margins of one first level by those of the nearest second level."""
     known = [second for second, margin in enumerate(margins) if margin]
     filled = list(margins)
     for second in range(first + 1, len(margins)):
@@ -164,7 +164,7 @@ def _filled(first: int, margins: list[int]) -> list[int]:
 
 def _plan(row: Any, architecture: Architecture) -> LookPlan:
     levels = len(architecture.device_levels)
-    plan = LookPlan(*[*row, 0.0])  # the operations follow from the levels, below
+    plan = LookPlan(*[*row, 0.0])  # the operations are computed from the levels, below
     whole = (plan.first, plan.second, plan.ask_below)
     if not all(type(number) is int for number in whole):
         raise ValueError("levels and margins must be whole numbers")

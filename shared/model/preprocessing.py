@@ -1,4 +1,4 @@
-"""How a picture of any size becomes a network's input: part of a bundle, written by training."""
+"""The preprocessing of pictures to network inputs, which training stores in a bundle."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ DIGIT_SHAPE = Shape(28, 28, 1)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The steps between a decoded picture and the network, and what training pictures were like.
+    """The steps from a decoded picture to the network's input, and properties of training pictures.
 
-    colour  the network takes colour pictures; if not, colour becomes grey
-    ground  0..255, what surrounds the subject: under transparency and beside fitted pictures
-    ink     0..255, the value of strokes, or None for photographs. With an ink, a picture whose
-            border is nearer to the ink than to the ground is inverted
-    ink_box side, in pixels, of the square that the ink is cut out and scaled to, its centre of
-            mass in the middle of the input; None: the whole picture is resized
-    resize  stretch: both sides to the input's; fit: the whole picture inside, ground beside it;
-            crop: the middle of the picture that has the input's aspect
-    mean    smallest and largest mean value of a training image
-    invert  every picture is inverted first, and the border decides nothing
-    crop    (left, top, width, height) in pixels of the upright picture: the part that is looked at
+    colour   whether the network takes colour pictures; otherwise they are converted to grey
+    ground   0..255, value of the background: under transparency and beside fitted pictures
+    ink      0..255, value of strokes; None for photographs. With an ink, a picture is inverted if
+             its border is nearer to the ink than to the ground
+    ink_box  side, in pixels, of the square to which the ink is cut out and scaled, with its centre
+             of mass in the middle of the input; None: the whole picture is resized
+    resize   stretch: both sides to the input's; fit: the whole picture inside, ground beside it;
+             crop: the middle part of the picture with the input's aspect ratio
+    mean     smallest and largest mean value of a training image
+    invert   invert every picture, whatever its border
+    crop     (left, top, width, height) of the part to use, in pixels of the upright picture
     """
 
     colour: bool
@@ -40,7 +40,7 @@ class Preprocessing:
     crop: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
-        """Check every field; ``BundleError`` names the one that is wrong."""
+        """Check every field; ``BundleError`` names a wrong one."""
         for name, value in (("ground", self.ground), ("ink", self.ink)):
             if value is not None and not 0 <= value <= 255:
                 raise BundleError(f"preprocessing: {name} is {value}; expected 0 to 255")
@@ -58,12 +58,12 @@ class Preprocessing:
             raise BundleError(f"preprocessing: crop is {self.crop}; expected left, top and a size")
 
     def to_json(self) -> dict[str, Any]:
-        """The description as a JSON value."""
+        """Return the steps as a JSON value."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
-        """Read a JSON value; fields of later versions are an error, missing ones their default."""
+        """Parse a JSON value; unknown fields are an error, missing ones get their default."""
         fields = dict(value)
         for name in ("mean", "crop"):
             if fields.get(name) is not None:
@@ -73,30 +73,30 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a user wants otherwise than the bundle says; fields as in ``Preprocessing``."""
+    """A user's changes to a bundle's preprocessing; fields as in ``Preprocessing``."""
 
     invert: bool = False
     crop: tuple[int, int, int, int] | None = None
     resize: str | None = None
 
     def apply(self, steps: Preprocessing) -> Preprocessing:
-        """The steps with the changes; a resize that is asked for is that of the whole picture."""
+        """Return the changed steps; if ``resize`` is changed, the whole picture is resized."""
         if self.resize is not None:
             steps = replace(steps, resize=self.resize, ink_box=None)
         return replace(steps, invert=steps.invert != self.invert, crop=self.crop or steps.crop)
 
 
-# Digits as MNIST's makers prepared them: the ink in a box of 20 by 20, centred by mass
+# As MNIST's digits were prepared: the ink in a box of 20 by 20, centred by mass
 # (LeCun et al. 1998, section III.A).
 DIGITS = Preprocessing(colour=False, ink=255, ink_box=20, mean=(6.0, 102.0))
-# Clothes as Fashion-MNIST's makers prepared them: the longer side fitted, light on black
+# As Fashion-MNIST's pictures were prepared: the longer side fitted, light on black
 # (Xiao et al. 2017, section 2).
 GARMENTS = Preprocessing(colour=False, ink=255, resize="fit", mean=(4.0, 192.0))
 PHOTOGRAPHS = Preprocessing(colour=True, mean=(7.0, 253.0))
 
 
 def default_preprocessing(shape: Shape, data: str) -> Preprocessing:
-    """What a bundle that says nothing was made with, by its input and its training data's name."""
+    """Return the preprocessing of bundles that lack it, by input shape and name of their data."""
     if shape == DIGIT_SHAPE and data == "mnist":
         return DIGITS
     if shape == DIGIT_SHAPE and data == "fashion-mnist":

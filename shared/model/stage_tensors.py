@@ -1,4 +1,4 @@
-"""The numbers of one stage, and how a bundle file holds them."""
+"""The tensors of one stage, and their form in a bundle file."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def _empty(dtype: type[np.generic]) -> Callable[[], Array]:
 
 @dataclass(frozen=True)
 class StageTensors:
-    """Numbers of one stage, as the runtime uses them.
+    """The tensors of one stage, as the runtime uses them.
 
     weight        uint8 (out, ceil(kh * kw * in / 8)): bit 1 is +1, in the order (kh, kw, in)
     coefficients  int32 (in,): the profile
     threshold     int32 (levels, out): bit = (sum >= threshold) xor flip; empty for logits
     flip          uint8 (levels, out), 0 or 1
     scale, bias   float32 (levels, out): logit = sum * scale + bias; empty for bits
-    low_threshold int32 (levels, out): the second bit of a ternary stage, with the same flip; empty
-                  for all others
+    low_threshold int32 (levels, out): of the second bit of a ternary stage, with the same flip;
+                  empty for other stages
     """
 
     weight: npt.NDArray[np.uint8]
@@ -48,10 +48,10 @@ class StageTensors:
 def to_file(
     tensors: StageTensors, stage: Stage, shape: Shape, before: Activation
 ) -> dict[str, Array]:
-    """The arrays that a bundle file keeps for a stage on an input of ``shape``, by field name.
+    """Return the arrays of a stage with an input of ``shape`` for a bundle file, by field name.
 
-    ``before`` is the activation of the stage that made the input. Thresholds beyond what a sum can
-    reach are clipped there, which changes no bit, and take two bytes where that is enough; flips
+    ``before`` is the activation of the stage that made the input. Thresholds are clipped to the
+    range of possible sums, which changes no bit, and stored in two bytes if that suffices. Flips
     take one bit. Empty fields are left out.
     """
     fields: dict[str, Array] = {
@@ -73,7 +73,7 @@ def to_file(
 def from_file(
     fields: Mapping[str, Array], stage: Stage, shape: Shape, levels: int, logits: bool, where: str
 ) -> StageTensors:
-    """Undo ``to_file``; ``BundleError`` naming ``where`` for another type, shape or value."""
+    """Undo ``to_file``; ``BundleError`` names ``where`` for a wrong type, shape or value."""
     height, width = kernel_size(stage, shape)
     table = (levels, stage.out_channels)
     expected: dict[str, tuple[tuple[type[np.generic], ...], tuple[int, ...]]] = {
@@ -118,13 +118,13 @@ def largest_sum(
     shape: Shape,
     before: Activation = Activation.BINARY,
 ) -> int:
-    """The largest magnitude that a sum of the stage can have."""
+    """Return the largest magnitude that a sum of the stage can have."""
     height, width = kernel_size(stage, shape)
     return int(coefficients.sum()) * height * width * largest_input(stage, before)
 
 
 def largest_input(stage: Stage, before: Activation) -> int:
-    """The largest magnitude of a value that the stage takes."""
+    """Return the largest magnitude of an input value of the stage."""
     return LARGEST_PIXEL if stage.kind is Kind.IMAGE_CONV else before.largest
 
 
