@@ -1,8 +1,8 @@
 """Profiles: the non-increasing coefficients that order the channels of a layer.
 
 Source: McDanel, Teerapittayanon and Kung, "Incomplete Dot Products for Dynamic Computation Scaling
-in Neural Network Inference", ICMLA 2017 (arXiv 1710.07830), for all but ``staircase``, which is
-``linear`` held constant over bytes of channels, so that a popcount of a byte needs one coefficient.
+in Neural Network Inference", ICMLA 2017 (arXiv 1710.07830). Only ``staircase`` is ours: ``linear``,
+but constant over each group of 8 channels, so that the popcount of a byte needs one coefficient.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ Coefficients = npt.NDArray[np.float64]
 IntegerCoefficients = npt.NDArray[np.int32]
 Profile = Callable[[int], Coefficients]
 
-LARGEST_INTEGER = 127  # a coefficient fits a signed byte, as the dot product instructions want it
+LARGEST_INTEGER = 127  # coefficients must fit a signed byte for dot product instructions
 BYTE_CHANNELS = 8
 TRIED_COUNTS = (1, 2, 3, 8, 100)  # numbers of channels that ``register`` tries a profile with
 
 
 def all_one(count: int) -> Coefficients:
-    """1 everywhere: the standard network. Shape (count,)."""
+    """Return 1 everywhere, as in a standard network. Shape (count,)."""
     return np.ones(count)
 
 
 def harmonic(count: int) -> Coefficients:
-    """1 / i for i = 1 .. count. Shape (count,)."""
+    """Return 1 / i for i = 1 .. count. Shape (count,)."""
     return 1.0 / np.arange(1, count + 1)
 
 
 def linear(count: int) -> Coefficients:
-    """1 - (i - 1) / count for i = 1 .. count. Shape (count,)."""
+    """Return 1 - (i - 1) / count for i = 1 .. count. Shape (count,)."""
     return 1.0 - np.arange(count) / count
 
 
 def half_exp(count: int) -> Coefficients:
-    """1 for the first half, then exp(-(j - 1)) for the j-th of the rest. Shape (count,)."""
+    """Return 1 for the first half, exp(-(j - 1)) for the j-th of the rest. Shape (count,)."""
     flat = (count + 1) // 2
     return np.concatenate([np.ones(flat), np.exp(-np.arange(count - flat, dtype=np.float64))])
 
 
 def staircase(count: int) -> Coefficients:
-    """``linear`` in steps of 8 channels, constant within each byte. Shape (count,)."""
+    """Return ``linear`` in steps of 8 channels, constant within each byte. Shape (count,)."""
     steps = -(-count // BYTE_CHANNELS)
     return np.repeat(linear(steps), BYTE_CHANNELS)[:count]
 
@@ -64,7 +64,7 @@ PROFILES: dict[str, Profile] = {
 
 @dataclass(frozen=True)
 class ProfileRange:
-    """The fractions above ``above`` and up to ``upto``, and the profile that serves them."""
+    """A range of fractions, above ``above`` up to ``upto``, and its profile."""
 
     above: float
     upto: float
@@ -72,10 +72,10 @@ class ProfileRange:
 
 
 def coefficients(name: str, count: int) -> Coefficients:
-    """The profile ``name`` over ``count`` channels.
+    """Return the coefficients (count,) of the profile ``name``.
 
-    ``name`` is a registered one or a list such as "1,0.9,0.5", read by ``tabulated``.
-    ``ProfileError`` lists the registered ones.
+    ``name`` is a registered name, or a list such as "1,0.9,0.5" for ``tabulated``. ``ProfileError``
+    lists the registered names.
     """
     if count < 1:
         raise ProfileError(f"profile {name}: {count} channels are too few; give at least 1")
@@ -83,10 +83,11 @@ def coefficients(name: str, count: int) -> Coefficients:
 
 
 def register(name: str, profile: Profile) -> None:
-    """Add a profile under ``name``, for every flag and layer that takes one.
+    """Register a profile under ``name``, which every flag and layer for profiles then accepts.
 
-    Raises ``ProfileError`` if the name is taken or has a comma, or if the profile, tried with a few
-    numbers of channels, does not give as many finite, non-negative, non-increasing coefficients.
+    Raises ``ProfileError`` if the name is taken or has a comma, or if the profile does not return
+    finite, non-negative, non-increasing coefficients when it is tried with ``TRIED_COUNTS``
+    channels.
     """
     if name in PROFILES or "," in name or not name:
         raise ProfileError(f"profile: the name {name!r} is taken, empty or has a comma")
@@ -98,7 +99,7 @@ def register(name: str, profile: Profile) -> None:
 
 
 def tabulated(values: Sequence[float]) -> Profile:
-    """A profile through ``values``, equally spaced over the channels and interpolated between.
+    """Return a profile that interpolates ``values``, equally spaced over the channels.
 
     The first channel has the first value, the last channel the last.
     """
@@ -112,9 +113,9 @@ def tabulated(values: Sequence[float]) -> Profile:
 
 
 def check_ranges(ranges: Sequence[ProfileRange]) -> tuple[ProfileRange, ...]:
-    """Return ``ranges`` as a tuple if they ascend from 0 to 1 without overlap or gap.
+    """Return ``ranges`` as a tuple if they ascend from 0 to 1 without overlaps and gaps.
 
-    Otherwise, or if a profile is unknown, a ``ProfileError`` names the first wrong range.
+    Otherwise, or if a profile is unknown, ``ProfileError`` names the first wrong range.
     """
     if not ranges:
         raise ProfileError("ranges: there is none; give at least one, from 0 to 1")
@@ -135,7 +136,7 @@ def check_ranges(ranges: Sequence[ProfileRange]) -> tuple[ProfileRange, ...]:
 
 
 def parse_ranges(text: str) -> tuple[ProfileRange, ...]:
-    """Read "0-0.2:linear,0.2-1:linear"; raises ``ProfileError`` that quotes the wrong part."""
+    """Parse "0-0.2:linear,0.2-1:linear"; ``ProfileError`` quotes a wrong part."""
     entries = []
     for part in text.split(","):
         try:
@@ -150,10 +151,10 @@ def parse_ranges(text: str) -> tuple[ProfileRange, ...]:
 
 
 def composite(ranges: Sequence[ProfileRange], count: int) -> Coefficients:
-    """Coefficients made of the profiles of several ranges: (count,).
+    """Combine the profiles of several ranges to coefficients (count,).
 
-    A channel takes its coefficient from the profile of the range in which it is first used.
-    Raises ``ProfileError`` if the coefficients increase where one range meets the next.
+    The coefficient of a channel is from the profile of the range in which it is first used. Raises
+    ``ProfileError`` if the coefficients increase from one range to the next.
     """
     values = np.empty(count)
     start = 0
@@ -198,11 +199,11 @@ def check_profile(values: npt.ArrayLike, name: str = "profile") -> Coefficients:
 
 
 def quantise(values: npt.ArrayLike) -> IntegerCoefficients:
-    """Integers in 0 .. 127 in the proportion of ``values``. Shape (count,), int32.
+    """Convert ``values`` to proportional integers in 0 .. 127. Shape (count,), int32.
 
-    The values are multiplied by the smallest number that makes all of them whole (all-one gives 1,
-    linear over n <= 127 gives n .. 1). If none up to 127 does, they are scaled to 127 and rounded;
-    a value above zero becomes at least 1, since a channel times zero would be useless.
+    The values are multiplied by the smallest number that makes all of them integers (all-one gives
+    1, linear over n <= 127 gives n .. 1). If no number up to 127 does, they are scaled to 127 and
+    rounded; a value above zero becomes at least 1, since a channel with 0 would be useless.
     """
     array = check_profile(values)
     for scale in range(1, LARGEST_INTEGER + 1):

@@ -1,7 +1,7 @@
-"""Turn off gRPC's own log lines; programs import this before gRPC, which reads the variable then.
+"""Disable gRPC's own log lines. Must be imported before gRPC, which reads the variable then.
 
-gRPC writes several lines for each failed TLS handshake. A device reports the failure in one line
-itself, and strangers could fill a server's log. A value that the user has set stays.
+gRPC writes several lines for each failed TLS handshake. Devices report such failures themselves in
+one line, and on servers anybody could fill the log. A value that the user has set is kept.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The shipped digits at the address that scripts outside this repository import them from."""
+"""The shipped digits, under the name by which scripts outside of this repository import them."""
 
 from shared.data.sample import sample_digits
 

@@ -1,4 +1,4 @@
-"""Commands of typer: how they start, and the option ``--version`` that all of them have."""
+"""Run commands made with typer, with the option ``--version`` that all of them have."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from shared.command import program_name, run_command, version_line
 
 
 def run_app(app: typer.Typer, arguments: Sequence[str] | None) -> None:
-    """Run ``app`` as ``run_command`` does, with ``--version``; None: the process's arguments."""
+    """Run ``app`` by ``run_command``, with ``--version``; None: the process's arguments."""
     command = get_command(app)
     command.params += get_command(version_app).params
     run_command(lambda words: command(words, prog_name=program_name()), arguments)
 
 
 def show_version(asked: bool) -> None:
-    """Print the version and stop, if the flag is given."""
+    """Print the version and exit, if the flag is given."""
     if asked:
         sys.stdout.write(version_line() + "\n")
         raise typer.Exit
@@ -42,4 +42,4 @@ def take_version(
         ),
     ] = False,
 ) -> None:
-    """Never called: typer makes the option from this signature, and other commands borrow it."""
+    """Provide the signature of the option ``--version``, which commands copy; never called."""

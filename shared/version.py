@@ -1,17 +1,17 @@
-"""The version of taper that is installed."""
+"""The installed version of taper."""
 
 from __future__ import annotations
 
 from functools import cache
 
-DISTRIBUTION = "taper-split"  # "taper" on PyPI is another project
+DISTRIBUTION = "taper-split"  # the name "taper" on PyPI belongs to another project
 UNKNOWN = "0"
 
 
 @cache
 def installed_version() -> str:
-    """The version of the installed distribution; "0" in a checkout that was never installed."""
-    from importlib.metadata import PackageNotFoundError, version  # it takes some milliseconds
+    """Return the version of the installed distribution; "0" in a checkout without installation."""
+    from importlib.metadata import PackageNotFoundError, version  # here, as it takes milliseconds
 
     try:
         return version(DISTRIBUTION)

@@ -1,4 +1,4 @@
-"""Networks made of incomplete layers: the split binary one, and those of the paper."""
+"""Networks of incomplete layers: the split binary network, and those of the paper."""
 
 from shared.networks.binarized import BinarizedNetwork
 from shared.networks.binarized_paper import PaperBinarizedNetwork

@@ -1,7 +1,7 @@
-"""The split binary network as one incomplete network, truncated on the device alone.
+"""The split binary network as one incomplete network, truncated only in its device half.
 
-Source: network "Binarized" of arXiv 1710.07830. Unlike ``BinaryNet`` it takes any fraction, and its
-batch norms keep running statistics in floats, as those of the paper's other networks do.
+Source: network "Binarized" of arXiv 1710.07830. Unlike ``BinaryNet`` it runs at any fraction, and
+its batch norms keep running statistics in floats, like those of the paper's other networks.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from shared.networks.pixels import check_pixels
 class BinarizedNetwork(IncompleteNetwork):
     """The stages of ``BinaryNet`` at any fraction of the device's channels.
 
-    The first stage takes the complete image, the cloud's first stage takes what the device sends
-    with the coefficients of the profile, later ones are complete: all coefficients are 1.
+    The first stage takes the complete image. The cloud's first stage takes the bits of the device
+    with the coefficients of the profile. Later stages are complete, with coefficients of 1.
     """
 
     def __init__(self, architecture: Architecture, scheme: Scheme) -> None:
@@ -53,7 +53,7 @@ class BinarizedNetwork(IncompleteNetwork):
         return [cast("BinaryStage", stage) for stage in (*self.net.device, *self.net.cloud)]
 
     def run(self, images: Tensor, width: Width) -> Tensor:
-        """Logits of one pass."""
+        """Compute the logits of one pass: images (B, C, H, W) in 0..255 -> (B, classes)."""
         check_pixels(images)
         x = images
         stages = self._stages()
@@ -70,5 +70,5 @@ class BinarizedNetwork(IncompleteNetwork):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Keep latent weights in [-1, 1]."""
+        """Clip latent weights to [-1, 1]."""
         self.net.clip_latent_weights()

@@ -1,7 +1,7 @@
-"""The binarized network of the paper's research code: two convolutions a block, the device's cut.
+"""The binarized network of the paper's research code, with two convolutions per block.
 
-Source: ``examples/net/BinaryNet.py`` of kunglab/idp, with signs for activations, as in the text of
-arXiv 1710.07830, and a batch norm on the logits.
+Source: ``examples/net/BinaryNet.py`` of kunglab/idp. As in the text of arXiv 1710.07830,
+activations are signs and the logits have a batch norm.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from shared.layers.sign import sign
 from shared.layers.slimmable import SlimmableBatchNorm
 from shared.networks.incomplete import Block, BlockNetwork, Scheme, Width
 
-POOLS = 3  # each takes one row and one column
+POOLS = 3  # each reduces the map by one row and one column
 
 
 class BinaryBlock(Block):
     """Two binary 3x3 convolutions with batch norms and signs, 2x2 max pooling with stride 1.
 
-    A truncated block takes its whole input and truncates what its second convolution takes; all
-    outputs are computed. Maps are padded with 0, as the research code does.
+    A truncated block takes its whole input and truncates the input of its second convolution; all
+    outputs are computed. Maps are padded with 0, as in the research code.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class BinaryBlock(Block):
 
 
 class BinaryClassifier(Block):
-    """B-FC over the whole map, with a batch norm on the logits."""
+    """A binary linear layer (B-FC) over the whole map, with a batch norm on the logits."""
 
     def __init__(self, in_features: int, classes: int, scheme: Scheme) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class BinaryClassifier(Block):
 class PaperBinarizedNetwork(BlockNetwork):
     """Blocks 1-8-8 on the device, 32-32 and 64-64 in the cloud, which takes all 8 channels.
 
-    A fraction truncates the second convolution of the device alone.
+    A fraction truncates only the second convolution of the device.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class PaperBinarizedNetwork(BlockNetwork):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Keep latent weights in [-1, 1]."""
+        """Clip latent weights to [-1, 1]."""
         for module in self.modules():
             if isinstance(module, IncompleteBinaryConv2d | IncompleteBinaryLinear):
                 module.weight.clamp_(-1, 1)

@@ -15,11 +15,11 @@ from shared.layers.sign import sign
 from shared.layers.ternary import ternary_sign
 from shared.model.architecture import Activation, Kind, Shape, Stage, kernel_size
 
-INITIAL_DELTA = 0.5  # of a normalised sum's deviation: some 4 of 10 values start as 0
+INITIAL_DELTA = 0.5  # in standard deviations of a normalised sum: about 40 % of values are 0
 
 
 class BinaryStage(nn.Module):
-    """Convolution, max pooling or a stride, batch norm: all of a stage but its activation.
+    """A stage without its activation: convolution, max pooling or a stride, batch norm.
 
     ``forward(x, out_channels, level)``: x (B, n, H, W) -> (B, out_channels, H', W'). ``before`` is
     the activation of the stage that made x.
@@ -46,15 +46,15 @@ class BinaryStage(nn.Module):
         )
         self.norm = SwitchableBatchNorm(stage.out_channels, affine_of)
         ternary = stage.activation is Activation.TERNARY
-        # Half the width of the band of normalised sums that becomes 0, for each channel.
+        # For each channel: normalised sums between -delta and delta become 0.
         self.delta = (
             nn.Parameter(torch.full((stage.out_channels,), INITIAL_DELTA)) if ternary else None
         )
 
     def sums(self, x: Tensor, out_channels: int) -> Tensor:
-        """Pooled integer sums before the batch norm. (B, n, H, W) -> (B, out_channels, H', W').
+        """Compute pooled integer sums before the batch norm: -> (B, out_channels, H', W').
 
-        Exact in evaluation, where autocast is set aside.
+        They are exact in evaluation, where autocast is disabled.
         """
         if self.training:
             return self._sums(x, out_channels)
@@ -62,18 +62,19 @@ class BinaryStage(nn.Module):
             return self._sums(x, out_channels)
 
     def forward(self, x: Tensor, out_channels: int, level: int) -> Tensor:
-        """Normalised sums, from which ``activate`` makes the next stage's input."""
+        """Compute normalised sums, the input of ``activate``."""
         return self.normalise(self.sums(x, out_channels), level)
 
     def normalise(self, sums: Tensor, level: int) -> Tensor:
-        """Batch norm of pooled sums with the statistics of ``level``."""
+        """Apply the batch norm to pooled sums with the statistics of ``level``."""
         y: Tensor = self.norm(sums, level)
         return y
 
     def activate(self, y: Tensor) -> Tensor:
-        """Normalised sums (B, n, ...) -> -1/+1, or -2/0/+2 if the stage is ternary.
+        """Convert normalised sums (B, n, ...) to -1/+1, or -2/0/+2 if the stage is ternary.
 
-        In the type of y, so that autocast converts nothing; of exact float64, that of the weights.
+        The result has the type of y, so that autocast need not convert it, but for exact float64
+        the type of the weights.
         """
         x = sign(y) if self.delta is None else ternary_sign(y, self.delta[: y.shape[1]])
         return x.to(self.conv.weight.dtype) if x.dtype == torch.float64 else x
@@ -84,21 +85,21 @@ class BinaryStage(nn.Module):
 
 
 class Step(NamedTuple):
-    """A stage at one level: how many outputs it computes, and the row of its statistics."""
+    """A stage at one level: the number of outputs, and the index of its statistics."""
 
     stage: BinaryStage
     outputs: int
     table: int
 
     def sums(self, x: Tensor) -> Tensor:
-        """Pooled sums."""
+        """Compute the stage's pooled sums."""
         return self.stage.sums(x, self.outputs)
 
     def normalised(self, x: Tensor) -> Tensor:
-        """Normalised sums; of the last stage they are the logits."""
+        """Compute the stage's normalised sums, which are the logits for the last stage."""
         y: Tensor = self.stage(x, self.outputs, self.table)
         return y
 
     def run(self, x: Tensor) -> Tensor:
-        """What the next stage takes."""
+        """Compute the input of the next stage."""
         return self.stage.activate(self.normalised(x))

@@ -1,7 +1,7 @@
-"""A binary network split between device and cloud, as its ``Architecture`` says.
+"""A binary network split between device and cloud, described by its ``Architecture``.
 
-The device half turns pixels into bits at a device level; the cloud half turns those bits into
-logits at a cloud level. Both halves are trained together; in evaluation every number up to the
+The device half converts pixels to bits at a device level, the cloud half converts those bits to
+logits at a cloud level. Both halves are trained together. In evaluation every number before the
 logits is an exact integer, a sign or a sum of two signs, which the packed runtime reproduces bit
 for bit.
 """
@@ -20,14 +20,14 @@ from shared.networks.binary_stage import BinaryStage, Step
 from shared.networks.calibration import SentBits, measure, run
 from shared.networks.pixels import check_pixels
 
-MAP_VALUES = 2**22  # of the largest map of the images that are calibrated together
+MAP_VALUES = 2**22  # values of the largest map of images that are calibrated together
 
 
 class BinaryNet(nn.Module):
     """The split network in torch.
 
     Levels are indices into ``architecture.device_levels`` and ``architecture.cloud_levels``. Maps
-    are channels-last inside, which is several times faster on CPUs and GPUs alike.
+    are stored channels-last, which is several times faster on both CPUs and GPUs.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -36,7 +36,8 @@ class BinaryNet(nn.Module):
         device_count = len(architecture.device_levels)
         cloud_count = len(architecture.cloud_levels)
         per_device = list(range(device_count))
-        # Statistics belong to a pair; scale and shift are a device level's plus a cloud level's.
+        # Statistics belong to pairs of levels; scale and shift are sums of a device level's and a
+        # cloud level's.
         per_pair = [(d, device_count + c) for d in range(device_count) for c in range(cloud_count)]
         shape = architecture.input_shape
         self.device = nn.ModuleList()
@@ -61,20 +62,21 @@ class BinaryNet(nn.Module):
         ]
 
     def pair(self, level: int, cloud_level: int) -> int:
-        """Index of the statistics of a device level and a cloud level together."""
+        """Return the index of the statistics of a pair of device level and cloud level."""
         return level * len(self.architecture.cloud_levels) + cloud_level
 
     def image_sums(self, images: Tensor) -> Tensor:
-        """Sums of the first stage at full width: (B, C, H, W) in 0..255 -> (B, N, H', W').
+        """Compute the first stage's sums at full width: (B, C, H, W) in 0..255 -> (B, N, H', W').
 
-        The image is never truncated, so every level's sums are the leading channels of these.
+        The image is never truncated, so the sums at every level are the leading channels of these.
         """
         check_pixels(images)
         first = self.device_steps[-1][0]
-        return _channels_last(first.sums(_channels_last(images)))  # of a grey image they are not
+        # Applied to the sums too, as those of a grey image are not channels-last.
+        return _channels_last(first.sums(_channels_last(images)))
 
     def device_trace(self, image_sums: Tensor, level: int) -> list[Tensor]:
-        """Bits (-1/+1) after every device stage, from the sums of ``image_sums``."""
+        """Compute the bits (-1/+1) after every device stage from the output of ``image_sums``."""
         first, *steps = self.device_steps[level]
         sums = leading_block(image_sums, len(image_sums), first.outputs)
         trace = [first.stage.activate(first.stage.normalise(sums, level))]
@@ -83,11 +85,11 @@ class BinaryNet(nn.Module):
         return trace
 
     def forward_device(self, images: Tensor, level: int) -> Tensor:
-        """The bits (-1/+1) that are sent: (B, C, H, W) in 0..255 -> (B, n, H', W')."""
+        """Compute the bits (-1/+1) that are sent: (B, C, H, W) in 0..255 -> (B, n, H', W')."""
         return self.device_trace(self.image_sums(images), level)[-1]
 
     def cloud_trace(self, bits: Tensor, level: int, cloud_level: int) -> list[Tensor]:
-        """What every cloud stage but the last gives, then the logits (B, classes)."""
+        """Compute the outputs of all cloud stages; that of the last is the logits (B, classes)."""
         *inner, last = self.cloud_steps[level][cloud_level]
         trace = []
         x = bits
@@ -99,11 +101,11 @@ class BinaryNet(nn.Module):
         return trace
 
     def forward_cloud(self, bits: Tensor, level: int, cloud_level: int) -> Tensor:
-        """Logits: bits (B, n, H, W) -> (B, classes)."""
+        """Compute the logits: bits (B, n, H, W) -> (B, classes)."""
         return self.cloud_trace(bits, level, cloud_level)[-1]
 
     def forward_exit(self, bits: Tensor, level: int) -> Tensor:
-        """Logits of the exit head: bits (B, n, H, W) -> (B, classes)."""
+        """Compute the logits of the exit head: bits (B, n, H, W) -> (B, classes)."""
         if self.exit is None:
             raise ValueError(f"network {self.architecture.name} has no exit head")
         # (B, classes, 1, 1) -> (B, classes)
@@ -111,16 +113,16 @@ class BinaryNet(nn.Module):
         return logits
 
     def forward(self, images: Tensor, level: int, cloud_level: int) -> Tensor:
-        """Logits of both halves: images (B, C, H, W) in 0..255 -> (B, classes)."""
+        """Run both halves: images (B, C, H, W) in 0..255 -> logits (B, classes)."""
         return self.forward_cloud(self.forward_device(images, level), level, cloud_level)
 
     @torch.no_grad()
     def calibrate(self, images: Tensor, on_step: Callable[[int, int], None] | None = None) -> None:
         """Set the statistics of every level and pair of levels from ``images``.
 
-        images (N, C, H, W) in 0..255, uint8 or float, on any device. A layer is measured with the
-        layers before it already at their new statistics. Memory does not grow with N but for the
-        bits that are sent. ``on_step(done, of)`` hears of every level and pair.
+        ``images`` (N, C, H, W) in 0..255 are uint8 or float, on any device. A layer is measured
+        after the layers before it have got their new statistics. Apart from the bits that are sent,
+        memory does not grow with N. ``on_step(done, of)`` is called after every level and pair.
         """
         if not len(images):
             raise ValueError("images: there are none; calibration needs some")
@@ -150,9 +152,9 @@ class BinaryNet(nn.Module):
 
     @torch.no_grad()
     def clip_latent_weights(self) -> None:
-        """Keep latent weights in [-1, 1], where the straight-through gradient moves them.
+        """Clip latent weights to [-1, 1], outside of which their straight-through gradient is 0.
 
-        Deltas of ternary stages stay at 0 or more.
+        Deltas of ternary stages are clipped to 0 or more.
         """
         for stage in self.modules():
             if isinstance(stage, BinaryStage):
@@ -161,7 +163,7 @@ class BinaryNet(nn.Module):
                     stage.delta.clamp_(min=0)
 
     def parts(self, images: Tensor) -> Iterator[Tensor]:
-        """Images in parts whose maps fit memory, on the network's device."""
+        """Yield the images in parts whose maps fit into memory, on the network's device."""
         weight = self.device_steps[0][0].stage.conv.weight
         architecture = self.architecture
         top = len(architecture.cloud_levels) - 1

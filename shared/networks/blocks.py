@@ -1,8 +1,9 @@
-"""Blocks: an incomplete layer, batch norm and activation. Source: section III of arXiv 1710.07830.
+"""Blocks of an incomplete layer, batch norm and activation.
 
-A ``complete`` block takes all inputs with coefficients of 1 at every fraction, and draws no
-fraction of its own in training; outputs that the next block does not use are still not computed. A
-block with ``all_outputs`` computes all of them, because a complete block follows.
+Source: section III of arXiv 1710.07830. A ``complete`` block takes all inputs with coefficients of
+1 at every fraction, and draws no fraction of its own in training; it still computes only the
+outputs that the next block uses. A block with ``all_outputs`` computes all outputs, because a
+complete block follows.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from shared.layers.separable import IncompleteDepthwiseSeparableConv2d
 from shared.layers.slimmable import SlimmableBatchNorm
 from shared.networks.incomplete import Block, Scheme, Width
 
-# Random fractions give a convolution new shapes in every step, and a GPU has to prepare a kernel
-# for each. In training on a GPU, channel counts are therefore rounded up to multiples of this:
-# added inputs are 0 and added outputs are dropped, so the result is the same.
+# Random fractions give convolutions new shapes in every step, and a GPU has to prepare a kernel for
+# each. In training on a GPU, channel counts are therefore rounded up to multiples of this number.
+# Added inputs are 0 and added outputs are dropped, so the result is the same.
 GPU_CHANNELS = 64
 
 
 def in_few_shapes(conv: IncompleteConv2d, x: Tensor, m: int, multiple: int) -> Tensor:
-    """``conv(x, m)`` with channel counts rounded up to multiples: (B, n, H, W) -> (B, m, H, W)."""
+    """Compute conv(x, m) with channel counts rounded up: (B, n, H, W) -> (B, m, H, W)."""
     n, asked = (-(-count // multiple) * multiple for count in (x.shape[1], m))
     missing = min(n, conv.in_channels) - x.shape[1]
     if missing:
@@ -36,10 +37,10 @@ def in_few_shapes(conv: IncompleteConv2d, x: Tensor, m: int, multiple: int) -> T
 
 
 class ConvBlock(Block):
-    """Conv: 3x3 convolution, batch norm, ReLU, 2x2 max pooling and dropout if asked for.
+    """Conv: 3x3 convolution, batch norm, ReLU, and optionally 2x2 max pooling and dropout.
 
-    ReLU follows the pooling, which gives the same values for a quarter of the work; odd sides are
-    rounded up, so that no map vanishes.
+    ReLU is applied after the pooling, which gives the same values for a quarter of the work. Odd
+    sides are rounded up, so that no map vanishes.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class LinearBlock(Block):
 
 
 class MeanOverMap(Block):
-    """The mean of every channel over its map, and dropout."""
+    """The mean of each channel over its map, then dropout."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -167,7 +168,7 @@ class MeanOverMap(Block):
 
 
 class Classifier(Block):
-    """The last layer: all its outputs, no batch norm, no activation."""
+    """The last layer, which computes all outputs and has neither batch norm nor activation."""
 
     def __init__(
         self, in_features: int, classes: int, scheme: Scheme, *, complete: bool = False

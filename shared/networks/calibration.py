@@ -1,4 +1,4 @@
-"""Statistics of a chain of stages over many images, in memory that does not grow with them."""
+"""Measure the statistics of a chain of stages over many images in constant memory."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from shared.networks.binary_stage import Step
 
-Parts = Callable[[], Iterable[Tensor]]  # the inputs, part by part, as often as it is called
+Parts = Callable[[], Iterable[Tensor]]  # iterates over the inputs, part by part, at every call
 
 
 def measure(steps: Sequence[Step], parts: Parts) -> None:
-    """Set the statistics of ``steps``, each with those before it at their new ones.
+    """Measure the statistics of ``steps``, each after those before it.
 
-    The parts pass once for each step and are computed anew up to it: maps between layers are far
+    For each step all parts are computed again up to that step, since maps between layers are far
     too large to be kept.
     """
     for depth, last in enumerate(steps):
@@ -26,14 +26,14 @@ def measure(steps: Sequence[Step], parts: Parts) -> None:
 
 
 def run(steps: Sequence[Step], x: Tensor) -> Tensor:
-    """What the last of ``steps`` gives."""
+    """Return the output of the last of ``steps``."""
     for step in steps:
         x = step.run(x)
     return x
 
 
 class SentBits:
-    """The bits (-1/+1) that a device half sends, kept in an eighth of a byte each."""
+    """The bits (-1/+1) that a device half sends, stored packed, 8 in a byte."""
 
     def __init__(self, parts: Iterable[Tensor]) -> None:
         self._packed = []
@@ -42,7 +42,7 @@ class SentBits:
             self._channels, self._like = x.shape[1], x[:0]
 
     def __call__(self) -> Iterator[Tensor]:
-        """The bits part by part, (B, n, H, W) each."""
+        """Yield the bits part by part, (B, n, H, W) each."""
         for packed in self._packed:
             bits = torch.from_numpy(np.unpackbits(packed, axis=1, count=self._channels))
             x = bits.to(self._like.device, self._like.dtype) * 2 - 1

@@ -1,4 +1,4 @@
-"""What a network costs at a fraction: multiply-accumulates and bytes of parameters."""
+"""The costs of a network at a fraction: multiply-accumulates and bytes of parameters."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from shared.layers.leading import Counted
 from shared.layers.slimmable import SlimmableBatchNorm
 from shared.networks.incomplete import IncompleteNetwork
 
-NORM_NUMBERS = 2  # of a channel, once statistics are folded into scale and shift
+NORM_NUMBERS = 2  # numbers per channel, after statistics are folded into scale and shift
 NORM_BYTES = 4 * NORM_NUMBERS
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one image: multiply-accumulates, and the bytes of the parameters that take part."""
+    """Multiply-accumulates for one image, and bytes of the parameters used."""
 
     macs: int
     parameter_bytes: int
@@ -29,7 +29,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Call:
-    """One layer's part in a pass: its input's and output's shape."""
+    """A layer's part in a pass, with the shapes of its input and output."""
 
     name: str
     module: nn.Module
@@ -38,7 +38,7 @@ class Call:
 
     @property
     def used(self) -> dict[str, tuple[int, ...]]:
-        """Shape of the leading block of every parameter of the layer that takes part."""
+        """The shape of the leading block that is used of each of the layer's parameters."""
         if not isinstance(self.module, Counted):
             return {}
         linear = len(self.x) == 2
@@ -47,9 +47,9 @@ class Call:
 
 
 def calls(network: IncompleteNetwork, input_shape: Sequence[int], fraction: float) -> list[Call]:
-    """Layers and batch norms in the order in which one image of ``input_shape`` (C, H, W) runs."""
+    """List layers and batch norms in the order in which an image (C, H, W) runs through them."""
     found: list[Call] = []
-    # One image of zeros runs through the network, on its device.
+    # Recorded by running one image of zeros through the network, on its device.
     device = next(network.parameters()).device
     with _recorded(network, found), torch.no_grad():
         was_training = network.training
@@ -60,10 +60,10 @@ def calls(network: IncompleteNetwork, input_shape: Sequence[int], fraction: floa
 
 
 def cost(network: IncompleteNetwork, input_shape: Sequence[int], fraction: float = 1.0) -> Cost:
-    """Cost of ``network`` for one image of ``input_shape`` (C, H, W) at ``fraction``.
+    """Return the cost of ``network`` for one image of ``input_shape`` (C, H, W) at ``fraction``.
 
-    Weights count with the bits that they are stored in: 32, or 1 in binary layers. A batch norm
-    counts two numbers a channel and no multiply-accumulates: it folds into the layer before it.
+    Weights count with their stored size: 32 bits, or 1 in binary layers. A batch norm counts as two
+    numbers per channel without multiply-accumulates, since it can be folded into the layer before.
     """
     macs = bits = 0
     for call in calls(network, input_shape, fraction):

@@ -1,4 +1,4 @@
-"""What all incomplete networks share: fractions, levels of batch norm and ranges of profiles."""
+"""The base of incomplete networks: fractions, levels of batch norm and ranges of profiles."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from shared.profiles import Coefficients, ProfileRange, check_ranges, composite
 
 @dataclass(frozen=True)
 class Width:
-    """How wide one pass is, and which sets of parameters serve it."""
+    """The width of one pass, and the sets of parameters that it uses."""
 
     fraction: float
-    level: int  # of batch norm
-    profile: int  # index of the range, for the first and last layers
+    level: int  # index of the batch norms' set
+    profile: int  # index of the range, which chooses the first and last layers
     # In training, a fraction of the inputs for each truncated block; None: ``fraction`` for all.
     draws: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """Which profile serves which fractions, and which fractions have a batch norm of their own.
+    """The profiles by ranges of fractions, and the fractions with their own batch norm.
 
-    ``levels`` ascend and end with 1; a fraction uses the smallest level that is not below it.
+    ``levels`` ascend and end with 1. A fraction uses the smallest level that is not below it.
     """
 
     ranges: tuple[ProfileRange, ...] = (ProfileRange(0.0, 1.0, "linear"),)
@@ -43,33 +43,33 @@ class Scheme:
 
     @property
     def tops(self) -> tuple[float, ...]:
-        """The widest fraction of every range."""
+        """The highest fraction of every range."""
         return tuple(entry.upto for entry in self.ranges)
 
     def width(self, fraction: float) -> Width:
-        """What serves ``fraction``; ``FractionError`` if it is outside (0, 1]."""
+        """Return the width for ``fraction``; ``FractionError`` if it is outside (0, 1]."""
         check_fraction(fraction)
         return Width(fraction, level_for(fraction, self.levels), level_for(fraction, self.tops))
 
     def coefficients(self, count: int) -> Coefficients:
-        """Coefficients of a truncated layer with ``count`` input channels: (count,)."""
+        """Return the coefficients (count,) of a truncated layer with ``count`` input channels."""
         return composite(self.ranges, count)
 
 
 def single(profile: str, levels: tuple[float, ...] = (1.0,)) -> Scheme:
-    """One profile for all fractions."""
+    """Return a scheme with one profile for all fractions."""
     return Scheme((ProfileRange(0.0, 1.0, profile),), levels)
 
 
 class IncompleteNetwork(nn.Module, ABC):
     """A network that runs at any fraction of its channels.
 
-    ``forward(images, fraction=1.0, draws=None)``: images (B, C, H, W) in 0..255 -> logits
-    (B, classes). ``draws`` holds a fraction of the inputs for each of the ``truncated`` blocks;
-    ``fraction`` then decides the outputs alone.
+    ``forward(images, fraction=1.0, draws=None)``: images (B, C, H, W) in 0..255 -> logits (B,
+    classes). ``draws`` holds a fraction of the inputs for each of the ``truncated`` blocks; then
+    ``fraction`` only determines the outputs.
     """
 
-    truncated = 0  # number of blocks that take a fraction of their own
+    truncated = 0  # number of blocks that can have their own fraction
 
     def __init__(self, scheme: Scheme) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class IncompleteNetwork(nn.Module, ABC):
     def forward(
         self, images: Tensor, fraction: float = 1.0, draws: Sequence[float] | None = None
     ) -> Tensor:
-        """Logits with the leading ``fraction`` of the channels."""
+        """Compute logits with the leading ``fraction`` of the channels."""
         width = self.scheme.width(fraction)
         if draws is not None:
             if len(draws) != self.truncated:
@@ -91,25 +91,25 @@ class IncompleteNetwork(nn.Module, ABC):
         """Logits of one pass."""
 
     def norms(self) -> list[SlimmableBatchNorm]:
-        """All batch norms."""
+        """Return all batch norms."""
         return [module for module in self.modules() if isinstance(module, SlimmableBatchNorm)]
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Bring weights back to where they may be, after a step of an optimiser."""
+        """Restore constraints on weights, to be called after each step of the optimiser."""
 
     @torch.no_grad()
     def inherit(self, profile: int) -> None:
-        """Start what belongs to range ``profile`` alone from that of the range before."""
+        """Copy the parameters of the previous range to those of range ``profile``, as a start."""
         for norm in self.norms():
             norm.copy_level(profile - 1, profile)
 
     @torch.no_grad()
     def begin_with(self, other: IncompleteNetwork) -> None:
-        """Take over the weights of a network of the same shape with one range and one level.
+        """Copy the weights of a network of the same shape with one range and one level.
 
-        Every level of batch norm starts from the only one of ``other``. ``ValueError`` if the
-        coefficients differ: the weights would mean something else.
+        Every level of batch norm starts from the only level of ``other``. ``ValueError`` if the
+        coefficients differ, since the weights would then compute something else.
         """
         for ours, theirs in zip(self.modules(), other.modules(), strict=True):
             if isinstance(ours, SlimmableBatchNorm):
@@ -125,9 +125,9 @@ class IncompleteNetwork(nn.Module, ABC):
 
 
 class Block(nn.Module, ABC):
-    """A layer with what follows it, at any width."""
+    """A layer with its batch norm and activation, at any width."""
 
-    inputs: int | None = None  # input channels of a block that can be truncated; else None
+    inputs: int | None = None  # number of input channels if the block can be truncated
 
     @abstractmethod
     def forward(self, x: Tensor, width: Width) -> Tensor:
@@ -135,7 +135,7 @@ class Block(nn.Module, ABC):
 
 
 class BlockNetwork(IncompleteNetwork):
-    """A chain of blocks: a first one a range, shared ones, a last one a range."""
+    """A chain of blocks, of which each range has its own first and last one."""
 
     def __init__(
         self, scheme: Scheme, first: list[Block], middle: list[Block], last: list[Block]
@@ -160,7 +160,7 @@ class BlockNetwork(IncompleteNetwork):
 
     @torch.no_grad()
     def inherit(self, profile: int) -> None:
-        """Start what belongs to range ``profile`` alone from that of the range before."""
+        """Copy the parameters of the previous range to those of range ``profile``, as a start."""
         for ends in (self.first, self.last):
             ends[profile].load_state_dict(ends[profile - 1].state_dict())
         super().inherit(profile)

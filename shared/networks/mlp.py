@@ -9,9 +9,10 @@ from shared.networks.incomplete import BlockNetwork, Scheme
 class Mlp(BlockNetwork):
     """Three linear layers; the first and the last are complete.
 
-    At a fraction f the first computes only the outputs that the middle one uses, and the middle one
-    computes all of its own, since the last is complete. The paper's blocks have batch norms, its
-    research code (kunglab/idp) leaves them out here. Source: section IV of arXiv 1710.07830.
+    At a fraction the first layer computes only the outputs that the middle one uses. The middle
+    layer computes all its outputs, since the last one is complete. In the paper the blocks have
+    batch norms; its research code (kunglab/idp) has none here. Source: section IV of arXiv
+    1710.07830.
     """
 
     def __init__(

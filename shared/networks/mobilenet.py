@@ -1,4 +1,4 @@
-"""The small MobileNet of the paper: a convolution, six depthwise separable ones, a classifier."""
+"""The paper's small MobileNet: a convolution, six depthwise separable ones, a classifier."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from shared.networks.blocks import Classifier, ConvBlock, MeanOverMap, Separable
 from shared.networks.incomplete import Block, BlockNetwork, Scheme
 
 STEM = 64
-BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (256, 1))  # channels and stride
+BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (256, 1))  # (channels, stride)
 
 
 class MobileNet(BlockNetwork):

@@ -1,4 +1,4 @@
-"""The check that a network gets pixels, 0 to 255, and not what others scale them to."""
+"""Check that a network gets pixels from 0 to 255, not normalised ones."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def check_pixels(images: Tensor) -> None:
-    """Raise ``ValueError`` for images in 0..1 or around 0: answers to them would be chance.
+    """Raise ``ValueError`` for images in 0..1 or around 0, whose answers would be random.
 
-    Whole numbers pass, a black image too. Left out where it would cost more than it tells: in
-    graphs that are captured, and in training on a GPU, which would have to wait for it.
+    Integers, also of a black image, pass. The check is skipped in captured graphs and in training
+    on a GPU, where it would force a synchronisation.
     """
     if torch.compiler.is_compiling() or not images.is_floating_point() or not images.numel():
         return

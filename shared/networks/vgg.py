@@ -11,10 +11,10 @@ GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 
 
 class Vgg16(BlockNetwork):
-    """VGG-16; a pooling after every group, the first convolution complete.
+    """VGG-16 with a pooling after every group and a complete first convolution.
 
-    Images of 32x32 leave one pixel, whose mean is itself. Source: section IV of arXiv 1710.07830,
-    Simonyan and Zisserman (arXiv 1409.1556).
+    The mean over the last map does nothing for images of 32x32, whose map is one pixel. Sources:
+    section IV of arXiv 1710.07830, Simonyan and Zisserman (arXiv 1409.1556).
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Vgg16(BlockNetwork):
 
 
 class PaperVgg16(BlockNetwork):
-    """VGG-16 as the research code of the paper has it: dropout, complete linear layers.
+    """VGG-16 as in the paper's research code, with dropout and complete linear layers.
 
-    Dropout follows every convolution but the last of its group: 0.3 in the first group, 0.4 in the
-    others; 0.5 comes before and after FC-512. The last convolution computes all its outputs, since
-    the linear layers take them all. Source: ``examples/net/VGG.py`` of kunglab/idp.
+    Dropout follows every convolution except the last of its group: 0.3 in the first group, 0.4 in
+    the others. Dropout of 0.5 is before and after FC-512. The last convolution computes all
+    outputs, since the linear layers are complete. Source: ``examples/net/VGG.py`` of kunglab/idp.
     """
 
     def __init__(

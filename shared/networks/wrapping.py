@@ -1,8 +1,8 @@
-"""Plain torch networks become incomplete: a user's own ``nn.Sequential``, and pretrained weights.
+"""Make plain torch networks incomplete: a user's ``nn.Sequential``, and pretrained weights.
 
-A layer's coefficients g_i count with its weights, so weights that were trained without them are
-divided by them: the complete network then computes what it did before. A network that runs at other
-fractions has to be trained further.
+An incomplete layer multiplies its weights by coefficients g_i. Weights that were trained without
+coefficients are therefore divided by them, so that the complete network computes the same as
+before. To run at other fractions, the network has to be trained further.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shared.profiles import Coefficients
 
 COUNTED = nn.Conv2d | nn.Linear
 NORMS = nn.BatchNorm1d | nn.BatchNorm2d
-# Of each channel alone, or of none: they take any number of channels.
+# Layers that work on each channel independently, so they take any number of channels.
 FREE = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh,
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
@@ -33,10 +33,11 @@ IGNORED = "num_batches_tracked"
 
 
 class Wrapped(IncompleteNetwork):
-    """A chain of layers at any fraction, with the names that it had: "0", "1", ...
+    """A chain of layers at any fraction, under their original names: "0", "1", ...
 
-    The first counted layer takes its whole input, the last one computes all its outputs, as in the
-    paper's networks. ``forward(images, fraction)``: as the chain itself; images are not scaled.
+    As in the paper's networks, the first counted layer (convolution or linear layer) takes its
+    whole input, and the last one computes all its outputs. ``forward(images, fraction)``: as the
+    chain; images are not scaled.
     """
 
     def __init__(self, chain: nn.Sequential, scheme: Scheme) -> None:
@@ -47,7 +48,7 @@ class Wrapped(IncompleteNetwork):
             raise ValueError("chain: has no Conv2d and no Linear layer")
         self._names = [name for name, _ in layers]
         self._last = counted[-1]
-        before = 0  # channels of the counted layer before
+        before = 0  # channels of the previous counted layer
         for name, layer in layers:
             _place(self, name, _incomplete(layer, scheme, before, first=name == counted[0]))
             if isinstance(layer, COUNTED):
@@ -57,7 +58,7 @@ class Wrapped(IncompleteNetwork):
         load_pretrained(self, chain.state_dict())
 
     def run(self, images: Tensor, width: Width) -> Tensor:
-        """What the chain gives with the leading channels."""
+        """Compute the chain's output with the leading channels."""
         x = images
         for name in self._names:
             layer = self.get_submodule(name)
@@ -74,23 +75,23 @@ class Wrapped(IncompleteNetwork):
 def wrap(
     chain: nn.Sequential, profile: str = "linear", levels: tuple[float, ...] = (1.0,)
 ) -> Wrapped:
-    """``chain`` as an incomplete network that computes the same when it is complete.
+    """Return an incomplete network that computes the same as ``chain`` when it is complete.
 
-    Takes Conv2d, Linear, BatchNorm1d, BatchNorm2d, activations, poolings, Dropout and Flatten,
-    also in a Sequential inside. ``levels``: fractions with a batch norm of their own. An error
-    (``TypeError``, ``ValueError``) names a layer that it cannot take; ``chain`` stays as it is.
+    The layers may be Conv2d, Linear, BatchNorm1d, BatchNorm2d, activations, poolings, Dropout and
+    Flatten, also in a nested Sequential. ``levels`` are the fractions with their own batch norm.
+    ``TypeError`` or ``ValueError`` names an unsupported layer. ``chain`` is not modified.
     """
     return Wrapped(chain, single(profile, levels))
 
 
 @torch.no_grad()
 def load_pretrained(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give ``network`` the weights of a plain one with the same names, such as torchvision's.
+    """Load the weights of a plain network with the same layer names, such as torchvision's.
 
-    ``state`` is a ``state_dict`` of Conv2d, Linear and batch norm layers; each goes into the layer
-    of ``network`` with that name: an incomplete one, whose coefficients divide the weights, or a
-    plain one. Every level of a batch norm gets the same. ``ValueError`` names what has no place,
-    is missing or has another shape.
+    ``state`` is a ``state_dict`` of Conv2d, Linear and batch norm layers. Each is loaded into the
+    layer of ``network`` with the same name, plain or incomplete; for incomplete layers weights are
+    divided by the coefficients. All levels of a batch norm get the same values. ``ValueError``
+    names entries that are unknown, missing or of another shape.
     """
     left = {name for name in state if not name.endswith(IGNORED)}
     for name, layer in network.named_modules():
@@ -115,7 +116,7 @@ def _load_counted(
     if bool((g == 0).any()):
         raise ValueError(f"{name}: a coefficient of its profile is 0; weights cannot be divided")
     if isinstance(layer, IncompleteConv2d):
-        # (N,) -> (groups, 1, N / groups, 1, 1), a row for each output of a group
+        # (N,) -> (groups, 1, N / groups, 1, 1), then a row for each output of a group
         rows = g.view(layer.groups, 1, -1).expand(-1, layer.out_channels // layer.groups, -1)
         g = rows.reshape(layer.out_channels, -1, 1, 1)
     layer.weight.copy_(weight / g.to(weight))
@@ -167,7 +168,7 @@ def _flat(chain: nn.Sequential, prefix: str = "") -> Iterator[tuple[str, nn.Modu
 
 
 def _incomplete(layer: nn.Module, scheme: Scheme, before: int, *, first: bool) -> nn.Module:
-    """The layer's incomplete form; ``before`` are the channels of the counted layer before it."""
+    """Return the incomplete form of a layer; ``before``: channels of the previous counted layer."""
     if isinstance(layer, nn.Conv2d):
         if layer.groups != 1 or layer.padding_mode != "zeros":
             raise ValueError(f"{layer}: groups and padding modes cannot be wrapped")
@@ -177,7 +178,7 @@ def _incomplete(layer: nn.Module, scheme: Scheme, before: int, *, first: bool) -
             profile="all-one" if first else scheme.coefficients,
         )  # fmt: skip
     if isinstance(layer, nn.Linear):
-        # After Flatten, a channel is as many features as a map has pixels.
+        # After Flatten, each channel becomes as many features as the map has pixels.
         each = layer.in_features // before if before else 1
 
         def profile(count: int) -> Coefficients:
@@ -199,7 +200,7 @@ def _incomplete(layer: nn.Module, scheme: Scheme, before: int, *, first: bool) -
 
 
 def _place(network: nn.Module, name: str, layer: nn.Module) -> None:
-    """Add ``layer`` under a name with dots, so that a state_dict has the names of the chain."""
+    """Add ``layer`` under a dotted name, so that a state_dict has the chain's names."""
     *outer, last = name.split(".")
     for word in outer:
         if not hasattr(network, word):

@@ -1,4 +1,4 @@
-"""The packed runtime: both halves of a network from a bundle, without torch."""
+"""The packed runtime, which runs both halves of a bundle's network without torch."""
 
 from shared.packed.halves import CloudHalf, DeviceHalf
 

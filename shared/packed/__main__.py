@@ -1,4 +1,4 @@
-"""``python -m shared.packed --info``: which implementation of the packed runtime runs here."""
+"""``python -m shared.packed --info``: show which implementation of the packed runtime runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.packed import kernels
 
 
 def main() -> int:
-    """Print what runs, what else could, and on which CPU."""
+    """Print the implementation in use, the other available ones, and the CPU."""
     parser = argparse.ArgumentParser(prog="python -m shared.packed", description=main.__doc__)
     parser.add_argument("--info", action="store_true", help="print what runs (the default)")
     parser.parse_args()
@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def cpu_name() -> str:
-    """What the operating system calls this CPU."""
+    """Return the CPU's name by the operating system."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Halves that run in the compiled kernels."""
+"""Run halves of networks in the compiled kernels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from shared.model.bundle import Bundle
 from shared.model.stage_tensors import StageTensors
 from shared.packed import _native
 
-Plan = tuple[int, list[int]]  # input channels, output channels of every stage
+Plan = tuple[int, list[int]]  # (input channels, output channels of every stage)
 
 
 class CompiledHalf:
-    """Stages in native code; ``run`` may be called from many threads at the same time."""
+    """Stages in native code; ``run`` is thread-safe."""
 
     def __init__(
         self, kernel: str, shape: Shape, stages: Iterable[dict[str, Any]], plans: Iterable[Plan]
@@ -41,18 +41,22 @@ class CompiledHalf:
         return self._half
 
     def run(self, samples: npt.NDArray[np.uint8], plan: int) -> npt.NDArray[Any]:
-        """Samples (batch, ...) -> bits (batch, bytes) uint8, or logits (batch, classes) float32."""
+        """Run samples (batch, ...) -> bits (batch, bytes) uint8 or logits (batch,
+        classes) float32.
+        """
         output = np.empty((len(samples), self._columns[plan]), self._dtype)
         self._half.run(samples, plan, output)
         return output
 
     def profile(self, sample: npt.NDArray[np.uint8], plan: int, repeats: int = 1000) -> list[float]:
-        """Seconds of decoding one sample (1, bytes), of each stage, of encoding the result."""
+        """Return the seconds of decoding a sample (1, bytes), of each stage, of encoding the
+        result.
+        """
         return self._half.profile(sample, plan, repeats)
 
 
 def device_half(bundle: Bundle, kernel: str) -> CompiledHalf:
-    """The device stages; one plan for each device level."""
+    """Return the device stages, with a plan for each device level."""
     architecture = bundle.architecture
     levels = range(len(architecture.device_levels))
     stages = [_describe(stage, bundle.stage("device", stage.name)) for stage in architecture.device]
@@ -65,7 +69,7 @@ def device_half(bundle: Bundle, kernel: str) -> CompiledHalf:
 
 
 def exit_half(bundle: Bundle, kernel: str) -> CompiledHalf:
-    """The exit head's sums, which float32 holds exactly; one plan for each device level."""
+    """Return the exit head, whose sums float32 holds exactly, with a plan for each device level."""
     architecture = bundle.architecture
     if architecture.exit_stage is None:
         raise ValueError(f"network {architecture.name} has no exit head")
@@ -80,7 +84,7 @@ def exit_half(bundle: Bundle, kernel: str) -> CompiledHalf:
 
 
 def cloud_half(bundle: Bundle, kernel: str) -> CompiledHalf:
-    """The cloud stages; one plan for each pair of a device level and a cloud level."""
+    """Return the cloud stages, with a plan for each pair of a device level and a cloud level."""
     architecture = bundle.architecture
     stages = [_describe(stage, bundle.stage("cloud", stage.name)) for stage in architecture.cloud]
     plans = [

@@ -1,4 +1,4 @@
-"""The two halves of a network, each run in one call from packed bytes to packed bytes."""
+"""The two halves of a network, each run in one call."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Features = npt.NDArray[np.uint8]  # (B, packed bytes of one sample), bits channe
 
 
 class DeviceHalf:
-    """The device's stages of a bundle: images in, packed bits out.
+    """The device's stages of a bundle, which convert images to packed bits.
 
     ``kernel`` names an implementation (``shared.packed.kernels.available``); all give the same
-    bits. Safe to use from many threads at the same time.
+    bits. Thread-safe.
     """
 
     def __init__(self, bundle: Bundle, kernel: str | None = None) -> None:
@@ -50,7 +50,7 @@ class DeviceHalf:
             self._exit_scale, self._exit_bias = exit_tables(bundle)
 
     def run(self, images: npt.NDArray[np.uint8], level: int) -> Features:
-        """Packed bits at device level index ``level``.
+        """Compute the packed bits at device level index ``level``.
 
         images (B, H, W, C) uint8 -> (B, sent_shape(level).packed_bytes) uint8. Raises
         ``ValueError`` for another shape, type or level.
@@ -62,11 +62,11 @@ class DeviceHalf:
 
     @property
     def native(self) -> _native.Half | None:
-        """The compiled half, for other native code; None with the reference."""
+        """The compiled half, for other native code; None for the reference."""
         return None if self.kernel == kernels.NUMPY else self._compiled.native
 
     def trace(self, images: npt.NDArray[np.uint8], level: int) -> list[npt.NDArray[np.bool_]]:
-        """Bits (B, H, W, n) after every stage, by the reference."""
+        """Compute the bits (B, H, W, n) after every stage with the reference."""
         level = self._check(images, level)
         x = images.astype(np.float32)
         trace = []
@@ -78,7 +78,9 @@ class DeviceHalf:
         return trace
 
     def exit_logits(self, features: Features, level: int) -> Logits:
-        """Integer logits of the exit head, in 1 / ONE: packed bits (B, bytes) -> (B, classes)."""
+        """Compute integer logits of the exit head, in 1 / ONE: packed (B, bytes) -> (B,
+        classes).
+        """
         if not self.architecture.exit_head:
             raise ValueError(f"network {self.architecture.name} has no exit head")
         level = check_level("level", level, len(self.architecture.device_levels))
@@ -88,7 +90,7 @@ class DeviceHalf:
         return logits
 
     def _exit_sums(self, features: Features, level: int) -> npt.NDArray[Any]:
-        """Whole numbers (B, classes)."""
+        """Compute the exit head's integer sums (B, classes)."""
         if self.kernel != kernels.NUMPY:
             return self._compiled_exit.run(contiguous(features), level)
         shape = self.architecture.sent_shape(level)
@@ -126,9 +128,9 @@ class DeviceHalf:
 
 
 class CloudHalf:
-    """The cloud's stages of a bundle: packed bits in, logits out.
+    """The cloud's stages of a bundle, which convert packed bits to logits.
 
-    ``kernel`` names an implementation, as for ``DeviceHalf``. Safe to use from many threads.
+    ``kernel`` names an implementation, as for ``DeviceHalf``. Thread-safe.
     """
 
     def __init__(self, bundle: Bundle, kernel: str | None = None) -> None:
@@ -147,7 +149,7 @@ class CloudHalf:
         return None if self.kernel == kernels.NUMPY else self._compiled.native
 
     def run(self, features: Features, level: int, cloud_level: int) -> npt.NDArray[np.float32]:
-        """Logits of packed bits that were made at ``level``, finished at ``cloud_level``.
+        """Compute the logits of packed bits of device level ``level`` at ``cloud_level``.
 
         features (B, sent_shape(level).packed_bytes) uint8 -> (B, classes) float32. Raises
         ``ValueError`` for another shape, type or level.
@@ -159,9 +161,9 @@ class CloudHalf:
         return self._stages[-1].logits(sums, pair)
 
     def trace(self, features: Features, level: int, cloud_level: int) -> list[npt.NDArray[Any]]:
-        """What each stage gives (B, H, W, n), then the last one's sums (B, 1, 1, classes).
+        """Compute each stage's output (B, H, W, n), then the last one's sums (B, 1, 1, classes).
 
-        By the reference: -1/+1, or -2/0/+2 of a ternary stage.
+        Uses the reference; values are -1/+1, or -2/0/+2 for ternary stages.
         """
         pair = self._check(features, level, cloud_level)
         shape = self.architecture.sent_shape(level)
@@ -190,7 +192,7 @@ class CloudHalf:
         ]
 
     def _check(self, features: Features, level: int, cloud_level: int) -> int:
-        """The row of the tables that belongs to the two levels."""
+        """Check the arguments; return the row of the tables for the two levels."""
         level = check_level("level", level, len(self._sizes))
         cloud_levels = len(self.architecture.cloud_levels)
         cloud_level = check_level("cloud_level", cloud_level, cloud_levels)
@@ -199,13 +201,13 @@ class CloudHalf:
 
 
 def pack_map(bits: npt.NDArray[np.bool_]) -> Features:
-    """Bits (B, H, W, n) -> packed (B, ceil(H * W * n / 8))."""
+    """Pack bits (B, H, W, n) -> (B, ceil(H * W * n / 8))."""
     batch, height, width, count = bits.shape
     return pack(bits.reshape(batch, height * width * count))
 
 
 def unpack_map(features: Features, height: int, width: int, count: int) -> npt.NDArray[np.bool_]:
-    """Packed (B, bytes) -> bits (B, height, width, count); ``ValueError`` for another size."""
+    """Unpack (B, bytes) -> bits (B, height, width, count); ``ValueError`` for another size."""
     size = height * width * count
     check_features(features, -(-size // 8))
     # (B, bytes) -> (B, H * W * n) -> (B, H, W, n)
@@ -213,7 +215,7 @@ def unpack_map(features: Features, height: int, width: int, count: int) -> npt.N
 
 
 def contiguous(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """``array`` without gaps between its values, as native code reads it."""
+    """Return ``array`` in contiguous memory, which native code needs."""
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
@@ -231,7 +233,7 @@ def check_features(features: Features, size: int) -> None:
 
 
 def check_level(name: str, level: int, count: int) -> int:
-    """Return ``level`` if it is an index into ``count`` levels, else raise ``ValueError``."""
+    """Return ``level`` if it is a valid index of ``count`` levels; else raise ``ValueError``."""
     try:
         index = operator.index(level)
     except TypeError:
@@ -242,7 +244,7 @@ def check_level(name: str, level: int, count: int) -> int:
 
 
 def _check_kinds(architecture: Architecture) -> None:
-    """Raise ``BundleError`` unless the device's first stage alone takes pixels."""
+    """Raise ``BundleError`` unless the device's first stage, and no other, takes pixels."""
     first = architecture.device[0]
     for stage in (*architecture.device, *architecture.cloud):
         if (stage.kind is Kind.IMAGE_CONV) != (stage is first):

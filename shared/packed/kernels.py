@@ -1,8 +1,8 @@
-"""Which implementation of the packed runtime runs.
+"""Choose the implementation of the packed runtime.
 
-``TAPER_KERNEL`` names one; otherwise the best that this CPU can run is taken. Without the
-compiled module that is ``numpy``, said once through ``logging``; ``TAPER_REQUIRE_NATIVE=1`` makes
-its absence an error.
+The variable ``TAPER_KERNEL`` names one; by default the best that this CPU can run is used. If the
+compiled module is missing that is ``numpy``, which is logged once; with ``TAPER_REQUIRE_NATIVE=1``
+it is an error.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ _forced: str | None = None
 
 
 def available() -> tuple[str, ...]:
-    """Implementations that run here, best first; ``numpy`` is always the last."""
+    """Return the implementations that run here, best first; ``numpy`` is always the last."""
     return (*_COMPILED, NUMPY)
 
 
 def current() -> str:
-    """The implementation that new halves use; ``UsageError`` if a wish cannot be met."""
+    """Return the implementation for new halves; ``UsageError`` if the one asked for is missing."""
     return _forced if _forced is not None else _from_environment()
 
 
 def force(name: str | None) -> None:
-    """Make new halves use ``name``, or with None what the environment says."""
+    """Make new halves use ``name``; None restores the choice by the environment."""
     global _forced
     _forced = None if name is None else check(name, "kernel")
 
 
 def check(name: str, source: str) -> str:
-    """Return ``name`` if that implementation runs here, else raise ``UsageError``."""
+    """Return ``name`` if that implementation runs here; else raise ``UsageError``."""
     if name not in available():
         reason = "does not run here" if name in KNOWN else "is unknown"
         raise UsageError(f"{source}: {name!r} {reason}; choose one of {', '.join(available())}")
@@ -54,7 +54,7 @@ def check(name: str, source: str) -> str:
 
 
 def missing_reason() -> str:
-    """Why the compiled module cannot be used, or nothing if it can."""
+    """Return why the compiled module cannot be used; empty if it can."""
     return _missing
 
 

@@ -1,7 +1,7 @@
-"""One stage in numpy: the readable reference that other implementations must equal bit for bit.
+"""One stage in numpy: the readable reference that other implementations must match bit for bit.
 
-Sums are float32 matrix products of small integers. They are exact, in any order of summation,
-because every partial sum is a whole number below 2**24 (a stage with larger ones is refused).
+Sums are float32 matrix products of small integers. They are exact in any order of summation,
+because every partial sum is an integer below 2**24 (stages with larger sums are refused).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from shared.model.stage_tensors import StageTensors, largest_input, largest_sum
 
 Floats = npt.NDArray[np.float32]
 
-EXACT_INTEGERS = 2**24  # float32 holds every whole number up to here
-IMAGES_AT_A_TIME = 32  # bounds the memory of the unfolded patches
+EXACT_INTEGERS = 2**24  # float32 holds every integer up to this one
+IMAGES_AT_A_TIME = 32  # limits the memory of the unfolded patches
 
 
 class ReferenceStage:
@@ -53,7 +53,9 @@ class ReferenceStage:
         self._matrix = lru_cache(maxsize=64)(self._cut)
 
     def sums(self, x: Floats, out_channels: int) -> npt.NDArray[np.int32]:
-        """Pooled sums: x (B, H, W, n), pixels or ``values`` -> (B, H', W', out_channels)."""
+        """Compute pooled sums: x (B, H, W, n), pixels or ``values`` -> (B, H', W',
+        out_channels).
+        """
         matrix = self._matrix(x.shape[3], out_channels)
         parts = [
             self._pooled(x[start : start + IMAGES_AT_A_TIME], matrix)
@@ -62,18 +64,18 @@ class ReferenceStage:
         return np.concatenate(parts).astype(np.int32)
 
     def bits(self, sums: npt.NDArray[np.int32], table: int) -> npt.NDArray[np.bool_]:
-        """Threshold sums (B, H, W, m) with row ``table`` of the thresholds -> bits, same shape."""
+        """Compare sums (B, H, W, m) with row ``table`` of the thresholds: -> bits, same shape."""
         return self._reached(sums, self.tensors.threshold[table], table)
 
     def values(self, sums: npt.NDArray[np.int32], table: int) -> Floats:
-        """What the next stage takes, same shape: -1/+1, or -2/0/+2 if the stage is ternary."""
+        """Convert sums to the next stage's input: -1/+1, or -2/0/+2 if ternary; same shape."""
         values = signs(self.bits(sums, table))
         if self.stage.activation is Activation.TERNARY:
             values += signs(self._reached(sums, self.tensors.low_threshold[table], table))
         return values
 
     def logits(self, sums: npt.NDArray[np.int32], table: int) -> Floats:
-        """Logits (B, m) from sums (B, 1, 1, m) with row ``table`` of scale and bias."""
+        """Compute logits (B, m) from sums (B, 1, 1, m) with row ``table`` of scale and bias."""
         m = sums.shape[3]
         flat = sums.reshape(len(sums), m).astype(np.float32)
         return flat * self.tensors.scale[table, :m] + self.tensors.bias[table, :m]
@@ -104,12 +106,12 @@ class ReferenceStage:
 
 
 def signs(bits: npt.NDArray[np.bool_]) -> Floats:
-    """-1 or +1 for each bit, same shape."""
+    """Convert bits to -1 or +1, same shape."""
     return np.where(bits, np.float32(1), np.float32(-1))
 
 
 def max_pool(x: Floats, side: int) -> Floats:
-    """Maximum over side x side windows: (B, H, W, m) -> (B, H // side, W // side, m)."""
+    """Take the maximum over side x side windows: (B, H, W, m) -> (B, H // side, W // side, m)."""
     if side == 1:
         return x
     batch, height, width, m = x.shape

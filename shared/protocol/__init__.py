@@ -1,1 +1,1 @@
-"""The split protocol: its messages as plain values, and the codec of the feature payload."""
+"""The split protocol: its messages as plain values, and the codec of payloads."""

@@ -1,6 +1,6 @@
-"""Encode the packed bits of a level as a payload, and decode it.
+"""Encode packed bits of a level to a payload, and decode it.
 
-The encoder keeps the smallest of the encodings that the bundle has tables for. The decoder knows
+The encoder uses the smallest of the encodings for which the bundle has tables. The decoder knows
 the exact size of its output from the level and the number of samples, and allocates no more.
 """
 
@@ -28,24 +28,24 @@ from shared.protocol.context_coder import (
 from shared.protocol.context_model import LEAST_BITS, TAIL_BYTES, context_model
 
 DICTIONARY = "zstd"  # name of the dictionary's tensor in a bundle
-# Level 19 takes twice the time of this one for 1-3 % fewer bytes of frames this small.
+# For frames this small, level 19 takes twice as long and saves only 1-3 % of the bytes.
 COMPRESSION_LEVEL = 7
-# First byte of a zstd frame without optional fields (sizes, checksum, dictionary id). The decoder
-# reads only such frames: for others zstd would allocate whatever size the frame declares.
+# First byte of a zstd frame without optional fields (sizes, checksum, dictionary id). Only such
+# frames are decoded, since for others zstd would allocate any size that the frame declares.
 PLAIN_FRAME = b"\0"
 LARGEST_WINDOW_BYTES = 2**20  # memory that decoding may use besides its output
-# The most samples in one frame: bounds the memory that one request can make a receiver allocate.
+# Most samples in a frame; limits the memory that a request can make a receiver allocate.
 LARGEST_BATCH = 1024
-# A coded payload may exceed the raw bits by this much; a larger one is refused unread.
+# A coded payload may be larger than the raw bits by this much; larger ones are not even decoded.
 PAYLOAD_SLACK_BYTES = 64
-# The context model's smallest probability costs less than 12 bits for each bit.
+# A bit of the context model's smallest probability takes less than 12 bits.
 LARGEST_EXPANSION = 16
 
 Features = npt.NDArray[np.uint8]  # (B, packed bytes of the level)
 
 
 class Encoding(IntEnum):
-    """How a payload holds its samples; the numbers are those on the wire."""
+    """The encodings of payloads; the values are those on the wire."""
 
     RAW = 1
     ZSTD_DICT = 2
@@ -53,19 +53,19 @@ class Encoding(IntEnum):
 
 
 class Frame(NamedTuple):
-    """Samples of one level, encoded."""
+    """Encoded samples of one level."""
 
     level: int
     samples: int
-    encoding: int  # an ``Encoding`` once it has been checked
+    encoding: int  # an ``Encoding``, but unchecked in received frames
     payload: bytes
 
 
 class FeatureCodec:
-    """Encoder and decoder for the bits of one model. For one thread at a time.
+    """Encoder and decoder for the bits of one model. Not thread-safe.
 
     ``kernel`` names an implementation of the context coder, as for ``DeviceHalf``; all give the
-    same bytes. Raises ``BundleError`` if tables of the bundle cannot be used.
+    same bytes. Raises ``BundleError`` if tables of the bundle are invalid.
     """
 
     def __init__(self, bundle: Bundle, kernel: str | None = None) -> None:
@@ -82,9 +82,9 @@ class FeatureCodec:
         ]
 
     def encode(self, features: Features, level: int) -> Frame:
-        """The smallest frame for packed samples (B, packed bytes of the level).
+        """Return the smallest frame for packed samples (B, packed bytes of the level).
 
-        Where the bundle has a context model, zstd is tried only if that saves nothing.
+        If the bundle has a context model, zstd is only tried when the context model saves nothing.
         """
         at = self._levels[level]
         if at.context is not None:
@@ -99,7 +99,7 @@ class FeatureCodec:
         return Frame(level, len(features), Encoding.RAW, raw)
 
     def encode_as(self, features: Features, level: int, encoding: Encoding) -> Frame:
-        """The frame in one encoding, whatever its size; ``ValueError`` if there are no tables."""
+        """Return the frame in one encoding; ``ValueError`` if the bundle lacks its tables."""
         at = self._levels[level]
         if encoding is Encoding.RAW:
             return Frame(level, len(features), encoding, features.tobytes())
@@ -112,21 +112,21 @@ class FeatureCodec:
         raise ValueError(f"encoding: the bundle has no tables for {encoding.name} at level {level}")
 
     def compiled_coders(self) -> list[ContextCoder | None]:
-        """The compiled context coder of each level; None where there are no tables."""
+        """Return the compiled context coder of each level; None for levels without tables."""
         coders = (level.context for level in self._levels)
         return [None if isinstance(coder, ReferenceCoder) else coder for coder in coders]
 
     def least_bytes(self, level: int, samples: int) -> int:
-        """No payload of the context coder for ``samples`` of a level is shorter than this."""
+        """Return the least size of a context coder's payload for ``samples`` of a level."""
         bits = samples * self._levels[level].bits * LEAST_BITS
         return max(int(bits / 8) - TAIL_BYTES, 0)
 
     def decode(self, frame: Frame) -> Features:
-        """Packed samples (B, packed bytes of the level), or ``InvalidRequestError``."""
+        """Decode to packed samples (B, packed bytes of the level); ``InvalidRequestError``."""
         return self.reader(frame).next(frame.samples)
 
     def reader(self, frame: Frame) -> FrameReader:
-        """What gives the samples of ``frame`` a few at a time; ``InvalidRequestError``."""
+        """Return a reader of the samples of ``frame``; ``InvalidRequestError``."""
         if not 0 <= frame.level < len(self._levels):
             fractions = self._architecture.device_levels
             levels = ", ".join(f"{i} ({f:g})" for i, f in enumerate(fractions))
@@ -147,11 +147,10 @@ class FeatureCodec:
 
 
 class FrameReader:
-    """The samples of one frame in order, a few at a time.
+    """Reads the samples of one frame in order, a few at a time. Not thread-safe.
 
-    Those of the context coder are decoded as they are asked for, and only with the last of them it
-    is certain that the payload is what its encoder gives; all others are in ``source`` from the
-    beginning. For one thread at a time.
+    Payloads of the context coder are decoded incrementally, and only after the last sample it is
+    certain that the payload is valid. Other payloads are decoded to ``source`` from the beginning.
     """
 
     def __init__(
@@ -166,7 +165,7 @@ class FrameReader:
         self._read = 0
 
     def next(self, count: int) -> Features:
-        """The next ``count`` samples (count, packed bytes), or ``InvalidRequestError``."""
+        """Return the next ``count`` samples (count, packed bytes); ``InvalidRequestError``."""
         start, self._read = self._read, self._read + count
         if isinstance(self._source, np.ndarray):
             return self._source[start : self._read]
@@ -183,11 +182,11 @@ class FrameReader:
 
 
 class _Zstd:
-    """Compressor and decompressor of one level, made once and reused."""
+    """The zstd compressor and decompressor of one level, made once and reused."""
 
     def __init__(self, dictionary: npt.NDArray[np.uint8], size: int) -> None:
         data = zstandard.ZstdCompressionDict(dictionary.tobytes())
-        # Frames are small, so header fields are left out; TCP and HTTP/2 already detect bit errors.
+        # Frames are small, so optional header fields are left out; TCP detects bit errors already.
         parameters = zstandard.ZstdCompressionParameters.from_level(
             COMPRESSION_LEVEL,
             source_size=size,
@@ -207,7 +206,7 @@ class _Zstd:
         self._decompress = decompressor.decompress
 
     def decompress(self, payload: bytes, size: int) -> bytes:
-        """At most ``size`` bytes; ``ZstdError`` if ``payload`` is not one frame of no more."""
+        """Decompress to at most ``size`` bytes; ``ZstdError`` if ``payload`` is no such frame."""
         return self._decompress(payload, max_output_size=size, allow_extra_data=False)
 
 
@@ -229,7 +228,7 @@ def _zstd(bundle: Bundle, level: int) -> _Zstd | None:
 
 @dataclass(frozen=True)
 class _Level:
-    """Sizes of a sample at one device level, and its coders where the bundle has tables."""
+    """Sizes of a sample at one device level, and its coders if the bundle has tables."""
 
     size: int
     bits: int
@@ -237,7 +236,7 @@ class _Level:
     context: ContextCoder | None
 
     def from_raw(self, frame: Frame, raw: bytes) -> Features:
-        """The samples that ``raw`` holds."""
+        """Split ``raw`` into samples."""
         size = frame.samples * self.size
         if len(raw) != size:
             raise InvalidRequestError(
@@ -250,7 +249,7 @@ class _Level:
         return features
 
     def from_zstd(self, frame: Frame) -> bytes:
-        """The bytes of bits in a zstd frame."""
+        """Decompress a zstd frame to raw bytes."""
         size = frame.samples * self.size
         if self.zstd is None:
             raise InvalidRequestError(f"encoding: level {frame.level} has no dictionary; send RAW")
@@ -266,16 +265,16 @@ class _Level:
             ) from None
 
     def from_context(self, frame: Frame) -> ContextDecoder:
-        """The decoder of a payload of the context coder."""
+        """Return a decoder for a payload of the context coder."""
         if self.context is None:
             raise InvalidRequestError("encoding: this model has no context model; send RAW")
         return self.context.decoder(frame.payload)
 
 
 def train_dictionary(samples: npt.NDArray[np.uint8], size_bytes: int) -> npt.NDArray[np.uint8]:
-    """A zstd dictionary of at most ``size_bytes`` for packed samples (N, packed bytes).
+    """Train a zstd dictionary of at most ``size_bytes`` on packed samples (N, packed bytes).
 
-    Empty if the samples are too few or too small for zstd to learn from.
+    Returns an empty one if the samples are too few or too small.
     """
     try:
         dictionary = zstandard.train_dictionary(
@@ -287,7 +286,7 @@ def train_dictionary(samples: npt.NDArray[np.uint8], size_bytes: int) -> npt.NDA
 
 
 def saved_by_dictionary(dictionary: npt.NDArray[np.uint8], samples: npt.NDArray[np.uint8]) -> float:
-    """Share of the bytes of ``samples`` (N, packed bytes), sent one by one, that it saves."""
+    """Return the share of bytes that a dictionary saves if ``samples`` are sent one by one."""
     zstd = _Zstd(dictionary, samples.shape[1])
     sizes = [min(len(zstd.compress(row.tobytes())), len(row)) for row in samples]
     return 1 - sum(sizes) / samples.nbytes

@@ -1,4 +1,4 @@
-"""Coders for one device level under the context model: compiled, and a reference in numpy.
+"""Coders for one device level with the context model: the compiled one, and a numpy reference.
 
 Both write the same bytes.
 """
@@ -30,35 +30,35 @@ Features = npt.NDArray[np.uint8]  # (B, sample_bytes)
 
 
 class ContextDecoder(Protocol):
-    """Decodes a payload some samples at a time; for one thread at a time."""
+    """Decodes a payload a few samples at a time. Not thread-safe."""
 
     def next(self, output: Features) -> bool:
-        """Fill ``output`` with the next samples (B, sample_bytes); False if bytes are missing."""
+        """Fill ``output`` (B, sample_bytes) with the next samples; False if bytes are missing."""
         ...
 
     def finished(self) -> bool:
-        """Whether the payload is exactly what gives the samples that were read."""
+        """Whether the payload is exactly the encoding of the samples that were read."""
         ...
 
 
 class ContextCoder(Protocol):
-    """Packed samples of one level <-> a payload; all samples share one number."""
+    """Encodes packed samples of one level to a payload, all in one number, and decodes it."""
 
     def encode(self, features: Features, limit: int) -> bytes | None:
-        """A payload of fewer than ``limit`` bytes for samples (B, sample_bytes), or None."""
+        """Encode samples (B, sample_bytes) to fewer than ``limit`` bytes; None if impossible."""
         ...
 
     def decode(self, payload: bytes, output: Features) -> bool:
-        """Fill ``output`` (B, sample_bytes); False if ``payload`` is not what B samples give."""
+        """Fill ``output`` (B, sample_bytes); False if ``payload`` is no encoding of B samples."""
         ...
 
     def decoder(self, payload: bytes) -> ContextDecoder:
-        """What decodes ``payload`` some samples at a time."""
+        """Return a decoder that decodes ``payload`` a few samples at a time."""
         ...
 
 
 def context_coder(tables: ContextTables, kernel: str | None = None) -> ContextCoder:
-    """The coder for ``tables`` that runs here (``kernel`` as for ``DeviceHalf``)."""
+    """Return the best coder for ``tables`` that runs here (``kernel`` as for ``DeviceHalf``)."""
     chosen = kernels.current() if kernel is None else kernels.check(kernel, "kernel")
     if chosen == kernels.NUMPY:
         return ReferenceCoder(tables)
@@ -78,11 +78,11 @@ def context_coder(tables: ContextTables, kernel: str | None = None) -> ContextCo
 
 
 class ReferenceCoder:
-    """The coder in numpy, a bit at a time; some hundred times slower than the compiled one."""
+    """The coder in numpy, bit by bit; some hundred times slower than the compiled one."""
 
     def __init__(self, tables: ContextTables) -> None:
         self._tables = tables
-        # As int32, so that products with activations fit.
+        # int32, so that products with activations fit.
         self._output = tables.output.astype(np.int32)
         self._near = tables.neighbour.reshape(len(NEIGHBOURS), tables.channels, -1)
 
@@ -112,7 +112,7 @@ class ReferenceCoder:
         return ReferenceDecoder(self.walk, payload)
 
     def walk(self, code: Callable[[int], bool]) -> npt.NDArray[np.bool_]:
-        """Code every bit of one sample in order: the bits (H, W, channels) that ``code`` gave."""
+        """Call ``code`` with each bit's probability, in order; return its bits (H, W, channels)."""
         tables = self._tables
         # A border of zeros: one row above, one column on either side.
         bits = np.zeros((tables.height + 1, tables.width + 2, tables.channels), np.bool_)
@@ -133,7 +133,7 @@ class ReferenceCoder:
 
 
 class ReferenceDecoder:
-    """Decodes with ``walk`` of a ``ReferenceCoder``."""
+    """Decodes by ``walk`` of a ``ReferenceCoder``."""
 
     def __init__(self, walk: Callable[[Callable[[int], bool]], Any], payload: bytes) -> None:
         self._walk = walk

@@ -1,17 +1,17 @@
-"""The context model: how probable each bit of a map is, given the bits before it.
+"""The context model: the probability of each bit of a map, given the bits before it.
 
-A small integer network shared by all pixels and all device levels of a bundle. For the pixel at
-(y, x), its hidden units start from a base of the place and the level, add a row of weights for
-every 1 among the bits of four neighbours (left, up, up-left, up-right), and then for every 1 among
-the channels of this pixel, as those become known. The bit of channel c is 1 with
+It is a small integer network shared by all pixels and all device levels of a bundle. For the pixel
+at (y, x), the hidden units start from a base that depends on position and level. A row of weights
+is added for every 1 among the bits of four neighbours (left, up, up-left, up-right), and for every
+1 among the channels of this pixel that are known already. The bit of channel c is 1 with
 
     probability = sigmoid((sum_i clip(hidden_i, 0, 127) * output_ci + bias_c) / 2048)
 
-from a table of 1,024 values. All sums are exact integers, so that encoder and decoder agree on
-every machine. It is NADE (Larochelle and Murray, "The Neural Autoregressive Distribution
-Estimator", 2011) over the channels of a pixel, with weights shared over pixels as in PixelCNN (van
-den Oord et al., "Pixel Recurrent Neural Networks", 2016). ``cloud.training.split.context`` trains
-it.
+taken from a table of 1,024 values. All sums are exact integers, so that encoder and decoder agree
+on every machine. The model is a NADE (Larochelle and Murray, "The Neural Autoregressive
+Distribution Estimator", 2011) over the channels of a pixel, with weights shared over pixels as in
+PixelCNN (van den Oord et al., "Pixel Recurrent Neural Networks", 2016). It is trained by
+``cloud.training.split.context``.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ WEIGHT = "codec.context.weight"
 BIAS = "codec.context.bias"
 
 NEIGHBOURS = ((0, -1), (-1, 0), (-1, -1), (-1, 1))  # (rows, columns) from the pixel, in order
-HIDDEN_STEP = 8  # hidden units come in whole vectors
+HIDDEN_STEP = 8  # the number of hidden units is a multiple of this, for vector instructions
 MOST_HIDDEN = 64
-MOST_BASE_VALUES = 2**22  # of a level's base; bounds what a small file can make a reader allocate
+MOST_BASE_VALUES = 2**22  # of a level's base; limits what a small file can make readers allocate
 LARGEST_ACTIVATION = 127
-HIDDEN_SCALE = 64  # hidden units count 1/64; output weights count 1/32
+HIDDEN_SCALE = 64  # hidden units are in units of 1/64, output weights in units of 1/32
 OUTPUT_SCALE = 32
-LOGIT_SHIFT = 5  # the table's steps are 2**5 / (64 * 32) = 1/64
+LOGIT_SHIFT = 5  # steps of the table are 2**5 / (64 * 32) = 1/64
 LARGEST_SUM = 2**15 - 1
 
 
 def _probabilities(count: int = 1024) -> npt.NDArray[np.uint16]:
-    """Probability of a 1, in 1/65536, of logits (i - count / 2 + 1/2) / 64.
+    """Return the probability of a 1, in units of 1/65536, for logits (i - count / 2 + 1/2) / 64.
 
-    No value lies within 1e-6 of where rounding would change, which is why every machine's ``exp``
-    gives this table (a test checks it).
+    No value is within 1e-6 of a rounding boundary, so every machine's ``exp`` gives the same table
+    (a test checks it).
     """
     steps = (count // 2 - 0.5 - i for i in range(count))
     return np.array([round(65536 / (1 + math.exp(step / 64))) for step in steps], np.uint16)
@@ -54,9 +54,9 @@ PROBABILITIES = _probabilities()
 
 
 def _least_bits() -> float:
-    """The fewest bits that a range coder spends on a bit under the most certain prediction.
+    """Return the fewest bits that the range coder can use for a bit.
 
-    Its ranges are at least 2^24, so that a bit's share of them is right to one part in 256.
+    Its ranges are at least 2^24, so a bit's share of the range is exact to one part in 256.
     """
     one = PROBABILITIES.max() / 65536
     zero = 1.0 - PROBABILITIES.min() / 65536 * 255 / 256
@@ -64,18 +64,18 @@ def _least_bits() -> float:
 
 
 LEAST_BITS = _least_bits()
-TAIL_BYTES = 4  # an encoder leaves out at most this much at the end
+TAIL_BYTES = 4  # most bytes that an encoder leaves out at the end
 
 
 @dataclass(frozen=True)
 class ContextTables:
-    """The integers of one device level, as a coder reads them.
+    """The model's integers for one device level, as a coder reads them.
 
-    base         int16 (H * W, hidden): of every pixel
-    neighbour    int16 (4 * channels, hidden): in the order of ``NEIGHBOURS``
-    channel      int16 (channels, hidden)
-    output       int16 (channels, hidden)
-    bias         int32 (channels,), in 1/2048
+    base         int16 (H * W, hidden): start values for every pixel
+    neighbour    int16 (4 * channels, hidden): weights of neighbours, in the order of ``NEIGHBOURS``
+    channel      int16 (channels, hidden): weights of the pixel's own channels
+    output       int16 (channels, hidden): output weights
+    bias         int32 (channels,): output biases, in units of 1/2048
     """
 
     height: int
@@ -88,22 +88,22 @@ class ContextTables:
 
     @property
     def channels(self) -> int:
-        """How many bits a pixel has."""
+        """Number of bits of a pixel."""
         return len(self.bias)
 
     @property
     def sample_bytes(self) -> int:
-        """Bytes of one packed sample."""
+        """Number of bytes of a packed sample."""
         return -(-self.height * self.width * self.channels // 8)
 
 
 @dataclass(frozen=True)
 class ContextModel:
-    """The model as a bundle holds it, for maps of full width C and L device levels.
+    """The model as stored in a bundle, for maps of full width C and L device levels.
 
-    weight  int8 (6 * C + H + W + L, hidden): the rows of four neighbours (4 * C), of the channels
-            (C), of the outputs (C), of the map's rows (H), its columns (W), the levels (L)
-    bias    int16 (L, C), in 1/2048
+    weight  int8 (6 * C + H + W + L, hidden): rows for the four neighbours (4 * C), the channels
+            (C), the outputs (C), the map's rows (H) and columns (W), and the levels (L)
+    bias    int16 (L, C), in units of 1/2048
     """
 
     architecture: Architecture
@@ -135,7 +135,7 @@ class ContextModel:
         return len(self.architecture.device_levels)
 
     def tables(self, level: int) -> ContextTables:
-        """The integers of one device level; ``BundleError`` if their sums could overflow."""
+        """Return the integers of one device level; ``BundleError`` if sums could overflow."""
         full = self.architecture.sent_shape(self._levels - 1)
         sent = self.architecture.sent_shape(level)
         values = full.height * full.width * self.weight.shape[1]
@@ -166,7 +166,7 @@ class ContextModel:
 
 
 def context_model(bundle: Bundle) -> ContextModel | None:
-    """The context model of ``bundle``, or None if it has none; ``BundleError`` if it is wrong."""
+    """Read the context model of ``bundle``; None if it has none; ``BundleError`` if invalid."""
     weight, bias = bundle.tensors.get(WEIGHT), bundle.tensors.get(BIAS)
     if weight is None or bias is None:
         return None

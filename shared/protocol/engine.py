@@ -1,4 +1,4 @@
-"""The compiled engine of a model: serialised request in, serialised response out, in one call."""
+"""The compiled engine of a model, which answers a serialised request in one native call."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def engine_of(half: CloudHalf, codec: FeatureCodec, bundle: Bundle) -> Engine | None:
-    """The engine for ``half`` and the encodings of ``codec``; None without compiled kernels.
+    """Make the engine for ``half`` and the encodings of ``codec``; None without compiled kernels.
 
-    It leaves to its caller whatever it does not answer: wrong requests, zstd payloads, other models
-    or versions, pinned cloud levels. Safe in many threads.
+    Requests that it does not answer are left to its caller: invalid ones, zstd payloads, other
+    models or versions, pinned cloud levels. Thread-safe.
     """
     if half.native is None:
         return None
@@ -43,10 +43,10 @@ def engine_of(half: CloudHalf, codec: FeatureCodec, bundle: Bundle) -> Engine | 
 
 
 def image_engine_of(device: DeviceHalf, cloud: CloudHalf, bundle: Bundle) -> ImageEngine | None:
-    """The engine for whole images of the Open Inference Protocol; None without compiled kernels.
+    """Make the engine for images of the Open Inference Protocol; None without compiled kernels.
 
-    It leaves to its caller whatever it does not answer: wrong requests, other inputs than ``image``
-    as UINT8, parameters, versions. Safe in many threads.
+    Requests that it does not answer are left to its caller: invalid ones, inputs other than
+    ``image`` as UINT8, parameters, versions. Thread-safe.
     """
     if device.native is None or cloud.native is None:
         return None

@@ -1,4 +1,4 @@
-"""When a server asks for another look: the margin of its answer, as an integer."""
+"""Decide when a server requests another look, by the integer margin of its answer."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy.typing as npt
 from shared.model.exits import ONE
 from shared.protocol.messages import More
 
-KEEP_MS = 10_000  # how long a stream remembers that it asked
-LARGEST_MARGIN = 2**62  # also of an answer that has no rival
+KEEP_MS = 10_000  # how long a stream remembers its requests for another look
+LARGEST_MARGIN = 2**62  # also the margin if there is only one class
 
 Logits = npt.NDArray[np.float32]  # (N, classes)
 
 
 def margins(logits: Logits) -> npt.NDArray[np.int64]:
-    """The largest logit of each sample less the next largest, in 1 / ONE, rounded down: (N,).
+    """Return each sample's largest logit minus its second largest, in 1 / ONE, rounded down: (N,).
 
-    Differences of float32 are exact in float64, so that compiled code gets the same integers.
+    Differences of float32 values are exact in float64, so compiled code computes the same integers.
     """
     if logits.shape[1] < 2:
         return np.full(len(logits), LARGEST_MARGIN)
@@ -28,7 +28,10 @@ def margins(logits: Logits) -> npt.NDArray[np.int64]:
 
 
 def wanted(logits: Logits, level: int, ask_below: int) -> More | None:
-    """The wish for a look at ``level`` at those samples whose margin is below ``ask_below``."""
+    """Return the request for a look at ``level`` at samples with a margin below ``ask_below``.
+
+    None if there are no such samples.
+    """
     asked = np.flatnonzero(margins(logits) < min(ask_below, LARGEST_MARGIN))
     if not len(asked):
         return None

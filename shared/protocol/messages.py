@@ -1,8 +1,8 @@
-"""The split protocol's messages as plain values, and the conversions from and to protobuf.
+"""The split protocol's messages as plain values, and their conversion from and to protobuf.
 
-Device and cloud work with the values. Protobuf appears here and where gRPC calls are made or
-answered: ``device.transport``, ``cloud.rpc`` and ``cloud.ray_app``. Values that are made for every
-request are named tuples, since a frozen dataclass takes twice as long to make.
+Device and cloud work with the values. Protobuf is only used here and where gRPC calls are made or
+answered: in ``device.transport``, ``cloud.rpc`` and ``cloud.ray_app``. Values that are created for
+every request are named tuples, since a frozen dataclass takes twice as long to create.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from shared.errors import InvalidRequestError
 from shared.model.bundle import Bundle, describe
 from shared.protocol.codec import Frame
 
-SHORTEST_VERSION_PREFIX = 8  # digits of a version that a request may give
+SHORTEST_VERSION_PREFIX = 8  # fewest digits of a version that a request may contain
 DEFAULT_MAX_MESSAGE_BYTES = 4 * 2**20
 
 
 class Looks(NamedTuple):
-    """What a client says of its looks at the samples of a request.
+    """A client's field about looks at the samples of a request.
 
-    earlier     looks at these samples that went before, under the same id
-    next_level  device level of the next look
-    ask_below   margin of the answer, as ``shared.protocol.looks.margins`` gives it, below which the
-                next look is wanted; None leaves it to the server's model
+    earlier     number of earlier looks at these samples, under the same id
+    next_level  device level of the look that the server may request
+    ask_below   margin of the answer (``shared.protocol.looks.margins``) below which the server
+                shall request the next look; None leaves it to the server's model
     """
 
     earlier: int = 0
@@ -38,11 +38,11 @@ class Looks(NamedTuple):
 
 
 class More(NamedTuple):
-    """A server's wish for another look.
+    """A server's request for another look.
 
-    level    device level that is wanted
-    keep_ms  how long the stream remembers that it asked
-    samples  their places in the request, ascending; none means all of them
+    level    requested device level
+    keep_ms  milliseconds for which the stream remembers the request
+    samples  indices of the samples in the client's request, ascending; empty means all
     """
 
     level: int
@@ -51,10 +51,10 @@ class More(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One inference request.
+    """An inference request.
 
-    ``model`` and ``version`` may be empty: the server's default or, in a stream, those named last.
-    Without ``looks`` nobody asks for another look.
+    An empty ``model`` or ``version`` means the server's default or, in a stream, the last one
+    named. Without ``looks`` the server requests no further look.
     """
 
     id: int
@@ -67,12 +67,12 @@ class Request(NamedTuple):
 
     @classmethod
     def empty(cls) -> Request:
-        """What stands for a message that cannot be parsed."""
+        """Return a placeholder for a message that cannot be parsed."""
         return cls(0, "", "", Frame(0, 0, 0, b""))
 
 
 class Answer(NamedTuple):
-    """The prediction for one sample; ``candidates`` are (label, probability), best first."""
+    """The prediction for a sample; ``candidates`` are (label, probability), best first."""
 
     label: int
     candidates: tuple[tuple[int, float], ...] = ()
@@ -82,7 +82,7 @@ class Answer(NamedTuple):
 class Failure:
     """Why a request was refused: a gRPC status code and a message.
 
-    ``retry_after_ms`` says when it may be sent again; 0 leaves that to the client.
+    ``retry_after_ms`` is the time after which to retry; 0 leaves it to the client.
     """
 
     code: int
@@ -92,7 +92,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Hints:
-    """The server's load, and a device level that would relieve it."""
+    """The server's load, and a device level that would reduce it."""
 
     load: float = 0.0
     suggested_level: int | None = None
@@ -126,7 +126,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class PartChunk:
-    """A piece of the device's part; the first has version, size and SHA-256 of the whole."""
+    """A chunk of the device's part; the first also has its version, total size and SHA-256."""
 
     version: str
     total_bytes: int
@@ -135,7 +135,7 @@ class PartChunk:
 
 
 def request_to_message(request: Request) -> pb.InferRequest:
-    """The message of a request."""
+    """Convert a request to a message."""
     message = pb.InferRequest(
         id=request.id,
         model=request.model,
@@ -159,7 +159,7 @@ def request_to_message(request: Request) -> pb.InferRequest:
 
 
 def request_from_message(message: pb.InferRequest) -> Request:
-    """The request in a message, with values as they were sent: the server checks them."""
+    """Convert a message to a request, without checking its values."""
     return Request(
         message.id,
         message.model,
@@ -177,7 +177,7 @@ def _looks_from_message(looks: pb.Looks) -> Looks:
 
 
 def parse_request(data: bytes) -> Request:
-    """The request in a serialised message; ``InvalidRequestError`` if it is none."""
+    """Parse a serialised request; ``InvalidRequestError`` if it is none."""
     try:
         return request_from_message(pb.InferRequest.FromString(data))
     except DecodeError:
@@ -185,13 +185,13 @@ def parse_request(data: bytes) -> Request:
 
 
 def serialise_response(response: Response) -> bytes:
-    """The serialised message of a response."""
+    """Serialise a response."""
     return response_to_message(response).SerializeToString()
 
 
 def response_to_message(response: Response) -> pb.InferResponse:
-    """The message of a response."""
-    # Setting fields one by one takes half the time of the constructor with keywords.
+    """Convert a response to a message."""
+    # Setting fields one by one takes half the time of passing keywords to the constructor.
     message = pb.InferResponse()
     message.id = response.id
     message.cloud_level = response.cloud_level
@@ -218,7 +218,7 @@ def response_to_message(response: Response) -> pb.InferResponse:
 
 
 def response_from_message(message: pb.InferResponse) -> Response:
-    """The response in a message."""
+    """Convert a message to a response."""
     failure = None
     if message.HasField("failure"):
         refusal = message.failure
@@ -248,7 +248,7 @@ def response_from_message(message: pb.InferResponse) -> Response:
 
 
 def model_to_message(bundle: Bundle, served_versions: Sequence[str] = ()) -> pb.GetModelResponse:
-    """The description of the model in ``bundle``, of which ``served_versions`` are served."""
+    """Describe the model in ``bundle``; ``served_versions`` are all versions that are served."""
     architecture = bundle.architecture
     shape = architecture.input_shape
     return pb.GetModelResponse(
@@ -267,7 +267,7 @@ def model_to_message(bundle: Bundle, served_versions: Sequence[str] = ()) -> pb.
 
 
 def model_from_message(message: pb.GetModelResponse) -> ModelInfo:
-    """The description of a model in a message."""
+    """Convert a message to the description of a model."""
     return ModelInfo(
         name=message.model,
         version=message.version,
@@ -280,15 +280,15 @@ def model_from_message(message: pb.GetModelResponse) -> ModelInfo:
 
 
 def model_request(name: str) -> pb.GetModelRequest:
-    """The message that asks for the description of a model."""
+    """Make the request for the description of a model."""
     return pb.GetModelRequest(model=name)
 
 
 def part_request(name: str, version: str = "", offset: int = 0) -> pb.GetDevicePartRequest:
-    """The message that asks for the device's part of a model from ``offset`` on."""
+    """Make the request for the device's part of a model from byte ``offset`` on."""
     return pb.GetDevicePartRequest(model=name, version=version, offset=offset)
 
 
 def part_from_message(message: pb.GetDevicePartResponse) -> PartChunk:
-    """A piece of a device's part."""
+    """Convert a message to a chunk of a device's part."""
     return PartChunk(message.version, message.total_bytes, message.sha256, message.chunk)

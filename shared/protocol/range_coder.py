@@ -1,10 +1,10 @@
-"""A binary range coder: bits and their probabilities <-> a number below 1, as bytes.
+"""A binary range coder, which converts bits with their probabilities to bytes and back.
 
-Martin, "Range encoding: an algorithm for removing redundancy from a digitised message" (1979), in
-the binary form of LZMA: a range of 32 bits, probabilities of 16, whole bytes shifted out. The end
-is the shortest number within the last range; the decoder knows how long it must be, so it refuses
-what is cut, continued or written in another way. This is the reference of the compiled coder
-(``shared/packed/native/coder.cpp``), which gives the same bytes.
+The method is that of Martin, "Range encoding: an algorithm for removing redundancy from a digitised
+message" (1979), in the binary form of LZMA: a range of 32 bits, probabilities of 16 bits, output in
+whole bytes. The end is the shortest number within the last range. The decoder knows its length, so
+it refuses payloads that are truncated, extended or encoded differently. This is the reference for
+the compiled coder (``shared/packed/native/coder.cpp``), which gives the same bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TAIL_BYTES = 4
 
 
 def _shortest_tail(low: int, width: int) -> tuple[int, int]:
-    """The number in [low, low + width) with the fewest bytes below a word's top, and how many."""
+    """Return the number in [low, low + width) with the fewest non-zero bytes, and how many."""
     last = low + width - 1
     for count in range(TAIL_BYTES):
         spare = WORD_BITS - 8 * count
@@ -27,15 +27,15 @@ def _shortest_tail(low: int, width: int) -> tuple[int, int]:
 
 
 class RangeEncoder:
-    """Takes bits with their probabilities, gives bytes."""
+    """Encodes bits with their probabilities to bytes."""
 
     def __init__(self) -> None:
-        self._low = 0  # all digits so far; Python's integers carry by themselves
+        self._low = 0  # all digits so far; Python's integers handle carries
         self._shifted = 0
         self._range = WORD - 1
 
     def put(self, bit: bool, probability: int) -> None:
-        """Code one bit that is 1 with ``probability`` / 65536."""
+        """Encode one bit that is 1 with probability ``probability`` / 65536."""
         bound = (self._range >> 16) * probability
         if bit:
             self._range = bound
@@ -48,13 +48,13 @@ class RangeEncoder:
             self._shifted += 1
 
     def finish(self) -> bytes:
-        """The bytes of all bits."""
+        """Return the bytes of all bits."""
         value, count = _shortest_tail(self._low, self._range)
         return (value >> (WORD_BITS - 8 * count)).to_bytes(self._shifted + count, "big")
 
 
 class RangeDecoder:
-    """Takes bytes, gives bits for probabilities; reads zeros after the end."""
+    """Decodes bits from bytes by their probabilities; reads zeros after the end."""
 
     def __init__(self, payload: bytes) -> None:
         self._payload = payload
@@ -64,7 +64,7 @@ class RangeDecoder:
         self._ahead = int.from_bytes(payload[:TAIL_BYTES].ljust(TAIL_BYTES, b"\0"), "big")
 
     def get(self, probability: int) -> bool:
-        """The next bit, which is 1 with ``probability`` / 65536."""
+        """Decode the next bit, which is 1 with probability ``probability`` / 65536."""
         bound = (self._range >> 16) * probability
         bit = self._ahead < bound
         if bit:
@@ -83,11 +83,11 @@ class RangeDecoder:
 
     @property
     def too_short(self) -> bool:
-        """True once more bytes are missing than an encoder leaves out."""
+        """Whether more bytes are missing than an encoder leaves out."""
         return self._read > len(self._payload) + TAIL_BYTES
 
     def finished(self) -> bool:
-        """True if the payload is what the encoder gives for the bits that were read."""
+        """Whether the payload is exactly the encoding of the bits that were read."""
         value, count = _shortest_tail(self._low, self._range)
         right_length = self._read - TAIL_BYTES + count == len(self._payload)
         return right_length and self._ahead == value - self._low

@@ -1,4 +1,4 @@
-"""Responses from logits: labels, candidates, and the serialised message."""
+"""Make responses from logits: labels, candidates, and the serialised message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if kernels.missing_reason() == "":
     from shared.packed import _native
 
 Logits = npt.NDArray[np.float32]  # (N, classes)
-Computed = tuple[int, int, int]  # cloud level, microseconds in the queue, microseconds computing
+Computed = tuple[int, int, int]  # (cloud level, microseconds queued, microseconds of computing)
 
 
 def respond(
@@ -23,7 +23,7 @@ def respond(
     hints: Hints | None,
     more: More | None = None,
 ) -> bytes:
-    """The serialised response with the labels and, for each, the ``top_k`` best candidates."""
+    """Return the serialised response: a label for each sample, with its ``top_k`` candidates."""
     if kernels.current() == kernels.NUMPY:
         return serialise_response(to_response(request_id, top_k, logits, computed, hints, more))
     load = None if hints is None else hints.load
@@ -39,7 +39,7 @@ def to_response(
     hints: Hints | None,
     more: More | None = None,
 ) -> Response:
-    """The response that ``respond`` serialises."""
+    """Return the response that ``respond`` serialises."""
     labels = logits.argmax(axis=1).tolist()
     if top_k:
         rows = probabilities(logits)
@@ -52,13 +52,13 @@ def to_response(
 
 
 def probabilities(logits: Logits) -> Logits:
-    """Softmax over the last axis, same shape."""
+    """Return the softmax over the last axis, in the same shape."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     result: Logits = shifted / shifted.sum(axis=-1, keepdims=True)
     return result
 
 
 def best(row: npt.NDArray[np.float32], count: int) -> tuple[tuple[int, float], ...]:
-    """The ``count`` largest probabilities of ``row`` (classes,) as (label, probability)."""
+    """Return the ``count`` largest probabilities of ``row`` (classes,) as (label, probability)."""
     order = np.argsort(-row, kind="stable")[:count]
     return tuple((int(label), float(row[label])) for label in order)
