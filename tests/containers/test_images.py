@@ -15,7 +15,8 @@ from tests.containers.images import IMAGES, size_mb
 from tests.support.processes import ROOT
 
 DEVICE, CLOUD = "taper/device:0.1.0", "taper/cloud:0.1.0"
-HARDENED = ("--read-only", "--cap-drop", "ALL", "--network", "none")
+RESTRICTED = ("--read-only", "--cap-drop", "ALL")
+HARDENED = (*RESTRICTED, "--network", "none")
 PINNED = re.compile(r"^([\w.-]+)(?:\[[\w,]+\])?==(\S+)", re.MULTILINE)
 SECRETS = ("password", "secret", "token", "BEGIN PRIVATE KEY")
 
@@ -81,8 +82,11 @@ def test_the_compiled_kernels_run(engine: Engine, image: str) -> None:
     assert "numpy" not in engine.docker(*words, "-m", "shared.packed").splitlines()[0]
 
 
-def test_a_server_is_healthy_and_ends_when_it_is_asked_to(engine: Engine) -> None:
-    container = engine.docker("run", "--detach", *HARDENED, CLOUD)
+@pytest.mark.parametrize("front", ["python", "native"])
+def test_a_server_is_healthy_answers_and_ends_when_it_is_asked_to(
+    engine: Engine, front: str
+) -> None:
+    container = engine.docker("run", "--detach", *HARDENED, "--env", f"TAPER_FRONT={front}", CLOUD)
     try:
         end_s = time.monotonic() + 60
         while time.monotonic() < end_s:
@@ -91,6 +95,9 @@ def test_a_server_is_healthy_and_ends_when_it_is_asked_to(engine: Engine) -> Non
                 break
             time.sleep(0.3)
         assert health == "healthy"
+        beside = ("--rm", *RESTRICTED, "--network", f"container:{container}")
+        client = ("device.client", "--server", "127.0.0.1:50051", "--fraction", "0.3", "--no-exit")
+        engine.docker("run", *beside, DEVICE, *client)  # an error unless every sample is answered
         began_s = time.monotonic()
         engine.docker("stop", "--time", "20", container)
         assert time.monotonic() - began_s < 15
