@@ -28,7 +28,8 @@ std::optional<RejectReason> reject_reason(const QueueState& state, const QueueLi
   const auto others = static_cast<double>(state.clients);
   double ahead_s = state.level_delay_s;
   if (state.samples > 0) {
-    // Clients take turns: a request waits at most for an equal share of the work by each.
+    // Clients take turns, so the request waits for at most as many samples of each other client
+    // as its own client then has in the queue.
     ahead_s = std::min(ahead_s, ahead_s * (own + asked) * (others + 1) / (all + asked));
   }
   if (ahead_s + work_s > remaining_s) return RejectReason::kLate;

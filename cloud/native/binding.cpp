@@ -133,9 +133,9 @@ void bind_level(nb::module_& module) {
 }  // namespace taper
 
 NB_MODULE(_core, module) {
-  nb::set_leak_warnings(false);  // objects that live until the process exits are no leaks
+  nb::set_leak_warnings(false);  // some objects live until the process exits
   module.doc() = "The scheduling core of the server.";
-  nb::module_::import_("shared.packed._native");  // engines are its
+  nb::module_::import_("shared.packed._native");  // defines the classes of engines
   taper::bind_costs(module);
   taper::bind_queue(module);
   taper::bind_admission(module);

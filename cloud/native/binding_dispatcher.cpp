@@ -22,7 +22,7 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 
 int pinned_of(std::optional<int> pinned) { return pinned.value_or(kNotPinned); }
 
-// Numbers from Python index tables here.
+// Numbers from Python are checked, as they are used as indices of tables.
 void check(const Model& model, int level, int pinned, std::int64_t samples) {
   const bool right = level >= 0 && static_cast<std::size_t>(level) < model.costs.levels() &&
                      pinned >= kNotPinned &&
@@ -42,7 +42,7 @@ std::string_view view_of(const nb::bytes& data) {
   return {static_cast<const char*>(data.data()), data.size()};
 }
 
-// The answer of an engine of `model` to a cheap request of `client`, counted.
+// Answers a cheap request of `client` with an engine of `model`, and counts it.
 template <class Ask>
 nb::object at_once(Dispatcher& dispatcher, double now_s, const std::shared_ptr<Model>& model,
                    std::string_view client, const Ask& ask) {

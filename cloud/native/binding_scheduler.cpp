@@ -19,7 +19,7 @@ using namespace nb::literals;  // NOLINT: "name"_a
 namespace taper {
 namespace {
 
-// Its threads may be about to call Python when it ends.
+// Stops a scheduler without the GIL, for which its threads may be waiting.
 void destroy(Scheduler* scheduler) {
   if (nb::is_alive() && PyGILState_Check() != 0) {
     nb::gil_scoped_release release;
@@ -38,7 +38,7 @@ std::string_view view_of(const nb::bytes& data) {
   return {static_cast<const char*>(data.data()), data.size()};
 }
 
-// The outcome, the ticket of a request that waits, or None for one that is answered elsewhere.
+// The outcome; or the ticket of a queued request; or None for one that Python must answer.
 nb::object to_python(Scheduler::Answer&& answer) {
   switch (answer.begun) {
     case Begun::kDone: return nb::cast(std::move(answer.outcome));

@@ -27,7 +27,7 @@ void Call::proceed(Step step, bool ok) {
       arrived();
     } else {
       const std::lock_guard lock(mutex_);
-      ended_ = true;  // the server stops; the tag of its end never comes
+      ended_ = true;  // the server is stopping, and the tag of the call's end never comes
       --pending_;
     }
   } else if (step != Step::kEnded) {

@@ -24,7 +24,7 @@ namespace taper {
 
 class Front;
 
-// What an operation of gRPC was for.
+// The purpose of an asynchronous gRPC operation.
 enum class Step : int { kArrived, kRead, kWritten, kFinished, kEnded };
 constexpr std::size_t kSteps = 5;
 
@@ -35,14 +35,14 @@ struct Tag {
 
 using Metadata = std::vector<std::pair<std::string, std::string>>;
 
-// How a call ends, with what goes into its trailer.
+// The status, message and trailing metadata with which a call ends.
 struct Ending {
   int status = 0;
   std::string message = {};
   Metadata trailer = {};
 };
 
-// What Python is told of a call.
+// The description of a call that Python receives.
 struct CallInfo {
   std::string method;
   std::string peer;
@@ -50,7 +50,7 @@ struct CallInfo {
   double remaining_s = std::numeric_limits<double>::infinity();
 };
 
-// Any thread may call any method. After the end of a call they do nothing.
+// Any thread may call any method. After the end of a call the methods do nothing.
 class Call : public std::enable_shared_from_this<Call> {
  public:
   virtual ~Call() = default;
@@ -60,7 +60,7 @@ class Call : public std::enable_shared_from_this<Call> {
   // Wait for a client.
   virtual void request() = 0;
 
-  // Take note that an operation is over; only the front's threads call it.
+  // Handle the completion of an operation. Called by the front's threads only.
   void proceed(Step step, bool ok);
 
   const CallInfo& info() const { return info_; }
@@ -72,25 +72,25 @@ class Call : public std::enable_shared_from_this<Call> {
  protected:
   Call(Front& front, std::uint64_t id);
 
-  // Count an operation that begins; its tag.
+  // Count an operation that begins, and return its tag.
   void* begin(Step step);
-  // What an operation other than the arrival has brought, and a call that has just arrived.
+  // Handle the completion of any operation but the arrival, and the arrival.
   virtual void on(Step step, bool ok) = 0;
   virtual void arrived() = 0;
   virtual void start_finish(const Ending& ending) = 0;
   virtual grpc::ServerContextBase& context() = 0;
-  // Withdraw what waits, as the client has gone. Needs the lock.
+  // Withdraw the waiting requests, as the client has gone. The caller holds the lock.
   virtual void withdraw() = 0;
-  // Give back what belongs to gRPC, since the call may be known to Python for longer than that.
+  // Free gRPC's objects. Python may hold the call for longer than gRPC needs it.
   virtual void release() = 0;
 
   // Count a call that has arrived, once its peer is known.
   void note_call();
-  double remaining_s();  // until its deadline
-  // Gather what Python is told of the call.
+  double remaining_s();  // time until its deadline, infinite if it has none
+  // Fill in `info_`.
   void learn(std::string method);
   std::optional<std::string> client() const;
-  // Whether the call may be ended now; no other end comes later. Needs the lock.
+  // Whether the call may be ended now; true for one caller only. The caller holds the lock.
   bool start_finishing();
   bool over() const { return ended_ || finishing_; }
 
@@ -98,18 +98,18 @@ class Call : public std::enable_shared_from_this<Call> {
   const std::uint64_t id_;
   std::mutex mutex_;
   CallInfo info_;
-  std::shared_ptr<Account> account_;  // of its connection
+  std::shared_ptr<Account> account_;  // that of its connection
   bool python_knows_ = false;
 
  private:
   std::array<Tag, kSteps> tags_;
-  std::shared_ptr<Call> kept_;  // itself, while gRPC may use it
+  std::shared_ptr<Call> kept_;  // a reference to itself, while gRPC may use it
   int pending_ = 0;
   bool ended_ = false;
   bool finishing_ = false;
 };
 
-// Methods with one request and one response whose request gRPC reads before the call arrives.
+// The methods with one request and one response. gRPC reads the request before the call arrives.
 class UnaryCalls : public grpc::Service {
  public:
   UnaryCalls();
@@ -158,30 +158,31 @@ class UnaryCall final : public Call {
   std::size_t received_bytes_ = 0;
 };
 
-// A call of any other method; its messages go to Python, or, once it is `attached`, are answered as
-// they come.
+// A call of any other method. Its messages go to Python until it is attached; from then on they are
+// answered here as they come.
 class StreamCall final : public Call {
  public:
-  // Unanswered requests of an attached stream at which reading pauses.
+  // Number of unanswered requests of an attached stream at which reading pauses.
   static constexpr std::size_t kInFlight = 64;
 
   StreamCall(Front& front, std::uint64_t id);
   void request() override;
 
-  // Read one message; an event follows.
+  // Read one message; kMessage or kReadEnd follows.
   void read();
-  // Write one message; an event follows.
+  // Write one message; kWritten follows.
   void write(std::string_view message);
   // End the call with its only response.
   void respond(std::string_view response);
 
-  // Answer requests of `client` from now on, those that cannot be answered here with Python's help.
+  // Answer requests of `client` here from now on; those that cannot be answered here go to Python.
   void attach(std::string client);
-  // Python has begun with the oldest message that it had not begun with; what is named from there on.
+  // Note that Python has begun with the oldest message that it had not begun with, and which model
+  // and version the messages after it mean unless they name others.
   void begun(std::string model, std::string version);
   // Send the response to a request that Python, or the scheduler, has answered.
   void answer(std::string_view response);
-  // Read no more. An event follows when all that was read is answered.
+  // Stop reading. kAnswered follows when all requests that were read are answered.
   void leave();
 
  private:
@@ -206,14 +207,14 @@ class StreamCall final : public Call {
   void go_on();
 
   std::unique_ptr<Parts> parts_ = std::make_unique<Parts>();
-  std::string counted_as_;  // who has this call under way
-  std::string client_;      // of an attached stream
+  std::string counted_as_;  // the client whose call this is counted as
+  std::string client_;      // set once the stream is attached
   std::shared_ptr<StreamState> state_;
-  std::vector<Ticket> tickets_;  // of requests that may still wait
+  std::vector<Ticket> tickets_;  // requests that may still be in the queue
   std::deque<std::string> ready_;
-  std::size_t unsent_ = 0;     // responses that are ready or being written
-  std::size_t with_others_ = 0;  // requests with Python, or with the scheduler
-  std::size_t not_begun_ = 0;  // of those
+  std::size_t unsent_ = 0;       // responses that are ready or being written
+  std::size_t with_others_ = 0;  // requests that Python or the scheduler is answering
+  std::size_t not_begun_ = 0;    // those of them with which Python has not begun
   bool attached_ = false;
   bool reading_ = false;
   bool handling_ = false;

@@ -1,4 +1,4 @@
-// The set of models that is served: one or more versions of each. Immutable.
+// The set of served models, each in one or more versions. Immutable.
 #pragma once
 
 #include <memory>
@@ -11,11 +11,11 @@ namespace taper {
 
 class Catalog {
  public:
-  // The first model is the default; of two versions of a name the earlier is the default version.
+  // The first model is the default model; among the versions of a name the first is the default.
   explicit Catalog(std::vector<std::shared_ptr<Model>> models) : models_(std::move(models)) {}
 
-  // The model called `name` (empty: the default) whose version starts with `version`, 8 digits or
-  // more (empty: the default version); null if there is none.
+  // The model called `name` (empty: the default model) whose version starts with `version`, at
+  // least 8 digits (empty: the default version). Null if there is none.
   std::shared_ptr<Model> find(std::string_view name, std::string_view version) const;
 
  private:

@@ -10,9 +10,9 @@ namespace taper {
 namespace {
 
 constexpr std::string_view kScheme = "bearer ";
-constexpr std::size_t kMostUsed = 65536;  // connections that are remembered between two takes
+constexpr std::size_t kMostUsed = 65536;  // most connections that are remembered until `take_used`
 
-// The host of ipv6:[::1]:50312 or ipv6:%5B::1%5D:50312, without a zone.
+// The host of ipv6:[::1]:50312 or ipv6:%5B::1%5D:50312, without its zone.
 std::string host_of_ipv6(std::string_view rest) {
   std::string host(rest.substr(0, rest.rfind(':')));
   for (const std::string_view bracket : {"%5B", "%5D", "[", "]"}) {
@@ -25,7 +25,7 @@ std::string host_of_ipv6(std::string_view rest) {
 
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-// The token of "Bearer TOKEN"; nothing of anything else.
+// The token in "Bearer TOKEN", or nothing if the header has another form.
 std::optional<std::string_view> token_of(std::string_view header) {
   if (header.size() < kScheme.size()) return std::nullopt;
   for (std::size_t i = 0; i < kScheme.size(); ++i) {
@@ -36,7 +36,7 @@ std::optional<std::string_view> token_of(std::string_view header) {
   while (!header.empty() && is_space(header.front())) header.remove_prefix(1);
   while (!header.empty() && is_space(header.back())) header.remove_suffix(1);
   for (const char c : header) {
-    if (c & 0x80) return std::nullopt;  // Python knows in which encoding it is
+    if (c & 0x80) return std::nullopt;  // Python decides on tokens that are not ASCII
   }
   return header;
 }
@@ -94,7 +94,7 @@ std::string Clients::enter(const std::string& client, std::size_t bytes) {
   const std::lock_guard lock(mutex_);
   const auto found = uses_.try_emplace(client).first;
   Use& use = found->second;
-  // As in Python: the first call of a client may be of any size.
+  // As in Python, a client's only call may be of any size.
   if (use.calls >= limits_.calls) return over(std::to_string(limits_.calls) + " calls");
   if (use.calls > 0 && use.bytes + bytes > limits_.call_bytes) {
     return over("calls of " + std::to_string(limits_.call_bytes) + " bytes in all");

@@ -1,5 +1,5 @@
-// Who a caller is, and what it has under way with Python: as cloud/access has it, for calls that are
-// answered without Python.
+// Identifies the client of a call and limits its calls under way, by the rules of cloud/access, for
+// calls that are answered without Python.
 #pragma once
 
 #include <atomic>
@@ -16,7 +16,8 @@
 
 namespace taper {
 
-// Who counts as one client: ipv4:10.0.0.7:50312 -> 10.0.0.7; of IPv6 the /64. Other names are kept.
+// The client that a peer counts as: ipv4:10.0.0.7:50312 -> 10.0.0.7, the /64 network for IPv6, and
+// the name itself for any other.
 std::string client_of(std::string_view peer);
 
 struct ClientLimits {
@@ -32,25 +33,28 @@ class Clients {
 
   explicit Clients(ClientLimits limits) : limits_(limits) {}
 
-  // Whoever calls must show a token of these; null: nobody need.
+  // Requires each caller to show one of these tokens. Null: no token is needed.
   void set_owners(std::shared_ptr<const Owners> owners);
 
-  // The client, given the only authorization header, if there is one. Nothing if Python must judge.
+  // The client of a call with this authorization header, if it has one. Nothing if the decision is
+  // left to Python.
   std::optional<std::string> identify(std::string_view peer,
                                       std::optional<std::string_view> authorization) const;
 
-  // Count a call with a request of `bytes`; what is over the limits if it may not be, else nothing.
+  // Count a call with a request of `bytes`. If that would exceed a limit, the call is not counted
+  // and the result says which limit; else the result is empty.
   std::string enter(const std::string& client, std::size_t bytes);
   void leave(const std::string& client, std::size_t bytes);
 
-  // Count a stream, or a call that only Python knows; false if there are more than Python could allow.
+  // Count a stream, or a call that Python answers; false if the client has more than Python could
+  // allow.
   bool enter_other(const std::string& client);
   void leave_other(const std::string& client);
 
-  // Calls that are counted.
+  // Number of counted calls of all clients.
   std::size_t calls() const { return entered_.load(std::memory_order_relaxed); }
 
-  // Remember that a connection was used; `take_used` gives those since the last time.
+  // Remember that a connection was used. `take_used` returns those since it was last called.
   void use(const std::string& peer);
   std::vector<std::string> take_used();
 
@@ -62,7 +66,7 @@ class Clients {
 
   const ClientLimits limits_;
   std::shared_ptr<const Owners> owners_;  // read and replaced atomically
-  std::atomic<std::size_t> entered_{0};  // calls
+  std::atomic<std::size_t> entered_{0};
   mutable std::mutex mutex_;
   std::unordered_map<std::string, Use> uses_;
   std::unordered_map<std::string, std::size_t> others_;

@@ -13,7 +13,7 @@ double seconds_since(Clock::time_point began) {
   return std::chrono::duration<double>(Clock::now() - began).count();
 }
 
-// Memory of this thread, which keeps what its largest batch needed.
+// Memory of this thread, as large as its largest batch so far needed.
 struct Scratch {
   std::vector<std::uint8_t> features;
   std::vector<float> logits;
@@ -24,7 +24,7 @@ Scratch& scratch() {
   return scratch;
 }
 
-// Runs the decoded samples in the scratch memory; gives the seconds of it.
+// Runs the decoded samples in the scratch memory; returns the seconds that this took.
 double run(const Engine& engine, std::size_t level, std::size_t cloud_level, std::size_t samples) {
   auto& [features, logits] = scratch();
   logits.resize(samples * engine.classes());

@@ -1,4 +1,4 @@
-// Decoding and running native jobs.
+// Decodes and runs native jobs.
 #pragma once
 
 #include <cstddef>
@@ -8,17 +8,18 @@
 
 namespace taper {
 
-// What a job took that ran by itself.
+// The measurements of a job that ran alone.
 struct Computed {
   double decode_s = 0.0;
   double run_s = 0.0;
-  bool wrong = false;  // its payload is
+  bool wrong = false;  // whether its payload is invalid
 };
 
-// Decodes and runs all of a job, which keeps its logits.
+// Decodes and runs a whole job. Its logits are stored in the job.
 Computed compute_alone(NativeJob& job, const Engine& engine, std::size_t cloud_level);
 
-// Decodes and runs a batch of native jobs, which keep their logits; fills in the measurements.
+// Decodes and runs a batch of native jobs and sets the batch's measurements. The logits are stored
+// in the jobs.
 void compute(Batch& batch);
 
 }  // namespace taper

@@ -6,12 +6,12 @@
 namespace taper {
 namespace {
 
-constexpr double kLearningRate = 0.05;  // weight of one more batch in the running sums
-constexpr double kOutlier = 4.0;        // a batch that took longer counts as so many times the prediction
-constexpr double kPriorWeight = 0.02;   // of the fit so far, against one batch
+constexpr double kLearningRate = 0.05;  // weight of a new batch in the running sums
+constexpr double kOutlier = 4.0;        // measured times are limited to this multiple of the prediction
+constexpr double kPriorWeight = 0.02;   // weight of the previous fit, relative to one batch
 constexpr double kLeastFixedS = 1e-7;
 constexpr double kLeastSampleS = 1e-9;
-constexpr double kSecondsPerMac = 5e-12;  // first guess, of a slow kernel
+constexpr double kSecondsPerMac = 5e-12;  // initial guess, that of a slow kernel
 constexpr double kDecodeFixedS = 2e-6;
 constexpr double kDecodeSampleS = 5e-6;
 

@@ -1,4 +1,4 @@
-// Predicts the seconds that decoding and computing take, from what earlier batches took.
+// Predicts the seconds of decoding and computing from the measured times of earlier batches.
 #pragma once
 
 #include <array>
@@ -11,11 +11,12 @@
 
 namespace taper {
 
-constexpr double kRunFixedS = 20e-6;  // first guess of the time of a batch besides its samples
+constexpr double kRunFixedS = 20e-6;  // initial guess of the fixed part of a batch's time
 
-// Seconds of a batch as fixed + samples * per sample, fitted to the batches that ran: weighted least
-// squares on relative errors, with exponential forgetting. As long as all batches have the same size,
-// a weak pull towards the fit so far decides how much of the time is fixed.
+// Models the seconds of a batch as fixed_s + samples * sample_s. The two are fitted to the batches
+// that ran, by weighted least squares on relative errors with exponential forgetting. While all
+// batches have the same size, the two cannot be told apart; then a small weight on the previous fit
+// decides.
 class LinearFit {
  public:
   LinearFit(double fixed_s, double sample_s);
@@ -24,13 +25,13 @@ class LinearFit {
   double sample_s() const { return sample_s_; }
   bool measured() const { return measured_; }
 
-  // The prediction for a batch.
+  // The predicted seconds of a batch.
   double seconds(double samples) const { return fixed_s_ + samples * sample_s_; }
 
-  // Replaces the first guess of the time of a sample, as long as nothing was measured.
+  // Replaces the initial guess of the time of a sample, unless a batch was measured already.
   void guess(double sample_s);
 
-  // Takes in that a batch of `samples` took `seconds`.
+  // Updates the fit with a batch of `samples` that took `seconds`.
   void learn(double samples, double seconds);
 
  private:
@@ -40,17 +41,17 @@ class LinearFit {
   double sample_s_;
   bool measured_ = false;
   std::pair<double, double> guess_;
-  // Sums over batches of weight times 1, x, x^2, y, x*y, where x = samples, y = seconds.
+  // Weighted sums over batches of 1, x, x^2, y and x*y, where x = samples and y = seconds.
   std::array<double, 5> sums_{};
 };
 
-// Predictions for one model: computing by pair of levels, decoding by encoding and level. Pairs of
-// levels that have not run yet follow the first that did, in proportion to their
-// multiply-accumulates. Any thread may call.
+// Predictions for one model: for computing by pair of levels, for decoding by encoding and level.
+// The guess for a pair that has not run yet is that of the first pair that did, scaled by their
+// multiply-accumulates. Any thread may call any method.
 class CostModel {
  public:
-  // `macs[level][cloud_level]`: multiply-accumulates of a sample. Throws std::invalid_argument if
-  // there is no pair of levels, or rows differ in length.
+  // `macs[level][cloud_level]`: multiply-accumulates per sample. Throws std::invalid_argument if it
+  // is empty or its rows differ in length.
   explicit CostModel(std::vector<std::vector<double>> macs);
 
   std::size_t levels() const { return macs_.size(); }
@@ -59,7 +60,7 @@ class CostModel {
   // Seconds to compute `samples` in one batch at the two levels.
   double run_s(std::size_t level, std::size_t cloud_level, double samples) const;
 
-  // Seconds of a batch besides its samples, and of each sample.
+  // The fixed seconds of a batch, and the seconds of each sample.
   std::pair<double, double> run_fit(std::size_t level, std::size_t cloud_level) const;
 
   // Seconds that one more sample adds to a batch.
@@ -72,7 +73,8 @@ class CostModel {
   std::uint32_t most_samples(int encoding, std::size_t level, std::size_t cloud_level,
                              double budget_s, std::uint32_t limit) const;
 
-  // Takes in what computing a batch took, or decoding a request.
+  // Update the predictions with the measured seconds of computing a batch, or of decoding a
+  // request.
   void learn_run(std::size_t level, std::size_t cloud_level, double samples, double seconds);
   void learn_decode(int encoding, std::size_t level, double samples, double seconds);
 

@@ -1,4 +1,4 @@
-// What a scheduler has counted, as plain values.
+// The counts and histograms of a scheduler, as plain values.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,8 @@
 
 namespace taper {
 
-// counts[i] values were at most bounds[i]; the last count is of those above all.
+// counts[i] is the number of values above bounds[i - 1] and at most bounds[i]; the last count is
+// that of the values above all bounds.
 class Histogram {
  public:
   explicit Histogram(std::vector<double> bounds);
@@ -31,8 +32,8 @@ struct Counters {
 
   std::map<std::pair<std::string, double>, std::int64_t> samples;  // by model and fraction
   std::map<std::string, std::int64_t> refusals;                    // by reason
-  std::map<int, std::int64_t> requests;                            // of fronts in C++, by status
-  std::map<std::string, std::int64_t> named;                       // theirs as well: bytes, looks
+  std::map<int, std::int64_t> requests;                            // of the C++ front, by status
+  std::map<std::string, std::int64_t> named;                       // of the C++ front: bytes, looks
   Histogram queue_s;
   Histogram compute_s;
   Histogram latency_s;

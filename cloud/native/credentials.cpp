@@ -11,12 +11,13 @@ namespace {
 
 grpc_ssl_server_certificate_config* to_config(const Pem& pem) {
   const grpc_ssl_pem_key_cert_pair pair = {pem.key.c_str(), pem.certificate.c_str()};
-  // gRPC 1.51 insists on authorities; where no client is asked for a certificate they mean nothing.
+  // gRPC 1.51 requires authorities, but ignores them if clients are not asked for a certificate.
   const std::string& roots = pem.client_authorities.empty() ? pem.certificate : pem.client_authorities;
   return grpc_ssl_server_certificate_config_create(roots.c_str(), &pair, 1);
 }
 
-// gRPC's C++ library can watch files, but not judge them before it uses them; its core can ask.
+// gRPC's C++ library can watch certificate files, but uses them unchecked. The C core can ask for
+// certificates instead, which lets Python check the files first.
 class AskingCredentials final : public grpc::ServerCredentials {
  public:
   AskingCredentials(Pem first, FetchPem fetch)
@@ -42,7 +43,7 @@ class AskingCredentials final : public grpc::ServerCredentials {
     auto fetched = own->fetch_();
     const std::lock_guard lock(own->mutex_);
     if (fetched) own->current_ = std::move(*fetched);
-    *config = to_config(own->current_);  // gRPC 1.51 asks anew for every connection, and wants some
+    *config = to_config(own->current_);  // gRPC 1.51 asks for every connection and needs an answer
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
   }
 

@@ -1,4 +1,4 @@
-// TLS whose certificates are asked for again at every new connection.
+// TLS credentials that ask for the present certificate at every new connection.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -16,10 +16,12 @@ struct Pem {
   std::string client_authorities;  // empty: clients need no certificate
 };
 
-// Gives what is to be used from now on, or nothing to keep what is in use. Called by gRPC's threads.
+// Returns the certificates to use from now on, or nothing to keep the present ones. Called by
+// gRPC's threads.
 using FetchPem = std::function<std::optional<Pem>()>;
 
-// `first` is used until `fetch` gives others; with its authorities, clients must show a certificate.
+// `first` is used until `fetch` returns others. If it has client authorities, clients must show a
+// certificate.
 std::shared_ptr<grpc::ServerCredentials> tls_credentials(Pem first, FetchPem fetch);
 
 }  // namespace taper

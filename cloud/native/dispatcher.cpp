@@ -8,9 +8,11 @@
 namespace taper {
 namespace {
 
-constexpr double kInlineS = 100e-6;  // a job may hold up others for as long as a call costs anyway
-constexpr double kAloneS = 300e-6;   // and while one client asks alone, for as long as a batch takes
-constexpr int kCompanyTicks = 2;     // a client has company for so long after another one has asked
+// The longest predicted time of a job that runs at once. It delays others by about as long as a
+// call costs anyway; or, while only one client asks, by about as long as a batch takes.
+constexpr double kInlineS = 100e-6;
+constexpr double kAloneS = 300e-6;
+constexpr int kCompanyTicks = 2;  // ticks without a change of client until a client counts as alone
 
 }  // namespace
 
@@ -51,7 +53,7 @@ Verdict Dispatcher::submit(double now_s, const JobSpec& job, std::string_view cl
                            double remaining_s, std::unique_ptr<Work>* work) {
   const Lock lock(mutex_);
   const Key key{job.model->number(), job.level, job.pinned, job.native};
-  const std::size_t unpinned = load_.level_of(job.model);  // makes the model known
+  const std::size_t unpinned = load_.level_of(job.model);  // also makes the model known to `load_`
   const std::size_t cloud_level =
       job.pinned == kNotPinned ? unpinned : static_cast<std::size_t>(job.pinned);
   const CostModel& costs = job.model->costs;
@@ -128,7 +130,7 @@ void Dispatcher::finish(const Batch& batch) {
     const Slice& slice = batch.slices[place];
     const Measured measured = place < batch.measured.size() ? batch.measured[place] : Measured{};
     queue_.release(slice.item);
-    if (batch.failed || measured.failed) queue_.drop(slice.item);  // before its next slice starts
+    if (batch.failed || measured.failed) queue_.drop(slice.item);  // so that no further slice starts
     if (batch.failed) {
       batch.model->count_failed(Batch::job(slice).compute_s);
       continue;
@@ -147,7 +149,7 @@ void Dispatcher::finish(const Batch& batch) {
   if (!batch.failed) count_batch(batch, decode_s);
 }
 
-// Counts a batch that was computed; its verified work as asked for.
+// Counts a computed batch, and its verified work as demand.
 void Dispatcher::count_batch(const Batch& batch, double decode_s) {
   const auto level = static_cast<std::size_t>(batch.key.level);
   if (batch.computed > 0) {
@@ -197,7 +199,7 @@ void Dispatcher::observe(double now_s) {
 }
 
 void Dispatcher::tick(double now_s, double busy, double lag_s) {
-  std::vector<std::shared_ptr<Model>> unused;  // dropped without the lock
+  std::vector<std::shared_ptr<Model>> unused;  // declared first, so that it is released unlocked
   const Lock lock(mutex_);
   company_ = std::max(company_ - 1, 0);
   update_level(now_s, true);
@@ -254,21 +256,21 @@ Counters Dispatcher::counters() const {
 
 double Dispatcher::inline_s() const { return company_ > 0 ? kInlineS : kAloneS; }
 
-// Takes note of who asks, to know whether it is alone.
+// Notes which client asks, to know whether it is the only one.
 void Dispatcher::note(std::string_view client) {
   if (client == last_client_) return;
   last_client_.assign(client);
   company_ = kCompanyTicks;
 }
 
-// Counts what ran at once.
+// Counts the jobs that ran at once.
 void Dispatcher::settle(double now_s) {
   for (const auto& model : at_once_.count(now_s, load_, counters_)) {
     model->limit_engines(load_.level_of(model), inline_s());
   }
 }
 
-// Predicted seconds until everything that waits is done, at each fraction.
+// Predicted seconds until all running and waiting jobs are done, at each fraction.
 std::vector<double> Dispatcher::delays_s(double now_s) const {
   double rest_s = 0.0;
   for (const auto& batch : running_) rest_s += std::max(batch->ends_s - now_s, 0.0);

@@ -1,4 +1,5 @@
-// What the front's threads have for Python's event loop, in the order in which it happened.
+// The events that the front's threads pass to Python's event loop, in the order in which they
+// happened.
 #pragma once
 
 #include <sys/eventfd.h>
@@ -23,10 +24,10 @@ enum class EventKind : int {
   kCall = 0,      // a new call: `call` is set, `data` is the request of a unary one
   kMessage = 1,   // a message of a stream
   kReadEnd = 2,   // the client has closed its side
-  kWritten = 3,   // a response has left, or cannot
-  kAnswered = 4,  // a stream that reads no more has sent all its answers
-  kEnded = 5,     // the call is over, whoever ended it
-  kRefused = 6,   // a request `id` was refused: `data` says why, `named` has its client and status
+  kWritten = 3,   // a response was written, or could not be
+  kAnswered = 4,  // a stream that has stopped reading has sent all its answers
+  kEnded = 5,     // the call is over, ended by either side
+  kRefused = 6,   // the request `id` was refused: `data` says why, `named` holds its client and status
 };
 
 struct Event {
@@ -34,11 +35,13 @@ struct Event {
   std::uint64_t id;
   std::string data = {};
   std::shared_ptr<Call> call = nullptr;
-  // Of a message: the model and version that the stream had named before, unless Python knows better.
+  // With a message: the model and version that the stream named last, unless Python has yet to
+  // begin with an earlier message, which may name others.
   std::optional<std::pair<std::string, std::string>> named = std::nullopt;
 };
 
-// Any thread may put; one takes. The file descriptor is readable while there is something to take.
+// Any thread may put events; one thread takes them. The file descriptor is readable while there are
+// events.
 class EventQueue {
  public:
   EventQueue() : file_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
@@ -60,7 +63,7 @@ class EventQueue {
     if (first) eventfd_write(file_, 1);
   }
 
-  // All events but those of calls that have come and gone meanwhile.
+  // Takes all events, except those of calls that both began and ended since the last call.
   std::vector<Event> take() {
     eventfd_t count = 0;
     eventfd_read(file_, &count);

@@ -8,7 +8,8 @@
 namespace taper {
 namespace {
 
-constexpr double kTurnSamples = 8;  // one round earns each client the seconds of so many; so does coming
+// Each client earns the seconds of this many samples in a round, and also when it comes.
+constexpr double kTurnSamples = 8;
 
 }  // namespace
 
@@ -82,7 +83,8 @@ void FairQueue::put(const ItemPtr& item) {
     group->turns.push_back({item->client, {item}});
     group->turn_of.emplace(item->client, std::prev(group->turns.end()));
   }
-  if (clients_.find(item->client) == clients_.end()) {  // goes next, unless it is in debt
+  // A client that comes gets credit, so that it is served next, unless it is still in debt.
+  if (clients_.find(item->client) == clients_.end()) {
     credit_s_.try_emplace(item->client, kTurnSamples * item->sample_s + item->once_s);
   }
   ++requests_;
@@ -94,7 +96,7 @@ void FairQueue::put(const ItemPtr& item) {
 std::vector<Slice> FairQueue::take(double now_s, std::optional<bool> native) {
   const auto group = next_group(now_s, native);
   if (group == groups_.end()) return {};
-  if (clients_.size() == 1) credit_s_.clear();  // alone, it owes nobody
+  if (clients_.size() == 1) credit_s_.clear();  // credit only matters between clients
   groups_.splice(groups_.end(), groups_, group);
   const auto filled = [&] {
     auto batch = fill(*group, true);
@@ -128,13 +130,14 @@ void FairQueue::charge(std::string_view client, double seconds) {
   if (!groups_.empty()) credit_s_[std::string(client)] -= seconds;
 }
 
-// A batch of requests that run as a whole, or of slices; empty if none can afford to go. If all that
-// waits is of one kind, the batch is filled on new credit.
+// Fills a batch with requests that run as a whole, or (unless `whole`) with slices. Empty if there
+// is not enough credit for any. If all waiting items of the group are of that kind, clients earn
+// more credit until the batch is full.
 std::vector<Slice> FairQueue::fill(Group& group, bool whole) {
   std::vector<Slice> batch;
   std::int64_t room = max_batch_;
   bool mixed = false;
-  std::size_t skipped = 0;  // clients in a row that do not go
+  std::size_t skipped = 0;  // clients in a row that were passed over
   while (!group.turns.empty() && room > 0) {
     const auto turn = group.turns.begin();
     const ItemPtr item = turn->next();
@@ -164,7 +167,8 @@ double FairQueue::credit_s(const std::string& client) const {
   return found == credit_s_.end() ? 0.0 : found->second;
 }
 
-// Samples of an item that its client's credit allows now, at most `room`.
+// Number of samples of an item that its client's credit pays for, at most `room`. A client that is
+// alone needs no credit.
 std::int64_t FairQueue::affordable(const Item& item, std::int64_t room, bool alone) const {
   const std::int64_t samples = std::min(item.samples - item.started, room);
   if (alone) return samples;
@@ -174,7 +178,7 @@ std::int64_t FairQueue::affordable(const Item& item, std::int64_t room, bool alo
   return paid >= static_cast<double>(samples) ? samples : static_cast<std::int64_t>(paid);
 }
 
-// Gives all clients of a group as many rounds of credit as the first to go on needs.
+// Gives all clients of a group the rounds of credit that the client with the least need lacks.
 void FairQueue::earn(Group& group) {
   std::vector<ItemPtr> heads;
   for (const Turn& turn : group.turns) {
@@ -218,7 +222,7 @@ void FairQueue::extend(Group& group, std::vector<Slice>& batch, const ItemPtr& i
   }
 }
 
-// Removes an item, of which `waiting` samples are counted.
+// Removes an item. `waiting`: number of its samples that are counted as waiting.
 void FairQueue::leave(Group& group, const ItemPtr& item, std::int64_t waiting) {
   const auto turn = group.turn_of.at(item->client);
   auto& items = turn->items;
@@ -230,12 +234,12 @@ void FairQueue::leave(Group& group, const ItemPtr& item, std::int64_t waiting) {
   add(group, item->client, -waiting);
   if (item->started == 0) once_s_ -= item->once_s;
   item->left = true;
-  if (--requests_ == 0) once_s_ = 0.0;  // without what rounding left
+  if (--requests_ == 0) once_s_ = 0.0;  // removes accumulated rounding errors
   const auto client = clients_.find(item->client);
   if (--client->second.requests > 0) return;
   clients_.erase(client);
   const auto credit = credit_s_.find(item->client);
-  // Unused credit is lost, a debt stays.
+  // A client that leaves loses its unused credit but keeps its debt.
   if (credit != credit_s_.end() && credit->second >= 0.0) credit_s_.erase(credit);
 }
 

@@ -1,10 +1,11 @@
 // Waiting requests, shared between clients by deficit round robin on seconds of work.
 //
 // All waiting clients earn the same credit of seconds and spend it on their requests (Shreedhar and
-// Varghese, "Efficient Fair Queueing Using Deficit Round Robin", 1995); what a batch took beyond its
-// prediction is charged afterwards. A request that is larger than a batch runs in slices, in batches
-// of their own and only after the smaller requests that can afford to go: so a request alone in flight
-// waits for no more than one batch of others. Nothing waits for a batch to fill.
+// Varghese, "Efficient Fair Queueing Using Deficit Round Robin", 1995). The difference between the
+// predicted and the measured time of a batch is charged afterwards. A request that is larger than a
+// batch runs in slices. Slices have batches of their own, which run only after the smaller requests
+// for which there is credit; so a request of a client that has no other in flight waits for at most
+// one batch of others. No request waits for a batch to fill.
 #pragma once
 
 #include <cstddef>
@@ -25,11 +26,11 @@ namespace taper {
 
 constexpr int kNotPinned = -1;
 
-// What may run in one batch.
+// Requests with equal keys may run in one batch.
 struct Key {
-  std::uint64_t model = 0;  // its number
-  int level = 0;            // of the device
-  int pinned = kNotPinned;  // the cloud level that the caller asked for
+  std::uint64_t model = 0;  // the model's number
+  int level = 0;            // the device level
+  int pinned = kNotPinned;  // the cloud level that the caller asked for, if any
   bool native = false;      // computed without Python
 
   bool operator==(const Key& other) const {
@@ -42,12 +43,12 @@ struct Key {
   }
 };
 
-// A waiting request. Only items of one key run together. Times are seconds.
+// A waiting request. Only items of one key run together. Times are in seconds.
 struct Item {
   Item(Key key, std::string client, std::int64_t samples, double arrived_s, double deadline_s);
   virtual ~Item() = default;
 
-  // Samples that wait, as planned with.
+  // Number of samples that the queue expects to still wait.
   std::int64_t waiting() const;
 
   Key key;
@@ -55,14 +56,14 @@ struct Item {
   std::int64_t samples;
   double arrived_s;
   double deadline_s;
-  std::uint64_t number = 0;   // chosen by whoever puts it into the queue
+  std::uint64_t number = 0;   // chosen by the caller that puts it into the queue
   double once_s = 0.0;        // predicted time besides that of the samples, e.g. for decoding
   double sample_s = 1.0;      // predicted time of a sample
-  std::int64_t expected;      // samples to plan with; below `samples` as long as the payload is not
-                              // decoded and too small to make that many likely
+  std::int64_t expected;      // samples to plan with; less than `samples` if the payload looks too
+                              // small for them, until it has been decoded
   std::int64_t started = 0;   // samples that were taken
-  bool left = false;          // taken to its end, or dropped
-  bool held = false;          // waits until the slice before has been computed
+  bool left = false;          // has left the queue: all samples were taken, or it was dropped
+  bool held = false;          // its next slice waits until the one before has been computed
 };
 
 using ItemPtr = std::shared_ptr<Item>;
@@ -75,14 +76,14 @@ struct Slice {
 
   std::int64_t samples() const { return stop - start; }
 
-  // Seconds that were predicted for it.
+  // Its predicted seconds.
   double predicted_s() const {
     return (start == 0 ? item->once_s : 0.0) + static_cast<double>(samples()) * item->sample_s;
   }
 };
 
-// The waiting requests of all clients. The key with the fullest batch goes first, until an item has
-// waited for `max_delay_s`; then the key that was served longest ago. For one thread at a time.
+// The waiting requests of all clients. The key with the fullest batch is served first, but once an
+// item has waited for `max_delay_s`, the key that was served longest ago. For one thread at a time.
 class FairQueue {
  public:
   // Throws std::invalid_argument if max_batch is below 1.
@@ -90,37 +91,38 @@ class FairQueue {
 
   std::int64_t samples() const { return samples_; }
   std::int64_t requests() const { return requests_; }
-  double once_s() const { return once_s_; }  // sum over the items that have not started
+  double once_s() const { return once_s_; }  // sum of `once_s` over the items that have not started
   std::int64_t clients() const { return static_cast<std::int64_t>(clients_.size()); }
 
   // Number of samples of `client` that wait.
   std::int64_t client_samples(std::string_view client) const;
 
-  // Whether a request of `client` waits.
+  // Whether any request of `client` waits.
   bool waits(std::string_view client) const { return clients_.find(client) != clients_.end(); }
 
-  // The keys of waiting items, with their numbers of samples.
+  // The keys of the waiting items, each with its number of waiting samples.
   std::vector<std::pair<Key, std::int64_t>> by_key() const;
 
-  // Adds an item, which must not have been in a queue. Throws std::invalid_argument for times and
+  // Adds an item that has not been in a queue before. Throws std::invalid_argument for times and
   // counts that are not positive.
   void put(const ItemPtr& item);
 
-  // The next batch: slices of items of one key, at most `max_batch` samples. Empty if nothing waits
-  // that may be taken. With `native`, only items of such keys.
+  // Takes the next batch: slices of items of one key, at most `max_batch` samples. Empty if no
+  // waiting item may be taken. `native`: take only items whose key has this value, if it is given.
   std::vector<Slice> take(double now_s, std::optional<bool> native = std::nullopt);
 
-  // Removes an item that nobody waits for; false if it has left already.
+  // Removes an item whose answer nobody waits for; false if it has already left.
   bool drop(const ItemPtr& item);
 
-  // Plans with all samples of an item from now on.
+  // Plans with `samples` of an item from now on, as its payload has been decoded.
   void decoded(const ItemPtr& item);
 
-  // Keeps the next slice of an item from being taken, or lets it go again.
+  // Prevents the next slice of an item from being taken, or allows it again.
   void hold(const ItemPtr& item) { item->held = true; }
   void release(const ItemPtr& item) { item->held = false; }
 
-  // Takes credit from `client`, or gives it some back, after a batch was measured.
+  // Takes `seconds` of credit from `client` after a batch was measured; a negative value gives it
+  // back.
   void charge(std::string_view client, double seconds);
 
  private:
@@ -132,7 +134,7 @@ class FairQueue {
     // The first that is not held, or null.
     ItemPtr next() const;
   };
-  // Items of one key: in order of arrival, and by client in order of turns.
+  // The items of one key, in order of arrival and also by client in order of turns.
   struct Group {
     Key key;
     std::deque<ItemPtr> arrivals;
@@ -147,7 +149,7 @@ class FairQueue {
     std::int64_t samples = 0;
     std::int64_t requests = 0;
   };
-  using Groups = std::list<Group>;  // the one that was served longest ago first
+  using Groups = std::list<Group>;  // the group that was served longest ago is first
 
   Groups::iterator find(const Key& key);
   Groups::iterator next_group(double now_s, std::optional<bool> native);

@@ -6,13 +6,14 @@
 namespace taper {
 namespace {
 
-constexpr double kLimit = 0.7;  // share of the objective
+// See level_controller.hpp for kLimit (a share of the objective), kHoldS and kProbeS.
+constexpr double kLimit = 0.7;
 constexpr double kHoldS = 0.6;
 constexpr double kProbeS = 5.0;
-constexpr double kSettleS = 0.3;      // after a change, measured times still belong to the level before
+constexpr double kSettleS = 0.3;      // for so long, measured times may be of the level before
 constexpr double kProbationS = 30.0;  // a step up that is taken back within this time has failed
 constexpr double kLongestWaitS = 60.0;
-constexpr double kLessDemand = 0.8;  // share of the demand at a failed step up that counts as lower
+constexpr double kLessDemand = 0.8;  // demand below this share of that at a failure is lower
 
 }  // namespace
 
@@ -47,7 +48,8 @@ void LevelController::narrow(double now_s, std::size_t target, const std::vector
   fit_since_s_.reset();
   if (target == level_) return;
   for (std::size_t level = target + 1; level <= level_; ++level) {
-    // A level that was left for a wider one, and is given up after that, has failed too.
+    // All levels that are left have failed if they were widened to lately, not only the present
+    // one.
     const auto raised_s = raised_s_[level];
     raised_s_[level].reset();
     if (!raised_s || now_s - *raised_s >= kProbationS) continue;
@@ -67,7 +69,7 @@ void LevelController::widen(double now_s, const std::vector<double>& delays_s,
     failures_[level].reset();
   }
   const std::size_t wider = level_ + 1;
-  // A level that falls behind already is no place to widen from.
+  // If the present level cannot keep up with the demand, a wider one cannot either.
   const bool behind = demand[level_] > 1.0;
   if (wider >= raised_s_.size() || behind || delays_s[wider] > limit_s_) {
     fit_since_s_.reset();

@@ -8,9 +8,9 @@ namespace taper {
 namespace {
 
 constexpr double kObserveS = 0.005;  // work is added up for this long before it counts as demand
-constexpr double kLoaded = 0.75;     // load from which answers carry hints
-constexpr double kCrowded = 0.9;     // load from which hints ask for a lower device level
-// Narrowing makes answers earlier only where computing is at least this share of the capacity.
+constexpr double kLoaded = 0.75;     // least load at which answers carry hints
+constexpr double kCrowded = 0.9;     // least load at which hints ask for a lower device level
+// Narrowing helps only if computing takes at least this share of the capacity.
 constexpr double kLeastCompute = 0.25;
 
 }  // namespace
@@ -139,7 +139,7 @@ std::vector<std::shared_ptr<Model>> LoadMonitor::unused() {
   return gone;
 }
 
-// Adds the seconds of `samples` in `batches` at each fraction to `sums`.
+// Adds to `sums`, for each fraction, the predicted seconds of `samples` in `batches`.
 void LoadMonitor::add_run(std::vector<double>& sums, const Key& key, std::int64_t batches,
                           std::int64_t samples) const {
   const Known& known = models_.at(key.model);

@@ -16,24 +16,25 @@
 
 namespace taper {
 
-// What answers say of the load: a share of the capacity, and a lower device level if the cloud cannot
-// narrow any further.
+// The part of an answer that tells the device of the load: the share of the capacity in use, and a
+// lower device level if the cloud cannot narrow any further.
 struct Hints {
   double load = 0.0;
   std::optional<std::uint32_t> suggested_level;
 };
 
-// Adds up work that was verified or refused for lack of room, and chooses the cloud's level. Keeps
-// every model that it has seen until `unused` gives it away. For one thread at a time.
+// Adds up the work that was verified, or refused because the queue was full, and chooses the
+// cloud's level. Holds every model that it has seen until `unused` returns it. For one thread at a
+// time.
 class LoadMonitor {
  public:
-  // `threads` compute at the same time; `fraction` is the cloud's, if it is fixed.
+  // `fraction`: the cloud's fraction if it is fixed. `threads`: number of compute threads.
   LoadMonitor(double objective_s, std::optional<double> fraction, std::size_t threads);
 
   // Chooses among the fractions of these models from now on.
   void serve(const std::vector<std::shared_ptr<Model>>& models);
 
-  // The cloud's fraction for requests that do not pin a level, and its index, 0 the narrowest.
+  // The cloud's fraction for requests that do not pin a level, and its index; 0 is the narrowest.
   double fraction() const { return fractions_[controller_.level()]; }
   std::size_t rung() const { return controller_.level(); }
 
@@ -43,34 +44,36 @@ class LoadMonitor {
   // The cloud level of requests to `model` that pin none.
   std::size_t level_of(const std::shared_ptr<Model>& model);
 
-  // The cloud level at which `key` of a model that is known would run now.
+  // The cloud level at which jobs of `key`, of a known model, would run now.
   std::size_t cloud_level(const Key& key);
 
-  // Counts `samples` in some batches as asked for.
+  // Counts `samples` that run in this number of batches as demand.
   void offer(const Key& key, std::int64_t samples, double decode_s, std::int64_t batches = 1);
 
   // Counts the sojourn time of a request: queue, compute and the event loop's backlog.
   void answered(double now_s, double sojourn_s);
 
-  // Seconds until all that waits is done, at each fraction. `rest_s` is left of the running batches,
-  // `once_s` is spent besides the samples.
+  // Predicted seconds until all waiting requests are done, at each fraction. `rest_s`: remaining
+  // time of the running batches. `once_s`: time of the waiting requests besides that of their
+  // samples.
   std::vector<double> delays_s(double rest_s, double once_s,
                                const std::vector<std::pair<Key, std::int64_t>>& waiting);
 
   // Updates demand and level, given the predicted delays.
   void observe(double now_s, const std::vector<double>& delays_s, bool at_once = false);
 
-  // Takes in the share of time that the server is at work, and by how much it wakes too late.
+  // Records the share of time in which the server is busy, and the delay with which its event loop
+  // wakes.
   void tick(double now_s, double busy, double lag_s);
 
   // Whether devices are asked for less, as the cloud cannot narrow any further.
   bool crowded() const;
 
-  // The load, from the one on which answers carry it.
+  // The load that answers carry; nothing as long as it is low.
   std::optional<double> hinted_load() const { return hinted_load_; }
   std::optional<Hints> hints_for(int level) const;
 
-  // Models that nobody else holds and that are served no more. Whoever calls drops them.
+  // Removes and returns the models that are no longer served and that nobody else holds.
   std::vector<std::shared_ptr<Model>> unused();
 
  private:

@@ -5,7 +5,7 @@
 namespace taper {
 namespace {
 
-constexpr std::size_t kMost = 64;  // requests of one stream; the oldest are forgotten first
+constexpr std::size_t kMost = 64;  // most requests of one stream; the oldest are forgotten first
 
 }  // namespace
 

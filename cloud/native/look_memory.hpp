@@ -1,4 +1,4 @@
-// The requests of one stream at which the server asked for another look, for a moment.
+// Remembers for a few seconds at which requests of one stream the server asked for another look.
 #pragma once
 
 #include <cstdint>
@@ -9,18 +9,18 @@
 
 namespace taper {
 
-// What is known of a later look.
+// Whether a later look belongs to a request that is remembered.
 enum class LaterLook { kKnown, kUnknown, kTwice, kOtherVersion };
 
-// Knows later looks that cannot be right. Nothing depends on what it has forgotten: a later look
-// comes whole. Times are seconds of any clock; any thread may call.
+// Recognises later looks that cannot be valid. Forgetting a request does no harm, as a later look
+// is a complete request. Times are seconds of any clock. Any thread may call any method.
 class LookMemory {
  public:
-  // Remembers for `keep_s` that another look was asked for.
+  // Remembers for `keep_s` that another look at request `id` was asked for.
   void asked(double now_s, std::uint64_t id, std::string_view version, double keep_s);
 
-  // Takes note that a later look is answered. Of kOtherVersion `first` becomes the version of the
-  // first look.
+  // Records that a later look at request `id` is answered, and returns whether it was expected.
+  // With kOtherVersion, `first` is set to the model version of the first look.
   LaterLook looked(double now_s, std::uint64_t id, std::string_view version, std::string& first);
 
  private:

@@ -3,7 +3,7 @@
 namespace taper {
 namespace {
 
-constexpr double kKeepS = 10.0;  // how long a stream remembers that it asked
+constexpr double kKeepS = 10.0;  // how long a stream remembers that it asked for another look
 constexpr std::size_t kShownVersion = 16;
 
 std::string shown(std::string_view version) { return std::string(version.substr(0, kShownVersion)); }

@@ -1,4 +1,4 @@
-// Counting looks, and refusing later ones that cannot be right.
+// Counts looks, and refuses later looks that cannot be valid.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,9 @@
 
 namespace taper {
 
-// Takes note of the looks of an answered request, of which `asked` samples are wanted again, in its
-// stream (null: a single call, which remembers nothing). Says why a later look is wrong.
+// Records the looks of an answered request in its stream (null: a single call, which remembers
+// nothing). `asked`: number of its samples that the server asks to see again. Returns why the look
+// is refused, or nothing.
 std::optional<std::string> note_looks(Dispatcher& dispatcher, double now_s,
                                       const InferRequest& request, std::string_view version,
                                       std::uint32_t asked, StreamState* stream);

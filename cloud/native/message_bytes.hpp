@@ -1,4 +1,4 @@
-// The bytes of gRPC's messages, copied only where they lie in pieces.
+// Contiguous views of gRPC messages, which are copied only if they consist of several slices.
 #pragma once
 
 #include <grpcpp/grpcpp.h>

@@ -7,7 +7,7 @@
 namespace taper {
 namespace {
 
-constexpr std::uint32_t kLargestAtOnce = 32;  // samples
+constexpr std::uint32_t kLargestAtOnce = 32;  // most samples of a request that runs at once
 
 std::uint64_t next_number() {
   static std::atomic<std::uint64_t> last{0};
@@ -58,7 +58,7 @@ void Model::limit_engines(std::size_t cloud_level, double budget_s) {
 }
 
 std::size_t Model::level_for(double fraction) const {
-  // Fractions that should be equal may differ in their last digits.
+  // Allows for rounding in fractions that should be equal.
   constexpr double kSlack = 1e-9;
   for (std::size_t level = 0; level + 1 < cloud_fractions_.size(); ++level) {
     if (cloud_fractions_[level] >= fraction - kSlack) return level;

@@ -1,5 +1,5 @@
-// A model that is served, as scheduling sees it: its levels, the cost of computing them, what it has
-// answered, and the engines that answer without Python.
+// A served model: its levels, the cost of computing them, statistics of its answers, and the
+// engines that answer without Python.
 #pragma once
 
 #include <atomic>
@@ -16,12 +16,13 @@
 
 namespace taper {
 
-constexpr int kImages = 0;  // stands for an encoding in costs: the server runs the device half
-constexpr int kRaw = 1;     // values of the protocol's Encoding
+// Encodings in costs: images, whose device half the server runs, and the protocol's Encoding.
+constexpr int kImages = 0;
+constexpr int kRaw = 1;
 constexpr int kZstd = 2;
 constexpr int kContext = 3;
 
-// What a model has answered and refused since it was loaded.
+// The answers and failures of a model since it was loaded.
 struct Statistics {
   std::int64_t requests = 0;
   std::int64_t failures = 0;
@@ -33,29 +34,29 @@ struct Statistics {
   double last_unix_s = 0.0;
 };
 
-// Any thread may call any method. Whoever drops the last owner may run Python's destructors: a
-// dispatcher keeps every model until its tick.
+// Any thread may call any method. Releasing the last reference may run Python destructors, so the
+// dispatcher holds every model and releases unused ones in its tick.
 class Model : public std::enable_shared_from_this<Model> {
  public:
-  // `macs[level][cloud_level]` as CostModel takes it. Throws std::invalid_argument if there is not
-  // one fraction for each cloud level.
+  // `macs[level][cloud_level]`: see CostModel. Throws std::invalid_argument unless there is one
+  // fraction for each cloud level.
   Model(std::string name, std::string version, std::vector<double> cloud_fractions,
         std::vector<std::vector<double>> macs);
 
   const std::string& name() const { return name_; }
   const std::string& version() const { return version_; }
   const std::vector<double>& cloud_fractions() const { return cloud_fractions_; }
-  std::uint64_t number() const { return number_; }  // no other model of this process has it
+  std::uint64_t number() const { return number_; }  // unique in this process
 
   CostModel costs;
 
-  // Engines that answer from bytes to bytes; null as long as there are none.
+  // Engines that compute a serialised response from a serialised request; null until they are set.
   void set_engine(std::shared_ptr<Engine> engine);
   void set_image_engine(std::shared_ptr<ImageEngine> engine);
   Engine* engine() const { return engine_now_.load(std::memory_order_acquire); }
   ImageEngine* image_engine() const { return image_engine_now_.load(std::memory_order_acquire); }
 
-  // Lets the engines take only requests that are predicted to fit `budget_s`.
+  // Limits the engines to requests that are predicted to take at most `budget_s`.
   void limit_engines(std::size_t cloud_level, double budget_s);
   std::uint32_t most_images() const { return most_images_.load(std::memory_order_relaxed); }
 
@@ -74,7 +75,7 @@ class Model : public std::enable_shared_from_this<Model> {
   std::vector<double> cloud_fractions_;
   std::uint64_t number_;
   std::atomic<std::uint32_t> most_images_{0};
-  std::shared_ptr<Engine> engine_;  // each is set once at most, and then read without a lock
+  std::shared_ptr<Engine> engine_;  // both are set at most once, and then read without a lock
   std::shared_ptr<ImageEngine> image_engine_;
   std::atomic<Engine*> engine_now_{nullptr};
   std::atomic<ImageEngine*> image_engine_now_{nullptr};

@@ -7,7 +7,7 @@
 namespace taper {
 namespace {
 
-// Until it is decoded, a payload is not expected to be compressed by more than this factor.
+// Until a payload is decoded, it is assumed to be compressed by at most this factor.
 constexpr std::size_t kLikelyCompression = 8;
 
 std::size_t samples_of(const InferRequest& request) {
@@ -51,7 +51,8 @@ std::string NativeJob::complaint() const {
 
 void NativeJob::keep(std::size_t start, std::size_t stop, const float* logits) {
   const std::size_t classes = engine_.classes();
-  if (logits_.empty()) logits_.resize(samples_ * classes);  // not for whoever only claims samples
+  // Allocated late, so that a request that only claims to have many samples takes no memory.
+  if (logits_.empty()) logits_.resize(samples_ * classes);
   std::copy_n(logits, (stop - start) * classes, logits_.begin() + start * classes);
 }
 

@@ -23,25 +23,25 @@ class NativeJob : public Work {
  public:
   using Done = std::function<void(Outcome&&)>;
 
-  // `data` is a serialised request that `engine` calls right.
+  // `data` is a serialised request that `engine` has validated.
   NativeJob(const Engine& engine, std::string data, std::shared_ptr<StreamState> stream, Done done);
 
   const InferRequest& request() const { return request_; }
   std::size_t samples() const { return samples_; }
   const std::shared_ptr<StreamState>& stream() const { return stream_; }
 
-  // Puts the features of samples `start` to `stop` into `features`; false if the payload is wrong.
-  // Slices must be asked for in order, by one thread at a time.
+  // Writes the features of samples `start` to `stop` to `features`; false if the payload is
+  // invalid. Slices must be decoded in order, by one thread at a time.
   bool decode(std::size_t start, std::size_t stop, std::uint8_t* features);
 
-  // Why the payload is wrong.
+  // Why the payload is invalid.
   std::string complaint() const;
 
   // Keeps the logits of samples `start` to `stop`.
   void keep(std::size_t start, std::size_t stop, const float* logits);
   const float* logits() const { return logits_.data(); }
 
-  // Takes the callback, once: whoever gets it answers. Empty for all others.
+  // Takes the callback. Only the first caller gets it, and answers; all others get an empty one.
   Done take_done();
 
  private:
@@ -56,7 +56,7 @@ class NativeJob : public Work {
   Done done_;
 };
 
-// A job as the dispatcher plans with it.
+// The properties of a request that the dispatcher needs.
 JobSpec spec_of(std::shared_ptr<Model> model, const Engine& engine, const InferRequest& request);
 
 }  // namespace taper

@@ -1,4 +1,4 @@
-// What came of a request.
+// The outcome of a request.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 namespace taper {
 
-// Status codes of gRPC that a scheduler gives.
+// The gRPC status codes that a scheduler uses.
 enum class Status : int {
   kOk = 0,
   kInvalidArgument = 3,
@@ -16,16 +16,16 @@ enum class Status : int {
   kUnavailable = 14,
 };
 
-// The serialised response to a request, or why there is none.
+// The serialised response to a request, or the status and message of its failure.
 struct Outcome {
   Status status = Status::kOk;
-  std::string response;              // if kOk
-  std::string message;               // else
-  std::uint32_t retry_after_ms = 0;  // with kResourceExhausted and kUnavailable, unless 0
-  std::uint64_t id = 0;              // of the request
+  std::string response;              // set with kOk
+  std::string message;               // set with any other status
+  std::uint32_t retry_after_ms = 0;  // set with kResourceExhausted and kUnavailable; 0 if unknown
+  std::uint64_t id = 0;              // the request's
 };
 
-// A serialised InferResponse that holds the failure of `outcome`, for streams.
+// A serialised InferResponse with the failure of `outcome`, for streams.
 std::string failure_response(const Outcome& outcome);
 
 }  // namespace taper

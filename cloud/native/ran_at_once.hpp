@@ -1,4 +1,4 @@
-// Jobs that ran at once, counted in groups of one kind.
+// Counts jobs that ran at once in groups of equal ones.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,8 @@
 
 namespace taper {
 
-constexpr int kDecodingCounted = -1;  // instead of an encoding: its cost was learned already
+// In place of an encoding: the cost of decoding is learned elsewhere.
+constexpr int kDecodingCounted = -1;
 
 // A job that ran at once.
 struct RanAtOnce {
@@ -29,19 +30,19 @@ struct RanAtOnce {
 // For one thread at a time.
 class RanAtOnceCounts {
  public:
-  // Adds a job; true once so many have been added that they should be counted.
+  // Adds a job. True if so many have been added that `count` should be called.
   bool add(const RanAtOnce& job);
 
   bool empty() const { return kinds_.empty(); }
 
-  // Counts the jobs and forgets them; gives their models.
+  // Counts the jobs in `load` and `counters`, forgets them, and returns their models.
   std::vector<std::shared_ptr<Model>> count(double now_s, LoadMonitor& load, Counters& counters);
 
  private:
-  // Jobs of one kind, with the sums of their seconds in `of`.
+  // Jobs that are equal except for their times. `of` is one of them, with the sums of the times.
   struct Kind {
     RanAtOnce of;
-    std::vector<double> seconds;  // decoding and running of each
+    std::vector<double> seconds;  // time of decoding and running of each job
   };
 
   std::vector<Kind> kinds_;

@@ -16,7 +16,7 @@
 namespace taper {
 namespace {
 
-constexpr char kInvalid[] = "invalid";  // reason of a refusal in metrics
+constexpr char kInvalid[] = "invalid";  // name of the reason of a refusal in metrics
 
 double now_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -63,7 +63,7 @@ struct Scheduler::State {
       std::make_shared<Catalog>(std::vector<std::shared_ptr<Model>>{});
   std::mutex mutex;
   std::condition_variable wake;
-  std::uint64_t puts = 0;  // requests that were queued
+  std::uint64_t puts = 0;  // number of requests that were queued
   bool stopping = false;
   std::vector<std::thread> threads;
 };
@@ -138,7 +138,7 @@ void Scheduler::count(int status, std::size_t received_bytes, std::size_t sent_b
   state_->dispatcher->count_request(status, received_bytes, sent_bytes);
 }
 
-// The answer to a cheap request that need not wait, in one call of the engine.
+// Answers a cheap request that need not wait, with one call of the engine.
 std::optional<Scheduler::Answer> Scheduler::State::at_once(const InferRequest& request,
                                                            const std::shared_ptr<Model>& model,
                                                            std::string_view client,
@@ -194,7 +194,7 @@ Outcome Scheduler::State::run_at_once(NativeJob& job, const JobSpec& spec,
   return answer(job, *spec.model, cloud_level, 0.0, computed.decode_s + computed.run_s);
 }
 
-// The outcome of a job that was computed to its end.
+// The outcome of a job whose last slice has been computed.
 Outcome Scheduler::State::answer(const NativeJob& job, const Model& model, std::size_t cloud_level,
                                  double queue_s, double compute_s) {
   const InferRequest& request = job.request();
@@ -217,7 +217,7 @@ Outcome Scheduler::State::answer(const NativeJob& job, const Model& model, std::
   return {Status::kOk, std::move(response), {}, 0, request.id};
 }
 
-// A compute thread.
+// The loop of a compute thread.
 void Scheduler::State::work() {
   std::uint64_t seen = 0;
   while (true) {
@@ -241,7 +241,7 @@ void Scheduler::State::run(Batch& batch) {
   std::string fault;
   try {
     compute(batch);
-  } catch (const std::exception& error) {  // whoever waits has to hear of it
+  } catch (const std::exception& error) {  // the clients that wait must get an answer
     batch.failed = true;
     fault = error.what();
   }
@@ -258,7 +258,7 @@ void Scheduler::State::run(Batch& batch) {
   }
 }
 
-// Passes on the outcome of a job if this was its last slice.
+// Passes the outcome of a job to its callback if this was its last slice.
 void Scheduler::State::answer_slice(const Slice& slice, const Measured& measured,
                                     const Batch& batch) {
   Queued& queued = Batch::job(slice);
@@ -287,7 +287,7 @@ void Scheduler::State::refuse_late(const std::vector<QueuedPtr>& late) {
   }
 }
 
-// Refuses all that waits, as there is no thread any more.
+// Refuses all waiting requests, as the threads have ended.
 void Scheduler::State::refuse_waiting() {
   while (true) {
     auto next = dispatcher->take(now_s(), true);

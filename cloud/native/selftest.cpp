@@ -1,6 +1,7 @@
-// A scheduler under many threads at once: clients of three kinds, withdrawals, reloads, a clock that
-// ticks. Every answer must be the one that its request has alone, and every request must have one.
-// Usage: taper_scheduling_selftest [REQUESTS of each client]. Exits with 1 if anything is missing.
+// Runs a scheduler with many threads at once: clients of three kinds, withdrawn requests, reloaded
+// models, and a ticking clock. Every request must get the answer that it gets when it runs alone.
+// Usage: taper_scheduling_selftest [REQUESTS of each client]. Exits with 1 if an answer is wrong or
+// missing.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -32,7 +33,8 @@ double now_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// One linear layer from kSampleBytes of bits to logits, at one device level and two cloud levels.
+// Makes a network of one linear layer from kSampleBytes of bits to logits, with one device level
+// and two cloud levels.
 std::shared_ptr<const Half> make_half() {
   std::mt19937 random(7);
   Stage stage{};
@@ -74,7 +76,7 @@ std::string request_of(std::uint64_t id, const std::string& payload, std::size_t
   return request;
 }
 
-// The results of a response, which are the same at both levels of the half, without the times.
+// The results of a response without its times. They are equal at both cloud levels.
 std::string results_of(const std::string& response) {
   WireReader reader(response);
   std::string results;
@@ -97,7 +99,8 @@ struct Tally {
   std::atomic<int> wrong{0};
 };
 
-// One client: sends `count` requests of up to `largest` samples and takes some of them back.
+// Runs one client that sends `count` requests of up to `largest` samples and withdraws some of
+// them.
 void ask(Scheduler& scheduler, const Half& half, int number, int count, std::size_t largest,
          Tally& tally) {
   std::mt19937 random(static_cast<unsigned>(number));

@@ -77,7 +77,7 @@ void StreamCall::on_message(std::string_view message) {
       return;
     }
     if (leaving_) return;
-    // One that comes while Python has yet to begin with another must not overtake it.
+    // A message that comes while Python has yet to begin with an earlier one must not overtake it.
     here = not_begun_ == 0 && !front_.all_to_python();
     handling_ = true;
     ++with_others_;
@@ -120,7 +120,8 @@ void StreamCall::withdraw() {
   for (const Ticket& ticket : tickets_) front_.scheduler().withdraw(ticket);
 }
 
-// Read the next message if there is room for it, or tell that all is answered. Needs the lock.
+// Read the next message if there is room for it; or, if reading has stopped, report when all
+// requests are answered. The caller holds the lock.
 void StreamCall::go_on() {
   if (!attached_ || handling_) return;
   const std::size_t unanswered = unsent_ + with_others_;

@@ -1,4 +1,4 @@
-// What a stream remembers between its messages. Any thread may call any method.
+// The state that a stream keeps between its messages. Any thread may call any method.
 #pragma once
 
 #include <memory>
@@ -14,8 +14,9 @@ namespace taper {
 
 class StreamState {
  public:
-  // Finds the model of a message that names `model` and `version`. Both empty: those named last, else
-  // they are remembered. Null if it is not served.
+  // Finds the model of a message that names `model` and `version`, and remembers these names. If
+  // both are empty, the names of the last message that had any are used. Null if the model is not
+  // served.
   std::shared_ptr<Model> find(const Catalog& catalog, std::string_view model,
                               std::string_view version);
 
@@ -23,7 +24,7 @@ class StreamState {
   std::pair<std::string, std::string> named() const;
   void name(std::string model, std::string version);
 
-  LookMemory looks;  // requests at which the server asked for another look
+  LookMemory looks;
 
  private:
   mutable std::mutex mutex_;

@@ -1,4 +1,4 @@
-// The Python module shared.packed._native. Everything is checked here before memory is read.
+// The Python module shared.packed._native. All arguments are checked here before memory is read.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -61,8 +61,8 @@ struct Format<float> {
   static constexpr const char* kName = "float32";
 };
 
-// Memory of a Python object, held until the end of the scope: type T, `dimensions` axes (or any
-// number, if 0), without gaps.
+// The contiguous memory of a Python object, of type T with `dimensions` axes (0: any number). The
+// object is held as long as this one exists.
 template <class T>
 class Buffer {
  public:
@@ -223,7 +223,7 @@ std::vector<std::string> available() {
   return names;
 }
 
-// Binary multiply-accumulates a second on registers alone.
+// Measures binary multiply-accumulates per second in registers.
 double peak(const std::string& name) {
   const Kernels& kernels = kernels_named(name);
   nb::gil_scoped_release release;
@@ -239,7 +239,7 @@ std::vector<T> copy_of(const char* name, nb::handle object, int dimensions) {
   return std::vector<T>(buffer.data(), buffer.data() + buffer.size());
 }
 
-// Tables are arrays with the shapes of CoderSpec; hidden is the length of base's rows.
+// The tables are arrays with the shapes of CoderSpec; `hidden` is the length of the rows of `base`.
 void make_coder(ContextCoder* self, int height, int width, nb::handle base, nb::handle neighbour,
                 nb::handle channel, nb::handle output, nb::handle bias, nb::handle probability) {
   CoderSpec spec{};
@@ -278,7 +278,7 @@ bool decode(const ContextCoder& coder, nb::bytes payload, nb::handle output) {
   return coder.decode(from, payload.size(), to.rows(), to.data());
 }
 
-// A decoder together with the Python objects that own what it reads.
+// A decoder, together with the Python objects that own the memory that it reads.
 class OwningDecoder {
  public:
   OwningDecoder(nb::object coder, nb::bytes payload)
@@ -307,7 +307,7 @@ int vector_bits(const std::string& name) { return kernels_named(name).vector_bit
 }  // namespace
 
 NB_MODULE(_native, module) {
-  nb::set_leak_warnings(false);  // objects that live until the process exits are no leaks
+  nb::set_leak_warnings(false);  // some objects live until the process exits
   module.doc() = "Compiled kernels of the packed runtime.";
   module.def("available", &available, "Names of the implementations for this CPU, best first.");
   module.def("vector_bits", &vector_bits, "name"_a, "Width of an implementation's vectors.");

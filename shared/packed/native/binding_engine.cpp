@@ -74,7 +74,7 @@ nb::object answer(const Engine& engine, nb::bytes request, std::uint32_t cloud_l
   return to_python(found);
 }
 
-// Rows of logits from memory that holds float32 without gaps.
+// The rows of logits in contiguous memory of float32.
 using Asked = std::tuple<std::uint32_t, std::uint32_t, std::vector<std::uint32_t>>;
 
 nb::bytes respond(nb::handle logits, std::uint64_t id, std::size_t top_k,

@@ -1,4 +1,4 @@
-// The part of the Python module that answers requests from bytes to bytes.
+// The part of the Python module with the engines, which answer serialised requests.
 #pragma once
 
 #include <nanobind/nanobind.h>

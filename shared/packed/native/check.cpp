@@ -10,7 +10,7 @@ constexpr int kLargestSide = 1 << 14;
 constexpr int kMostChannels = 1 << 16;
 constexpr int kLargestStride = 2;
 constexpr int kMostColours = 1 << 10;
-constexpr std::int64_t kExactIntegers = 1 << 24;  // float32 holds every whole number up to here
+constexpr std::int64_t kExactIntegers = 1 << 24;  // float32 represents all integers up to here
 
 [[noreturn]] void refuse(const std::string& message) { throw std::invalid_argument(message); }
 

@@ -1,11 +1,11 @@
-// Whether a description of a half fits together; everything after relies on it.
+// Validates the description of a half. All later steps rely on it.
 #pragma once
 
 #include "half.hpp"
 
 namespace taper {
 
-// Throws std::invalid_argument that names the stage and what was expected.
+// Throws std::invalid_argument with the stage and the expected value.
 void check_spec(const HalfSpec& spec);
 
 }  // namespace taper

@@ -18,7 +18,7 @@ constexpr int kLogitShift = 5;
 constexpr std::int32_t kLargestBias = 1 << 30;
 constexpr std::size_t kMostValues = std::size_t(1) << 24;
 
-// What ends a stream: the number in [low, low + range) with the fewest bytes, at most 4.
+// The number that ends a stream: the one in [low, low + range) with the fewest bytes, at most 4.
 struct Tail {
   std::uint64_t value;  // 33 bits: the top one is a carry
   int bytes;
@@ -38,7 +38,7 @@ class Encoder {
   explicit Encoder(std::size_t limit) : limit_(limit) { out_.reserve(std::min<std::size_t>(limit, 4096)); }
 
   void put(bool bit, std::uint32_t probability) {
-    // Bits are as good as random here: masks, since a branch on them would be mispredicted.
+    // Masks instead of a branch on the bit, which would often be mispredicted.
     const std::uint32_t bound = (range_ >> 16) * probability;
     const std::uint32_t zero = std::uint32_t(bit) - 1;  // all ones for a 0
     low_ += bound & zero;
@@ -66,13 +66,13 @@ class Encoder {
   std::vector<std::uint8_t> take() { return std::move(out_); }
 
  private:
-  // Moves what low_ has beyond its word into the bytes that are written.
+  // Moves the bits of low_ beyond its word into the written bytes.
   void settle() {
     if (low_ >> 32) carry();
     low_ &= kWord;
   }
 
-  // The number so far is below 1: a carry always finds a byte that is not 255.
+  // The written number is below 1, so a carry always finds a byte that is not 255.
   void carry() {
     std::size_t at = out_.size();
     while (at > 0 && ++out_[--at] == 0) {
@@ -106,10 +106,11 @@ class Decoder {
     return bit;
   }
 
-  // An encoder leaves out at most 4 bytes; a payload that lacks more is cut.
+  // An encoder leaves out at most 4 bytes; a payload that lacks more was cut off.
   bool too_short() const { return read_ > size_ + 4; }
 
-  // Whether the payload is what the encoder would have written: the same number, the same length.
+  // Whether the payload is what the encoder would have written: the same number with the same
+  // length.
   bool finished() const {
     const Tail tail = shortest_tail(low_, range_);
     return read_ - 4 + static_cast<std::size_t>(tail.bytes) == size_ &&
@@ -127,10 +128,10 @@ class Decoder {
   std::size_t read_ = 0;
   std::uint32_t low_ = 0;
   std::uint32_t range_ = std::numeric_limits<std::uint32_t>::max();
-  std::uint32_t ahead_ = 0;  // the number that was read, less the low end of the range
+  std::uint32_t ahead_ = 0;  // the number that was read minus the low end of the range
 };
 
-// Bits as masks, all ones for 1, with a border of zeros: above, left and right.
+// Bits as masks, all ones for 1, with a border of zeros above, left and right.
 class Map {
  public:
   explicit Map(const CoderSpec& spec)
@@ -169,9 +170,9 @@ std::uint32_t probability_of(const CoderSpec& spec, const std::int16_t* sums, st
   return spec.probability[static_cast<std::size_t>(std::clamp(place, 0, kProbabilities - 1))];
 }
 
-// Walks over the bits of one sample in their order; `code(probability)` codes one and returns it.
-// kAhead: where a bit is known only after its coding, the next probability is computed for both of
-// its values meanwhile, so that the one need not wait for the other.
+// Visits the bits of one sample in order; `code(probability)` codes one bit and returns it. kAhead
+// is for decoding, where a bit is known only afterwards: the next probability is computed for both
+// of its values in the meantime, so that it need not wait for the bit.
 template <int kHidden, bool kAhead, class Code>
 void walk(const CoderSpec& spec, Map& map, Code code) {
   const std::size_t channels = static_cast<std::size_t>(spec.channels);
@@ -231,7 +232,7 @@ void require(bool holds, const char* what) {
   if (!holds) throw std::invalid_argument(std::string("coder: ") + what);
 }
 
-// Whatever the bits are, no sum of a hidden unit leaves 16 bits.
+// Checks that no sum of a hidden unit can exceed 16 bits, whatever the bits are.
 bool sums_fit(const CoderSpec& spec) {
   const std::size_t hidden = static_cast<std::size_t>(spec.hidden);
   for (std::size_t unit = 0; unit < hidden; ++unit) {

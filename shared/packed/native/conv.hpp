@@ -1,7 +1,8 @@
 // Binary 3x3 layers over a vector type V, written once for every instruction set.
 //
-// Everything here has internal linkage on purpose: each kernels_*.cpp is compiled for another CPU, and
-// a function shared between them could be merged into the version that this CPU cannot run.
+// Everything here has internal linkage, because each kernels_*.cpp is compiled for another
+// instruction set: the linker could merge a shared function into the version that this CPU cannot
+// run.
 #pragma once
 
 #include "jobs.hpp"
@@ -34,7 +35,7 @@ constexpr const std::uint32_t* bits_of() {
   return kBits.word[sizeof(T) == 1 ? 0 : sizeof(T) == 2 ? 1 : 2];
 }
 
-// Disagreements of nine taps, counted in every byte (0 to 72).
+// The number of disagreeing bits of nine taps in every byte (0 to 72).
 template <class V>
 inline typename V::R count_bytes(const typename V::R* x, const std::uint32_t* w) {
   using R = typename V::R;
@@ -71,7 +72,7 @@ inline typename V::R count_bytes(const typename V::R* x, const std::uint32_t* w)
   }
 }
 
-// The weighted disagreements of one plane in each word, on top of `sum` unless Fresh.
+// The weighted number of disagreeing bits of one plane in each word, added to `sum` unless Fresh.
 template <class V, class T, bool Weighted, bool Fresh>
 inline typename V::R add_plane(typename V::R sum, const typename V::R* x, const std::uint32_t* w,
                                typename V::R coefficients) {
@@ -96,11 +97,11 @@ inline typename V::R add_plane(typename V::R sum, const typename V::R* x, const 
   }
 }
 
-// What becomes of the sums of a vector of pixels.
+// What is done with the sums of a vector of pixels.
 enum class Sums { kKeep, kOneBit, kTwoBits };
 
-// One or two (K) planes at one vector of pixels. Sums of earlier planes come from `partial`, unless First; sums go
-// there for later planes if they are kept, else they become bits.
+// One or two (K) planes at one vector of pixels. Sums of earlier planes come from `partial`, unless
+// First; sums go there for later planes if they are kept, else they become bits.
 template <class V, class T, bool Weighted, int K, bool First, Sums Then>
 inline void count_planes(const CountJob& job, std::ptrdiff_t p, int plane) {
   using R = typename V::R;
@@ -164,8 +165,9 @@ inline void count_vector(const CountJob& job, std::ptrdiff_t p) {
   }
 }
 
-// Calls `part(begin, end)` for the positions that are computed: the whole map, or every `step`th row, one after
-// another. What is written after `end` lies in a row that has no meaning, or comes later.
+// Calls `part(begin, end)` for the positions that are computed: the whole map, or every `step`th
+// row, one after another. What is written after `end` lies in a row that has no meaning, or comes
+// later.
 template <class Part>
 inline void for_rows(const Map& map, int step, const Part& part) {
   const std::ptrdiff_t row = map.width + 1;

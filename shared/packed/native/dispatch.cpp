@@ -6,7 +6,7 @@ int available_kernels(const Kernels* out[kMostKernels]) {
   int count = 0;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  // The compiler's CPU model also asks the operating system whether it saves these registers.
+  // __builtin_cpu_supports also checks that the operating system saves these registers.
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vpopcntdq") &&

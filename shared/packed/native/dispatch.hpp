@@ -1,4 +1,4 @@
-// Which implementations this CPU can run.
+// Finds the implementations that this CPU can run.
 #pragma once
 
 #include "jobs.hpp"
@@ -12,7 +12,7 @@ const Kernels& avx2_kernels();
 const Kernels& avx512_kernels();
 const Kernels& neon_kernels();
 
-// Fills `out` with the implementations that run here, best first, and returns how many there are.
+// Fills `out` with the implementations that this CPU can run, best first; returns their number.
 int available_kernels(const Kernels* out[kMostKernels]);
 
 }  // namespace taper

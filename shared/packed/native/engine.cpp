@@ -10,8 +10,8 @@ namespace taper {
 namespace {
 
 constexpr std::size_t kShortestVersion = 8;
-constexpr std::uint32_t kLargestBatch = 1024;  // samples of a request
-constexpr double kTailBytes = 4;  // the context coder leaves out at most this much at the end
+constexpr std::uint32_t kLargestBatch = 1024;  // most samples of a request
+constexpr double kTailBytes = 4;  // the context coder leaves out at most so many bytes at the end
 
 using Clock = std::chrono::steady_clock;
 
@@ -183,7 +183,7 @@ std::optional<EngineAnswer> Engine::answer(const InferRequest& request, std::uin
 
 EngineResponse Engine::respond(const InferRequest& request, ResponseHead head,
                                const float* logits, std::size_t samples) const {
-  // Whoever has no time to spare does not ask for more.
+  // A server that is under load does not ask for further looks.
   if (!head.suggested_level) head.more = more(request, logits, samples);
   const auto asked = static_cast<std::uint32_t>(head.more ? head.more->samples.size() : 0);
   if (asked == samples) head.more->samples.clear();  // none means all

@@ -1,6 +1,7 @@
-// Between layers: max pooling of bits, flips, words for the next layer, and the packed interchange form.
+// The steps between layers: max pooling of bits, flips, conversion to the words that the next layer
+// reads, and conversion from and to the packed interchange form.
 //
-// Pooling sums before a threshold equals OR-ing the bits after it, and the flip of a channel comes last.
+// Max pooling of sums before a threshold is the same as OR-ing the bits after it. Flips come last.
 // Internal linkage: see conv.hpp.
 #pragma once
 
@@ -11,7 +12,8 @@
 namespace taper {
 namespace {
 
-// First pixel's word of a map, words from row to row, and the zero words around and after the pixels.
+// First pixel's word of a map, words from row to row, and the zero words around and after the
+// pixels.
 struct Rows {
   std::size_t first;
   std::size_t step;
@@ -39,8 +41,9 @@ void clear_margin(const Map& map) {
   }
 }
 
-// Rows are handled in whole chunks, so that loops have a fixed length. What a chunk writes past the end
-// of its row is overwritten by the next row or by clear_margin; map_stride leaves room for the last.
+// Rows are processed in whole chunks, so that loops have a fixed length. Words that a chunk writes
+// past the end of its row are overwritten by the next row or by clear_margin; after the last row,
+// map_stride leaves room for them.
 constexpr std::size_t kChunk = kMapSlackWords + 1;
 
 template <class T>
@@ -58,7 +61,7 @@ struct Twice<std::uint32_t> {
   using Type = std::uint64_t;
 };
 
-// OR of side x side windows of one row of windows that starts at `top`.
+// The OR of each side x side window, for one row of windows that starts at `top`.
 template <class T>
 void pool_row(const T* top, std::size_t row, int side, std::size_t width, T* out) {
   if (side == 2) {
@@ -119,7 +122,7 @@ void finish_words(const FinishJob& job) {
   const Rows rows = rows_of(job.output);
   std::size_t height = job.output.height;
   std::size_t width = job.output.width;
-  const int side = job.pool * job.stride;  // one of them is 1
+  const int side = job.pool * job.stride;  // at least one of the two is 1
   if (side == 1 && job.output.padded) {  // both maps have the same rows: take them as one
     width = height * row - 1;
     height = 1;
@@ -177,7 +180,7 @@ inline void run_finish(const FinishJob& job) {
   }
 }
 
-// Words of a map to bits without gaps: channels of a pixel, then the next pixel.
+// Converts the words of a map to bits without gaps: all channels of a pixel, then the next pixel.
 template <class T>
 void pack_words(const PackJob& job) {
   const T* words = static_cast<const T*>(job.input.words);
@@ -217,7 +220,7 @@ inline void run_pack(const PackJob& job) {
   }
 }
 
-// 32 bits that start at bit `at`, zeros after the end.
+// The 32 bits from bit `at` on, with zeros after the end.
 inline std::uint32_t bits_at(const std::uint8_t* bytes, std::size_t size, std::size_t at) {
   const std::size_t byte = at / 8;
   std::uint64_t bits = 0;

@@ -23,7 +23,7 @@ std::size_t map_bytes(const Map& map) {
   return map.stride * map.planes * (lane_bits(map.lane) / 8);
 }
 
-// The same map, of the lower bits of a ternary stage: its planes come after those of the upper ones.
+// The map of the lower bits of a ternary stage, whose planes follow those of the upper bits.
 Map lower(Map map) {
   map.words = static_cast<std::uint8_t*>(map.words) + map_bytes(map);
   return map;
@@ -35,7 +35,7 @@ Map make_map(int height, int width, int channels, Lane lane, bool padded) {
              padded};
 }
 
-// Grows to the largest half that its thread has run, and goes with the thread.
+// The scratch memory of a thread; as large as the largest half that it has run.
 class Memory {
  public:
   ~Memory() { release(); }
@@ -265,7 +265,7 @@ void Half::linear(const Step& step, const Map& input, const Map& reached, std::u
   const auto total = static_cast<std::int32_t>(weights.total);
   if (!step.scale.empty()) {
     for (int o = 0; o < step.outputs; ++o) {
-      // Two roundings, as in the reference; the build forbids fusing them into one.
+      // Two roundings, as in the reference. The build forbids a fused multiply-add, which has one.
       const float product = static_cast<float>(total - 2 * counts[o]) * step.scale[o];
       const float logit = product + step.bias[o];
       std::memcpy(output + o * sizeof logit, &logit, sizeof logit);

@@ -1,4 +1,4 @@
-// One half of a network: the stages that a device or a cloud server runs in one call.
+// One half of a network: the stages that a device or a cloud server runs.
 #pragma once
 
 #include <cstddef>
@@ -11,14 +11,15 @@
 
 namespace taper {
 
-// What a table of thresholds belongs to: how many channels come in and how many each stage gives.
+// One configuration of a half: its number of input channels and of outputs of each stage. Each plan
+// has its own row of thresholds.
 struct Plan {
   int in_channels;
   std::vector<int> outputs;
 };
 
-// A half as the binding describes it. The input is uint8 pixels (height, width, channels) if the first
-// stage is an image stage, else packed bits of `plan.in_channels` channels.
+// A half as the binding describes it. The input is uint8 pixels (height, width, channels) if the
+// first stage is an image stage, else packed bits of `plan.in_channels` channels.
 struct HalfSpec {
   int height;
   int width;
@@ -27,18 +28,19 @@ struct HalfSpec {
   std::vector<Plan> plans;  // one for each row of the stages' tables
 };
 
-// Immutable once made, so that any number of threads may call `run` at the same time.
+// Immutable, so that any number of threads may call `run` at the same time.
 class Half {
  public:
-  // Throws std::invalid_argument, naming what was expected, for sizes that do not fit each other.
+  // Throws std::invalid_argument, with the expected value, for inconsistent sizes.
   Half(const HalfSpec& spec, const Kernels& kernels);
 
-  // Runs `batch` samples of plan.input_bytes each; writes output_bytes for each. Needs no lock and,
-  // after a thread's first call, no memory.
+  // Runs `batch` samples of plan.input_bytes each, and writes output_bytes for each. Takes no lock
+  // and, after a thread's first call, allocates no memory.
   void run(std::size_t plan, const std::uint8_t* input, std::size_t batch,
            std::uint8_t* output) const;
 
-  // Seconds of one execution of: decoding the input, each stage, encoding the output.
+  // Measures the seconds of unpacking the input, of each stage, and of packing the output, in
+  // order.
   std::vector<double> profile(std::size_t plan, const std::uint8_t* input, int repeats) const;
 
   std::size_t plan_count() const { return plans_.size(); }
@@ -73,7 +75,7 @@ class Half {
     std::size_t output_bytes = 0;
     std::vector<Step> steps;
   };
-  // Where each buffer begins in a thread's scratch memory.
+  // The offset of each buffer in a thread's scratch memory.
   struct Scratch {
     std::size_t maps[2] = {0, 0};
     std::size_t reached = 0;

@@ -1,7 +1,8 @@
 // The first layer over a vector type V: uint8 pixels times -1/+1.
 //
-// A row of a 3x3 kernel has three signs, so only eight sums of it exist. They are computed once for
-// each vector of pixels; an output is then one table entry for each row. Internal linkage: see conv.hpp.
+// A row of a 3x3 kernel has three signs, so it has only eight possible sums. They are computed once
+// for each vector of pixels; each output then adds one table entry per row. Internal linkage: see
+// conv.hpp.
 #pragma once
 
 #include <cstring>
@@ -11,7 +12,7 @@
 namespace taper {
 namespace {
 
-// Pixels (height, width, channels) to a padded map of integers for each channel.
+// Converts pixels (height, width, channels) to a padded map of integers for each channel.
 template <class T>
 void widen(const ImageJob& job) {
   constexpr std::size_t kChunk = kMapSlackWords + 1;

@@ -1,4 +1,5 @@
-// Both halves of a network, answering requests with whole images from bytes to bytes.
+// Both halves of a network, which compute serialised responses from serialised requests with
+// images.
 #pragma once
 
 #include <cstdint>
@@ -14,22 +15,23 @@
 
 namespace taper {
 
-// Immutable once made, so that any number of threads may use one. Images take the device half's last
-// plan, the widest; plan level * cloud_levels + cloud_level of the cloud
-// half belongs to a pair of levels.
+// Immutable, so that any number of threads may use one. Images run on the device half's last plan,
+// the widest. The cloud half's plan of a pair of levels is number level * cloud_levels +
+// cloud_level.
 class ImageEngine {
  public:
   ImageEngine(std::shared_ptr<const Half> device, std::shared_ptr<const Half> cloud,
               std::string model, std::string version, std::vector<std::size_t> image_shape,
               std::size_t cloud_levels, std::size_t classes);
 
-  // Parses, runs and serialises. Nothing for a request that is wrong or out of the ordinary (see
-  // `read_image_request`; also another model, a version, more than `most` samples): the caller says
-  // what is to be said. The seconds of decoding are those of the device half.
+  // Parses a request, runs both halves and serialises the response. Returns nothing for a request
+  // that is invalid or unusual (see `read_image_request`; also one with another model, with a
+  // version, or with more than `most` samples), which is left to the caller. The seconds of the
+  // device half are reported as those of decoding.
   std::optional<EngineAnswer> answer(std::string_view request, std::uint32_t cloud_level,
                                      std::size_t most) const;
 
-  // The same for a request that was read.
+  // The same for a parsed request.
   std::optional<EngineAnswer> answer(const ImageRequest& request, std::uint32_t cloud_level,
                                      std::size_t most) const;
 

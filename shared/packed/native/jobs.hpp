@@ -1,20 +1,21 @@
-// What one kernel call is told: plain data, shared by all implementations.
+// The arguments of kernel calls, as plain data shared by all implementations.
 //
 // A map holds the bits of one image between two layers, one plane of words after another: bit i of
-// plane k's word at a pixel is channel k * lane + i, and bits beyond the last channel are 0. Vectors
-// run over pixels. A padded map has a margin of zero words for a 3x3 kernel; its rows are width + 1
-// words apart, so that the right margin of a row is the left margin of the next:
+// plane k's word at a pixel is channel k * lane + i, and bits beyond the last channel are 0.
+// Vectors run over pixels. A padded map has a margin of zero words for a 3x3 kernel; its rows are
+// width + 1 words apart, so that the right margin of a row is the left margin of the next:
 //
 //     pixel (y, x) is word (y + 1) * (width + 1) + 1 + x
 //
-// The kernel for output pixel (y, x) then reads words p + r * (width + 1) + c for r, c = 0..2, where
-// p = y * (width + 1) + x. Outputs for the margin column are computed and dropped.
+// The kernel for output pixel (y, x) then reads words p + r * (width + 1) + c for r, c = 0..2,
+// where p = y * (width + 1) + x. Outputs for the margin column are computed and dropped.
 //
-// A layer with a stride needs some rows of its output alone, and computes no others; what `reached` holds in
-// them has no meaning.
+// A layer with a stride needs only some rows of its output and computes no others; the words of
+// `reached` in the other rows are undefined.
 //
-// A channel of a ternary stage has two bits: the planes of the upper ones come first, then as many planes
-// of the lower ones. A kernel that counts sees twice the planes, with the same weights again.
+// A channel of a ternary stage has two bits: the planes of the upper bits come first, then as many
+// planes of the lower bits. A counting kernel treats them as twice the planes, with the same
+// weights for both halves.
 #pragma once
 
 #include <cstddef>
@@ -22,9 +23,9 @@
 
 namespace taper {
 
-constexpr int kTaps = 9;            // of a 3x3 kernel, row by row
-constexpr int kVectorBytes = 64;    // the widest vector; every plane is a multiple of it
-constexpr int kMapSlackWords = 15;  // after the last pixel of a plane, where row loops may write
+constexpr int kTaps = 9;            // positions of a 3x3 kernel, row by row
+constexpr int kVectorBytes = 64;    // size of the widest vector; a plane's size is a multiple of it
+constexpr int kMapSlackWords = 15;  // words after a plane's last pixel, to which row loops may write
 constexpr int kLargestCoefficient = 127;
 
 enum class Lane : std::uint8_t { k8 = 8, k16 = 16, k32 = 32 };  // bits of a word
@@ -32,7 +33,7 @@ enum class Lane : std::uint8_t { k8 = 8, k16 = 16, k32 = 32 };  // bits of a wor
 struct Map {
   void* words;
   std::size_t stride;  // words from plane to plane
-  int planes;          // of both bits, in the input of a kernel; of the upper ones, in its output
+  int planes;          // in a kernel's input those of both bits, in its output those of the upper bits
   int height;
   int width;
   Lane lane;
@@ -66,8 +67,8 @@ struct CountJob {
   Map reached;
 };
 
-// Binary 3x3 layer with a coefficient for each channel. Four channels share a 32-bit word: a byte of
-// `eight` holds the first eight taps of one channel, a byte of `ninth` its last tap (0 or 1).
+// Binary 3x3 layer with a coefficient for each channel. Four channels share a 32-bit word: a byte
+// of `eight` holds the first eight taps of one channel, a byte of `ninth` its last tap (0 or 1).
 struct TapsJob {
   Map input;            // of 8-bit words
   std::uint32_t* eight;  // scratch: [quad][stride]
@@ -119,7 +120,7 @@ struct UnpackJob {
   Map output;
 };
 
-// One implementation of all of them.
+// One implementation of all kernels.
 struct Kernels {
   const char* name;
   int vector_bits;

@@ -47,7 +47,7 @@ struct Avx2 {
     return either(word, both(below, splat(*bit)));
   }
 
-  // Twice for the two halves of a vector: `weight` for each 1 in a nibble.
+  // `weight` for each 1 in a nibble; repeated for the two halves of a vector.
   static R nibble_table(char weight) {
     const char w1 = weight;
     const char w2 = static_cast<char>(2 * weight);

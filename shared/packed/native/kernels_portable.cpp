@@ -1,4 +1,5 @@
-// The kernels for any CPU, on 16-byte vectors of the compiler's: no instruction beyond the baseline.
+// The kernels for any CPU, with the compiler's 16-byte vectors; they need only baseline
+// instructions.
 #include "dispatch.hpp"
 #include "table.hpp"
 
@@ -67,7 +68,7 @@ struct Portable {
     x -= x >> 1 & splat(0x55555555u);
     return (x & splat(0x33333333u)) + (x >> 2 & splat(0x33333333u));
   }
-  // For nibbles up to 7, whose sum cannot carry.
+  // Only for nibbles up to 7, whose sum cannot carry.
   static R small_bytes(R x) { return (x + (x >> 4)) & splat(0x0F0F0F0Fu); }
   static R popcount8(R x) { return small_bytes(nibbles(x)); }
   static R count_saved(R ones, R twos, R more_twos, R fours) {
@@ -78,8 +79,8 @@ struct Portable {
     return small_bytes(nibbles(ones)) + half + half;
   }
 
-  // Sums of two neighbouring products, as signed 16-bit words. Unsigned arithmetic, since lanes after
-  // the last pixel hold anything and may wrap.
+  // Sums of two neighbouring products, as signed 16-bit words. Unsigned arithmetic, since lanes
+  // after the last pixel hold anything and may wrap.
   static typename Lanes<std::uint16_t>::Signed pairs(R counts, R coefficients) {
     using S = typename Lanes<std::uint16_t>::Signed;
     using U = typename Lanes<std::uint16_t>::Unsigned;

@@ -11,7 +11,7 @@
 namespace taper {
 namespace {
 
-// Puts a varint field where it belongs; fields that are unknown are passed over.
+// Stores a varint field in its member; unknown fields are ignored.
 void set_number(InferRequest& request, std::uint64_t field, std::uint64_t value) {
   const auto number = static_cast<std::uint32_t>(value);
   switch (field) {
@@ -25,14 +25,14 @@ void set_number(InferRequest& request, std::uint64_t field, std::uint64_t value)
   }
 }
 
-// Reads a serialised Looks into `looks`, as protobuf merges one that comes twice.
+// Parses a serialised Looks into `looks`. If it occurs twice the two are merged, as protobuf does.
 bool read_looks(Looks& looks, std::string_view data) {
   WireReader reader(data);
   while (!reader.done()) {
     std::uint64_t field = 0;
     std::uint64_t number = 0;
     std::uint32_t type = 0;
-    // Whatever this release does not know is left to protobuf's library.
+    // Fields that are unknown here are left to protobuf's library.
     if (!reader.tag(field, type) || type != kVarint || !reader.varint(number)) return false;
     switch (field) {
       case 1: looks.earlier = static_cast<std::uint32_t>(number); break;
@@ -55,7 +55,7 @@ bool set_bytes(InferRequest& request, std::uint64_t field, std::string_view valu
   return (field != 2 && field != 3) || is_ascii(value);
 }
 
-// Whether the field has the wire type that the message gives it.
+// Whether the field has the wire type that the message defines for it.
 bool is_typed(std::uint64_t field, std::uint32_t type) {
   const bool bytes = field == 2 || field == 3 || field == 7 || field == 10;
   const bool known = field >= 1 && field <= 10;

@@ -10,14 +10,14 @@
 
 namespace taper {
 
-// What a client says of its looks at the samples of a request.
+// The `looks` of a request: what the client can do and has done before.
 struct Looks {
   std::uint32_t earlier = 0;
   std::uint32_t next_level = 0;
   std::optional<std::uint64_t> ask_below;
 };
 
-// A wish for another look at some samples; none means all.
+// The request for another look at some samples; an empty list means all.
 struct More {
   std::uint32_t level = 0;
   std::uint32_t keep_ms = 0;
@@ -38,11 +38,11 @@ struct InferRequest {
   std::optional<Looks> looks;
 };
 
-// Reads a serialised InferRequest. Nothing if it is none, or if it holds what only protobuf's library
-// should judge: groups, field 0, text that is not ASCII.
+// Parses a serialised InferRequest. Nothing if it is not one, or if it contains what is left to
+// protobuf's library: groups, field 0, text that is not ASCII.
 std::optional<InferRequest> read_request(std::string_view data);
 
-// What an InferResponse says besides its results.
+// The fields of an InferResponse besides its results.
 struct ResponseHead {
   std::uint64_t id = 0;
   std::uint32_t cloud_level = 0;
@@ -53,11 +53,13 @@ struct ResponseHead {
   std::optional<More> more;
 };
 
-// The largest logit less the next largest, in 1 / 2^20, rounded down; of one class the largest number.
+// The difference between the largest and the second largest logit, in units of 1 / 2^20, rounded
+// down. With a single class, the largest number.
 std::uint64_t margin_of(const float* logits, std::size_t classes);
 
-// A serialised InferResponse for logits (samples, classes): of each sample the label with the largest
-// logit, and the `top_k` most probable labels with their softmax. Of equal ones the lower comes first.
+// A serialised InferResponse for logits (samples, classes). It has for each sample the label with
+// the largest logit, and the `top_k` most probable labels with their softmax; among equal ones the
+// lower label comes first.
 std::string write_response(const ResponseHead& head, const float* logits, std::size_t samples,
                            std::size_t classes, std::size_t top_k);
 

@@ -1,6 +1,6 @@
-// The most binary multiply-accumulates that a vector type V can do, for the benchmark's comparison:
-// exclusive-or, popcount of bytes and add on registers alone, nothing loaded or stored. Internal
-// linkage: see conv.hpp.
+// Measures the peak rate of binary multiply-accumulates of a vector type V, for comparison in a
+// benchmark: exclusive-or, popcount of bytes and addition in registers, without loads or stores.
+// Internal linkage: see conv.hpp.
 #pragma once
 
 #include "conv.hpp"
@@ -8,7 +8,7 @@
 namespace taper {
 namespace {
 
-// Runs `rounds` rounds and returns how many binary multiply-accumulates they were.
+// Runs `rounds` rounds and returns their number of binary multiply-accumulates.
 template <class V>
 double run_peak(long rounds) {
   using R = typename V::R;

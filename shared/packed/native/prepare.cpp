@@ -7,7 +7,7 @@
 namespace taper {
 namespace {
 
-constexpr int kTapsAtOnce = 4;  // outputs that the taps kernel handles together
+constexpr int kTapsAtOnce = 4;  // number of outputs that the taps kernel computes together
 
 int round_up(int value, int step) { return (value + step - 1) / step * step; }
 
@@ -23,7 +23,7 @@ std::uint32_t repeat(std::uint32_t word, Lane lane) {
   return word;
 }
 
-// The sign of (output, tap, channel): true is +1.
+// The sign of the weight of (output, tap, channel): true is +1.
 class Signs {
  public:
   Signs(const Stage& stage, int taps)
@@ -59,8 +59,8 @@ std::uint32_t four_coefficients(const Stage& stage, int channels, int first, int
   return word;
 }
 
-// The narrowest words that hold the channels and the largest weighted count; 16-bit words also where
-// they waste less than 32-bit ones.
+// The narrowest words that hold the channels and the largest weighted count. 16-bit words are also
+// chosen if they waste less than 32-bit words.
 Lane lane_for(int channels, std::int64_t largest_count) {
   if (channels <= 8 && largest_count <= std::numeric_limits<std::int8_t>::max()) return Lane::k8;
   const bool saves = planes_for(channels, Lane::k16) < 2 * planes_for(channels, Lane::k32);
@@ -119,7 +119,7 @@ void prepare_taps(const Stage& stage, Weights& weights) {
   const Signs sign(stage, kTaps);
   const int n = weights.channels;
   const int of_one_bit = planes_for(n, Lane::k8);
-  // The planes of a second bit begin with a quad of their own.
+  // The planes of the second bit start at a new quad.
   const int quads = weights.input_bits == 1 ? (n + 3) / 4 : 2 * weights.input_bits * of_one_bit;
   const auto first_channel = [&](int quad) { return quad % (2 * of_one_bit) * 4; };
   const int outputs = round_up(stage.out_channels, kTapsAtOnce);
@@ -210,7 +210,7 @@ std::size_t map_stride(int height, int width, Lane lane, bool padded) {
   const std::size_t word = lane_bits(lane) / 8;
   const std::size_t row = width + 1;
   std::size_t words = std::size_t(height) * width + kMapSlackWords;
-  if (padded) {  // the last vector reads two rows on
+  if (padded) {  // the last vector also reads the next two rows
     words = std::size_t(height) * row + kVectorBytes / word + 2 * row + 2 + kMapSlackWords;
   }
   return (words * word + kVectorBytes - 1) / kVectorBytes * kVectorBytes / word;
@@ -260,7 +260,7 @@ std::vector<std::uint32_t> make_limits(const Weights& weights, const std::int32_
     }
     limits.push_back(repeat(static_cast<std::uint32_t>(limit), taps ? Lane::k32 : weights.lane));
   }
-  // The taps kernel computes a few outputs more; their bits must stay 0.
+  // The taps kernel computes up to three outputs more; their bits must stay 0.
   while (taps && limits.size() % kTapsAtOnce != 0) limits.push_back(0);
   return limits;
 }

@@ -1,4 +1,4 @@
-// From a bundle's tensors to the words and limits that kernels read. Done once, when a half is made.
+// Converts a bundle's tensors to the words and limits that kernels read, once when a half is made.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +10,13 @@ namespace taper {
 
 enum class Kind : std::uint8_t { kImageConv, kBinaryConv, kBinaryLinear };
 
-// One stage as it lies in the bundle; shapes as in shared/model/bundle.py.
+// One stage of a bundle; for the shapes see shared/model/bundle.py.
 struct Stage {
   Kind kind;
   int in_channels;
   int out_channels;
   int pool;
-  int stride;  // of a convolution without a pool
+  int stride;  // above 1 only for a convolution without a pool
   std::vector<std::uint8_t> weight;
   std::vector<std::int32_t> coefficients;
   std::vector<std::int32_t> threshold;
@@ -28,14 +28,14 @@ struct Stage {
   bool ternary() const { return !low_threshold.empty(); }
   bool gives_logits() const { return !scale.empty(); }
 
-  // Height or width of the stage's output by that of its input.
+  // The height or width of the stage's output, given that of its input.
   int side_after(int side) const {
     if (kind == Kind::kBinaryLinear) return 1;
     return stride > 1 ? (side + stride - 1) / stride : side / pool;
   }
 };
 
-// How sums are made; chosen from the coefficients of the channels that take part.
+// How the sums of a stage are computed; chosen by the coefficients of the channels in use.
 enum class Path : std::uint8_t {
   kImage,   // sign patterns of pixel rows
   kCount,   // one coefficient for each byte of channels, or one for all
@@ -48,11 +48,11 @@ struct Weights {
   Path path;
   Lane lane;       // of the input map, or of the sums of an image stage
   int channels;
-  int input_bits;  // of a channel: 2 behind a ternary stage, else 1
-  int planes;      // of the input map: those of one bit, then with the same weights those of the next
+  int input_bits;  // bits per channel: 2 after a ternary stage, else 1
+  int planes;      // planes of the input map, of all input bits
   int taps;        // positions of the kernel
-  int common = 0;  // kCount: the coefficient of all channels, or 0 where `coefficients` holds them
-  std::int64_t total = 0;  // input_bits * taps * sum of the coefficients: the sum if all bits agree
+  int common = 0;  // kCount: the coefficient of all channels, or 0 if `coefficients` holds them
+  std::int64_t total = 0;  // the sum if all bits agree: input_bits * taps * sum of the coefficients
   int mask_bits = 0;
   std::vector<std::uint32_t> words;
   std::vector<std::uint32_t> coefficients;
@@ -65,18 +65,19 @@ struct Weights {
 int lane_bits(Lane lane);
 int planes_for(int channels, Lane lane);
 
-// Words from plane to plane of a map: multiples of the widest vector, with room for its last load.
+// The words from plane to plane of a map: a multiple of the widest vector, with room for the last
+// load.
 std::size_t map_stride(int height, int width, Lane lane, bool padded);
 
-// height and width of the stage's input map; `channels` of its input channels take part, with `input_bits`
-// bits each.
+// height and width of the stage's input map; `channels` of its input channels take part, with
+// `input_bits` bits each.
 Weights make_weights(const Stage& stage, int height, int width, int channels, int input_bits);
 
-// Limits of the first `outputs` outputs from a row of thresholds.
+// Computes the limits of the first `outputs` outputs from a row of thresholds.
 std::vector<std::uint32_t> make_limits(const Weights& weights, const std::int32_t* thresholds,
                                        int outputs);
 
-// The first `outputs` of a row of flips as words of `lane`.
+// Packs the first `outputs` flips of a row into words of `lane`.
 std::vector<std::uint32_t> make_flips(const std::uint8_t* flips, int outputs, Lane lane);
 
 }  // namespace taper

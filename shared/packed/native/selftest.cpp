@@ -1,6 +1,6 @@
-// Every implementation that runs here against naive loops over one value at a time, on random halves;
-// then the coder.
-// Usage: taper_selftest [HALVES [SEED]]. Exits with 1 at the first difference.
+// Compares every implementation that this CPU can run with naive loops over single values, on
+// random halves; then tests the coder. Usage: taper_selftest [HALVES [SEED]]. Exits with 1 at the
+// first difference.
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -225,7 +225,7 @@ bool same_on_all(const HalfSpec& spec, Random& random, const Kernels& kernels) {
   return true;
 }
 
-// Many threads on one half at the same time give what one thread gives.
+// Many threads that use one half at the same time must get what a single thread gets.
 bool same_in_threads(const HalfSpec& spec, Random& random, const Kernels& kernels) {
   constexpr int kThreads = 8;
   constexpr int kTurns = 20;

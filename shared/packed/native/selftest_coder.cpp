@@ -12,8 +12,8 @@ namespace {
 using Bytes = std::vector<std::uint8_t>;
 using Random = std::mt19937;
 
-// What 20 coders of seed 1 write, as an FNV-1a hash: the wire's bytes must not depend on a compiler
-// or a CPU.
+// The FNV-1a hash of what 20 coders of seed 1 write. The bytes on the wire must not depend on the
+// compiler or the CPU.
 constexpr int kHashedCoders = 20;
 constexpr std::uint64_t kPayloads = 0x2bbdb43a31e20418;
 
@@ -77,7 +77,7 @@ bool round_trip(Random& random, const CoderSpec& spec, std::uint64_t& hash) {
   Bytes altered = *payload;
   altered.push_back(0);
   if (coder.decode(altered.data(), altered.size(), samples, decoded.data())) return false;
-  // A changed bit may give another sample, but only one whose payload this is.
+  // A changed bit may decode to another sample, but then encoding that must return this payload.
   altered.pop_back();
   if (altered.empty()) return true;
   altered[random() % altered.size()] ^= std::uint8_t(1 << random() % 8);

@@ -2,9 +2,9 @@
 
 namespace taper {
 
-// Random maps through the context coder: what comes out is what went in, cut and altered payloads
-// are refused, and the payloads are the same bytes on every machine. False at the first difference,
-// which is printed.
+// Tests the context coder on random maps: decoding returns the encoded maps, cut and altered
+// payloads are refused, and the payloads are the same bytes on every machine. Prints the first
+// failure and returns false.
 bool coder_passes(int coders, unsigned seed);
 
 }  // namespace taper

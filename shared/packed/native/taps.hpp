@@ -1,8 +1,8 @@
 // Binary 3x3 layers with a coefficient for each channel, over a vector type V.
 //
-// Popcounts of bytes stay useful when a byte holds eight taps of one channel instead of one tap of
-// eight channels. So the map's bits are first transposed (once for all outputs), and the dot product
-// with byte coefficients then weighs single channels. Internal linkage: see conv.hpp.
+// With a coefficient per channel, a byte must hold eight taps of one channel instead of one tap of
+// eight channels, so that its popcount can be multiplied by the channel's coefficient. The map's
+// bits are therefore transposed first, once for all outputs. Internal linkage: see conv.hpp.
 #pragma once
 
 #include <cstring>
@@ -22,7 +22,7 @@ inline std::uint64_t transpose8x8(std::uint64_t bits) {
   return bits ^ swap ^ (swap << 28);
 }
 
-// Bits 0..3 of `bits` to the low bits of four bytes.
+// Moves bits 0..3 of `bits` to the low bits of four bytes.
 inline std::uint32_t spread4(std::uint32_t bits) {
   return (bits & 15u) * 0x00204081u & 0x01010101u;
 }

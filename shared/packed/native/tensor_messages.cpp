@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kMostAxes = 8;
 
-// int64 values, each by itself or packed.
+// Reads int64 values, single or packed.
 bool read_shape(WireReader& reader, std::uint32_t type, std::vector<std::uint64_t>& shape) {
   std::uint64_t side = 0;
   if (type == kVarint) {
@@ -72,7 +72,7 @@ void put_output(std::string& out, bool probabilities, std::size_t samples, std::
   put_bytes(out, 5, output);
 }
 
-// Machines that run this are little-endian, as the protocol's raw contents.
+// Copies values without conversion: supported machines are little-endian, as are raw contents.
 template <class T>
 void put_raw(std::string& out, const std::vector<T>& values) {
   const std::size_t size = values.size() * sizeof(T);

@@ -1,5 +1,6 @@
-// Messages of the Open Inference Protocol (protos/inference/open_inference.proto) as bytes, as far as
-// requests with whole images need them, without protobuf's library.
+// Reads and writes the messages of the Open Inference Protocol
+// (protos/inference/open_inference.proto) that requests with whole images need, without protobuf's
+// library.
 #pragma once
 
 #include <cstddef>
@@ -11,22 +12,24 @@
 
 namespace taper {
 
-// A ModelInferRequest with one input `image` of UINT8 and its raw contents. The views point into the
-// message that was read.
+// A ModelInferRequest with one input `image` of type UINT8, given as raw contents. The views point
+// into the message that was parsed.
 struct ImageRequest {
   std::string_view model;
   std::string_view version;
   std::string_view id;
   std::vector<std::uint64_t> shape;
   std::string_view pixels;
-  std::vector<bool> wants_probabilities;  // for each output in order, or else the label; none: both
+  // For each requested output, in order: true for probabilities, false for labels. Empty: both.
+  std::vector<bool> wants_probabilities;
 };
 
-// Reads a serialised ModelInferRequest. Nothing if it is none, or holds anything else, right or wrong:
-// parameters, other inputs, types and outputs, an output twice, text that is not ASCII.
+// Parses a serialised ModelInferRequest. Nothing if it is not one, or if it contains anything else,
+// valid or not: parameters, other inputs, types or outputs, an output twice, text that is not
+// ASCII.
 std::optional<ImageRequest> read_image_request(std::string_view data);
 
-// What a ModelInferResponse says besides its outputs.
+// The fields of a ModelInferResponse besides its outputs.
 struct ImageResponseHead {
   std::string_view model;
   std::string_view version;
@@ -34,8 +37,9 @@ struct ImageResponseHead {
   std::uint32_t cloud_level;
 };
 
-// A serialised ModelInferResponse for logits (samples, classes): of each sample the label with the
-// largest logit (the lowest of equal ones) and the softmax, as `wants_probabilities` asks for them.
+// A serialised ModelInferResponse for logits (samples, classes). For each sample it has the label
+// with the largest logit (the lowest among equal ones) and the softmax, as `wants_probabilities`
+// requests.
 std::string write_image_response(const ImageResponseHead& head,
                                  const std::vector<bool>& wants_probabilities, const float* logits,
                                  std::size_t samples, std::size_t classes);

@@ -13,7 +13,7 @@ constexpr std::uint32_t kFixed64 = 1;
 constexpr std::uint32_t kBytes = 2;
 constexpr std::uint32_t kFixed32 = 5;
 
-// Reads a message from its beginning; every method is false if the bytes do not hold what it reads.
+// Reads a message from its beginning. Every method returns false if it cannot read its value.
 class WireReader {
  public:
   explicit WireReader(std::string_view data) : data_(data) {}
@@ -77,7 +77,7 @@ inline void put_tag(std::string& out, std::uint32_t field, std::uint32_t type) {
   out.push_back(static_cast<char>(field << 3 | type));
 }
 
-// A number; 0 is left out, as it is the default.
+// Writes a number. 0 is the default and is left out.
 inline void put_number(std::string& out, std::uint32_t field, std::uint64_t value) {
   if (value == 0) return;
   put_tag(out, field, kVarint);
