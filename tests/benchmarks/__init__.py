@@ -1,7 +1,9 @@
-"""Benchmarks: ``python -m tests.benchmarks.NAME [--json]`` prints numbers, whatever they are."""
+"""Benchmarks: ``python -m tests.benchmarks.NAME [--json]`` prints numbers and never fails
+on them.
+"""
 
 import os
 
-# Read when numpy and torch load, which is after this package: one thread for everything.
+# One thread for everything. numpy and torch read these when they load, which is after this package.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")

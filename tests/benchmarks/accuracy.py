@@ -1,8 +1,8 @@
-"""``python -m tests.benchmarks.accuracy``: a bundle over the whole test set.
+"""``python -m tests.benchmarks.accuracy``: the accuracy of a bundle on the whole test set.
 
-Runs the packed runtime that devices and servers run. For every pair of levels: accuracy, payload
-bytes, multiply-accumulates of both halves; for the exit head: how many samples it answers, and how
-well, over its threshold.
+Uses the packed runtime, as devices and servers do. Measures for every pair of levels the accuracy,
+payload bytes and multiply-accumulates of both halves; and for the exit head, by threshold, the
+share of samples that it answers and their accuracy.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from shared.packed import CloudHalf, DeviceHalf
 from shared.protocol.codec import FeatureCodec
 from tests.benchmarks.harness import Check, Report, show, table
 
-# Targets of the flagship bundles, by name; other bundles are held to those of their images.
+# Targets of the main bundles, by name. Other bundles have the targets of their kind of images.
 GREY = {
     "accuracy_full": 0.993,
     "accuracy_d30": 0.988,
@@ -62,8 +62,8 @@ COLOUR = {
     "exit_error": 0.0,
     "bundle_kb": 900.0,
 }
-# What the paper prints for VGG-16 on CIFAR-10 at 50%, in percent. Ours are not measured here but
-# read from the committed results: the research code's network, statistics of the test batch.
+# The paper's accuracies of VGG-16 on CIFAR-10 at 50%, in percent. Ours are not measured here but
+# read from the committed results of the research code's network, with statistics of the test batch.
 PAPER_RESULTS = Path(__file__).parents[2] / "docs" / "results" / "vgg16-paper.json"
 PAPER_AT_HALF = {"linear": 70.0, "standard": 35.0}
 UNITS = {
@@ -77,7 +77,7 @@ LOWER_IS_BETTER = {"drop_c25", "payload_d30", "bundle_kb", "exit_error", "device
 
 @dataclass(frozen=True)
 class LevelResult:
-    """One device level; lists run over the cloud levels."""
+    """The results at one device level; lists have a value for each cloud level."""
 
     fraction: float
     channels: int
@@ -90,7 +90,7 @@ class LevelResult:
 
 
 def measure_levels(bundle: Bundle, test_set: Dataset) -> Iterator[LevelResult]:
-    """Every device level of ``bundle`` over the whole test set."""
+    """Measure ``bundle`` at every device level on the whole test set."""
     architecture = bundle.architecture
     device, cloud, codec = DeviceHalf(bundle), CloudHalf(bundle), FeatureCodec(bundle)
     cloud_levels = range(len(architecture.cloud_levels))
@@ -114,16 +114,17 @@ def measure_levels(bundle: Bundle, test_set: Dataset) -> Iterator[LevelResult]:
 
 
 def share_right(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
-    """Share of samples whose largest logit is that of their label."""
+    """Return the share of samples whose largest logit is that of their label."""
     return float((logits.argmax(axis=1) == labels).mean())
 
 
 @dataclass(frozen=True)
 class ExitResult:
-    """The exit head at one device level.
+    """The results of the exit head at one device level.
 
-    ``rate`` and ``accuracy`` are those at the shipped threshold; ``error``: by how many points the
-    test set's 95% interval misses what that threshold promises, None if it promises nothing.
+    ``rate`` and ``accuracy`` are those at the shipped threshold. ``error`` is by how many points
+    the test set's 95% interval lies below the accuracy that this threshold promises; None without a
+    promise.
     """
 
     curve: list[list[float]]
@@ -133,7 +134,9 @@ class ExitResult:
 
 
 def measure_exit(bundle: Bundle, test_set: Dataset) -> list[ExitResult]:
-    """The exit head at every device level, with the bundle's own temperatures and thresholds."""
+    """Measure the exit head at every device level, with the bundle's temperatures and
+    thresholds.
+    """
     shipped = bundle.metadata.extra["exit"]
     device, cloud = DeviceHalf(bundle), CloudHalf(bundle)
     widest = len(bundle.architecture.cloud_levels) - 1
@@ -153,7 +156,9 @@ def measure_exit(bundle: Bundle, test_set: Dataset) -> list[ExitResult]:
 
 
 def shortfall(promised: float, right: npt.NDArray[np.bool_]) -> float:
-    """Points by which the 95% interval of the share of ``right`` lies below ``promised``."""
+    """Return by how many points the 95% interval of the share of ``right`` is below
+    ``promised``.
+    """
     if not right.size:
         return 0.0
     _, high = wilson(float(right.mean()), right.size)
@@ -163,7 +168,7 @@ def shortfall(promised: float, right: npt.NDArray[np.bool_]) -> float:
 def checks(
     bundle: Bundle, rows: list[LevelResult], exits: list[ExitResult], size_bytes: int
 ) -> list[Check]:
-    """The measured values beside the targets of the flagship of that name or for such images."""
+    """Compare the measured values with the targets of the bundle's name, or else of its images."""
     level = level_for(0.3, bundle.architecture.device_levels)
     d30 = rows[level]
     values: dict[str, float] = {
@@ -196,7 +201,9 @@ def checks(
 
 
 def paper_checks() -> list[Check]:
-    """VGG-16 at 50% of the channels, from ``docs/results``, beside the paper's two numbers."""
+    """Compare VGG-16 at 50% of the channels, from ``docs/results``, with the paper's two
+    numbers.
+    """
     results = read_results(PAPER_RESULTS)
     checks = []
     for line, printed in PAPER_AT_HALF.items():
@@ -211,13 +218,13 @@ def paper_checks() -> list[Check]:
 
 
 def exit_point(points: list[list[float]]) -> tuple[float, float]:
-    """Rate and accuracy at the most generous measured threshold that keeps 99.3 %."""
+    """Return rate and accuracy at the lowest measured threshold with an accuracy of 99.3 %."""
     good = [(rate, right) for _, rate, right, _ in points if right >= GREY["exit_accuracy_d30"]]
     return max(good) if good else max((rate, right) for _, rate, right, _ in points[-1:])
 
 
 def tables(bundle: Bundle, rows: list[LevelResult], exits: list[ExitResult]) -> list[Table]:
-    """Accuracy and payload by level; the exit head at d = 0.3."""
+    """Make the tables: accuracy and payload by level; the exit head at d = 0.3."""
     cloud = [f"c={fraction:g}" for fraction in bundle.architecture.cloud_levels]
     made = [
         table(
@@ -254,7 +261,7 @@ def tables(bundle: Bundle, rows: list[LevelResult], exits: list[ExitResult]) -> 
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.accuracy", description=str(__doc__).splitlines()[0]
     )

@@ -1,7 +1,8 @@
-"""Seven days of an agent on an accelerated clock, with every fault of the field in random order.
+"""Seven days of an agent on an accelerated clock, with every kind of fault in random order.
 
-A real broker with TLS and a real server; the agent is the program's own, in this process, so that
-its clock can be accelerated, its disk filled and its wall clock set. Nothing may be lost.
+The broker, with TLS, and the server are real programs. The agent is the real one too, but runs in
+this process, so that its clock can be accelerated, its disk filled and its wall clock set. No
+sample and no telemetry may be lost.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ DAYS = 7.0
 DAY_S = 86_400.0
 SPEED = 6_000.0  # a day in 14.4 seconds
 RATE_PER_S, TELEMETRY = 1 / 60, "10m"  # on the accelerated clock
-LAST_S = 60.0  # that the last samples and messages may take, in real time
+LAST_S = 60.0  # real time for the last samples and messages
 FAULT_DAYS = 0.4  # how long a fault lasts
 MODEL = "mnist-binary-paper"
 SEED = 1
@@ -45,7 +46,7 @@ SEED = 1
 
 @dataclass
 class Life:
-    """An agent in its surroundings, and what it took and sent."""
+    """An agent with its broker and server, and the pictures and messages that are counted."""
 
     folder: Path
     broker: Mosquitto
@@ -66,27 +67,29 @@ class Life:
         self.server_stack.enter_context(start_server(*flags, port=self.port))
 
     def start_agent(self) -> None:
-        """Start the agent with its files as they are."""
+        """Start the agent with its present files."""
         self.task = asyncio.create_task(work(parse(self.flags), self.pace))
 
     async def stop_agent(self) -> None:
-        """End the agent in order."""
+        """Stop the agent in an orderly way."""
         if self.task is not None:
             self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)
 
     async def pass_days(self, days: float) -> None:
-        """Let time pass on the accelerated clock; the agent must not end."""
+        """Wait for ``days`` of the accelerated clock, in which the agent must not end."""
         await asyncio.sleep(days * DAY_S / self.pace.speed)
         if self.task is not None and self.task.done():
             self.task.result()
 
     def ledger(self) -> sqlite3.Connection:
-        """The agent's open ledger."""
+        """Return the open database of the agent's ledger."""
         return next(one for one in reversed(self.databases) if _is_open_ledger(one))
 
     def undelivered(self) -> int:
-        """What the ledger and the spool still hold, while the agent is off."""
+        """Return how many entries ledger and spool still hold; to be called while the
+        agent is off.
+        """
         return sum(
             _count(self.folder / name, text)
             for name, text in (
@@ -124,10 +127,10 @@ async def read_only_disk(life: Life) -> None:
 
 
 async def corrupt(life: Life, name: str) -> None:
-    """A file is damaged while the agent is off, once the broker and server have all of it."""
+    """Damage a file while the agent is off, after broker and server have received its contents."""
     await life.pass_days(FAULT_DAYS / 4)
     await life.stop_agent()
-    while life.undelivered():  # what exists nowhere else nobody can restore
+    while life.undelivered():  # undelivered entries would be lost with the file
         life.start_agent()
         await life.pass_days(FAULT_DAYS / 4)
         await life.stop_agent()
@@ -137,7 +140,7 @@ async def corrupt(life: Life, name: str) -> None:
 
 
 async def torn(life: Life, name: str, index: str) -> None:
-    """A page of a file that holds no data itself is damaged, while much waits in it."""
+    """Damage a page of a file that holds no entries, while many entries wait in the file."""
     away = name == "spool"
     stop, start = (
         (life.server_stack.close, life.start_server)
@@ -161,27 +164,27 @@ async def torn(life: Life, name: str, index: str) -> None:
 
 
 async def torn_ledger(life: Life) -> None:
-    """Its messages wait for the broker."""
+    """Damage the ledger while its messages wait for the broker."""
     await torn(life, "ledger", "epoch")
 
 
 async def torn_spool(life: Life) -> None:
-    """Its samples wait for the server."""
+    """Damage the spool while its samples wait for the server."""
     await torn(life, "spool", "waiting")
 
 
 async def corrupt_ledger(life: Life) -> None:
-    """A new ledger is begun."""
+    """Damage the ledger, so that a new one is begun."""
     await corrupt(life, "ledger")
 
 
 async def corrupt_spool(life: Life) -> None:
-    """A new spool is begun."""
+    """Damage the spool, so that a new one is begun."""
     await corrupt(life, "spool")
 
 
 async def no_broker(life: Life) -> None:
-    """The broker is away for a day."""
+    """Stop the broker for a day."""
     await asyncio.to_thread(life.broker.kill, signal.SIGTERM)
     await life.pass_days(1.0)
     await asyncio.to_thread(life.broker.start)
@@ -189,7 +192,7 @@ async def no_broker(life: Life) -> None:
 
 
 async def no_server(life: Life) -> None:
-    """The server is away for a day."""
+    """Stop the server for a day."""
     await asyncio.to_thread(life.server_stack.close)
     await life.pass_days(1.0)
     await asyncio.to_thread(life.start_server)
@@ -197,7 +200,7 @@ async def no_server(life: Life) -> None:
 
 
 async def other_model(life: Life) -> None:
-    """The server gets another version of the model under its name."""
+    """Give the server another version of the model under the same name."""
     path = life.folder / "served" / f"{MODEL}.safetensors"
     bundle = read_bundle(path)
     tensors = dict(bundle.tensors)
@@ -209,7 +212,7 @@ async def other_model(life: Life) -> None:
 
 
 async def renewed_certificates(life: Life) -> None:
-    """The broker comes back with certificates of another authority."""
+    """Restart the broker with certificates of another authority."""
     await asyncio.to_thread(life.broker.kill, signal.SIGTERM)
     provisioning().certificates(life.broker.folder, "localhost")
     await asyncio.to_thread(life.broker.start)
@@ -217,16 +220,16 @@ async def renewed_certificates(life: Life) -> None:
 
 
 async def clock_jumps(life: Life) -> None:
-    """The wall clock is in 1970, then right, then an hour behind."""
+    """Set the wall clock to 1970, then to the right time, then an hour back."""
     for offset_s in (-time.time() - life.offset_s + 100, 0.0, -3600.0, 0.0):
         life.offset_s = offset_s
         await life.pass_days(FAULT_DAYS / 4)
 
 
 async def twin(life: Life) -> None:
-    """Another device has the same name for a while."""
+    """Run another device with the same name for a while."""
     words = [word.replace("/ledger", "/twin").replace("/spool", "/twins") for word in life.flags]
-    words += ["--rate", "0"]  # it only pushes the other one out
+    words += ["--rate", "0"]  # it only takes over the connection
     other = asyncio.create_task(work(parse(words), Pace()))
     await life.pass_days(FAULT_DAYS / 4)
     other.cancel()
@@ -251,7 +254,7 @@ FAULTS: tuple[Callable[[Life], Awaitable[None]], ...] = (
 
 
 async def live(life: Life, seed: int) -> list[str]:
-    """All faults in random order, then the rest of the days; the order."""
+    """Cause all faults in random order, then let the remaining days pass; return the order."""
     order = list(FAULTS)
     random.Random(seed).shuffle(order)
     life.start_server()
@@ -264,7 +267,7 @@ async def live(life: Life, seed: int) -> list[str]:
         await life.pass_days(max(DAYS - life.pace.elapsed_s / DAY_S, FAULT_DAYS))
         await life.stop_agent()
         end_s = time.monotonic() + LAST_S
-        while life.undelivered() and time.monotonic() < end_s:  # it is sent in real time
+        while life.undelivered() and time.monotonic() < end_s:  # sending takes real time
             life.start_agent()
             await asyncio.sleep(3.0)
             await life.stop_agent()
@@ -277,7 +280,7 @@ async def live(life: Life, seed: int) -> list[str]:
 
 
 async def listen(life: Life) -> None:
-    """Receive the telemetry, through all that happens to the broker; the broker keeps a session."""
+    """Receive the telemetry in a persistent session, also after the broker was restarted."""
 
     def receive(_: str, payload: bytes, __: int) -> None:
         message = json.loads(payload)
@@ -299,7 +302,7 @@ async def listen(life: Life) -> None:
 
 
 def lost_telemetry(life: Life) -> int:
-    """Numbers between the first and last of each epoch that never came, and dropped messages."""
+    """Count the sequence numbers of each epoch that never came, and the dropped messages."""
     epochs: dict[str, list[int]] = {}
     for epoch, sequence in life.heard:
         epochs.setdefault(epoch, []).append(sequence)
@@ -308,14 +311,16 @@ def lost_telemetry(life: Life) -> int:
 
 
 def lost_samples(life: Life) -> int:
-    """Pictures that were taken and not counted as answered, or answers that count twice."""
+    """Count the pictures whose answers were not counted, and the answers that were
+    counted twice.
+    """
     names = ("answered_device", "answered_cloud")
     answered = sum(int(message.get(name, 0)) for message in life.heard.values() for name in names)
     return abs(life.taken - answered)
 
 
 def agent_days(seed: int = SEED) -> dict[str, Any]:
-    """Run the days; what was taken, heard and lost."""
+    """Run the days; return the pictures taken, the messages received, and the losses."""
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         folder = Path(place)
         (folder / "served").mkdir()
@@ -348,7 +353,7 @@ def agent_days(seed: int = SEED) -> dict[str, Any]:
 
 
 class watched:  # noqa: N801 - a context
-    """Counts the pictures that are taken, keeps the databases, and sets the wall clock."""
+    """Counts the pictures that the agent takes, records its databases, and sets the wall clock."""
 
     def __init__(self, life: Life) -> None:
         self._life = life

@@ -1,8 +1,8 @@
-"""Calibrate a network on pictures of a folder in this process, whose memory is then looked at.
+"""Calibrate a network on a folder's pictures in this process, whose memory the caller measures.
 
-``python -m tests.benchmarks.calibrating FOLDER COUNT``: FOLDER has ``train-images.npy``, the
-network is suggested for their size. One device and one cloud level, the widest: all of them take
-no more memory, since each is measured alone.
+``python -m tests.benchmarks.calibrating FOLDER COUNT``: FOLDER has ``train-images.npy``; the
+network is the one suggested for their size. Only the widest device and cloud level are calibrated:
+all levels would need no more memory, since each is calibrated alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks.capacity``: what a million devices at one sample a second need.
 
-Costs are measured on real programs, the plan is arithmetic, and it is checked twice: against a
-simulation of a server's queue, and against a real run of as many devices as one core here takes.
+Costs are measured on real programs, and the plan is computed from them. It is checked against a
+simulation of a server's queue, and against a real run of as many devices as one core can serve.
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ from tests.benchmarks.serving import bodies
 
 DEVICES = 1_000_000
 PER_DEVICE = 1.0  # samples a second
-LARGEST_RUN = 6000  # devices of the real run; files that a process may open allow no more
+LARGEST_RUN = 6000  # most devices of the real run, by the number of files that a process may open
 RUN_S, FULL_RUN_S = 6.0, 30.0
-FAILED_ZONE = 1.5  # times the load, when one zone of three is gone
+FAILED_ZONE = 1.5  # factor of the load if one zone of three is lost
 
 
 @dataclass(frozen=True)
 class RealRun:
-    """Real devices on one core at one sample a second each.
+    """The results of real devices on one core, each at one sample a second.
 
-    Latency counts from when a request was due; ``late_p99_ms`` of it the load itself was late.
+    Latency counts from when a request was due. ``late_p99_ms`` is the part of it by which the load
+    generator was late.
     """
 
     devices: int
@@ -61,7 +62,7 @@ class RealRun:
 def real_run(
     address: str, meter: Meter, one: Sequence[bytes], devices: int, seconds: float
 ) -> RealRun:
-    """``devices`` on their own streams, each at a moment of its own in every second."""
+    """Run ``devices`` with a stream each; each sends at its own moment within every second."""
     with Crowd(address, devices, one) as crowd:
         meter.reset()
         load = crowd.steady(PER_DEVICE, seconds)
@@ -79,7 +80,7 @@ def real_run(
 
 
 def run(full: bool) -> Report:
-    """Measure, plan, simulate and compare; ``full`` runs longer."""
+    """Measure costs, make the plan, simulate and compare; ``full`` runs longer."""
     bundle = read_bundle(bundle_path(DEFAULT_MODEL))
     one = bodies(bundle, 1, Encoding.CONTEXT)
     cpus = sorted(set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0))
@@ -113,7 +114,7 @@ def run(full: bool) -> Report:
 
 
 def report(measured: Measured, assumed: Assumed, real: RealRun, full_load: float) -> Report:
-    """Tables, results and checks."""
+    """Make the report with tables, results and checks."""
     plans = {
         "proxies, every sample sent": plan(measured, assumed, DEVICES, PER_DEVICE, 1.0),
         "direct, every sample sent": plan(measured, assumed, DEVICES, PER_DEVICE, 1.0, False),
@@ -121,7 +122,7 @@ def report(measured: Measured, assumed: Assumed, real: RealRun, full_load: float
     }
     service_s = measured.request_us * 1e-6
     planned = assumed.use / service_s
-    turn_s = max(measured.sparse_us * 1e-6 - service_s, 0.0)  # of waking up for a request
+    turn_s = max(measured.sparse_us * 1e-6 - service_s, 0.0)  # cost of waking up for a request
     queues = {
         f"planned, {assumed.use:.0%} of a core": simulate(planned, service_s),
         f"a zone of three lost, {FAILED_ZONE * assumed.use:.0%}": simulate(
@@ -150,7 +151,7 @@ def report(measured: Measured, assumed: Assumed, real: RealRun, full_load: float
 
 
 def _apart(one: float, other: float) -> float:
-    """The larger of two values divided by the smaller."""
+    """Return the larger of two values divided by the smaller."""
     return max(one / other, other / one)
 
 

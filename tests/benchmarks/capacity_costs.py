@@ -1,7 +1,7 @@
-"""What one sample, one connection and one message of telemetry cost, measured on real programs.
+"""Measures on real programs what one sample, one connection and one message of telemetry cost.
 
-CPU time is the process's own, so that other work on the machine does not count; what does count is
-that it takes turns in the caches.
+CPU time is that of the process, so that other work on the machine is not counted, although it does
+have an effect through the caches.
 """
 
 from __future__ import annotations
@@ -34,37 +34,37 @@ from tests.support.proxies import haproxy
 OPEN = ("--max-streams-per-client", "1000000", "--max-connections-per-client", "1000000")
 SERVER = ("cloud.server", "--host", "127.0.0.1", "--port", "0", "--cloud-fraction", "1.0", *OPEN)
 CONNECTIONS = 1000
-SPARSE = 300.0  # requests a second that hardly ever meet
+SPARSE = 300.0  # requests a second, so few that each comes alone
 SECONDS = 3.0
 FLEET = 200
 TELEMETRY_S = 0.2
 
 
 class Meter:
-    """CPU time and memory that a process has taken since ``reset``."""
+    """Measures the CPU time and memory that a process has used since ``reset``."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
         self.reset()
 
     def reset(self) -> None:
-        """Start again from here."""
+        """Measure from now on."""
         self._cpu_s, self._bytes = self._now()
         self._began_s = time.perf_counter()
 
     @property
     def cpu_us(self) -> float:
-        """Microseconds of CPU time."""
+        """Return the microseconds of CPU time."""
         return 1e6 * (self._now()[0] - self._cpu_s)
 
     @property
     def size_bytes(self) -> float:
-        """Growth of resident memory."""
+        """Return the growth of resident memory."""
         return self._now()[1] - self._bytes
 
     @property
     def use(self) -> float:
-        """Share of one core."""
+        """Return the used share of one core."""
         return 1e-6 * self.cpu_us / (time.perf_counter() - self._began_s)
 
     def _now(self) -> tuple[float, float]:
@@ -74,7 +74,7 @@ class Meter:
 
 @dataclass(frozen=True)
 class ServerCosts:
-    """See ``Measured``; ``load`` is what was answered at full load."""
+    """See ``Measured``; ``load`` has the answers at full load."""
 
     request_us: float
     sparse_us: float
@@ -94,7 +94,7 @@ class ProxyCosts:
 
 @dataclass(frozen=True)
 class TelemetryCosts:
-    """See ``Measured``; ``messages`` were counted."""
+    """See ``Measured``; ``messages`` is the number of counted messages."""
 
     message_us: float
     keeping_us: float
@@ -104,15 +104,15 @@ class TelemetryCosts:
 
 @contextmanager
 def serving(cpu: int | None, *flags: str) -> Iterator[tuple[str, Meter]]:
-    """A server on ``cpu``, its address, and its meter."""
+    """Run a server on ``cpu``; yields its address and a meter of its process."""
     with started(cpu, *SERVER, *flags) as (running, address):
         yield address, Meter(running.pid)
 
 
 def direct(address: str, meter: Meter, bodies: Sequence[bytes]) -> ServerCosts:
-    """Devices that are connected to the server themselves."""
+    """Measure with devices that are connected to the server directly."""
     with Crowd(address, 50, bodies):
-        pass  # what the first connections cost is no measure
+        pass  # the first connections cost more than later ones and are not counted
     meter.reset()
     with Crowd(address, CONNECTIONS, bodies) as crowd:
         connect_us, size_bytes = meter.cpu_us, meter.size_bytes
@@ -128,7 +128,7 @@ def direct(address: str, meter: Meter, bodies: Sequence[bytes]) -> ServerCosts:
 
 
 def proxied(address: str, meter: Meter, bodies: Sequence[bytes], folder: Path) -> ProxyCosts:
-    """Devices that are connected to the proxy, which shares its few connections among them."""
+    """Measure with devices that are connected to the proxy, which has few connections for all."""
     with haproxy(folder, [address]) as proxy:
         own = Meter(proxy.process.pid)
         with Crowd(proxy.address, CONNECTIONS, bodies) as crowd:
@@ -143,7 +143,7 @@ def proxied(address: str, meter: Meter, bodies: Sequence[bytes], folder: Path) -
 
 
 async def telemetry(server: str, folder: Path) -> TelemetryCosts:
-    """A fleet that talks: what broker, and controller with its store, spend on a message."""
+    """Measure what the broker, and the controller with its store, spend on a message of a fleet."""
     scenario = folder / "busy.yaml"
     scenario.write_text(
         f"name: busy\nduration: 1h\nsettings: {{rate_per_s: 0, telemetry_s: {TELEMETRY_S}}}\n"
@@ -174,7 +174,7 @@ async def telemetry(server: str, folder: Path) -> TelemetryCosts:
 
 
 async def bytes_of(server: str, bundle: Bundle) -> tuple[float, float]:
-    """Bytes on the socket for one sample on an open stream, up and down."""
+    """Return the bytes on the socket for one sample on an open stream, up and down."""
     level = level_for(FRACTION, bundle.architecture.device_levels)
     images, _ = sample_digits()
     features = DeviceHalf(bundle).run(images[..., None], level)
@@ -183,7 +183,7 @@ async def bytes_of(server: str, bundle: Bundle) -> tuple[float, float]:
 
 
 def leave_share(bundle: Bundle) -> float:
-    """Share of the sample's digits that the exit head does not answer on the device."""
+    """Return the share of the sample digits that the exit head does not answer on the device."""
     level = level_for(FRACTION, bundle.architecture.device_levels)
     pipeline = Pipeline(bundle, ExitSettings())
     least = pipeline.least_margin(level, None)

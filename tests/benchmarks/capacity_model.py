@@ -1,6 +1,6 @@
-"""From what one request, one message and one connection cost to what a million devices need.
+"""Computes what a million devices need from what a request, a message and a connection cost.
 
-Plain arithmetic over frozen values; what is measured and what is assumed are kept apart.
+Measured and assumed values are kept apart.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from dataclasses import dataclass
 GB = 1e9
 MONTH_S = 730 * 3600.0
 PACKET_HEADERS = 52  # IPv4 20 + TCP 20 + timestamps 12
-PACKETS_EACH_WAY = 2  # the message in one, the acknowledgement of the answer in another
+PACKETS_EACH_WAY = 2  # one with the message, one that acknowledges the answer
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Costs on this machine, CPU in microseconds of one core, memory in bytes.
+    """Costs on this machine: CPU in microseconds of one core, memory in bytes.
 
-    request_us, proxied_us   of the server for one sample on a device's own stream, at full load:
-                             direct, and behind the proxy
-    sparse_us                the same, direct, when requests come one by one: each wakes the server
-    proxy_us                 of the proxy for one sample
-    connect_us               of the server for a new connection with its first request
-    connection_bytes, proxy_connection_bytes, broker_connection_bytes   for one device
-    message_us, keeping_us   of the broker and of the controller with its store, for one message
-                             of telemetry
-    up_bytes, down_bytes     of one sample on the socket
-    leave_share              of the samples that the exit head does not answer on the device
+    request_us, proxied_us   server, one sample on a device's own stream, at full load: directly,
+                             and behind the proxy
+    sparse_us                server, one sample, directly, if requests come singly and each wakes
+                             the server
+    proxy_us                 proxy, one sample
+    connect_us               server, a new connection with its first request
+    connection_bytes, proxy_connection_bytes, broker_connection_bytes   memory for one device
+    message_us, keeping_us   broker, and controller with its store, for one message of telemetry
+    up_bytes, down_bytes     bytes of one sample on the socket
+    leave_share              share of the samples that the exit head does not answer on the device
     """
 
     request_us: float
@@ -47,14 +47,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Assumed:
-    """What is not measured here.
+    """Values that are assumed, not measured.
 
-    use               share of a core that is planned for: when one zone of three is lost, the other
-                      two take 0.9
-    replica_cores     cores of one server replica (``--workers`` as many), of one proxy
-    replica_bytes     memory of one of them
-    core_month, gb_month, egress_gb   unit prices in dollars, of the size of the list prices of
-                      public clouds; put in your own
+    use               share of a core that is planned to be busy; if one zone of three is lost, it
+                      is 0.9 in the other two
+    replica_cores     cores of one server replica (with as many ``--workers``), or of one proxy
+    replica_bytes     memory of one replica or proxy
+    core_month, gb_month, egress_gb   unit prices in dollars, similar to the list prices of public
+                      clouds; replace them by your own
     """
 
     telemetry_s: float = 60.0
@@ -70,9 +70,9 @@ class Assumed:
 class Part:
     """One part of the deployment.
 
-    cores, gigabytes   that it needs in all
-    units              machines, or single processes where it cannot use a second core
-    devices_a_unit     how many devices fill one of them, and ``limit``: by what
+    cores, gigabytes   total need units              number of machines, or of processes if a
+    process cannot use a second core devices_a_unit     number of devices that fill one unit;
+    ``limit`` names the resource that is full
     """
 
     name: str
@@ -85,7 +85,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """What ``devices`` need. Bits a second of all devices together; dollars a month."""
+    """What ``devices`` need; with bits a second of all devices together, and dollars a month."""
 
     devices: int
     samples_per_s: float
@@ -97,7 +97,7 @@ class Plan:
 
     @property
     def first(self) -> Part:
-        """The part of which one unit is full first."""
+        """Return the part whose unit is full with the fewest devices."""
         return min(self.parts, key=lambda part: part.devices_a_unit)
 
 
@@ -109,7 +109,9 @@ def plan(
     share: float,
     proxied: bool = True,
 ) -> Plan:
-    """What ``devices`` need; each takes ``per_device`` samples a second and sends ``share``."""
+    """Compute what ``devices`` need; each sends ``share`` of its ``per_device`` samples a
+    second.
+    """
     rate = devices * per_device * share
     messages = devices / assumed.telemetry_s
     request_us = measured.proxied_us if proxied else measured.request_us
@@ -160,5 +162,5 @@ def _part(
 
 
 def _dollars(part: Part, assumed: Assumed) -> float:
-    """Cores that are paid for are whole; memory by the byte."""
+    """Return the monthly price. Whole cores are paid for, and memory by the byte."""
     return math.ceil(part.cores) * assumed.core_month + part.gigabytes * assumed.gb_month

@@ -1,4 +1,4 @@
-"""Float classifiers of what a rival's cloud decodes; trained once, kept outside of git.
+"""Float classifiers of the images that a rival's cloud decodes; trained once, kept outside of git.
 
 A small VGG (Simonyan and Zisserman, 2015): three 3x3 convolutions with batch norm, two poolings.
 """
@@ -22,7 +22,7 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClassifierSettings:
-    """How a classifier is trained; ``shift`` pixels of random displacement, mirrored or not."""
+    """How a classifier is trained; images are moved at random by up to ``shift`` pixels."""
 
     epochs: int
     widths: tuple[int, int, int]
@@ -34,7 +34,7 @@ class ClassifierSettings:
 
 
 def make_classifier(channels: int, classes: int, widths: tuple[int, int, int]) -> nn.Module:
-    """(N, C, H, W) -> logits (N, classes)."""
+    """Make a network (N, C, H, W) -> logits (N, classes)."""
     layers: list[nn.Module] = []
     inputs = channels
     for width, pool in zip(widths, (True, True, False), strict=True):
@@ -51,12 +51,12 @@ def make_classifier(channels: int, classes: int, widths: tuple[int, int, int]) -
 
 
 def to_input(images: Images) -> Tensor:
-    """(N, H, W, C) uint8 -> (N, C, H, W) float, centred."""
+    """Convert images: (N, H, W, C) uint8 -> (N, C, H, W) float, centred."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def augmented(batch: Tensor, settings: ClassifierSettings) -> Tensor:
-    """``batch`` moved by up to ``shift`` pixels, and mirrored half of the time."""
+    """Return ``batch`` moved by up to ``shift`` pixels, and mirrored half of the time."""
     if settings.mirror and torch.rand(()) < 0.5:
         batch = batch.flip(3)
     if settings.shift:
@@ -73,9 +73,10 @@ def accuracy_of(
     checkpoint: Path,
     say: Callable[[str], None] = print,
 ) -> float:
-    """Share of ``test`` that a classifier trained on ``train`` gets right.
+    """Train a classifier on ``train`` and return the share of ``test`` that it gets right.
 
-    Its state after every epoch is kept in ``checkpoint``; training goes on from there.
+    Its state after every epoch is kept in ``checkpoint``, from which an interrupted training goes
+    on.
     """
     torch.manual_seed(settings.seed)
     images, labels = train[0], torch.from_numpy(train[1])
@@ -117,7 +118,7 @@ def accuracy_of(
 
 @torch.no_grad()
 def share_right(network: nn.Module, images: Images, labels: Labels) -> float:
-    """Share of images whose largest logit is that of their label."""
+    """Return the share of images whose largest logit is that of their label."""
     network.eval()
     right = 0
     for start in range(0, len(images), 500):

@@ -1,9 +1,9 @@
 """``python -m tests.benchmarks.containers``: sizes of images, and the deployment in containers.
 
-``deploy/compose.yaml`` is brought up, and its containers are restarted, killed, paused and cut off
-while 10,000 samples go through the proxy. Then a Ray cluster of two machines, each a container,
-loses its worker under load and gets another. Images are built first, with an engine of its own
-where this machine runs none (root, Debian).
+Starts ``deploy/compose.yaml``, and restarts, kills, pauses and cuts off its containers while 10,000
+samples go through the proxy. Then a Ray cluster of two machines, each a container, loses its worker
+under load and gets another. Images are built first, with a container engine that is started for
+this if the machine runs none (as root, on Debian).
 """
 
 from __future__ import annotations

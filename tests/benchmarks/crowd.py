@@ -1,7 +1,7 @@
-"""Load by many devices: a connection and an open stream each, one request at a time on it.
+"""Load by many devices, each with a connection and an open stream with one request at a time.
 
-Either each device asks at a steady pace, its own moment in the period drawn at random, or as soon
-as it has its answer. Latency counts from the moment when a request was due.
+Each device sends at a steady rate, from a random moment on, or as soon as it has its answer.
+Latency counts from the moment when a request was due.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from tests.benchmarks.load import Load
 from tests.support.http2 import DATA, GOAWAY, RST_STREAM, Http2
 
 INFER_STREAM = "/taper.split.v1.SplitInference/InferStream"
-AT_ONCE = 200  # gRPC refuses streams at random while over 1,000 wait to be accepted
-ANSWER_S = 30.0  # no answer within this time: the server is stuck
+AT_ONCE = 200  # gRPC refuses streams at random while more than 1,000 wait to be accepted
+ANSWER_S = 30.0  # a server that does not answer within this time has failed
 
 
 class Device:
-    """One connection. ``due_s`` is when the request that is under way should have been sent."""
+    """One connection. ``due_s`` is when the request under way should have been sent."""
 
     def __init__(self, address: str) -> None:
         self.connection = Http2(address, INFER_STREAM, {"user-agent": "taper-crowd"})
@@ -38,7 +38,7 @@ class Device:
         self.connection.send(self.connection.message(self.stream, body))
 
     def answered(self) -> bool:
-        """Take in what has come; whether the answer was in it. Answers are one frame each."""
+        """Read what has arrived; return whether the answer, which is a single frame, was in it."""
         came = False
         for one in self.connection.receive():
             if one.kind in (RST_STREAM, GOAWAY):
@@ -50,7 +50,7 @@ class Device:
 
 
 class Crowd:
-    """``count`` devices connected to ``address``, for the life of a ``with`` block."""
+    """``count`` devices that are connected to ``address`` within a ``with`` block."""
 
     def __init__(self, address: str, count: int, bodies: Sequence[bytes]) -> None:
         self._selector = selectors.DefaultSelector()
@@ -75,7 +75,7 @@ class Crowd:
             device.connection.close()
 
     def busy(self, seconds: float) -> Load:
-        """Every device asks again as soon as it has its answer."""
+        """Let every device send its next request as soon as it has its answer."""
         load = Load()
         began = time.perf_counter()
         for device in self._devices:
@@ -92,7 +92,9 @@ class Crowd:
         return load
 
     def steady(self, per_second: float, seconds: float) -> Load:
-        """Every device asks ``per_second`` times a second; one that still waits skips its turn."""
+        """Let every device send ``per_second`` requests a second; one that still waits skips a
+        turn.
+        """
         load = Load()
         began = time.perf_counter()
         period = 1 / per_second
@@ -119,7 +121,7 @@ class Crowd:
         return load
 
     def _connect(self, address: str, count: int) -> None:
-        """Connect ``count`` more devices, and let each ask once: then its stream is open."""
+        """Connect ``count`` more devices; each sends a request, so that its stream is open."""
         made = [Device(address) for _ in range(count)]
         for device in made:
             self._selector.register(device.connection.socket, selectors.EVENT_READ, device)
@@ -130,7 +132,7 @@ class Crowd:
         self._devices += made
 
     def _ready(self, limit_s: float, patient: bool = True) -> list[Device]:
-        """Devices whose answer is here, after at most ``limit_s``."""
+        """Return the devices whose answer has come, after at most ``limit_s``."""
         events = self._selector.select(limit_s)
         if not events and patient:
             raise TimeoutError(f"no answer within {ANSWER_S:g} s")

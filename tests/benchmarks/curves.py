@@ -1,7 +1,7 @@
-"""Accuracy against bytes: ours over d and encodings, and every rival; measured, kept, plotted.
+"""Measures, stores and plots accuracy against bytes: ours by d and encoding, and every rival's.
 
-``measure`` trains what is missing: minutes to hours on one thread. Its result is kept as JSON in
-``docs/results`` and read from there by the quick run.
+``measure`` trains the classifiers that are missing, which takes minutes to hours on one thread. Its
+result is stored as JSON in ``docs/results``, where the quick run reads it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Point:
-    """A way to send: mean bytes a test image, and the share of right answers that it leads to."""
+    """A way to send: mean bytes of a test image, and the resulting share of right answers."""
 
     name: str
     bytes: float
@@ -45,7 +45,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curves:
-    """All points for one data set; ``exits`` counts the payloads over all samples."""
+    """All points for one data set; the bytes of ``exits`` are averaged over all samples."""
 
     data: str
     bundle: str
@@ -58,12 +58,12 @@ class Curves:
 
 
 def results_path(data: str) -> Path:
-    """Where the measured curves of a data set are kept."""
+    """Return the path of the measured curves of a data set."""
     return DOCS / "results" / f"wire-{data}.json"
 
 
 def read(data: str) -> Curves | None:
-    """The curves that were measured last, or None."""
+    """Return the curves that were measured last, or None."""
     path = results_path(data)
     if not path.exists():
         return None
@@ -74,14 +74,14 @@ def read(data: str) -> Curves | None:
 
 
 def write(curves: Curves) -> None:
-    """Keep ``curves`` as JSON and as a plot."""
+    """Write ``curves`` as JSON and as a plot."""
     path = results_path(curves.data)
     path.write_text(json.dumps(asdict(curves), indent=1) + "\n")
     plot(curves, DOCS / "images" / f"wire-{curves.data}.svg")
 
 
 def our_points(bundle: Bundle, test_set: Dataset) -> dict[str, tuple[Point, ...]]:
-    """Ours at every d and c = 1: one by one, in sixteens, and with the exit head's answers."""
+    """Measure ours at every d and c = 1: sent singly, sixteen together, and with the exit head."""
     device, cloud, codec = DeviceHalf(bundle), CloudHalf(bundle), FeatureCodec(bundle)
     top = len(bundle.architecture.cloud_levels) - 1
     singles, sixteens, exits = [], [], []
@@ -110,7 +110,7 @@ def measure(
     cache: Path,
     say: Callable[[str], None],
 ) -> Curves:
-    """All points; classifiers are kept in ``cache`` and trained only if they are not there."""
+    """Measure all points; classifiers are trained only if they are not in ``cache``."""
     torch.set_num_threads(1)
     train_set, test_set = sets
     accuracies: dict[str, float] = {}
@@ -139,7 +139,7 @@ def measure(
 
 
 def with_ours(kept: Curves, bundle: Bundle, test_set: Dataset) -> Curves:
-    """``kept`` with the points of ``bundle``; rivals do not depend on it."""
+    """Return ``kept`` with the points of ``bundle`` and the same rivals."""
     return Curves(
         data=kept.data,
         bundle=bundle.metadata.name,
@@ -151,9 +151,9 @@ def with_ours(kept: Curves, bundle: Bundle, test_set: Dataset) -> Curves:
 
 
 def bytes_at(points: Sequence[Point], accuracy: float) -> float:
-    """Bytes at which the line through ``points`` reaches ``accuracy``, between the points.
+    """Return the bytes at which the line through ``points`` reaches ``accuracy``.
 
-    The fewest bytes if the worst point is better already; infinity if none reaches it.
+    The fewest bytes if all points are better; infinity if none reaches it.
     """
     ordered = sorted(points, key=lambda point: point.bytes)
     before = ordered[0]
@@ -168,12 +168,12 @@ def bytes_at(points: Sequence[Point], accuracy: float) -> float:
 
 
 def named(points: Sequence[Point], start: str) -> list[Point]:
-    """The points whose names begin with ``start``."""
+    """Return the points whose names begin with ``start``."""
     return [point for point in points if point.name.startswith(start)]
 
 
 def plot(curves: Curves, path: Path) -> None:
-    """Error against bytes, both logarithmic: left and down is better."""
+    """Plot error against bytes, both logarithmic."""
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.add_subplot()
     lines: list[tuple[Sequence[Point], str, dict[str, Any]]] = [

@@ -1,8 +1,8 @@
-"""``python -m tests.benchmarks.cuts``: would another cut pay, beside the plans of looks?
+"""``python -m tests.benchmarks.cuts``: compares earlier cuts of the network with plans of looks.
 
-The stages are the same whoever runs them, so a sample may leave after any of them, or before the
-first as a picture, and get the same answer. For every earlier cut the codec's tables are trained on
-what would be sent there; energies are those of the plans. ``--full`` also measures cifar10-binary.
+A sample could be sent after any stage, or as a picture before the first, and get the same answer,
+since the stages are the same on both sides. For every earlier cut, codec tables are trained on the
+features there; the energy model is that of the plans. ``--full`` also measures cifar10-binary.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LOSSES = (0.001, 0.005)
 
 @dataclass(frozen=True)
 class Option:
-    """A way to work: mean of a sample, and the share of right answers."""
+    """A way to classify: its mean costs of a sample, and the share of right answers."""
 
     name: str
     accuracy: float
@@ -47,7 +47,7 @@ class Option:
     energy_j: dict[str, float]
 
     def price(self, title: str) -> float:
-        """Bytes, or millijoules of a hardware."""
+        """Return the bytes, or the millijoules of the hardware ``title``."""
         return self.payload_bytes if title == "bytes" else 1000 * self.energy_j[title]
 
 
@@ -75,7 +75,7 @@ def run(full: bool) -> Report:
 
 
 def _cut(bundle: Bundle, stages: int, learnt: np.ndarray, test: np.ndarray) -> list[Option]:
-    """The levels of ``bundle`` with only ``stages`` stages on the device."""
+    """Measure the levels of ``bundle`` with only ``stages`` stages on the device."""
     whole = bundle.architecture
     architecture = replace(
         whole,
@@ -107,7 +107,7 @@ def _cut(bundle: Bundle, stages: int, learnt: np.ndarray, test: np.ndarray) -> l
 
 
 def _picture(bundle: Bundle, test: np.ndarray) -> Option:
-    """No stage on the device: a PNG leaves, whose making counts nothing."""
+    """Measure no stage on the device: a PNG is sent, whose encoding is not counted."""
     sizes = []
     for image in test:
         file = io.BytesIO()
@@ -128,7 +128,7 @@ def _energy(model: EnergyModel, architecture: Architecture, level: int, size: fl
 
 
 def _plans(bundle: Bundle) -> list[Option]:
-    """One look at each level and the plans of two, with exits and without."""
+    """Measure plans of one look at each level, and of two looks, with exits and without."""
     tables = level_tables(bundle)
     conditions = Conditions(RATE_PER_S)
     options = []
@@ -147,7 +147,7 @@ def _plans(bundle: Bundle) -> list[Option]:
 
 
 def _compare(report: Report, bundle: Bundle, cuts: list[Option], plans: list[Option]) -> None:
-    """The best cut against the best plan, by bytes and by each hardware's energy."""
+    """Compare the best cut with the best plan, by bytes and by each hardware's energy."""
     full = bundle.metadata.accuracy[-1][-1]
     name, rows = bundle.metadata.name, []
     prices = ("bytes", *HARDWARE)

@@ -1,8 +1,8 @@
 """``python -m tests.benchmarks.device``: the device's footprint, latency, battery life, endurance.
 
-Footprint is that of the real command, latency that of the real client against the real server and
-beside a bare gRPC echo of the same bytes, battery life that of the simulation on real test images,
-endurance (``tests.benchmarks.endurance``) that of 10,000 samples while the server is killed and
+The footprint is that of the real command. Latency is measured with the real client and server, and
+compared with a bare gRPC echo of the same bytes. Battery life is simulated with real test images.
+Endurance (``tests.benchmarks.endurance``) is that of 10,000 samples while the server is killed and
 started again 20 times.
 """
 
@@ -60,7 +60,7 @@ Images = npt.NDArray[np.uint8]
 
 
 def model_name() -> str:
-    """The model to measure: the default one, unless the environment names another."""
+    """Return the name of the model to measure: the default one, or that of the environment."""
     return os.environ.get("TAPER_MODEL") or DEFAULT_MODEL
 
 
@@ -92,7 +92,7 @@ def run(full: bool) -> Report:
 
 @contextmanager
 def running_echo() -> Iterator[str]:
-    """The address of an echo server that runs while the block does."""
+    """Run an echo server within a ``with`` block; yields its address."""
     command = [sys.executable, "-m", "tests.benchmarks.echo"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -103,7 +103,9 @@ def running_echo() -> Iterator[str]:
 
 
 def footprint(report: Report, model: str, server: str) -> None:
-    """Start to first answer, peak memory, CPU of a sample: of ``python -m device.client``."""
+    """Measure ``python -m device.client``: time to the first answer, peak memory, CPU per
+    sample.
+    """
     images = sample_digits()[0]
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "one.npy", images[:1])
@@ -125,7 +127,7 @@ def footprint(report: Report, model: str, server: str) -> None:
 
 
 def picture_folders(report: Report, server: str) -> None:
-    """Digits in every format, and a folder of 200 photographs of 12 megapixels."""
+    """Measure digits in every format, and a folder of 200 photographs of 12 megapixels."""
     with tempfile.TemporaryDirectory() as place:
         cases, photographs = Path(place) / "cases", Path(place) / "photographs"
         pictures.write_cases(cases)
@@ -178,7 +180,7 @@ def peak_memory_mb(pid: int) -> float:
 
 
 async def latency(report: Report, model: str, server: str, echo: str, rounds: int) -> None:
-    """End to end on a stream and by unary calls, beside an echo of the same bytes."""
+    """Measure samples on a stream and by unary calls, and an echo of the same bytes."""
     images = np.ascontiguousarray(sample_digits()[0][..., None])
     rows = []
     for fraction in FRACTIONS:
@@ -200,7 +202,7 @@ async def latency(report: Report, model: str, server: str, echo: str, rounds: in
 async def latency_at(
     fraction: str, images: Images, model: str, server: str, echo: str, rounds: int
 ) -> dict[str, Any]:
-    """All four kinds of call at one fraction, interleaved."""
+    """Measure all four kinds of call at one fraction, interleaved."""
     settings = ClientSettings(
         servers=(server,), model=ModelSettings(model), fraction=fraction, use_exit=False
     )
@@ -243,7 +245,9 @@ async def latency_at(
 
 
 def summary(times: dict[str, list[list[float]]], results: list[SampleResult]) -> dict[str, Any]:
-    """Latencies of all kinds of call, the parts of a sample's, and the ratios that are checked."""
+    """Return the latencies of all kinds of call, those of a sample's parts, and the
+    checked ratios.
+    """
     medians = {name: [statistics.median(one) for one in times[name]] for name in times}
     total = statistics.median(result.latency_ms for result in results)
     parts = {
@@ -265,7 +269,7 @@ def summary(times: dict[str, list[list[float]]], results: list[SampleResult]) ->
 
 
 async def interleaved(subjects: dict[str, Call], rounds: int) -> dict[str, list[list[float]]]:
-    """Seconds of every call, by subject and round."""
+    """Measure the seconds of every call, by subject and round."""
     times: dict[str, list[list[float]]] = {name: [] for name in subjects}
     for turn in range(rounds + 1):
         for name, subject in subjects.items():
@@ -280,19 +284,21 @@ async def interleaved(subjects: dict[str, Call], rounds: int) -> dict[str, list[
 
 
 def ratio(above: list[float], below: list[float]) -> float:
-    """Median over the rounds of one median divided by the other."""
+    """Return the median over the rounds of one median divided by the other."""
     return round(statistics.median(a / b for a, b in zip(above, below, strict=True)), 3)
 
 
 def request_of(pipeline: Pipeline, image: Images, level: int, number: int) -> Any:
-    """The message of one image."""
+    """Make the request of one image."""
     frame = pipeline.encode(pipeline.run(image, level), level)
     identity = pipeline.identity
     return request_to_message(Request(number, identity.model, identity.version, frame))
 
 
 def battery_life(report: Report, bundle: Bundle) -> None:
-    """Seven days on a microcontroller: auto against every fixed level and the charge followers."""
+    """Simulate seven days on a microcontroller with ``auto``, every fixed level and simple
+    policies.
+    """
     images, labels = test_set()
     begin = time.perf_counter()
     results = measure(bundle, images, labels)
@@ -340,7 +346,7 @@ def battery_life(report: Report, bundle: Bundle) -> None:
 
 
 def test_set() -> tuple[Images, npt.NDArray[np.int64]]:
-    """All MNIST test digits where they have been fetched, else the 200 that ship."""
+    """Return all MNIST test digits if they have been fetched, else the 200 that ship."""
     folder = Path(os.environ.get(DATA_DIR_VARIABLE, ROOT / "data")) / "mnist"
     files = [folder / f"t10k-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
     if all(file.exists() for file in files):

@@ -1,7 +1,8 @@
-"""The training step before maps became 0 and 1: the peer of ``tests.benchmarks.training``.
+"""An earlier training step, with which ``tests.benchmarks.training`` compares the present one.
 
-Kept as it was, on the weights of a network of today: signs of weights are taken for each pair of
-levels, borders are copied, every sign is converted to float32, and every step waits for its loss.
+It is unchanged, but works on the weights of a present network. Maps are -1 and 1 instead of 0 and
+1, signs of weights are computed for each pair of levels, borders are copied, every sign is
+converted to float32, and every step waits for its loss.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class _Sign(torch.autograd.Function):
 
 
 class EarlierStep:
-    """Trains ``net``, binary throughout, a batch at a time."""
+    """Trains ``net``, all of whose stages are binary, a batch at a time."""
 
     def __init__(self, net: BinaryNet, learning_rate: float) -> None:
         self._net = net
@@ -44,7 +45,7 @@ class EarlierStep:
         )
 
     def step(self, images: Tensor, labels: Tensor, pairs: Pairs) -> float:
-        """One step on images (B, C, H, W) in 0..255 and labels (B,); gives the loss."""
+        """Train a step on images (B, C, H, W) in 0..255 and labels (B,); return the loss."""
         with torch.autocast("cpu", torch.bfloat16):
             loss, widest = self._loss(images, labels, pairs)
         self._optimiser.zero_grad()

@@ -1,6 +1,6 @@
-"""``python -m tests.benchmarks.echo``: a bare gRPC server that sends back the bytes it gets.
+"""``python -m tests.benchmarks.echo``: a bare gRPC server that returns the bytes it receives.
 
-The peer of the device benchmark: what a stream, and a call, cost without any of our code.
+The device benchmark measures with it what a stream and a call cost without any of our code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ async def _stream(requests: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes
 
 
 async def serve() -> None:
-    """Serve on a free loopback port, told on standard output, until the process is ended."""
+    """Serve on a free loopback port, which is printed, until the process is ended."""
     server = grpc.aio.server()
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "Stream": grpc.stream_stream_rpc_method_handler(_stream),

@@ -1,7 +1,7 @@
 """10,000 samples through a real client while its real server is killed and started again.
 
-Every sample must be answered (none lost), by what the network really says (none wrong), and once
-by the cloud (none twice): at once, or later from the spool.
+Every sample must be answered (none lost), with the answer of the network (none wrong), and only
+once by the cloud (none twice): at once, or later from the spool.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ SAMPLES = 10_000
 KILLS = 20
 IN_FLIGHT = 32
 FRACTION = "0.5"
-PAUSE_S = 0.25  # between samples during an outage, so that most are left for the server
-WORKED = 250  # answers of the cloud between a start and the next kill
+PAUSE_S = 0.25  # between samples during an outage, so that most remain for the server
+WORKED = 250  # number of the cloud's answers between a start and the next kill
 
 
 @dataclass
 class Tally:
-    """What came back: cloud answers by sample, device answers, numbers of kept samples."""
+    """The answers: those of the cloud by sample, those of the device, and the samples in
+    the spool.
+    """
 
     cloud: dict[int, tuple[int, float]] = field(default_factory=dict)
     device: dict[int, int] = field(default_factory=dict)
@@ -47,12 +49,12 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """Samples that the client has finished with."""
+        """Return the number of samples that the client has finished."""
         return len(self.cloud) + len(self.kept)
 
     @property
     def confirmed(self) -> int:
-        """Answers that the cloud gave, at once or late."""
+        """Return the number of answers of the cloud, at once or late."""
         return len(self.cloud) + len(self.late)
 
 
@@ -66,11 +68,11 @@ class KilledServer:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """Return the server's address."""
         return f"127.0.0.1:{self._port}"
 
     async def start(self) -> None:
-        """Start it and wait until it listens."""
+        """Start the server and wait until it listens."""
         command = [sys.executable, "-m", "cloud.server", "--host", "127.0.0.1"]
         command += ["--port", str(self._port), "--model", self._model]
         self._process = await asyncio.create_subprocess_exec(
@@ -83,16 +85,16 @@ class KilledServer:
         self._port = int(line.rsplit(":", 1)[1])
 
     async def kill(self) -> None:
-        """Kill it without a word."""
+        """Kill the server with SIGKILL."""
         self._process.kill()
         await self._process.wait()
         self.kills += 1
 
 
 async def endure(model: str, bundle: Bundle) -> dict[str, Any]:
-    """Run it; the checks ``kill_lost``, ``kill_wrong``, ``kill_twice`` and what happened."""
+    """Run the test; return ``kill_lost``, ``kill_wrong``, ``kill_twice`` and further counts."""
     digits = np.ascontiguousarray(sample_digits()[0][..., None])
-    # The server must be free to run beside the client: a benchmark may have pinned this process.
+    # The server needs a CPU beside the client's, to which a benchmark may have pinned this process.
     cpus = os.sched_getaffinity(0)
     os.sched_setaffinity(0, range(os.cpu_count() or 1))
     tally = Tally()
@@ -145,7 +147,7 @@ async def endure(model: str, bundle: Bundle) -> dict[str, Any]:
 
 
 async def classify_all(client: SplitClient, digits: npt.NDArray[np.uint8], tally: Tally) -> None:
-    """All samples, ``IN_FLIGHT`` at a time."""
+    """Classify all samples, ``IN_FLIGHT`` at a time."""
     todo = iter(range(SAMPLES))
 
     async def work() -> None:
@@ -171,9 +173,9 @@ async def classify_all(client: SplitClient, digits: npt.NDArray[np.uint8], tally
 
 
 async def kill_at_times(server: KilledServer, tally: Tally) -> None:
-    """Kill the server with requests under way, time and again, and start it again each time."""
+    """Kill the server again and again with requests under way, and start it again each time."""
     for _ in range(KILLS):
-        # Only a server that is at work again is worth killing.
+        # The next kill comes when the server is answering again.
         goal = tally.confirmed + WORKED
         while tally.confirmed < goal and tally.done < SAMPLES:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.002)
@@ -182,7 +184,7 @@ async def kill_at_times(server: KilledServer, tally: Tally) -> None:
 
 
 class Expected:
-    """What the network says of every digit, computed here without any network."""
+    """The right answers for every digit, computed in this process."""
 
     def __init__(self, bundle: Bundle, digits: npt.NDArray[np.uint8]) -> None:
         architecture = bundle.architecture
@@ -200,9 +202,9 @@ class Expected:
             self._exit = device.exit_logits(features, level).argmax(axis=1)
 
     def cloud_says(self, sample: int, label: int, fraction: float) -> bool:
-        """Whether ``label`` is the network's answer at the cloud's ``fraction``."""
+        """Return whether ``label`` is the network's answer at the cloud's ``fraction``."""
         return bool(self._cloud[fraction][sample % self._count] == label)
 
     def device_says(self, sample: int, label: int) -> bool:
-        """Whether ``label`` is the exit head's answer."""
+        """Return whether ``label`` is the exit head's answer."""
         return self._exit is not None and bool(self._exit[sample % self._count] == label)

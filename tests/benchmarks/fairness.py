@@ -1,7 +1,8 @@
-"""What a client of small requests gets beside a client of large ones.
+"""Measures the throughput of a client of small requests beside a client of large ones.
 
-``python -m tests.benchmarks.fairness ADDRESS`` is the large one: two requests of 1,024 samples in
-flight until it is ended. The small one has another address, so that the server tells them apart.
+``python -m tests.benchmarks.fairness ADDRESS`` is the large client, with two requests of 1,024
+samples in flight until it is ended. The small client has another address, so that the server
+counts them as two.
 """
 
 from __future__ import annotations
@@ -37,20 +38,20 @@ IN_FLIGHT = (1, 16)
 
 @dataclass
 class Shares:
-    """By number in flight: rates alone and beside the large client, latencies beside it in us."""
+    """By number in flight: rates alone and beside the large client, and latencies beside it, us."""
 
     alone: dict[int, list[float]] = field(default_factory=dict)
     beside: dict[int, list[float]] = field(default_factory=dict)
     latencies_us: dict[int, list[float]] = field(default_factory=dict)
 
     def share(self, in_flight: int) -> float:
-        """Median of the rounds' rates beside the large client against those alone."""
+        """Return the median over the rounds of the rate beside the large client by that alone."""
         pairs = zip(self.beside[in_flight], self.alone[in_flight], strict=True)
         return statistics.median(beside / alone for beside, alone in pairs)
 
 
 def measure(address: str, bodies: Sequence[bytes], seconds: float, shares: Shares) -> None:
-    """One round: alone, then beside the large client."""
+    """Measure one round: the small client alone, then beside the large client."""
     for in_flight in IN_FLIGHT:
         rate, _ = _small(address, bodies, in_flight, seconds)
         shares.alone.setdefault(in_flight, []).append(rate)
@@ -91,7 +92,7 @@ def _large(address: str) -> Iterator[None]:
 
 
 def large_request() -> bytes:
-    """A request of the most samples."""
+    """Make a request with the largest number of samples."""
     bundle = read_bundle(bundle_path(DEFAULT_MODEL))
     level = level_for(FRACTION, bundle.architecture.device_levels)
     digits = sample_digits()[0]
@@ -102,7 +103,7 @@ def large_request() -> bytes:
 
 
 def answered(call: grpc.UnaryUnaryMultiCallable[bytes, bytes], body: bytes) -> bool:
-    """Ask once; False, after a moment, if the client has its share of the queue already."""
+    """Send a request; False, after a moment, if the client already has its share of the queue."""
     try:
         call(body, timeout=60)
     except grpc.RpcError as error:
@@ -114,7 +115,7 @@ def answered(call: grpc.UnaryUnaryMultiCallable[bytes, bytes], body: bytes) -> b
 
 
 def _run_large(address: str) -> None:
-    """Keep two requests of the most samples in flight; says once that one was answered."""
+    """Keep two requests of the largest size in flight; prints when the first one was answered."""
     body = large_request()
     call: grpc.UnaryUnaryMultiCallable[bytes, bytes]
     call = grpc.insecure_channel(address).unary_unary(INFER)

@@ -1,15 +1,15 @@
-"""A fleet on one machine: broker, cloud server, simulated devices and controller, all real.
+"""A fleet on one machine, with real broker, cloud server and controller and simulated devices.
 
     python -m tests.benchmarks.fleet --json
 
-5,000 devices connect, are set all at once and one by one, and send telemetry as fast as they are
-told to; then 100 devices go on while broker, controller and fleet are killed with -9 in turn, and
-every sequence number is audited. ``--full`` repeats the changes and measures longer.
+5,000 devices connect, get new settings all at once and one by one, and send telemetry at a high
+rate. Then 100 devices work while broker, controller and fleet are killed with -9 in turn, and every
+sequence number is audited. ``--full`` repeats the changes and measures longer.
 
-Further parts, one at a time by ``--part``, all with ``--full``: ``rollouts`` (simulated),
-``deaths`` (roll-outs with a death each), ``store`` (on the file of ``--store``, filled if it is
-not there), ``page`` (the dashboard with 5,000 devices), ``fuzz``. Without ``--full`` they are
-short, and the checks, whose targets are those of the complete form, have no value.
+Further parts are measured one at a time by ``--part``: ``rollouts`` (simulated), ``deaths``
+(roll-outs in which a program is killed), ``store`` (on the file of ``--store``, which is filled if
+it does not exist), ``page`` (the dashboard with 5,000 devices) and ``fuzz``. Their targets are for
+``--full``; without it they are short, and the checks have no value.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ PARTS = ("rollouts", "deaths", "store", "page", "fuzz")
 
 
 def say(text: str) -> None:
-    """Progress, for people."""
+    """Print progress."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value below which ``share`` of them lie."""
+    """Return the value below which ``share`` of the values lie."""
     return sorted(values)[min(int(share * len(values)), len(values) - 1)]
 
 
 def words(
     broker: Mosquitto, server: Server, folder: Path, devices: int, settings: str
 ) -> list[str]:
-    """The command line of a simulated fleet."""
+    """Return the command line of a simulated fleet."""
     scenario = folder / f"scenario-{devices}.yaml"
     scenario.write_text(f"name: benchmark\nduration: 1h\nsettings: {settings}\n")
     given = ["--devices", str(devices), "--broker", broker.url, "--server", server.address]
@@ -81,7 +81,7 @@ async def all_reported(recorder: Recorder, count: int, limit_s: float = 90.0) ->
 
 
 async def converge(recorder: Recorder, names: list[str], settings: DeviceSettings) -> list[float]:
-    """Seconds from desired to reported of each of ``names``, all desired at once."""
+    """Set all of ``names`` at once; return for each the seconds from desired to reported."""
     began_s = time.perf_counter()
     took: list[float] = []
     devices = [recorder.state.device(name) for name in names]
@@ -95,7 +95,7 @@ async def converge(recorder: Recorder, names: list[str], settings: DeviceSetting
 async def crowd(
     broker: Mosquitto, server: Server, folder: Path, count: int, full: bool
 ) -> dict[str, Any]:
-    """Everything that is measured with many devices."""
+    """Measure everything that needs many devices."""
     found: dict[str, Any] = {}
     alone = words(broker, server, folder, 1, IDLE)
     with process("device.fleet", *alone, "--fleet", "alone") as small:
@@ -143,7 +143,7 @@ async def crowd(
 
 
 async def killed(broker: Mosquitto, server: Server, folder: Path) -> Audit:
-    """Kill broker, controller and fleet, one after the other, and audit what is left."""
+    """Kill broker, controller and fleet, one after the other, and audit the telemetry."""
     say("killing broker, controller and fleet")
     flags = words(broker, server, folder, AUDITED, BUSY)
     scenario = flags[-1]
@@ -174,14 +174,14 @@ async def killed(broker: Mosquitto, server: Server, folder: Path) -> Audit:
                 await converge(
                     recorder, names, DeviceSettings(rate_per_s=0.0, telemetry_s=86_400.0)
                 )
-                # Holes are mended once a second; what is not here in a while is lost.
+                # Gaps are filled once a second; messages that have not come by then are lost.
                 end_s = time.monotonic() + 15
                 devices = recorder.state.devices
                 while time.monotonic() < end_s:
                     await asyncio.sleep(0.5)
                     if all(d.sequences.hole() is None for d in devices.values()):
                         break
-                # An agent that ends numbers its last samples.
+                # An agent that ends sends its last samples in a further numbered message.
                 await asyncio.to_thread(stop, fleet)
                 end_s = time.monotonic() + 15
                 while time.monotonic() < end_s and any(d.online for d in devices.values()):  # noqa: ASYNC110 - what is waited for has no event
@@ -240,7 +240,7 @@ def run(count: int, full: bool) -> Report:
         found = uvloop.run(crowd(broker, server, folder, count, full))
         left = uvloop.run(killed(broker, server, folder))
     found["audited"] = left.numbered
-    whole = found if count == DEVICES else {}  # the targets are those of 5,000 devices
+    whole = found if count == DEVICES else {}  # the targets are for 5,000 devices
     checks = [
         Check("connect_5000_s", whole.get("connect_s"), "s", 30, "lower"),
         Check("converge_p99_s", whole.get("converge_p99_s"), "s", 2, "lower"),

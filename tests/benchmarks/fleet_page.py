@@ -1,9 +1,9 @@
-"""What one open page of the dashboard costs with 5,000 devices.
+"""Measures what one open page of the dashboard costs with 5,000 devices.
 
     python -m tests.benchmarks.fleet_page
 
-One client publishes the births of 5,000 devices and a message of telemetry each every 30 s, to a
-real broker; a headless browser has the page open. Measured is the dashboard's process.
+One client publishes the births of 5,000 devices, and a message of telemetry for each every 30 s, to
+a real broker. A headless browser has the page open. The dashboard's process is measured.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ EVERY_S = 0.1
 
 
 def birth(number: int) -> tuple[str, bytes]:
-    """Topic and payload of a device's birth."""
+    """Return topic and payload of a device's birth."""
     name = f"device-{number:05d}"
     message = Birth(name, 1, 1, time.time(), PROTOCOL, (f"group-{number % 8}",), epoch="e1")
     return f"taper/v1/default/{name}/birth", dump(message)
 
 
 def telemetry(number: int, sequence: int) -> tuple[str, bytes]:
-    """Topic and payload of a message of telemetry."""
+    """Return topic and payload of a message of telemetry."""
     name = f"device-{number:05d}"
     message = Telemetry(
         name, 1, sequence, time.time(), PERIOD_S, battery=(number % 100) / 100, fraction=0.3,

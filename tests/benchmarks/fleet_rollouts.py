@@ -1,9 +1,10 @@
-"""Roll-outs whose controller or broker is killed at a random moment: who has the wrong model after?
+"""Counts devices with the wrong model after roll-outs whose controller or broker was killed.
 
     python -m tests.benchmarks.fleet_rollouts --rollouts 20
 
-Broker, server, recorder and 10 devices are real. Half of the models are as good as the rules ask
-and must be everywhere in the end; the others give wrong answers and must be gone.
+Programs are killed at random moments; broker, server, recorder and 10 devices are real. Half of the
+models are as good as the rules require and must be on all devices in the end; the others give wrong
+answers and must be on none.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ CONNECTED_WITHIN_S = 60.0
 
 @dataclass
 class Site:
-    """What the roll-outs run against."""
+    """The programs with which the roll-outs run."""
 
     broker: Mosquitto
     flags: list[str]
@@ -70,7 +71,7 @@ class Site:
 
 
 def one(site: Site, number: int, model: str, chance: random.Random) -> str:
-    """Carry out roll-out ``number`` with a death in it; return what ``status`` says of it."""
+    """Run roll-out ``number``, killing a program in it; return what ``status`` prints of it."""
     driving = site.rollout("start", model, *RULES)
     time.sleep(LATEST_KILL_S * chance.random())
     if chance.random() < 0.5:
@@ -89,7 +90,7 @@ def one(site: Site, number: int, model: str, chance: random.Random) -> str:
         begun = f"roll-out {number} " in text
         if begun and any(word in text for word in (": done", ": stopped")):
             return text
-        # Its process was killed, or it could not reach the broker: an operator calls it again.
+        # Its process was killed or could not reach the broker: run it again, as an operator would.
         driving = site.rollout("resume") if begun else site.rollout("start", model, *RULES)
     stop(driving)
     text = status(site)
@@ -105,9 +106,9 @@ def status(site: Site) -> str:
 
 
 def killed_wrong(rollouts: int, seed: int = 1) -> tuple[int, int]:
-    """Return how many devices had the wrong model after so many roll-outs with a death each.
+    """Return how many devices had the wrong model after so many roll-outs with a killed program.
 
-    And how many of the roll-outs did not end.
+    The second value is how many of the roll-outs did not end.
     """
     chance = random.Random(seed)
     wrong, unjudged, current = 0, 0, MODELS[0]
@@ -131,7 +132,7 @@ def killed_wrong(rollouts: int, seed: int = 1) -> tuple[int, int]:
             good = number % 2 == 1
             model = next(name for name in MODELS if name != current) if good else "mnist-shifted"
             said = one(site, number, model, chance)
-            # Done or stopped, by the rules: no device may differ from what the record says.
+            # Whether the rules accepted or stopped it, no device may differ from the record.
             done = ": done" in said
             current = model if done else current
             wrong += DEVICES * (done and not good)

@@ -1,10 +1,10 @@
-"""How long a recorder's start and a report take on a large telemetry store.
+"""Measures how long a recorder's start and a report take on a large telemetry store.
 
     python -m tests.benchmarks.fleet_store FILE --messages 20000000
 
-fills FILE (SQLite) if it is not there: telemetry by one INSERT from a generated series, in the
+fills FILE (SQLite) if it does not exist: telemetry by one INSERT from a generated series, in the
 order of the primary key, with values that differ by device and time; then the index, the ranges of
-numbers, and the roll-ups as a migration makes them. 10,000 devices send every 20 minutes.
+sequence numbers, and the roll-ups as a migration makes them. 10,000 devices send every 20 minutes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""An open loop: requests at a fixed rate whatever the server does, and what came of each.
+"""An open-loop load: requests at a fixed rate whatever the server answers, and their outcomes.
 
-Sixteen clients with a token each: one alone would be held to its share of the server.
+Sixteen clients with a token each send them, since a single client would be limited to its share.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ PATH = "/taper.split.v1.SplitInference/InferStream"
 
 @dataclass
 class Outcome:
-    """Requests of one flood: sent, answered with their delay in the server, refused."""
+    """The requests of one flood: sent, answered with their delay in the server, refused."""
 
     sent: int = 0
     refused: int = 0
-    delays_us: list[int] = field(default_factory=list)  # queue and compute
+    delays_us: list[int] = field(default_factory=list)  # time in queue and compute
     levels: list[tuple[float, int]] = field(default_factory=list)  # seconds since start, level
 
     @property
     def answered(self) -> int:
-        """Requests that were answered."""
+        """Return the number of answered requests."""
         return len(self.delays_us)
 
     @property
     def p99_us(self) -> float:
-        """What 99 of 100 answered requests stayed below."""
+        """Return the 99th percentile of the delays of answered requests."""
         ordered = sorted(self.delays_us)
         return float(ordered[int(0.99 * (len(ordered) - 1))]) if ordered else 0.0
 
 
 def token_file(folder: Path) -> Path:
-    """A file with the tokens of the clients, for ``--token-file``."""
+    """Write the tokens of the clients to a file for ``--token-file``, and return its path."""
     path = folder / "tokens"
     path.write_text("".join(f"client{place} {token}\n" for place, token in enumerate(TOKENS)))
     return path
 
 
 class _Stream:
-    """One stream of a connection: its number, and the bytes of a message that is not whole yet."""
+    """One stream of a connection: its number, and the bytes of an incomplete message."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.partial = b""
 
     def messages(self, data: bytes) -> list[pb.InferResponse]:
-        """The messages that end in ``data``."""
+        """Return the messages that are complete with ``data``."""
         data = self.partial + data
         found, position = [], 0
         while len(data) - position >= PREFIX:
@@ -70,7 +70,7 @@ class _Stream:
 
 
 class Flood:
-    """Connections to a server; ``send`` keeps a rate. Use as ``with contextlib.closing``."""
+    """Connections to a server over which ``send`` keeps a rate; for ``contextlib.closing``."""
 
     def __init__(self, address: str, bodies: Sequence[bytes]) -> None:
         self._bodies = bodies
@@ -95,13 +95,13 @@ class Flood:
             connection.close()
 
     def send(self, rate_per_s: float, seconds: float, outcome: Outcome | None = None) -> Outcome:
-        """Send for ``seconds``; what comes back meanwhile is counted in the outcome."""
+        """Send for ``seconds``; answers that come meanwhile are counted in the outcome."""
         made = Outcome() if outcome is None else outcome
         began_s = time.perf_counter()
         due = 0
         while (now_s := time.perf_counter() - began_s) < seconds:
             wanted = int(now_s * rate_per_s)
-            for _ in range(min(wanted - due, 64)):  # late ones are sent, but not all at once
+            for _ in range(min(wanted - due, 64)):  # late requests are sent, but not all at once
                 self._one(made)
                 due += 1
             wait_s = 0.0 if due < wanted else max((due + 1) / rate_per_s - now_s, 0.0)
@@ -109,7 +109,7 @@ class Flood:
         return made
 
     def drain(self, outcome: Outcome, seconds: float) -> None:
-        """Count what still comes, until all has come or ``seconds`` are over."""
+        """Count further answers until all have come or ``seconds`` have passed."""
         began_s = time.perf_counter()
         while outcome.answered + outcome.refused < outcome.sent:
             now_s = time.perf_counter() - began_s
@@ -123,7 +123,7 @@ class Flood:
         number = list(streams)[self._turn // CONNECTIONS % STREAMS]
         body = self._bodies[self._turn % len(self._bodies)]
         if min(connection.window, connection.stream_windows[number]) < len(body) + PREFIX:
-            return  # the server holds this one back: that is no refusal, and nothing was sent
+            return  # flow control holds this one back: it was neither sent nor refused
         connection.send(connection.message(number, body))
         outcome.sent += 1
 

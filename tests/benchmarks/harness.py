@@ -1,8 +1,8 @@
-"""What all benchmarks share: pinning, interleaved timing, a table for people, one JSON line.
+"""Shared by all benchmarks: pinning to a CPU, interleaved timing, tables and a line of JSON.
 
-A benchmark is a module with a ``run(full) -> Report``; ``main`` gives it its command line. Every
-subject is measured once in each round, as the best of a few short slices (what another process
-takes from a slice is not the subject's time). A ratio is the median of the rounds' ratios.
+A benchmark is a module with a ``run(full) -> Report``, whose command line is ``main``. Every
+subject is measured once in each round, as the best of a few short slices, since other processes may
+take time from a slice. A ratio is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rich.table import Table
 
 from shared.packed.__main__ import cpu_name
 
-Subject = Callable[[int], float]  # how many calls -> seconds for one of them
+Subject = Callable[[int], float]  # number of calls -> seconds of one call
 ROUNDS = 11
 SLICES = 4
 SECONDS_A_ROUND = 0.012
@@ -31,7 +31,7 @@ SECONDS_A_ROUND = 0.012
 
 @dataclass(frozen=True)
 class Check:
-    """A measured value beside its target; ``value`` is None where it could not be measured."""
+    """A measured value and its target; ``value`` is None if it could not be measured."""
 
     name: str
     value: float | None
@@ -41,7 +41,7 @@ class Check:
 
     @property
     def met(self) -> bool:
-        """Whether the value reaches the target."""
+        """Return whether the value reaches the target."""
         if self.value is None:
             return False
         return self.value >= self.target if self.better == "higher" else self.value <= self.target
@@ -49,7 +49,7 @@ class Check:
 
 @dataclass
 class Report:
-    """What a benchmark found: raw medians, checks, tables for people."""
+    """The result of a benchmark: raw medians, checks, and tables to print."""
 
     results: dict[str, Any] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Report:
 
 
 def pin(cpu: int | None = None) -> int | None:
-    """Keep this process on one CPU (by default the last that it may use) and return which."""
+    """Pin this process to one CPU (by default the last that it may use) and return its number."""
     if not hasattr(os, "sched_setaffinity"):
         return None
     chosen = max(os.sched_getaffinity(0)) if cpu is None else cpu
@@ -66,7 +66,7 @@ def pin(cpu: int | None = None) -> int | None:
 
 
 def calls(function: Callable[[], Any]) -> Subject:
-    """Time a Python callable, the loop's own cost (some tens of nanoseconds) included."""
+    """Time a Python callable, including the loop's own cost (some tens of nanoseconds)."""
 
     def seconds(count: int) -> float:
         begin = time.perf_counter()
@@ -80,7 +80,7 @@ def calls(function: Callable[[], Any]) -> Subject:
 def interleaved(
     subjects: Mapping[str, Subject], rounds: int = ROUNDS, seconds: float = SECONDS_A_ROUND
 ) -> dict[str, list[float]]:
-    """Seconds of one call of every subject in every round; about ``seconds`` for each of them."""
+    """Return the seconds of a call, by subject and round; a measurement takes about ``seconds``."""
     counts = {}
     for name, subject in subjects.items():
         subject(1)  # warm up
@@ -94,22 +94,22 @@ def interleaved(
 
 
 def ratio(above: Iterable[float], below: Iterable[float]) -> float:
-    """Median over the rounds of ``above`` divided by ``below``."""
+    """Return the median over the rounds of ``above`` divided by ``below``."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 def best_of(*candidates: list[float]) -> list[float]:
-    """The candidate with the smallest median."""
+    """Return the candidate with the smallest median."""
     return min(candidates, key=statistics.median)
 
 
 def microseconds(times: list[float]) -> float:
-    """Median in microseconds."""
+    """Return the median in microseconds."""
     return round(statistics.median(times) * 1e6, 3)
 
 
 def machine(cpu: int | None) -> dict[str, Any]:
-    """What the numbers belong to."""
+    """Describe the machine on which the numbers were measured."""
     return {
         "cpu": cpu_name(),
         "cpus": os.cpu_count(),
@@ -121,7 +121,7 @@ def machine(cpu: int | None) -> dict[str, Any]:
 
 
 def main(benchmark: str, description: str, run: Callable[[bool], Report]) -> None:
-    """Command line of a benchmark: tables, and with --json one JSON object as the last line."""
+    """Run a benchmark's command line: prints tables, and with --json a last line of JSON."""
     parser = argparse.ArgumentParser(
         prog=f"python -m tests.benchmarks.{benchmark}", description=description
     )
@@ -136,7 +136,7 @@ def main(benchmark: str, description: str, run: Callable[[bool], Report]) -> Non
 
 
 def show(benchmark: str, report: Report, seconds: float, cpu: int | None, as_json: bool) -> None:
-    """Print the report's tables and, if wanted, its line of JSON."""
+    """Print the report's tables and, if ``as_json``, its line of JSON."""
     elapsed = round(seconds, 1)
     console = Console(width=110)
     for table in (*report.tables, _check_table(report.checks)):
@@ -154,7 +154,7 @@ def show(benchmark: str, report: Report, seconds: float, cpu: int | None, as_jso
 
 
 def table(title: str, headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    """A plain table; the first column is text, the others are numbers."""
+    """Make a plain table, whose first column is text and the others numbers."""
     made = Table(title=title, box=box.SIMPLE_HEAVY, title_justify="left")
     for index, heading in enumerate(headings):
         made.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)

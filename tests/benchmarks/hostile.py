@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks.hostile``: how much hostile clients slow down a polite one.
 
-One server, one polite client at 16 requests in flight on a stream; slices with and without each
-hostile client in turn. The polite client and the hostile ones show tokens of their own.
+A polite client has 16 requests in flight on a stream of one server, in alternating slices with and
+without each hostile client. All clients have tokens of their own.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Hostile = Callable[[str, Sequence[bytes]], contextlib.AbstractContextManager[Non
 
 @contextmanager
 def deaf(address: str, requests: Sequence[bytes]) -> Iterator[None]:
-    """Opens a stream, sends what it may, reads nothing."""
+    """Open a stream, send as much as flow control allows, and read nothing."""
     connection = Http2(address, INFER_STREAM, RUDE, window=64)
     stream, head = connection.open()
     data = [head]
@@ -54,7 +54,7 @@ def deaf(address: str, requests: Sequence[bytes]) -> Iterator[None]:
 
 @contextmanager
 def slow(address: str, requests: Sequence[bytes]) -> Iterator[None]:
-    """Sends a byte a second."""
+    """Send a byte a second."""
     connection = Http2(address, INFER_STREAM, RUDE)
     stream, head = connection.open()
     rest = connection.message(stream, requests[0])
@@ -74,7 +74,7 @@ def slow(address: str, requests: Sequence[bytes]) -> Iterator[None]:
 
 @contextmanager
 def greedy(address: str, requests: Sequence[bytes]) -> Iterator[None]:
-    """Opens ten thousand streams, above any limit, and holds them."""
+    """Open ten thousand streams, above any limit, and keep them open."""
     connection = Http2(address, INFER_STREAM, RUDE)
     over = threading.Event()
 
@@ -95,7 +95,7 @@ def greedy(address: str, requests: Sequence[bytes]) -> Iterator[None]:
 
 @contextmanager
 def fickle(address: str, requests: Sequence[bytes]) -> Iterator[None]:
-    """Connects twenty times a second and goes away in mid-request, by a reset."""
+    """Connect twenty times a second and reset each connection in the middle of a request."""
     over = threading.Event()
 
     def come_and_go() -> None:
@@ -131,7 +131,7 @@ CLIENTS: dict[str, Hostile] = {
 
 
 def measure(address: str, requests: Sequence[bytes]) -> float:
-    """Requests a second of the polite client."""
+    """Measure the requests a second of the polite client."""
     caller = Caller(address, INFER_STREAM, requests, POLITE)
     try:
         load = caller.stream(IN_FLIGHT, SECONDS)
@@ -141,7 +141,7 @@ def measure(address: str, requests: Sequence[bytes]) -> float:
 
 
 def settle(process: psutil.Process) -> None:
-    """Wait until the server has nothing to do, or a few seconds."""
+    """Wait until the server is idle, at most a few seconds."""
     for _ in range(SETTLE_SLICES):
         before_s = sum(process.cpu_times()[:2])
         time.sleep(SETTLE_S)
@@ -150,7 +150,7 @@ def settle(process: psutil.Process) -> None:
 
 
 def run(full: bool) -> Report:
-    """Measure each hostile client; ``full`` takes three times the rounds."""
+    """Measure with each hostile client; ``full`` takes three times the rounds."""
     requests = bodies(read_bundle(bundle_path(DEFAULT_MODEL)), 1, Encoding.CONTEXT)
     results: dict[str, Any] = {}
     rows = []
@@ -165,7 +165,7 @@ def run(full: bool) -> Report:
                     alone.append(measure(address, requests))
                     with hostile(address, requests):
                         beside.append(measure(address, requests))
-                    settle(process)  # its end must not slow down what is alone
+                    settle(process)  # cleaning up must not slow down the slice without it
             results[name] = {
                 "alone_per_s": round(statistics.median(alone)),
                 "beside_per_s": round(statistics.median(beside)),

@@ -1,4 +1,4 @@
-"""Load over HTTP/1.1: kept connections with one request in flight on each, prebuilt bytes."""
+"""Load over HTTP/1.1: persistent connections with one prebuilt request in flight on each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RECEIVE_BYTES = 65_536
 
 
 class HttpCaller:
-    """Posts ``bodies``, JSON, over and over to ``path`` at ``address``."""
+    """Posts ``bodies`` (JSON) in turn to ``path`` at ``address``, again and again."""
 
     def __init__(self, address: str, path: str, bodies: Sequence[bytes], in_flight: int) -> None:
         head = f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
@@ -35,7 +35,7 @@ class HttpCaller:
             one.close()
 
     def run(self, seconds: float) -> Load:
-        """A request on every connection, and another one as soon as it is answered."""
+        """Send a request on every connection, and the next one as soon as it is answered."""
         load = Load()
         began = time.perf_counter()
         end = began + seconds
@@ -71,7 +71,7 @@ class HttpCaller:
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether a response has arrived; ``ConnectionError`` if it is not of status 200."""
+    """Return whether a response is complete; ``ConnectionError`` if its status is not 200."""
     head, found, body = data.partition(END_OF_HEAD)
     if not found:
         return False

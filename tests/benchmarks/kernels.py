@@ -46,7 +46,7 @@ RNG = np.random.default_rng(0)
 
 
 def stage_numbers(inputs: int, outputs: int, profile: str) -> StageTensors:
-    """Random numbers of a 3x3 stage."""
+    """Make a 3x3 stage of random numbers."""
     return StageTensors(
         weight=RNG.integers(0, 256, (outputs, -(-9 * inputs // 8)), dtype=np.uint8),
         coefficients=profiles.quantise(profiles.coefficients(profile, inputs)),
@@ -60,9 +60,9 @@ def stage_numbers(inputs: int, outputs: int, profile: str) -> StageTensors:
 def native_layer(
     kernel: str, side: int, channels: int, profile: str, kept: int | None = None
 ) -> Subject:
-    """A 3x3 layer within a half, ``kept`` of its input and output channels taking part."""
+    """Time a 3x3 layer within a half, with ``kept`` of its input and output channels in use."""
     stages: list[dict[str, Any]] = []
-    for outputs in (channels, 8):  # what follows a layer decides how its bits are repacked
+    for outputs in (channels, 8):  # the next layer decides how the bits are repacked
         numbers = vars(stage_numbers(channels, outputs, PROFILES[profile]))
         described = {"kind": "binary_conv", "in_channels": channels, "out_channels": outputs}
         stages.append({**described, "pool": 1, "stride": 1, **numbers})
@@ -73,7 +73,7 @@ def native_layer(
 
 
 def numpy_layer(side: int, channels: int) -> Subject:
-    """The same layer in the reference."""
+    """Time the same layer in the reference."""
     stage = Stage("layer", Kind.BINARY_CONV, channels, channels)
     shape = Shape(side, side, channels)
     runner = ReferenceStage(stage, shape, stage_numbers(channels, channels, "staircase"))
@@ -82,7 +82,7 @@ def numpy_layer(side: int, channels: int) -> Subject:
 
 
 def measure_layer(side: int, channels: int) -> Times:
-    """Ours in every implementation and profile, the peers, and the reference."""
+    """Time our implementations with every profile, the other libraries, and the reference."""
     subjects: dict[str, Subject] = {
         f"{kernel} {profile}": native_layer(kernel, side, channels, profile)
         for kernel in COMPILED
@@ -95,12 +95,12 @@ def measure_layer(side: int, channels: int) -> Times:
 
 
 def torch_best(times: Times, kind: str) -> list[float]:
-    """The faster layout of torch."""
+    """Return the times of torch's faster layout."""
     return best_of(times[f"torch {kind}"], times[f"torch {kind} channels_last"])
 
 
 def layer_checks(times: dict[tuple[int, int], Times]) -> list[Check]:
-    """The checks on single layers, by the names of the targets."""
+    """Make the checks on single layers."""
     wide, deep, narrow = times[28, 64], times[14, 128], times[28, 8]
     ours = f"{BEST} staircase"
     checks = []
@@ -129,7 +129,7 @@ def layer_checks(times: dict[tuple[int, int], Times]) -> list[Check]:
 
 
 def measure_peak() -> tuple[dict[str, Any], Check]:
-    """Binary multiply-accumulates a second on registers alone, and the best plain layer's share.
+    """Measure the peak of binary multiply-accumulates a second, and the best plain layer's share.
 
     The peak is exclusive-or, popcount of bytes and add over twelve chains of registers, with no
     memory in the loop. A layer counts 9 * height * width * inputs * outputs; work on margins and
@@ -158,7 +158,7 @@ def measure_peak() -> tuple[dict[str, Any], Check]:
 
 
 def measure_fractions() -> tuple[dict[str, Any], list[Check]]:
-    """A layer with inputs and outputs truncated, against the full one."""
+    """Compare a layer with truncated inputs and outputs with the full one."""
     side, channels = 28, 64
     counts = {1.0: 64, 0.75: 48, 0.5: 32, 0.25: 16, 0.125: 8}
     times = interleaved(
@@ -177,7 +177,7 @@ def measure_fractions() -> tuple[dict[str, Any], list[Check]]:
 
 
 def bundles() -> dict[str, Bundle]:
-    """The bundles that ship; if the flagship is not there, its network with random numbers."""
+    """Return the bundles that ship, or a network of the same shape with random numbers."""
     found = {name: read_bundle(path) for name, path in shipped().items()}
     if HALVES_MODEL not in found:
         found[STAND_IN] = random_bundle(compact(Shape(28, 28, 1), 10))
@@ -185,7 +185,7 @@ def bundles() -> dict[str, Bundle]:
 
 
 def measure_halves(bundle: Bundle, full: bool) -> dict[str, dict[str, Any]]:
-    """Both halves at every level: ours as Python calls, peers at full width (all levels: full)."""
+    """Time both halves at every level, and other libraries at full width (``full``: all levels)."""
     architecture = bundle.architecture
     device_top = len(architecture.device_levels) - 1
     cloud_top = len(architecture.cloud_levels) - 1
@@ -222,7 +222,7 @@ def measure_halves(bundle: Bundle, full: bool) -> dict[str, dict[str, Any]]:
 
 
 def run(full: bool) -> Report:
-    """All of it."""
+    """Measure everything."""
     report = Report()
     layers = {shape: measure_layer(*shape) for shape in SHAPES}
     report.results["layers"] = {

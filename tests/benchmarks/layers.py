@@ -1,7 +1,8 @@
-"""Time of every incomplete layer against the fraction of its channels, forward, one image.
+"""Measures the forward time of every incomplete layer by the fraction of its channels.
 
 Inputs and outputs are both truncated, so that an inner layer's work is about f^2 of the full one.
-Last, a training step of the strided depthwise part under bfloat16 autocast, against oneDNN's own.
+The last measurement is a training step of the strided depthwise part under bfloat16 autocast, ours
+and oneDNN's own.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from tests.benchmarks.harness import Check, Report, calls, interleaved, main, ra
 
 FRACTIONS = (0.1, 0.25, 0.5, 0.75, 1.0)
 MAP = (28, 28)
-BATCH = 64  # of linear layers: one row alone is bound by memory
+BATCH = 64  # rows for linear layers, since a single row is limited by memory
 
 Layer = tuple[nn.Module, Callable[[int], Tensor], int]
 
 
 def layers() -> dict[str, Layer]:
-    """Each layer with the inputs that it takes and its number of channels."""
+    """Return each layer with a function that makes its inputs, and its number of channels."""
 
     def images(n: int) -> Tensor:
         return torch.randn(1, n, *MAP).sign()
@@ -53,7 +54,7 @@ def layers() -> dict[str, Layer]:
 
 
 def strided(full: bool) -> tuple[float, float]:
-    """Milliseconds forward and back of a strided separable layer: as it is, and all in bfloat16."""
+    """Measure ms of a step of a strided separable layer: ours, and all in bfloat16."""
     layer = IncompleteDepthwiseSeparableConv2d(64, 64, 3, 2, padding=1, bias=False)
     x = torch.randn(128, 64, 32, 32, dtype=torch.bfloat16, requires_grad=True)
     x = x.to(memory_format=torch.channels_last)
@@ -79,7 +80,7 @@ def strided(full: bool) -> tuple[float, float]:
 
 
 def run(full: bool) -> Report:
-    """Every layer at every fraction, interleaved; then the strided one's step."""
+    """Measure every layer at every fraction, interleaved; then the step of the strided one."""
     report = _fractions(full)
     own, bfloat16 = strided(full)
     report.results["strided separable, ms"] = {

@@ -1,4 +1,4 @@
-"""Pictures a second of a video at the real client, all stages on the core of this process."""
+"""Measures pictures a second of a video with the real client, all on the core of this process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.support.cameras import page, write_video
 from tests.support.processes import ROOT, environment
 
 FRAMES = 300
-DIGITS = 10  # of the sample, shown in turn
+DIGITS = 10  # number of sample digits that are shown in turn
 
 
 def live_fps(model: str, server: str) -> float:
-    """Answers a second to a video of 640x480 MJPEG, from the first answer to the last.
+    """Return the answers a second for a video of 640x480 MJPEG, from the first to the last.
 
-    Every picture is decoded, its ink found and set, half of the network computed, its bits sent
-    and answered by the cloud.
+    Every picture is decoded, its ink is found and centred, the device half is computed, and the
+    bits are sent to the cloud and answered.
     """
     with tempfile.TemporaryDirectory() as folder:
         frames = [page(number % DIGITS) for number in range(FRAMES)]

@@ -1,7 +1,7 @@
-"""Load on a gRPC server over one connection: a fixed number of requests in flight, timed each.
+"""Load on a gRPC server over one connection, with a fixed number of requests in flight.
 
-Prebuilt bytes over a raw HTTP/2 client, so that the load costs less than the server: a gRPC client
-in Python is slower than the servers it would measure.
+It sends prebuilt bytes with a raw HTTP/2 client, so that the load costs less than the server: a
+gRPC client in Python is slower than the servers that it would measure.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ PREFIX = 5  # bytes before a gRPC message
 
 @dataclass
 class Load:
-    """What came of it: seconds, requests that were answered, the latency of each in seconds.
+    """The result: seconds, number of answered requests, and the latency of each in seconds.
 
-    ``refused``: of those on a stream of InferResponse, how many were refusals.
+    ``refused`` is the number of refusals among the answers on a stream of InferResponse.
     """
 
     seconds: float = 0.0
@@ -32,7 +32,7 @@ class Load:
 
 
 class Caller:
-    """Sends ``bodies`` over and over to ``path`` at ``address``, from the address ``source``."""
+    """Sends ``bodies`` in turn to ``path`` at ``address``, again and again, from ``source``."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Caller:
         return self._bodies[self._next % len(self._bodies)]
 
     def unary(self, in_flight: int, seconds: float) -> Load:
-        """One call for each request."""
+        """Make a call for each request."""
         connection, load = self._connection, Load()
         began = time.perf_counter()
         end = began + seconds
@@ -88,7 +88,7 @@ class Caller:
         return load
 
     def stream(self, in_flight: int, seconds: float) -> Load:
-        """One stream for all requests. Answers are matched in order: all cost the same."""
+        """Send all requests on one stream. Answers are matched in order, as all cost the same."""
         connection, load = self._connection, Load()
         self._partial = b""
         self._stream, head = connection.open()
@@ -126,7 +126,7 @@ class Caller:
         return load
 
     def _messages(self, data: bytes) -> list[bytes]:
-        """The gRPC messages that end in ``data``."""
+        """Return the gRPC messages that are complete with ``data``."""
         data = self._partial + data
         found, position = [], 0
         while len(data) - position >= PREFIX:
@@ -140,5 +140,5 @@ class Caller:
 
 
 def refused(answer: bytes) -> bool:
-    """Whether an InferResponse says that its request was refused."""
+    """Return whether an InferResponse says that its request was refused."""
     return pb.InferResponse.FromString(answer).HasField("failure")

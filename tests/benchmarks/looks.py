@@ -1,8 +1,8 @@
-"""``python -m tests.benchmarks.looks``: second looks of a real client at a real server.
+"""``python -m tests.benchmarks.looks``: second looks of a real client with a real server.
 
-Thresholds are those of the bundles' tables, which come from the validation split. All results are
-of the 10,000 test images, compared pair by pair with the same bundle at d = 1 whose samples the
-cloud answers all. ``--full`` kills the server 20 times; without it 5 times in 2,500 samples.
+Thresholds are those of the bundles' tables, which were chosen on the validation split. All results
+are for the 10,000 test images, compared image by image with the same bundle at d = 1, where the
+cloud answers all samples. ``--full`` kills the server 20 times, otherwise 5 times in 2,500 samples.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.benchmarks.looks_battery import days
 from tests.benchmarks.looks_deaths import deaths
 from tests.support.processes import start_server
 
-# Points of accuracy that a plan may lose on the validation split, and on the test set.
+# The points of accuracy that a plan may lose, both on the validation split and on the test set.
 SUBJECTS = (("mnist-binary", "mnist", 0.1), ("cifar10-binary", "cifar10", 0.5))
 LIMITS = {"mnist-binary": ("looks", 0.37, 0.33), "cifar10-binary": ("looks_cifar", 0.85, 0.75)}
 NORMAL_95 = 1.96
@@ -40,12 +40,12 @@ LATENCY_ROUNDS, LATENCY_IMAGES = 5, 400
 
 @dataclass(frozen=True)
 class FixedPlan:
-    """A policy of one plan, whatever the situation."""
+    """A policy that always chooses the same plan."""
 
     plan: LookPlan
 
     def decide(self, _: Situation) -> Decision:
-        """The looks of the plan."""
+        """Choose the looks of the plan."""
         plan = self.plan
         looks = [Look(plan.first, plan.exit_threshold, plan.escalate_below, plan.ask_below)]
         if plan.second != NO_LOOK:
@@ -56,7 +56,7 @@ class FixedPlan:
 
 @dataclass(frozen=True)
 class Measured:
-    """A plan over all images: right answers (N,), means of a sample."""
+    """The results of a plan on all images: right answers (N,), and means of a sample."""
 
     right: npt.NDArray[np.bool_]
     payload_bytes: float
@@ -67,7 +67,7 @@ class Measured:
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers."""
+        """Return the share of right answers."""
         return float(self.right.mean())
 
 
@@ -99,9 +99,9 @@ def run(full: bool) -> Report:
 
 
 def chosen(bundle: Bundle, allowed: float, exits: bool) -> LookPlan:
-    """The cheapest plan of the table that loses at most ``allowed`` points to d = 1.
+    """Return the cheapest plan of the table that loses at most ``allowed`` points to d = 1.
 
-    With ``exits`` the one with the fewest bytes of those with the exit head.
+    With ``exits`` it is the plan with the fewest bytes among those with the exit head.
     """
     full, *plans = read_plans(bundle)
     enough = full.accuracy - allowed / 100
@@ -114,7 +114,7 @@ def chosen(bundle: Bundle, allowed: float, exits: bool) -> LookPlan:
 
 
 def one_look(bundle: Bundle, level: int) -> LookPlan:
-    """Every sample sent from ``level``, to a cloud that never asks."""
+    """Make the plan that sends every sample at ``level`` and allows no second look."""
     size = (read_payloads(bundle) or ())[level]
     macs = float(bundle.architecture.device_macs(level))
     return LookPlan(level, NO_LOOK, NEVER, 0.0, 0, 0.0, 0.0, 0.0, 0.0, size, macs)
@@ -159,7 +159,7 @@ def _accuracy(report: Report, address: str, bundle: Bundle, test: Dataset, allow
 
 
 async def classify(address: str, bundle: Bundle, plan: LookPlan, test: Dataset) -> Measured:
-    """Every test image through a client that works by ``plan``."""
+    """Classify every test image with a client that uses ``plan``."""
     settings = ClientSettings(servers=(address,), wait_s=60.0, timeout_s=60.0)
     results: list[SampleResult] = []
     async with SplitClient(settings, bundle=bundle, policy=FixedPlan(plan)) as client:
@@ -187,13 +187,13 @@ async def classify(address: str, bundle: Bundle, plan: LookPlan, test: Dataset) 
 
 
 def paired(one: Measured, other: Measured) -> tuple[float, float]:
-    """Points that ``other`` loses to ``one``, and the reach of the 95 % interval."""
+    """Return the points that ``other`` loses to ``one``, and half the 95 % interval."""
     pairs = 100 * (one.right.astype(np.float64) - other.right)
     return float(pairs.mean()), NORMAL_95 * float(pairs.std()) / len(pairs) ** 0.5
 
 
 def _latency(report: Report, address: str, bundle: Bundle, test: Dataset) -> None:
-    """Two looks against one of about as many bytes, one sample at a time, in turn."""
+    """Compare the latency of two looks and of one with about as many bytes, in turn."""
     plan = chosen(bundle, 0.1, exits=False)
     payloads = read_payloads(bundle) or ()
     sizes = [abs(size - plan.payload_bytes) for size in payloads]

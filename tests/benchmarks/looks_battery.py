@@ -1,4 +1,4 @@
-"""Days that a battery lasts with two looks, and with the best single look at equal accuracy."""
+"""Computes how many days a battery lasts with two looks, and with the best single look."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ STEP_S = 6 * 3600.0
 
 @dataclass(frozen=True)
 class Fixed:
-    """One way to look, for good."""
+    """A policy that always chooses the same looks."""
 
     looks: tuple[Look, ...]
 
     def decide(self, _: Situation) -> Decision:
-        """The looks."""
+        """Choose the looks."""
         return Decision(self.looks)
 
 
 def days(bundle: Bundle, test: Dataset, allowed: float, hardware: str) -> dict[str, Any]:
-    """Days at one sample a second, and their ratio.
+    """Return the days at one sample a second, and their ratio.
 
-    The plan of two looks is the one of the bundle's table that lasts longest of those that lose at
-    most ``allowed`` points on the validation split. The single look is the best on the test images
-    themselves, of all levels and exit thresholds that are as accurate there.
+    The plan of two looks is the one of the bundle's table that lasts longest among those that lose
+    at most ``allowed`` points on the validation split. The single look is the best on the test
+    images, among all levels and exit thresholds with at least the same accuracy there.
     """
     results = measure(bundle, test.images, test.labels)
     tables = with_payloads(

@@ -1,4 +1,4 @@
-"""Second looks while the server is killed again and again: every sample gets one answer."""
+"""Second looks while the server is killed again and again; every sample must get one answer."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ DRAIN_S = 120.0
 async def deaths(
     bundle: Bundle, images: npt.NDArray[np.uint8], policy: Policy, kills: int
 ) -> tuple[int, int, dict[str, Any]]:
-    """Samples without an answer of the cloud, samples with two, and what else was seen.
+    """Return samples without an answer of the cloud, samples with two, and further counts.
 
-    The server dies by SIGKILL, ``kills`` times, whenever as many samples were answered as are due,
-    and comes back at the same port.
+    The server is killed ``kills`` times by SIGKILL, after equal numbers of answered samples, and
+    started again on the same port.
     """
     port, name = free_port(), bundle.metadata.name
     late: Counter[int] = Counter()
@@ -53,7 +53,8 @@ async def deaths(
 
             async def work() -> None:
                 for index, image in coming:
-                    # The exit head would answer thousands of samples before the server is back.
+                    # Otherwise the exit head would answer thousands of samples before the server is
+                    # back.
                     await _until(lambda: not client.link.away)
                     result = await client.classify(image, index)
                     answered["samples"] += 1

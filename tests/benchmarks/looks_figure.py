@@ -1,9 +1,9 @@
 """``python -m tests.benchmarks.looks_figure``: accuracy over bytes and operations, by ways to look.
 
-Plans are chosen on the validation split and drawn as the test set finds them, with the packed
-runtime of both halves and the real codec. The pictures that are sent instead come from
+Plans are chosen on the validation split and measured on the test set, with the packed runtime of
+both halves and the real codec. The points of pictures that are sent instead come from
 ``docs/results/wire-*.json``. Writes ``docs/results/looks.json`` and ``docs/images/looks.svg``;
-``--plot-only`` draws what was measured before.
+``--plot-only`` draws the last measurement.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ RESULTS, IMAGE = DOCS / "results" / "looks.json", DOCS / "images" / "looks.svg"
 WAYS = ("one look", "two looks", "exits", "exits and two looks")
 COLOURS = dict(zip(WAYS, ("#57606a", "#1f6feb", "#bf8700", "#2da44e"), strict=True))
 BYTES, OPERATIONS = "payload_bytes", "device_macs"
-LEAST_GAIN = 0.0005  # of accuracy, from one point of a line to the next
-Points = dict[str, list[dict[str, float]]]  # by way
+LEAST_GAIN = 0.0005  # least difference in accuracy from one point of a line to the next
+Points = dict[str, list[dict[str, float]]]  # by way to look
 
 
 def points_of(held: Sequence[LevelAnswers], test: Sequence[LevelAnswers]) -> dict[str, Points]:
-    """The frontiers on the validation split, as the test set finds them, by the cost."""
+    """Return, by cost, the plans on the validation split's frontier, measured on the test set."""
     plans: dict[str, list[tuple[LookPlan, Choice]]] = {way: [] for way in WAYS}
     for exits in (False, True):
         for choice in choices(held, exits):
@@ -59,7 +59,7 @@ def points_of(held: Sequence[LevelAnswers], test: Sequence[LevelAnswers]) -> dic
 def _frontier(
     found: Sequence[tuple[LookPlan, Choice]], test: Sequence[LevelAnswers], cost: str
 ) -> list[dict[str, float]]:
-    """Every plan that no cheaper one is as accurate as, on the validation split."""
+    """Return the plans that are more accurate than every cheaper one on the validation split."""
     kept: list[Choice] = []
     best = 0.0
     for plan, choice in sorted(found, key=lambda one: (getattr(one[0], cost), -one[0].accuracy)):
@@ -74,7 +74,7 @@ def _frontier(
 
 
 def draw(found: dict[str, dict[str, Points]], path: Path) -> None:
-    """Error over bytes and over operations, both logarithmic: left and down is better."""
+    """Plot error over bytes and over operations, both logarithmic."""
     with rc_context({"svg.hashsalt": "taper", "font.size": 8}):
         figure = Figure(figsize=(9, 6.6), layout="constrained")
         rows = figure.subplots(2, 2)
@@ -104,7 +104,7 @@ def _lines(axes: Axes, points: Points, scale: Callable[[float], float]) -> None:
 
 
 def _pictures(axes: Axes, data: str) -> None:
-    """What sending a picture costs instead."""
+    """Plot the points of sending a picture instead."""
     curves = read(data)
     if curves is None:
         return

@@ -1,8 +1,8 @@
-"""``python -m tests.benchmarks.message_echo``: taper's own messages, answered without any work.
+"""``python -m tests.benchmarks.message_echo``: answers taper's messages without any work.
 
-The peer of the serving benchmark: the generated code of ``taper.split.v1`` on grpc.aio, or with
-``--threads`` on gRPC's thread pool, with ``--uvloop`` on grpc.aio over uvloop; every request is
-answered with its id and a fixed label.
+The serving benchmark compares our server with it: the generated code of ``taper.split.v1`` on
+grpc.aio, with ``--threads`` on gRPC's thread pool, or with ``--uvloop`` on grpc.aio over uvloop.
+Every request is answered with its id and a fixed label.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import uvloop
 from protos.split.v1 import split_pb2 as pb
 from protos.split.v1 import split_pb2_grpc
 
-THREADS = 80  # a stream holds one for as long as it is open
+THREADS = 80  # a stream occupies a thread as long as it is open
 
 
 def answer(request: pb.InferRequest) -> pb.InferResponse:
-    """A response as ours, of as many results."""
+    """Make a response like ours, with as many results as the request has samples."""
     count = request.samples or 1
     return pb.InferResponse(id=request.id, cloud_level=3, results=[pb.Result(label=7)] * count)
 
 
 class AsyncEcho(split_pb2_grpc.SplitInferenceServicer):
-    """On grpc.aio."""
+    """The server on grpc.aio."""
 
     async def Infer(  # noqa: N802
         self, request: pb.InferRequest, context: Any
@@ -44,7 +44,7 @@ class AsyncEcho(split_pb2_grpc.SplitInferenceServicer):
 
 
 class ThreadEcho(split_pb2_grpc.SplitInferenceServicer):
-    """On the thread pool."""
+    """The server on the thread pool."""
 
     def Infer(self, request: pb.InferRequest, context: Any) -> pb.InferResponse:  # noqa: N802
         return answer(request)
@@ -56,7 +56,7 @@ class ThreadEcho(split_pb2_grpc.SplitInferenceServicer):
 
 
 def told(port: int) -> None:
-    """Say where the server listens."""
+    """Print where the server listens."""
     sys.stdout.write(f"listening on 127.0.0.1:{port}\n")
     sys.stdout.flush()
 

@@ -1,8 +1,8 @@
 """``python -m tests.benchmarks.micro``: the C engine on emulated boards, and here with sanitizers.
 
-Memory as the generator reports it; instructions as the emulator counts them, which says nothing of
-milliseconds: real cores take more than one cycle for some. ``--full`` runs 1,000 test images of
-MNIST (fetched before) on every board, without it the first of the shipped digits.
+Memory is that reported by the generator. Instructions are counted by the emulator and cannot be
+converted to milliseconds, as some take more than one cycle on real cores. ``--full`` runs 1,000
+test images of MNIST (which must be fetched before) on every board, otherwise a few shipped digits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.support import boards
 from tests.support.boards import BOARDS, SANITIZED, Board, Result
 
 FEW, MANY = 5, 1000
-AT_A_TIME = 100  # pictures of one run of the emulator
+AT_A_TIME = 100  # number of pictures in one run of the emulator
 
 
 def run(full: bool) -> Report:
@@ -67,7 +67,7 @@ def run(full: bool) -> Report:
 
 
 def images(full: bool) -> npt.NDArray[np.uint8]:
-    """Digits (N, 28, 28, 1)."""
+    """Return digits (N, 28, 28, 1)."""
     if not full:
         return sample_digits()[0][:FEW, :, :, None]
     folder = Path(os.environ.get(DATA_DIR_VARIABLE, "data"))
@@ -77,9 +77,10 @@ def images(full: bool) -> npt.NDArray[np.uint8]:
 def exercise(
     board: Board | None, bundle: Bundle, levels: Sequence[int], pictures: npt.NDArray[np.uint8]
 ) -> tuple[float, list[float]]:
-    """Share of outputs that equal the packed runtime's; mean instructions at every level.
+    """Return the share of outputs equal to the packed runtime's, and mean instructions by level.
 
-    None for ``board`` is this machine, with the sanitizers; it counts no instructions.
+    If ``board`` is None, the engine runs on this machine with the sanitizers, and no instructions
+    are counted.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

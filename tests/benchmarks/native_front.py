@@ -1,7 +1,7 @@
-"""The front on gRPC's C++ core against bare grpc.aio; a part of the serving benchmark.
+"""Compares the native front with bare grpc.aio; a part of the serving benchmark.
 
-What a core can do is computed from CPU time, so that the load cannot limit it: requests that were
-answered, divided by the CPU seconds that the server took for them.
+The capacity of a core is computed from CPU time, so that the load generator cannot limit it: the
+number of answered requests, divided by the CPU seconds that the server took for them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SERVER = ("cloud.server", "--host", "127.0.0.1", "--port", "0", "--cloud-fractio
 NATIVE = ("--front", "native", "--threads")
 IN_FLIGHT = 64
 BATCH = 16
-BATCHES_IN_FLIGHT = 8  # more samples at a time would be refused: they are over a client's share
+BATCHES_IN_FLIGHT = 8  # more would be refused, as their samples exceed a client's share
 HEAVY = "cifar10-binary"
 CONNECTIONS, HEAVY_IN_FLIGHT = 4, 4  # of each connection
 TARGETS: dict[str, tuple[str, float, Literal["higher", "lower"]]] = {
@@ -52,12 +52,12 @@ TARGETS: dict[str, tuple[str, float, Literal["higher", "lower"]]] = {
 
 
 class NoFrontError(Exception):
-    """This installation cannot serve with the native front; the text says why."""
+    """This installation cannot serve with the native front; the message says why."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One slice of load: CPU microseconds of a request, of the busiest thread too; p50, rate."""
+    """A slice of load: CPU us per request, of all threads and of the busiest; p50; and rate."""
 
     cpu_us: float
     busiest_us: float
@@ -67,29 +67,30 @@ class Cost:
 
 @dataclass
 class Costs:
-    """The slices of each subject, round by round."""
+    """The slices of each subject, one for each round."""
 
     of: dict[str, list[Cost]] = field(default_factory=dict)
 
     def add(self, name: str, cost: Cost) -> None:
-        """Keep a slice."""
+        """Add a slice."""
         self.of.setdefault(name, []).append(cost)
 
     def per_core(self, name: str) -> list[float]:
-        """Requests a second of one core."""
+        """Return the requests a second that one core can do, by round."""
         return [1e6 / cost.cpu_us for cost in self.of[name]]
 
     def per_thread(self, name: str, threads: int) -> list[float]:
-        """Requests a second if each of the threads had a core to itself.
+        """Return the requests a second if each thread had a core to itself, by round.
 
-        The busiest thread limits; where work moves between more threads than that, their number.
+        The busiest thread is the limit; or, if work moves between more than ``threads`` threads,
+        their number.
         """
         return [1e6 / max(one.busiest_us, one.cpu_us / threads) for one in self.of[name]]
 
 
 @contextmanager
 def native_server(cpu: int | None, threads: int, *flags: str) -> Iterator[tuple[int, str]]:
-    """Process id and address of a server with the native front; ``NoFrontError`` without one."""
+    """Run a server with the native front; yields process id and address, or ``NoFrontError``."""
     command = [sys.executable, "-m", *SERVER, *NATIVE, str(threads), *flags]
     if cpu is not None:
         command = ["taskset", "--cpu-list", str(cpu), *command]
@@ -111,7 +112,7 @@ def native_server(cpu: int | None, threads: int, *flags: str) -> Iterator[tuple[
 
 
 def cpu_seconds(pid: int) -> dict[int, float]:
-    """CPU seconds so far of each thread of a process and of its children."""
+    """Return the CPU seconds so far of each thread of a process and of its children."""
     found = {}
     for one in (pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))):
         for task in Path(f"/proc/{one}/task").iterdir():
@@ -121,7 +122,7 @@ def cpu_seconds(pid: int) -> dict[int, float]:
 
 
 def measure(pid: int, callers: Sequence[Caller], kind: str, in_flight: int, seconds: float) -> Cost:
-    """One slice of load over all ``callers`` at the same time; closes them."""
+    """Measure a slice of load by all ``callers`` at the same time, then close them."""
     before = cpu_seconds(pid)
     with ThreadPoolExecutor(len(callers)) as pool:
         loads = list(pool.map(lambda one: getattr(one, kind)(in_flight, seconds), callers))
@@ -142,7 +143,7 @@ def measure(pid: int, callers: Sequence[Caller], kind: str, in_flight: int, seco
 
 
 def heavy_bodies() -> list[bytes]:
-    """Requests of 16 raw samples of the large network, whose images are noise."""
+    """Make requests of 16 raw samples for the large network, from noise images."""
     bundle = read_bundle(bundle_path(HEAVY))
     shape, level = bundle.architecture.input_shape, len(bundle.architecture.device_levels) - 1
     size = (BATCH, shape.height, shape.width, shape.channels)
@@ -154,7 +155,7 @@ def heavy_bodies() -> list[bytes]:
 
 
 def same_answers(addresses: Sequence[str], requests: Sequence[bytes]) -> None:
-    """``RuntimeError`` unless all servers give the same answers to single calls."""
+    """Raise ``RuntimeError`` unless all servers give the same answers to single calls."""
     found = []
     for address in addresses:
         with grpc.insecure_channel(address) as channel:
@@ -170,7 +171,7 @@ def _labels(response: bytes) -> list[int]:
 
 @dataclass(frozen=True)
 class Subjects:
-    """What is measured beside the native front, all on the same core as it."""
+    """The servers that are measured beside the native front, on the same core, and the requests."""
 
     peer: tuple[int, str]  # process and address of bare grpc.aio
     ours: str  # address of the Python front
@@ -181,7 +182,7 @@ class Subjects:
 
 
 def run(subjects: Subjects, rounds: int, seconds: float) -> Report:
-    """All of it; without a native front, checks without values and one line that says why."""
+    """Measure everything. Without a native front, checks have no values and a line says why."""
     try:
         costs = _costs(subjects, rounds, seconds)
     except NoFrontError as error:
@@ -229,7 +230,7 @@ def _one_round(subjects: Subjects, native: tuple[int, str], costs: Costs, second
 
 
 def report(costs: Costs) -> Report:
-    """Table, medians and checks."""
+    """Make the report with table, medians and checks."""
     found: dict[str, float] = {}
     for kind in ("stream", "unary"):
         pair = (f"{kind}, {IN_FLIGHT} in flight: {name}" for name in ("native", "bare"))

@@ -1,7 +1,8 @@
-"""``python -m tests.benchmarks.overload``: three times what a server can do at c = 1.
+"""``python -m tests.benchmarks.overload``: three times the load that a server can carry at c = 1.
 
-Ours, which narrows itself, and the same server pinned to c = 1, in turn: requests at a fixed rate
-on 64 streams, 64 raw samples each, so that computing and not the protocol is what limits.
+It is sent in turn to our server, which may narrow, and to the same server pinned to c = 1. Requests
+come at a fixed rate on 64 streams, with 64 raw samples each, so that computing is the limit and not
+the protocol.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ SAMPLES = 64
 TIMES = 3.0
 SLO_MS = 50.0
 SETTLE_S, OVERLOAD_S, QUIET_S = 1.0, 4.0, 7.0
-CALM = 0.25  # of the capacity, after the overload
+CALM = 0.25  # share of the capacity that is offered after the overload
 ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One overload of one server, and the calm after it."""
+    """The results of an overload of one server, and of the calm after it."""
 
     offered_per_s: float
     answered_per_s: float
@@ -43,7 +44,7 @@ class Phase:
 
 
 def capacity(address: str, requests: list[bytes]) -> float:
-    """Requests a second that a server answers at c = 1, with 16 in flight."""
+    """Measure the requests a second that a server answers at c = 1, with 16 in flight."""
     loads = []
     for seconds in (0.5, 2.0):  # the first to warm up
         metadata = {"authorization": f"Bearer {TOKENS[0]}"}
@@ -69,7 +70,7 @@ def overload(address: str, requests: list[bytes], rate_per_s: float, top: int) -
 
 
 def recovery(calm: Outcome, top: int) -> float | None:
-    """Seconds until all answers were of the widest level; None if they never were."""
+    """Return the seconds until all answers were at the widest level; None if they never were."""
     narrow = [second for second, level in calm.levels if level < top]
     if not calm.levels or calm.levels[-1][1] < top:
         return None
@@ -100,7 +101,7 @@ def run(full: bool) -> Report:
 
 
 def report(able: float, phases: dict[str, list[Phase]]) -> Report:
-    """Table and checks."""
+    """Make the report with table and checks."""
 
     def middle(name: str, value: str) -> float:
         found: float = statistics.median(getattr(phase, value) for phase in phases[name])

@@ -1,4 +1,4 @@
-"""Payloads of real test images: how large, how fast, and how many are needed."""
+"""Measures payloads of real test images: their sizes, coding times, and how many are needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMED_SAMPLES = 256
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of the payloads of single samples."""
+    """Statistics of the payload bytes of single samples."""
 
     mean: float
     p50: float
@@ -31,13 +31,13 @@ class Sizes:
 
     @classmethod
     def of(cls, sizes: Sequence[int]) -> Sizes:
-        """The statistics of ``sizes``."""
+        """Compute the statistics of ``sizes``."""
         p50, p99 = np.percentile(sizes, (50, 99))
         return cls(round(float(np.mean(sizes)), 3), float(p50), float(p99))
 
 
 def with_dictionaries(bundle: Bundle, images: npt.NDArray[np.uint8]) -> Bundle:
-    """``bundle`` with a zstd dictionary at every level, helpful or not, from training images."""
+    """Return ``bundle`` with a zstd dictionary at every level, even if it does not help."""
     half = DeviceHalf(bundle)
     tensors = dict(bundle.tensors)
     for level in range(len(bundle.architecture.device_levels)):
@@ -49,9 +49,9 @@ def with_dictionaries(bundle: Bundle, images: npt.NDArray[np.uint8]) -> Bundle:
 
 
 def sizes_by_encoding(bundle: Bundle, features: Features, level: int) -> dict[str, Sizes]:
-    """Of every encoding that ``bundle`` has tables for, of zstd or raw, and of what is sent.
+    """Return sizes by every encoding for which ``bundle`` has tables, and of what is sent.
 
-    ``zstd_or_raw`` is what a codec without a context model sends.
+    ``zstd_or_raw`` is what a codec without a context model would send.
     """
     codec = FeatureCodec(bundle)
     raw = [features.shape[1]] * len(features)
@@ -60,7 +60,7 @@ def sizes_by_encoding(bundle: Bundle, features: Features, level: int) -> dict[st
         try:
             sizes = [len(codec.encode_as(row[None], level, encoding).payload) for row in features]
         except ValueError:
-            continue  # no tables
+            continue  # the bundle has no tables for it
         found[name] = Sizes.of(sizes)
         if encoding is Encoding.ZSTD_DICT:
             found["zstd_or_raw"] = Sizes.of(np.minimum(sizes, raw).tolist())
@@ -70,7 +70,7 @@ def sizes_by_encoding(bundle: Bundle, features: Features, level: int) -> dict[st
 
 
 def coding_us(bundle: Bundle, features: Features, level: int) -> tuple[float, float]:
-    """Microseconds to encode and to decode one sample as it is sent."""
+    """Return the microseconds to encode and to decode one sample as it is sent."""
     codec = FeatureCodec(bundle)
     rows = [row[None] for row in features[:TIMED_SAMPLES]]
     frames = [codec.encode(row, level) for row in rows]
@@ -89,7 +89,7 @@ def coding_us(bundle: Bundle, features: Features, level: int) -> tuple[float, fl
 
 
 def stays_on_device(bundle: Bundle, features: Features, level: int) -> npt.NDArray[np.bool_]:
-    """Which samples (N,) the exit head answers at the bundle's own threshold."""
+    """Return which samples (N,) the exit head answers at the bundle's own threshold."""
     exits = bundle.metadata.extra["exit"]
     logits = DeviceHalf(bundle).exit_logits(features, level)
     return staying(logits, exits["threshold"][level], exits["temperature"][level])

@@ -42,12 +42,12 @@ class Layer:
 
 
 def conv3x3(inputs: int, outputs: int, side: int) -> list[Layer]:
-    """One 3x3 layer on a square map."""
+    """Make one 3x3 layer on a square map."""
     return [Layer(inputs, outputs, side, side, (3, 3), 1, 1)]
 
 
 def layers_of(shapes: Iterable[tuple[Stage, Shape, Shape]]) -> list[Layer]:
-    """The layers of a half at one level, from ``device_shapes`` or ``cloud_shapes``."""
+    """Make the layers of a half at one level, from ``device_shapes`` or ``cloud_shapes``."""
     layers = []
     for stage, before, after in shapes:
         linear = stage.kind is Kind.BINARY_LINEAR
@@ -67,7 +67,7 @@ def layers_of(shapes: Iterable[tuple[Stage, Shape, Shape]]) -> list[Layer]:
 
 
 def torch_subject(layers: Sequence[Layer], dtype: torch.dtype, channels_last: bool) -> Subject:
-    """The layers in torch, one image: convolution, pooling, ReLU between layers."""
+    """Make a subject of the layers in torch, for one image: convolution, pooling, ReLU between."""
     torch.set_num_threads(1)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     first = layers[0]
@@ -97,7 +97,7 @@ def torch_subject(layers: Sequence[Layer], dtype: torch.dtype, channels_last: bo
 
 
 def onnx_subject(layers: Sequence[Layer], int8: bool) -> Subject:
-    """The layers in ONNX Runtime, one image: convolution, pooling, ReLU between layers."""
+    """Make a subject of the layers in ONNX Runtime: convolution, pooling, ReLU between."""
     nodes: list[Any] = []
     constants = [numpy_helper.from_array(np.array(v), n) for n, v in INT8.items()] if int8 else []
     name = "x"
@@ -117,7 +117,7 @@ def onnx_subject(layers: Sequence[Layer], int8: bool) -> Subject:
         nodes.append(
             helper.make_node(kind, inputs, [out], pads=pads, kernel_shape=list(layer.kernel))
         )
-        if len(layers) > 1 and not int8:  # a zero point of 128 makes it a ReLU-like cut in int8
+        if len(layers) > 1 and not int8:  # in int8 a zero point of 128 has the effect of a ReLU
             nodes.append(helper.make_node("Relu", [out], [f"r{index}"]))
             out = f"r{index}"
         if layer.pool > 1:
@@ -152,7 +152,7 @@ def onnx_subject(layers: Sequence[Layer], int8: bool) -> Subject:
 
 
 def peers(layers: Sequence[Layer]) -> dict[str, Subject]:
-    """All rivals on the same layers; the faster of the two torch layouts is the one to compare."""
+    """Make the subjects of all libraries; compare with the faster of the two torch layouts."""
     return {
         "torch f32": torch_subject(layers, torch.float32, channels_last=False),
         "torch f32 channels_last": torch_subject(layers, torch.float32, channels_last=True),

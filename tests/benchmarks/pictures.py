@@ -1,4 +1,4 @@
-"""Pictures at the real client: digits in many formats, and a folder of large photographs."""
+"""Measures the real client on digits in many formats, and on a folder of large photographs."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ PHOTOGRAPH_SIZE = (4000, 3000)
 
 
 def grey(digit: Digit) -> Image.Image:
-    """The digit as a picture."""
+    """Return the digit as a picture."""
     return Image.fromarray(digit)
 
 
 def write_numbers(scale: float, dtype: str, digit: Digit, path: Path) -> None:
-    """Grey of another depth."""
+    """Write the digit in grey with another number of bits."""
     Image.fromarray((digit.astype(np.float64) * scale).astype(dtype)).save(path)
 
 
 def write_clear(ink: int, ground: int, mode: str, digit: Digit, path: Path) -> None:
-    """Strokes of one colour on a clear ground of another."""
+    """Write strokes of one colour on a transparent ground of another."""
     colour = Image.fromarray(np.where(digit > 0, ink, ground).astype(np.uint8))
     Image.merge(mode, [*[colour] * (len(mode) - 1), grey(digit)]).save(path)
 
 
 def write_turned(orientation: int, turn: Image.Transpose, digit: Digit, path: Path) -> None:
-    """A JPEG that lies on its side and says so."""
+    """Write a rotated JPEG whose EXIF data give the orientation."""
     exif = Image.Exif()
     exif[0x112] = orientation
     grey(digit).transpose(turn).save(path, quality=95, exif=exif)
 
 
 def write_page(size: tuple[int, int], side: int, digit: Digit, path: Path) -> None:
-    """Dark ink on a noisy, unevenly lit page."""
+    """Write the digit in dark ink on a noisy, unevenly lit page."""
     width, height = size
     noise = np.random.default_rng(1).normal(0, 4, (height, width))
     page = 225 + 15 * np.linspace(-1, 1, width)[None, :] + noise
@@ -58,20 +58,20 @@ def write_page(size: tuple[int, int], side: int, digit: Digit, path: Path) -> No
 
 
 def write_palette(ground: int, digit: Digit, path: Path) -> None:
-    """Two colours, the ground of them clear."""
+    """Write a palette of two colours, of which that of the ground is transparent."""
     image = Image.fromarray((digit > 96).astype(np.uint8), "P")
     image.putpalette([ground] * 3 + [255] * 3)
     image.save(path, transparency=0)
 
 
 def write_as(mode: str, digit: Digit, path: Path) -> None:
-    """The digit in a mode of Pillow's, in the format that the name ends in."""
+    """Write the digit in a mode of Pillow, in the format of the path's suffix."""
     image = grey(digit).convert("RGB") if mode == "CMYK" else grey(digit)
     image.convert(mode).save(path)
 
 
 def write_frames(digit: Digit, path: Path) -> None:
-    """The digit and then another picture."""
+    """Write a file of two frames: the digit and another picture."""
     grey(digit).save(path, save_all=True, append_images=[Image.new("L", (28, 28))])
 
 
@@ -98,7 +98,7 @@ CASES: Mapping[str, tuple[str, Save]] = {
 
 
 def write_cases(folder: Path) -> None:
-    """Every case as a folder of class folders."""
+    """Write every case as a folder of class folders."""
     images, labels = sample_digits()
     for name, (ending, save) in CASES.items():
         for label in range(10):
@@ -109,7 +109,7 @@ def write_cases(folder: Path) -> None:
 
 
 def wrong_answers(model: str, server: str, folder: Path) -> tuple[int, dict[str, int]]:
-    """How many of the cases' pictures have no or another answer, and of which cases."""
+    """Return the number of pictures with no or a different answer, in all and by case."""
     command = [sys.executable, "-m", "device.client", "--server", server, "--model", model]
     command += ["--fraction", "1.0", "--no-exit", "--output", "json", "--input", str(folder)]
     done = subprocess.run(
@@ -126,7 +126,7 @@ def wrong_answers(model: str, server: str, folder: Path) -> tuple[int, dict[str,
 
 
 def write_photographs(folder: Path) -> None:
-    """Two hundred JPEGs of 12 megapixels; eight are different."""
+    """Write two hundred JPEGs of 12 megapixels, with eight different contents."""
     random = np.random.default_rng(2)
     images = sample_digits()[0]
     contents = []

@@ -10,12 +10,14 @@ from typing import Any
 
 import simpy
 
-WARM_UP = 0.1  # of the requests are not counted
+WARM_UP = 0.1  # share of the requests, at the beginning, that is not counted
 
 
 @dataclass(frozen=True)
 class Queue:
-    """Latency in seconds, from arrival to answer, and the share of the time the core is busy."""
+    """Latency in seconds, from arrival to answer, and the share of time in which the core
+    is busy.
+    """
 
     mean_s: float
     p50_s: float
@@ -24,10 +26,10 @@ class Queue:
 
 
 def simulate(rate: float, service_s: float, batch_s: float = 0.0, requests: int = 50_000) -> Queue:
-    """Requests come at random moments, ``rate`` a second, and are answered in order.
+    """Simulate requests that come at random moments, ``rate`` a second, and are answered in order.
 
-    As in the server's event loop, what has arrived is taken together: a turn takes ``batch_s``
-    and ``service_s`` for each of its requests, and its answers leave one after the other.
+    As in the server's event loop, all requests that have arrived are taken together: a turn takes
+    ``batch_s``, and ``service_s`` for each of its requests, and its answers leave one by one.
     """
     environment = simpy.Environment()
     draw = random.Random(0)
@@ -69,6 +71,6 @@ def simulate(rate: float, service_s: float, batch_s: float = 0.0, requests: int 
 
 
 def expected_mean_s(rate: float, service_s: float) -> float:
-    """Mean latency of an M/D/1 queue: Pollaczek (1930) and Khinchine (1932)."""
+    """Return the mean latency of an M/D/1 queue: Pollaczek (1930) and Khinchine (1932)."""
     use = rate * service_s
     return service_s + use * service_s / (2 * (1 - use))

@@ -1,7 +1,8 @@
-"""What a sceptic would send instead of features: the image itself, compressed.
+"""Rivals: ways to send the compressed image itself instead of features.
 
-A rival turns images into payloads and back into what the cloud would see. Lossless ones share one
-classifier; every lossy one is judged by a classifier that was trained on its own output.
+A rival encodes images to payloads and decodes them to the images that the cloud would see. Lossless
+rivals share one classifier; every lossy one is judged by a classifier that was trained on its own
+output.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from shared.protocol.context_model import BIAS, WEIGHT, ContextModel
 
 Images = npt.NDArray[np.uint8]  # (N, H, W, C)
 
-DICTIONARY_BYTES = 16 * 1024  # more than a device would carry: the rival gets the benefit
+DICTIONARY_BYTES = 16 * 1024  # more than a device would store, in favour of the rival
 DICTIONARY_IMAGES = 20_000
 CONTEXT_IMAGES = 12_000
-MAGIC_BYTES = 4  # of a zstd frame; one that travels between two of ours would leave it out
+MAGIC_BYTES = 4  # the magic number of a zstd frame, which our own protocol would leave out
 
 
 @dataclass(frozen=True)
 class Rival:
     """A way to send an image.
 
-    ``view`` names what the cloud decodes, so that rivals which decode to the same share a
-    classifier; ``payload_bytes`` is (N, H, W, C) -> bytes of each image.
+    ``view`` names the images that the cloud decodes; rivals with the same view share a classifier.
+    ``payload_bytes`` is (N, H, W, C) -> bytes of each image.
     """
 
     name: str
@@ -59,7 +60,7 @@ def _file_sizes(kind: str, **options: Any) -> Callable[[Images], list[int]]:
 
 
 def lossy(images: Images, kind: str, quality: int) -> Images:
-    """``images`` after compression at ``quality`` and decompression, same shape."""
+    """Return ``images`` after compression at ``quality`` and decompression, same shape."""
     mode = "L" if images.shape[-1] == 1 else "RGB"
     decoded = [
         np.asarray(Image.open(io.BytesIO(_file(image, kind, quality=quality))).convert(mode))
@@ -69,7 +70,7 @@ def lossy(images: Images, kind: str, quality: int) -> Images:
 
 
 def one_bit(images: Images, side: int) -> npt.NDArray[np.bool_]:
-    """Brightness above the middle, at ``side`` x ``side`` pixels: (N, H, W, C) -> (N, s, s, 1)."""
+    """Threshold at half brightness, at ``side`` x ``side``: (N, H, W, C) -> (N, s, s, 1)."""
     grey = images.astype(np.float32).mean(axis=-1)
     count, height, width = grey.shape
     if side < height:
@@ -79,7 +80,7 @@ def one_bit(images: Images, side: int) -> npt.NDArray[np.bool_]:
 
 
 def _one_bit_architecture(side: int) -> Architecture:
-    """A network whose device part sends one bit a pixel: only its shapes are used."""
+    """Make a network whose device part sends one bit per pixel; only its shapes are used."""
     return Architecture(
         name="one-bit",
         input_shape=Shape(side, side, 1),
@@ -104,14 +105,14 @@ def _zstd_sizes(train: Sequence[bytes], dictionary: bool) -> Callable[[Sequence[
 
 
 def zstd_rival(train: Images, dictionary: bool) -> Rival:
-    """The pixels in a zstd frame, with or without a trained dictionary."""
+    """Make the rival that sends the pixels in a zstd frame, perhaps with a trained dictionary."""
     sizes = _zstd_sizes([image.tobytes() for image in train[:DICTIONARY_IMAGES]], dictionary)
     name = "zstd + dictionary" if dictionary else "zstd"
     return Rival(name, "image", lambda images: sizes([image.tobytes() for image in images]))
 
 
 def one_bit_zstd_rival(train: Images, side: int) -> Rival:
-    """The thresholded image in a zstd frame with a trained dictionary."""
+    """Make the rival that sends the thresholded image in a zstd frame with a dictionary."""
 
     def rows(images: Images) -> list[bytes]:
         bits = one_bit(images, side)
@@ -123,7 +124,7 @@ def one_bit_zstd_rival(train: Images, side: int) -> Rival:
 
 
 def one_bit_context_rival(train: Images, side: int) -> Rival:
-    """The thresholded image under our own context coder, trained for such images."""
+    """Make the rival that codes the thresholded image with our context coder, trained for it."""
     architecture = _one_bit_architecture(side)
     bits = one_bit(train[:CONTEXT_IMAGES], side)
     rows = pack(bits.reshape(len(bits), -1))
@@ -139,7 +140,7 @@ def one_bit_context_rival(train: Images, side: int) -> Rival:
 
 
 def rivals(train: Images, qualities: Sequence[int]) -> list[Rival]:
-    """All rivals for such images; ``qualities`` are those of the lossy ones."""
+    """Make all rivals for such images; ``qualities`` are those of the lossy ones."""
     side = train.shape[1]
     made = [
         Rival("PNG", "image", _file_sizes("PNG", optimize=True)),
@@ -159,7 +160,7 @@ def rivals(train: Images, qualities: Sequence[int]) -> list[Rival]:
 
 
 def view(name: str, images: Images) -> Images:
-    """What the cloud decodes of ``images`` under the view ``name``."""
+    """Return ``images`` as the cloud decodes them in the view ``name``."""
     kind, _, number = name.rpartition("-")
     if kind in ("webp", "jpeg"):
         return lossy(images, kind.upper(), int(number))

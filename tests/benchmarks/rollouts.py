@@ -1,10 +1,10 @@
-"""Roll-outs that are simulated: how often an equal model is stopped, and a worse one passes.
+"""Simulates roll-outs: how often an equal model is stopped, and how often a worse one passes.
 
 200 devices replay recorded outputs of real bundles on the 10,000 MNIST test images, a random image
-for each sample, through the decisions that ``cloud.fleet rollout`` takes. The worse model is
-``mnist-binary-paper`` on as many images as make it 1.5 points worse than ``mnist-binary``, both at
-fractions d = 0.3 and c = 0.5 without exits, and ``mnist-binary`` on the others. Without labels
-there is one bundle with an exit head: the worse one is ``mnist-binary`` at d = 0.125, c = 0.25.
+for each sample, with the decisions of ``cloud.fleet rollout``. The worse model has the outputs of
+``mnist-binary-paper`` on as many images as make it 1.5 points worse, and those of ``mnist-binary``
+on the others, both at fractions d = 0.3 and c = 0.5 without exits. Without labels an exit head is
+needed, which only one bundle has: the worse model is then ``mnist-binary`` at d = 0.125, c = 0.25.
 
     python -m tests.benchmarks.rollouts --record DATA_FOLDER    records the outputs anew
     python -m tests.benchmarks.rollouts --rollouts 1000
@@ -29,7 +29,7 @@ from shared.fleet.scenario import Rollout
 
 RECORDED = Path(__file__).parent / "rollout_outputs.npz"
 DEVICES = 200
-SAMPLES = 30  # of a device in a period of a minute
+SAMPLES = 30  # number of samples of a device in a period of a minute
 MOST_PERIODS = 200
 WORSE = 0.015
 AUDIT_RATE = 0.05
@@ -40,22 +40,22 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model gives for each test image."""
+    """The outputs of a model for each test image."""
 
-    right: Bools  # the answer, wherever it comes from
-    local: Bools  # whether the exit head is sure enough
-    agrees: Bools  # whether the exit head's answer is the cloud's
-    confidence: npt.NDArray[np.float64]  # of the exit head; nan without one
+    right: Bools  # whether the answer of device or cloud is right
+    local: Bools  # whether the exit head answers
+    agrees: Bools  # whether exit head and cloud have the same answer
+    confidence: npt.NDArray[np.float64]  # that of the exit head; nan without one
 
 
 def mixed(first: Outputs, other: Outputs, take: Bools) -> Outputs:
-    """``other`` on the images of ``take``, ``first`` on the rest."""
+    """Return the outputs of ``other`` on the images of ``take``, and of ``first`` on the rest."""
     names = ("right", "local", "agrees", "confidence")
     return Outputs(**{n: np.where(take, getattr(other, n), getattr(first, n)) for n in names})
 
 
 def made_worse(first: Outputs, other: Outputs, by: float) -> Outputs:
-    """``first`` with the outputs of ``other`` on as many images as make it worse ``by``."""
+    """Return ``first`` with outputs of ``other`` on as many images as make it worse ``by``."""
     order = np.random.default_rng(0).permutation(len(first.right))
     loss = np.cumsum(first.right[order].astype(int) - other.right[order]) / len(order)
     count = int(np.argmax(loss >= by)) + 1
@@ -75,20 +75,20 @@ class Replay:
         self.desired: dict[str, str | None] = dict.fromkeys(self.names)
         self.sums: dict[str, dict[str, Sums]] = {"old": {}, "new": {}}
         self._counts = {name: np.zeros((DEVICES, 6)) for name in self._models}
-        self._periods = 0  # since the last ``forget``
+        self._periods = 0  # number of periods since the last ``forget``
 
     def forget(self) -> None:
-        """Begin to count anew."""
+        """Set all counts to 0."""
         for counts in self._counts.values():
             counts[:] = 0
         self._periods = 0
 
     def model(self, name: str) -> str:
-        """What a device works with."""
+        """Return the name of the model that a device works with."""
         return self.desired[name] or "old"
 
     def period(self) -> None:
-        """Every device works for a minute."""
+        """Let every device work for a minute."""
         self._periods += 1
         images = self._chance.integers(0, len(self._models["old"].right), (DEVICES, SAMPLES))
         audits = self._chance.random((DEVICES, SAMPLES)) < AUDIT_RATE
@@ -164,7 +164,9 @@ def read() -> dict[str, Outputs]:
 
 
 def rates(rollouts: int) -> dict[str, float]:
-    """Return how often an equal model is stopped and a worse one passes; without labels too."""
+    """Return how often an equal model is stopped and a worse one passes, with and without
+    labels.
+    """
     recorded = read()
     worse = made_worse(recorded["binary"], recorded["paper"], WORSE)
     cases = {
@@ -185,7 +187,7 @@ def rates(rollouts: int) -> dict[str, float]:
 
 
 def record(folder: Path) -> None:
-    """Compute the outputs of the bundles on the MNIST test images in ``folder``, and keep them."""
+    """Compute the outputs of the bundles on the MNIST test images in ``folder``, and store them."""
     from cloud.training.data.datasets import load
     from shared.bundles import bundle_path
     from shared.model.bundle import read_bundle

@@ -1,13 +1,13 @@
 """``python -m tests.benchmarks.scale``: restarts and losses under load, two workers, Ray Serve.
 
-``workers2_vs_1`` by CPU accounting: with two cores, one of which makes the load, two workers cannot
-be seen to answer twice as much. With a core each they would answer until the one that was dealt
-more of the connections is full: (requests in a CPU second of both workers) / (share of the
-connections that the kernel dealt to the one with more), divided by (requests in a CPU second of a
-single worker). All of them run on one core, the load on another: only then are they never idle, and
-a server that waits for requests spends more CPU time on each.
+``workers2_vs_1`` is computed from CPU time, as two workers cannot answer twice as much on a machine
+with two cores, one of which generates the load. With a core each, they could answer more until the
+worker with more connections is full: (requests per CPU second of both workers) / (share of the
+connections that the kernel gave to the worker with more), divided by (requests per CPU second of a
+single worker). All workers run on one core and the load on another, so that they are never idle: a
+server that waits for requests spends more CPU time on each.
 
-Ray Serve is measured where TAPER_RAY names an environment with ray (``make ray`` makes one).
+Ray Serve is measured if TAPER_RAY names an environment with ray (``make ray`` makes one).
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from tests.support.sites import Site, site
 
 ROUNDS, SLICE_S = 5, 0.7
 CONNECTIONS = 256
-AT_ONCE = 16  # connections of the comparison with Ray Serve
+AT_ONCE = 16  # number of connections in the comparison with Ray Serve
 SERVER = ("cloud.server", "--host", "127.0.0.1", "--port", "0", *SERVED, *OPEN)
 
 
 @dataclass(frozen=True)
 class Upheaval:
-    """Something that happens to servers behind the proxy under load.
+    """The results of a restart or loss of servers behind the proxy under load.
 
-    seconds  until the proxy gave the server no more streams
+    seconds  time until the proxy gave the server no more streams
     """
 
     samples: int
@@ -57,17 +57,17 @@ class Upheaval:
 
 
 def failed(tally: Tally) -> int:
-    """Samples without exactly one answer, or with a wrong one."""
+    """Return the number of samples without exactly one answer, or with a wrong one."""
     return sum(count != 1 for count in tally.answers) + tally.wrong
 
 
 def upheaval(tally: Tally, seconds: float) -> Upheaval:
-    """What came of it."""
+    """Summarise ``tally``."""
     return Upheaval(tally.asked, failed(tally), 1000 * max(tally.latencies_s), seconds)
 
 
 async def rolling_restart(running: Site) -> Upheaval:
-    """All three servers are restarted, one after the other."""
+    """Restart all three servers, one after the other."""
     async with load(running.proxy.address) as tally:
         await progress(tally, 300)
         began_s = time.monotonic()
@@ -77,7 +77,7 @@ async def rolling_restart(running: Site) -> Upheaval:
 
 
 async def loss(running: Site, name: str, number: signal.Signals) -> Upheaval:
-    """One server is killed or frozen; its streams move to the others."""
+    """Kill or freeze one server, whose streams move to the others."""
     async with load(running.proxy.address) as tally:
         await progress(tally, 300)
         streams = sum(running.streams().values())
@@ -91,7 +91,7 @@ async def loss(running: Site, name: str, number: signal.Signals) -> Upheaval:
 
 
 async def upheavals(folder: Path) -> dict[str, Upheaval]:
-    """A rolling restart, a frozen server and a killed one."""
+    """Measure a rolling restart, a frozen server and a killed one."""
     with site(folder) as running:
         found = {"rolling restart": await rolling_restart(running)}
         found["frozen"] = await loss(running, "cloud-2", signal.SIGSTOP)
@@ -102,20 +102,20 @@ async def upheavals(folder: Path) -> dict[str, Upheaval]:
 
 
 def cpu_s(process: psutil.Process) -> float:
-    """CPU time of a process so far."""
+    """Return the CPU time of a process so far."""
     times = process.cpu_times()
     return times.user + times.system
 
 
 def per_cpu_second(crowd: Crowd, processes: Sequence[psutil.Process]) -> float:
-    """Requests that ``processes`` answer in a second of their CPU time."""
+    """Measure the requests that ``processes`` answer in a second of their CPU time."""
     before = sum(map(cpu_s, processes))
     answered = crowd.busy(SLICE_S).answered
     return answered / (sum(map(cpu_s, processes)) - before)
 
 
 def largest_share(processes: Sequence[psutil.Process]) -> float:
-    """Share of the open connections that the process with the most of them holds."""
+    """Return the share of open connections of the process that has the most of them."""
     counts = [
         sum(one.status == psutil.CONN_ESTABLISHED for one in process.net_connections("tcp"))
         for process in processes
@@ -124,7 +124,7 @@ def largest_share(processes: Sequence[psutil.Process]) -> float:
 
 
 def workers(one: Sequence[bytes], cpu: int) -> tuple[list[float], list[float], list[float]]:
-    """Requests a CPU second of one worker and of two; the larger share of the connections."""
+    """Measure requests per CPU second of one worker and of two, and the larger connection share."""
     with ExitStack() as stack:
         single, single_address = stack.enter_context(started(cpu, *SERVER))
         double, address = stack.enter_context(started(cpu, *SERVER, "--workers", "2"))
@@ -133,7 +133,7 @@ def workers(one: Sequence[bytes], cpu: int) -> tuple[list[float], list[float], l
         pair = double.children()
         for _ in range(ROUNDS):
             alone.append(per_cpu_second(lonely, [single]))
-            # Connections anew: the kernel deals them to the workers anew.
+            # The kernel distributes new connections to the workers again.
             with Crowd(address, CONNECTIONS, one) as shared:
                 shares.append(largest_share(pair))
                 both.append(per_cpu_second(shared, pair))
@@ -141,7 +141,7 @@ def workers(one: Sequence[bytes], cpu: int) -> tuple[list[float], list[float], l
 
 
 def against_ray(one: Sequence[bytes], folder: Path, environment: Path) -> dict[str, list[float]]:
-    """Median latency of one device, and requests a second of several, ours and Ray Serve's."""
+    """Measure median latency of one device and requests a second of several, ours and Ray's."""
     found: dict[str, list[float]] = {}
     with (
         ray_serve(folder, environment, least=1, most=1, streams_a_replica=1000) as ray,
@@ -163,7 +163,7 @@ def run(full: bool) -> Report:
     """Measure everything."""
     cpus = range(os.cpu_count() or 1)
     (own,) = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cpus)  # devices and servers share the machine
+    os.sched_setaffinity(0, cpus)  # devices and servers share all CPUs of the machine
     one = bodies(read_bundle(bundle_path(MODEL)), 1, Encoding.CONTEXT)
     environment = ray_environment()
     with tempfile.TemporaryDirectory() as name:
@@ -183,7 +183,7 @@ def report(
     shares: list[float],
     ray: dict[str, list[float]],
 ) -> Report:
-    """Tables, raw medians and checks."""
+    """Make the report with tables, raw medians and checks."""
     medians = {name: statistics.median(values) for name, values in ray.items()}
     latency = ratio(ray["ray p50 us"], ray["server p50 us"]) if ray else None
     rate = ratio(ray["ray requests/s"], ray["server requests/s"]) if ray else None
@@ -192,10 +192,10 @@ def report(
         Check("rolling_restart_failed", moved["rolling restart"].failed, "samples", 0, "lower"),
         Check("replica_loss_failed", moved["killed"].failed, "samples", 0, "lower"),
         Check("frozen_failed", moved["frozen"].failed, "samples", 0, "lower"),
-        # Two checks half a second apart, the second of which is silent for half a second.
+        # Two health checks half a second apart, each of which may wait for half a second.
         Check("frozen_moved_s", moved["frozen"].seconds, "s", 2.0, "lower"),
         Check("workers2_vs_1", ratio(capacity, alone), "", 1.6, "higher"),
-        # No target was set for Ray Serve: 1 would be the server itself.
+        # Ray Serve has no target of its own; 1 would be as fast as the server itself.
         Check("ray_vs_server_p50", latency, "", 1.0, "lower"),
         Check("ray_vs_server_throughput", rate, "", 1.0, "higher"),
     ]

@@ -1,10 +1,11 @@
 """``python -m tests.benchmarks.serving``: the server against a bare gRPC server of its messages.
 
-Servers run on one core, the load on another, in turn. Peers: the generated code of our own
-messages with a fixed answer, on grpc.aio as it comes (what the checks compare with), on grpc.aio
-over uvloop as ours and on gRPC's thread pool, and an echo of bytes; for whole images, KServe and
-LitServe in environments of their own (installed once; the float network that they serve is trained
-once from the MNIST images in ``TAPER_DATA``). Without those two their checks are not measured.
+Servers run in turn on one core, the load on another. They are compared with the generated code of
+our messages with a fixed answer, on plain grpc.aio (which the checks use), on grpc.aio over uvloop
+and on gRPC's thread pool, and with an echo of bytes. For whole images they are compared with KServe
+and LitServe in environments of their own (installed once; the float network that they serve is
+trained once from the MNIST images in ``TAPER_DATA``); if these cannot be had, their checks have no
+values.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ PEER = "messages, grpc.aio"
 
 @dataclass(frozen=True)
 class Subject:
-    """A server process, and what is sent to it."""
+    """A server process, and the requests that are sent to it."""
 
     process: psutil.Process
     address: str
@@ -58,7 +59,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Measured:
-    """One slice of load."""
+    """The results of a slice of load."""
 
     requests_per_s: float
     p50_us: float
@@ -68,7 +69,7 @@ class Measured:
 
 @contextmanager
 def started(cpu: int | None, *words: str) -> Iterator[tuple[psutil.Process, str]]:
-    """A server program on one CPU; yields its process and address."""
+    """Run a server program on one CPU; yields its process and address."""
     command = [sys.executable, "-m", *words]
     if cpu is not None:
         command = ["taskset", "--cpu-list", str(cpu), *command]
@@ -91,14 +92,14 @@ def started(cpu: int | None, *words: str) -> Iterator[tuple[psutil.Process, str]
 
 
 def cpus() -> tuple[int | None, int]:
-    """A CPU for the server, if there are two, and that of the load."""
+    """Return a CPU for the server, if there are two, and that of the load."""
     own = max(os.sched_getaffinity(0))
     every = sorted(os.sched_getaffinity(0) | set(range(os.cpu_count() or 1)))
     return next((other for other in every if other != own), None), own
 
 
 def bodies(bundle: Bundle, samples: int, encoding: Encoding, top_k: int = 0) -> list[bytes]:
-    """Requests of ``samples`` real digits each."""
+    """Make requests of ``samples`` real digits each."""
     level = level_for(FRACTION, bundle.architecture.device_levels)
     images, _ = sample_digits()
     features = DeviceHalf(bundle).run(images[..., None], level)
@@ -112,7 +113,7 @@ def bodies(bundle: Bundle, samples: int, encoding: Encoding, top_k: int = 0) -> 
 
 
 def measure(subject: Subject, kind: str, in_flight: int) -> Measured:
-    """One slice of load on ``subject``."""
+    """Measure a slice of load on ``subject``."""
     caller = Caller(subject.address, getattr(subject, kind), subject.bodies)
     try:
         before = sum(subject.process.cpu_times()[:2])
@@ -131,7 +132,7 @@ def measure(subject: Subject, kind: str, in_flight: int) -> Measured:
 
 
 def middle(slices: Sequence[Measured]) -> Measured:
-    """Median of each value."""
+    """Return the median of each value."""
     columns = zip(*(asdict(one).values() for one in slices), strict=True)
     return Measured(*(round(statistics.median(column), 1) for column in columns))
 
@@ -196,7 +197,7 @@ def run(full: bool) -> Report:
 
 
 def top_k_us(bundle: Bundle) -> float:
-    """What the best ten classes of a sample cost beside its label, in the engine."""
+    """Measure in the engine the added time of a sample's best ten classes beside its label."""
     engine = engine_of(CloudHalf(bundle), FeatureCodec(bundle), bundle)
     if engine is None:
         raise UsageError("TAPER_KERNEL: this is about the compiled engine")
@@ -216,7 +217,7 @@ def top_k_us(bundle: Bundle) -> float:
 
 
 def add_images(made: Report, images: dict[str, list[float]]) -> None:
-    """Table and checks of whole images."""
+    """Add the table and checks of whole images."""
     medians = {name: statistics.median(rates) for name, rates in images.items()}
     made.results["whole images"] = medians
     rows = [(name, f"{rate:,.0f}") for name, rate in medians.items()]
@@ -230,7 +231,7 @@ def add_images(made: Report, images: dict[str, list[float]]) -> None:
 
 
 def add_shares(made: Report, shares: Shares) -> None:
-    """Table and check of a small client beside a large one."""
+    """Add the table and check of a small client beside a large one."""
     rows = []
     for in_flight, alone in shares.alone.items():
         latencies = sorted(shares.latencies_us[in_flight])
@@ -249,7 +250,7 @@ def add_shares(made: Report, shares: Shares) -> None:
 
 
 def report(found: dict[tuple[str, int, str], list[Measured]]) -> Report:
-    """Tables, raw medians and checks."""
+    """Make the report with tables, raw medians and checks."""
     medians = {key: middle(slices) for key, slices in found.items()}
     results: dict[str, Any] = {
         f"{kind} {in_flight} {name}": asdict(value)

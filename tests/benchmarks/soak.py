@@ -1,10 +1,10 @@
 """``python -m tests.benchmarks.soak``: memory under load and reloads, and rolling restarts.
 
 Memory is the resident set of the server under a mix of streams, calls, refusals and connections
-that come and go; its growth is the slope of a line through the second half. Then a bundle in a
-watched folder is replaced over and over, and each version answers before the next one comes. Then
-two servers on fixed ports are restarted in turn under the load of the device library. With
-``TAPER_FRONT=native`` all of them have the native front.
+that come and go; its growth is the slope of a line that is fitted to the second half. Then a bundle
+in a watched folder is replaced again and again, and each version must answer before the next one
+comes. Finally two servers on fixed ports are restarted in turn while the device library uses them.
+With ``TAPER_FRONT=native`` all servers have the native front.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from tests.support.processes import start_server
 SLICE_S = 0.25
 RESTARTS = 6
 SAMPLES_BETWEEN = 300
-ASKED = 5  # of each version, by both protocols
+ASKED = 5  # number of requests to each version, by both protocols
 PATIENCE_S = 30.0
 MB = 2**20
 HOUR_S = 3600.0
 
 
 def soak(seconds: float) -> tuple[list[float], list[float], int]:
-    """Times, megabytes at each of them, requests that were answered."""
+    """Return times, megabytes at each of them, and the number of answered requests."""
     bundle = read_bundle(bundle_path(DEFAULT_MODEL))
     good = bodies(bundle, 1, Encoding.CONTEXT)
     bad = [pb.InferRequest(id=1, level=99, payload=b"x").SerializeToString()]
@@ -70,7 +70,7 @@ def soak(seconds: float) -> tuple[list[float], list[float], int]:
 
 
 def reloads(count: int) -> list[float]:
-    """Megabytes after each of ``count`` new versions of a bundle has answered."""
+    """Return the megabytes after each of ``count`` new versions of a bundle has answered."""
     bundle = read_bundle(bundle_path(DEFAULT_MODEL))
     good, images = bodies(bundle, 1, Encoding.CONTEXT), requests(DEFAULT_MODEL)
     megabytes = []
@@ -100,19 +100,19 @@ def reloads(count: int) -> list[float]:
 
 
 def growth_mb(steps: Sequence[float], megabytes: Sequence[float]) -> float:
-    """The slope of a line through the second half, in megabytes a step."""
+    """Return the slope of a line fitted to the second half, in megabytes per step."""
     half = len(steps) // 2
     slope, _ = np.polyfit(steps[half:], megabytes[half:], 1)
     return float(slope)
 
 
 def growth_mb_per_hour(times: list[float], megabytes: list[float]) -> float:
-    """The slope of a line through the second half."""
+    """Return the slope of a line fitted to the second half."""
     return growth_mb(times, megabytes) * HOUR_S
 
 
 async def restarts() -> tuple[int, int]:
-    """Samples asked and those that failed while two servers were restarted in turn."""
+    """Return samples sent and samples failed while two servers were restarted in turn."""
     ports = [free_port(), free_port()]
     with ExitStack() as outer:
         running = [ExitStack(), ExitStack()]
@@ -132,7 +132,7 @@ async def restarts() -> tuple[int, int]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.soak", description=str(__doc__).splitlines()[0]
     )

@@ -1,4 +1,4 @@
-"""Bytes on the socket: real requests through a counting relay to a real server."""
+"""Counts bytes on the socket of real requests, through a relay to a real server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.relay import counting_relay
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes per sample of one way to send, headers and connection included, and the labels."""
+    """Bytes per sample of one way to send, including headers and connection; and the labels."""
 
     up: float
     down: float
@@ -33,16 +33,16 @@ class Traffic:
 
     @property
     def total(self) -> float:
-        """Both ways."""
+        """Return the bytes in both directions."""
         return self.up + self.down
 
 
 def messages_of(
     bundle: Bundle, features: npt.NDArray[np.uint8], level: int, samples: int, named: bool
 ) -> list[pb.InferRequest]:
-    """Requests of ``samples`` samples each, as a device sends them.
+    """Make requests of ``samples`` samples each, as a device sends them.
 
-    In a stream only the first one names the model and its version (``named`` false).
+    In a stream (``named`` is false) only the first one names the model and its version.
     """
     codec = FeatureCodec(bundle)
     prefix = bundle.metadata.version[:SHORTEST_VERSION_PREFIX]
@@ -60,7 +60,7 @@ def messages_of(
 
 
 async def unary(server: str, messages: Sequence[pb.InferRequest], samples: int) -> Traffic:
-    """One call for each message, one after the other, on one connection."""
+    """Send each message in a call, one after the other, on one connection."""
     labels: list[int] = []
     async with counting_relay(server) as relay:
         async with grpc.aio.insecure_channel(relay.address) as channel:
@@ -72,7 +72,7 @@ async def unary(server: str, messages: Sequence[pb.InferRequest], samples: int) 
 
 
 async def stream(server: str, messages: Sequence[pb.InferRequest], samples: int) -> Traffic:
-    """One stream; every message waits for the answer to the one before."""
+    """Send the messages on one stream, each after the answer to the one before."""
     labels: list[int] = []
     answered = asyncio.Event()
     answered.set()

@@ -1,10 +1,10 @@
-"""``python -m tests.benchmarks.training``: from a folder of pictures to a bundle; memory and time.
+"""``python -m tests.benchmarks.training``: memory and time from a folder of pictures to a bundle.
 
-The pictures are digits of the shipped sample, shifted and scaled so that no two are alike. By
-default few are imported and calibrated on, to see that it works, and the training step is compared
-with the one before maps became 0 and 1; ``--full`` imports 100,000, calibrates on 8,192 of 160x120
-and trains on 8,000 of 64x64 for ten epochs, as the targets say, which takes half an hour.
-``--only import|calibration|step|own`` measures one of them.
+The pictures are digits of the shipped sample, shifted and scaled so that no two are equal. By
+default a few are imported and used for a calibration, as a trial, and the training step is compared
+with an earlier one (``earlier_step``). ``--full`` imports 100,000 pictures, calibrates on 8,192 of
+160x120, and trains on 8,000 of 64x64 for ten epochs, as the targets require; this takes half an
+hour. ``--only import|calibration|step|own`` measures one part.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LEARNING_RATE = 0.0025
 
 
 def run(full: bool, only: str = "") -> Report:
-    """Everything, or one part; with ``full`` at the sizes of the targets."""
+    """Measure everything, or one part; with ``full`` at the sizes of the targets."""
     os.sched_setaffinity(0, range(os.cpu_count() or 1))  # training uses all cores
     report = Report()
     with tempfile.TemporaryDirectory() as place:
@@ -65,7 +65,7 @@ def run(full: bool, only: str = "") -> Report:
 
 
 def calibration(report: Report, place: Path, count: int) -> None:
-    """Peak memory of a calibration at 160x120; the target is for the usual number of pictures."""
+    """Measure the peak memory of a calibration at 160x120; the target is for 8,192 pictures."""
     folder = place / "calibrated"
     folder.mkdir()
     shape = (count, *CALIBRATED_SIZE)
@@ -85,9 +85,9 @@ def calibration(report: Report, place: Path, count: int) -> None:
 
 
 def step(report: Report) -> None:
-    """One step of ``colour`` on 32x32 by the sandwich rule, beside the earlier step.
+    """Measure a step of ``colour`` on 32x32 by the sandwich rule, and the earlier step.
 
-    An epoch has as many steps in both, so that its ratio is that of a step.
+    An epoch has the same number of steps in both, so the ratio of epochs is that of steps.
     """
     made = colour(Shape(32, 32, 3), 10)
     settings = Settings(pairs="sandwich", batch=STEP_BATCH, learning_rate=LEARNING_RATE)
@@ -122,7 +122,7 @@ def step(report: Report) -> None:
 
 
 def memory(report: Report, place: Path, count: int) -> None:
-    """Peak memory of the import of ``count`` pictures; the target is for 100,000."""
+    """Measure the peak memory of the import of ``count`` pictures; the target is for 100,000."""
     pictures = place / "pictures" / "many"
     write_pictures(pictures, count, 10, 28)
     words = ["import", str(pictures), "--size", "28x28", "--grey"]
@@ -136,7 +136,8 @@ def memory(report: Report, place: Path, count: int) -> None:
 
 
 def own_task(report: Report, place: Path) -> float:
-    """Minutes from class folders of 64x64 pictures to a server that has the bundle, on two cores.
+    """Measure minutes from class folders of 64x64 pictures to a server with the bundle, on two
+    cores.
 
     The network is the one that docs/own-task.md suggests for pictures of that size.
     """
@@ -163,7 +164,7 @@ def own_task(report: Report, place: Path) -> float:
 
 
 def write_pictures(folder: Path, count: int, classes: int, side: int) -> None:
-    """PNG files in class folders, all different."""
+    """Write PNG files in class folders, all different."""
     images, labels = sample_digits()
     generator = np.random.default_rng(1)
     for label in range(classes):
@@ -179,7 +180,7 @@ def write_pictures(folder: Path, count: int, classes: int, side: int) -> None:
 
 
 def measured(module: str, *words: str) -> tuple[float, float]:
-    """Seconds and peak memory in MB of one command."""
+    """Return seconds and peak memory in MB of one command."""
     begin = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", module, *words],
@@ -195,7 +196,7 @@ def measured(module: str, *words: str) -> tuple[float, float]:
 
 
 def only() -> str:
-    """What ``--only`` says; the harness knows no flags but its own."""
+    """Return the value of ``--only``, which the harness does not parse."""
     if "--only" not in sys.argv:
         return ""
     at = sys.argv.index("--only")

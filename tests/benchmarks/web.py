@@ -1,6 +1,7 @@
 """``python -m tests.benchmarks.web``: the device half in a browser, and the playground's page.
 
-``--full`` runs 1,000 test images of MNIST (fetched before), without it the 200 shipped digits.
+``--full`` runs 1,000 test images of MNIST (which must be fetched before), otherwise the 200 shipped
+digits.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ LEVELS = (2, 5)  # d = 0.3 and d = 1
 
 
 def run(full: bool) -> Report:
-    """Measure sizes and times, and compare the outputs with the packed runtime's."""
+    """Measure sizes and times, and compare the outputs with those of the packed runtime."""
     report, pictures = Report(), images(full)
     bundle = read_bundle(bundle_path(MODEL))
     with ExitStack() as stack:
@@ -51,7 +52,8 @@ def run(full: bool) -> Report:
         found = {"node": run_in_node(built, MODEL, pictures)[0]}
         port = free_port()
         stack.enter_context(start_server("--http-port", str(port), "--model", MODEL))
-        build(STATIC / "device", MODEL)  # with what a fleet needs, which counts as the page's
+        # Includes the files for fleets, which belong to the page too.
+        build(STATIC / "device", MODEL)
         flags = ("--server", f"http://127.0.0.1:{port}")
         url = stack.enter_context(playground(folder / "log", *flags))
         tab = stack.enter_context(browser())
@@ -89,7 +91,7 @@ def run(full: bool) -> Report:
 
 
 def images(full: bool) -> npt.NDArray[np.uint8]:
-    """Digits (N, 28, 28, 1)."""
+    """Return digits (N, 28, 28, 1)."""
     if not full:
         return sample_digits()[0][:, :, :, None]
     folder = Path(os.environ.get(DATA_DIR_VARIABLE, "data"))
@@ -97,7 +99,7 @@ def images(full: bool) -> npt.NDArray[np.uint8]:
 
 
 def identical(results: list[Result], bundle: Bundle, pictures: npt.NDArray[np.uint8]) -> float:
-    """Share of pictures and levels whose bits, exit answer and request are the packed runtime's."""
+    """Return the share of pictures and levels with the packed runtime's bits, exit and request."""
     wanted = expected(bundle, range(len(bundle.architecture.device_levels)), pictures)
     return mean(result.equals(one) for result, one in zip(results, wanted, strict=True))
 
@@ -105,7 +107,7 @@ def identical(results: list[Result], bundle: Bundle, pictures: npt.NDArray[np.ui
 def side_by_side(
     tab: Browser, bundle: Bundle, picture: npt.NDArray[np.uint8], level: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds of one run in the browser and by the portable kernels, in turn."""
+    """Measure the seconds of a run in the browser and by the portable kernels, in turn."""
     half, one = DeviceHalf(bundle, "portable"), picture[None]
     body = """
         const picture = Uint8Array.from(given[0]);
@@ -133,7 +135,7 @@ def _seconds(half: DeviceHalf, one: npt.NDArray[np.uint8], level: int) -> float:
 
 
 def first_paint_s(tab: Browser, url: str) -> float:
-    """Seconds from the start of a load, nothing in the cache, to the first contentful paint."""
+    """Measure seconds from the start of an uncached load to the first contentful paint."""
     tab.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
     Page(tab, url).open()
     script = "return performance.getEntriesByName('first-contentful-paint')[0].startTime"
@@ -141,7 +143,7 @@ def first_paint_s(tab: Browser, url: str) -> float:
 
 
 def page_sizes(url: str) -> dict[str, int]:
-    """Bytes as they are sent, gzipped, of everything that the page may load."""
+    """Return the gzipped bytes of every file that the page may load."""
     return {path: _sent(url, path) for path in ("/", "/digits", *_static_files())}
 
 
@@ -158,7 +160,7 @@ def _sent(url: str, path: str) -> int:
         answer = connection.getresponse()
         body = answer.read()
         if answer.getheader("Content-Encoding") == "gzip":
-            gzip.decompress(body)  # it is what it says
+            gzip.decompress(body)  # fails unless the body really is gzipped
         return len(body)
     finally:
         connection.close()

@@ -1,7 +1,7 @@
-"""Whole images, one a request: our Open Inference Protocol against other servers.
+"""Compares our Open Inference Protocol with other servers, with one whole image per request.
 
-All answer the same digits with label and probabilities, one process on one core each; the peers run
-a float network of our accuracy in ONNX Runtime.
+All servers answer the same digits with label and probabilities, each with one process on one core;
+the peers run a float network of our accuracy in ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ OURS = "ours, Open Inference Protocol"
 KSERVE_NAME, LITSERVE_NAME = "kserve, gRPC", "litserve, HTTP"
 IN_FLIGHT = 16
 START_S = 90.0
-LEAST_RIGHT = 0.97  # of the digits: what is measured must be answers
+LEAST_RIGHT = 0.97  # least share of right answers with which a server is measured
 
 Rate = Callable[[float], float]  # seconds of load -> answers a second
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A server that gives right answers."""
+    """A server whose answers were checked."""
 
     pid: int
     address: str
@@ -52,7 +52,7 @@ class Contender:
 
 
 def requests(model: str) -> list[bytes]:
-    """A ModelInferRequest for each of the shipped digits."""
+    """Make a ModelInferRequest for each of the shipped digits."""
     made = []
     for image in sample_digits()[0]:
         message = pb.ModelInferRequest(model_name=model, raw_input_contents=[image.tobytes()])
@@ -63,7 +63,7 @@ def requests(model: str) -> list[bytes]:
 
 @contextmanager
 def contenders(pid: int, address: str, cpu: int | None) -> Iterator[dict[str, Contender]]:
-    """Our server at ``address`` and every peer that can be had, which runs while the block does."""
+    """Yield our server at ``address`` and every peer that could be installed and started."""
     with ExitStack() as stack:
         found = {OURS: Contender(pid, address, _grpc_rate(address, requests(DEFAULT_MODEL)))}
         network = network_file()
@@ -76,7 +76,7 @@ def contenders(pid: int, address: str, cpu: int | None) -> Iterator[dict[str, Co
 
 @contextmanager
 def _served(peer: Peer, python: Path, network: Path, cpu: int | None) -> Iterator[Contender]:
-    """A peer's program, once it gives right answers."""
+    """Run a peer's program; yields it once its answers are right."""
     ports = [free_port(), free_port()] if peer is KSERVE else [free_port()]
     address = f"127.0.0.1:{ports[0]}"
     command = [str(python), str(peer.program), str(network), *map(str, ports)]

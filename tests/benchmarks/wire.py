@@ -1,9 +1,9 @@
 """``python -m tests.benchmarks.wire``: bytes, from the codec to the socket.
 
-Payloads of all 10,000 test images at four fractions in every encoding; bytes on the socket between
-real gRPC ends; accuracy against bytes beside what a sceptic would send. The rivals' classifiers and
-curves are measured with ``--full`` (long) and read from ``docs/results`` otherwise; another bundle
-leaves the rivals as they are, and ``--ours`` measures its points alone.
+Measures payloads of all 10,000 test images at four fractions in every encoding; bytes on the socket
+between a real gRPC client and server; and accuracy against bytes, compared with sending images.
+These rivals' classifiers and curves are measured with ``--full``, which takes long, and otherwise
+read from ``docs/results``. Rivals do not depend on the bundle; ``--ours`` measures only its points.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ QUICK_SOCKET_IMAGES = 1600
 MODES = ("unary", "stream", "stream16")
 ONE_BIT = "1-bit 28x28, context coder"
 NEVER_REACHED = float("inf")
-# What is sent of one sample at d = 0.3, and what it is compared with: targets of the flagships.
+# Targets of the main bundles for the bytes of a sample at d = 0.3, and for comparisons with them.
 TARGETS = {
     "payload_d30": (40.0, "bytes"),
     "payload_zstd_d30": (56.0, "bytes"),
@@ -58,7 +58,7 @@ TARGETS = {
 
 
 def payload_results(bundle: Bundle, sets: tuple[Dataset, Dataset]) -> dict[str, Any]:
-    """Sizes by fraction and encoding, coding times, bytes an answer."""
+    """Measure sizes by fraction and encoding, coding times, and bytes per answer."""
     train_set, test_set = sets
     half, complete = DeviceHalf(bundle), with_dictionaries(bundle, train_set.images)
     found: dict[str, Any] = {}
@@ -82,7 +82,7 @@ def payload_results(bundle: Bundle, sets: tuple[Dataset, Dataset]) -> dict[str, 
 
 
 async def socket_results(bundle: Bundle, path: Path, test_set: Dataset, images: int) -> Any:
-    """Bytes per sample on the socket, by fraction and way to send."""
+    """Measure bytes per sample on the socket, by fraction and way to send."""
     half = DeviceHalf(bundle)
     found: dict[str, dict[str, Traffic]] = {}
     with start_server("--model", str(path), "--cloud-fraction", "1") as server:
@@ -113,7 +113,7 @@ def checks(
     mnist: curves.Curves | None,
     cifar: curves.Curves | None,
 ) -> list[Check]:
-    """Measured values beside the targets; what was not measured has none."""
+    """Compare the measured values with the targets; None if a value was not measured."""
     at = payloads[f"{D30:g}"]
     sizes, on_socket = at["bytes"], sockets[f"{D30:g}"]
     values: dict[str, float | None] = {
@@ -144,7 +144,7 @@ def checks(
 
 
 def tables(payloads: dict[str, Any], sockets: dict[str, Any], shown: curves.Curves | None) -> Any:
-    """Payloads, sockets, and the curves."""
+    """Make the tables of payloads, sockets and curves."""
     names = ("raw", "zstd", "context", "sent")
     rows = [
         (
@@ -192,7 +192,7 @@ def tables(payloads: dict[str, Any], sockets: dict[str, Any], shown: curves.Curv
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.wire", description=str(__doc__).splitlines()[0]
     )

@@ -1,4 +1,4 @@
-"""Environments of the peers, made by pip below the user's cache folder and kept there."""
+"""The peers' environments, which pip creates once below the user's cache folder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ FOLDER = Path.home() / ".cache" / "taper" / "peers"
 
 @dataclass(frozen=True)
 class Peer:
-    """A server program beside this module, and what it needs."""
+    """A server program beside this module, and the packages that it needs."""
 
     name: str
     requirements: tuple[str, ...]
 
     @property
     def program(self) -> Path:
-        """Its file."""
+        """Return the path of the program."""
         return Path(__file__).parent / f"{self.name}_server.py"
 
 
@@ -29,9 +29,10 @@ LITSERVE = Peer("litserve", ("litserve==0.2.19", "onnxruntime==1.32.0"))
 
 
 def python_of(peer: Peer) -> Path | None:
-    """The interpreter of the peer's environment, installed if it is missing.
+    """Return the interpreter of the peer's environment, which is installed if it is missing.
 
-    None, with pip's last words on standard error, if that fails: there may be no package index.
+    If that fails, e.g. without a package index, prints pip's last lines to standard error and
+    returns None.
     """
     folder = FOLDER / peer.name
     installed, python = folder / "installed.txt", folder / "bin" / "python"

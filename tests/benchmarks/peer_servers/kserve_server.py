@@ -12,7 +12,7 @@ NAME = "digits"
 
 
 class Digits(kserve.Model):  # type: ignore[misc]
-    """ONNX Runtime on one thread."""
+    """The network in ONNX Runtime on one thread."""
 
     def __init__(self, path: str) -> None:
         super().__init__(NAME)
@@ -22,7 +22,7 @@ class Digits(kserve.Model):  # type: ignore[misc]
         self.ready = True
 
     def predict(self, payload: Any, headers: Any = None, response_headers: Any = None) -> Any:
-        """Both outputs, as raw contents, as ours."""
+        """Return both outputs as raw contents, like our server."""
         image = payload.inputs[0].as_numpy()
         outputs = []
         for name, values in zip(

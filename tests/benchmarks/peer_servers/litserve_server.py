@@ -15,7 +15,7 @@ import onnxruntime
 
 
 class Digits(litserve.LitAPI):  # type: ignore[misc]
-    """ONNX Runtime on one thread."""
+    """The network in ONNX Runtime on one thread."""
 
     def setup(self, device: str) -> None:
         """Load the network."""
@@ -24,16 +24,16 @@ class Digits(litserve.LitAPI):  # type: ignore[misc]
         self._session = onnxruntime.InferenceSession(sys.argv[1], options)
 
     def decode_request(self, request: dict[str, str]) -> Any:
-        """The image (1, 28, 28, 1)."""
+        """Return the image (1, 28, 28, 1)."""
         pixels = np.frombuffer(base64.b64decode(request["image"]), np.uint8)
         return pixels.reshape(1, 28, 28, 1)
 
     def predict(self, image: Any) -> Any:
-        """Label and probabilities."""
+        """Return label and probabilities."""
         return self._session.run(None, {"image": image})
 
     def encode_response(self, output: Any) -> dict[str, Any]:
-        """JSON."""
+        """Return the response as JSON values."""
         label, probabilities = output
         return {"label": int(label[0]), "probabilities": probabilities[0].tolist()}
 

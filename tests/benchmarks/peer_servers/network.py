@@ -1,7 +1,7 @@
 """A float network with the accuracy of ours, as an ONNX file for the peers to serve.
 
-Trained once, in some minutes, and kept below the user's cache folder. It takes images as our server
-does, UINT8 (N, 28, 28, 1), so that no peer has to convert them in Python.
+It is trained once, in some minutes, and stored below the user's cache folder. Its input is UINT8
+(N, 28, 28, 1), as for our server, so that no peer has to convert images in Python.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ SIDE, CLASSES = 28, 10
 
 
 def network_file() -> tuple[Path, float] | None:
-    """The ONNX file and its accuracy on the MNIST test images.
+    """Return the ONNX file and its accuracy on the MNIST test images.
 
-    None, said on standard error, if it must be trained and the data set is not there.
+    If it must be trained but the data set is missing, prints that to standard error and returns
+    None.
     """
     checkpoint, path = FOLDER / "network.pt", FOLDER / "network.onnx"
     scored = FOLDER / "network.accuracy.txt"
@@ -51,7 +52,7 @@ def network_file() -> tuple[Path, float] | None:
 
 
 def to_onnx(network: nn.Module) -> onnx.ModelProto:
-    """The graph of ``make_classifier``: image -> label INT64 (N,), probabilities FP32 (N, 10)."""
+    """Convert ``make_classifier``: image -> label INT64 (N,), probabilities FP32 (N, 10)."""
     nodes: list[Any] = [
         helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
@@ -89,7 +90,7 @@ def to_onnx(network: nn.Module) -> onnx.ModelProto:
 
 
 def _node(layer: nn.Module, before: str, after: str, constants: list[Any]) -> Any:
-    """The ONNX node of a layer, its weights added to ``constants``; None if it does nothing."""
+    """Make the ONNX node of a layer and add its weights to ``constants``; None for no operation."""
 
     def weights(**tensors: Any) -> list[str]:
         for name, tensor in tensors.items():
