@@ -30,12 +30,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         epilog="Exit status: 0 it serves; 1 it does not, or cannot be reached; 2 a flag is wrong.",
     )
     parser.add_argument("address", nargs="?", default=DEFAULT_ADDRESS, metavar="HOST:PORT",
-                        help=f"the server (default: {DEFAULT_ADDRESS})")  # fmt: skip
+                        help=f"address of the server (default: {DEFAULT_ADDRESS})")  # fmt: skip
     parser.add_argument(
-        "--model", default="", help="a model of it (default: the server as a whole)"
+        "--model", default="", help="name of a model (default: the server as a whole)"
     )
     parser.add_argument("--timeout", type=float, default=3.0, metavar="SECONDS", help="default: 3")
-    parser.add_argument("--tls", action="store_true", help="connect with TLS; others imply it")
+    parser.add_argument(
+        "--tls", action="store_true", help="connect with TLS; the flags for certificates imply it"
+    )
     parser.add_argument("--ca", type=Path, help="certificates to trust (PEM)")
     parser.add_argument("--cert", type=Path, help="a certificate to show (PEM)")
     parser.add_argument("--key", type=Path, help="the key of --cert (PEM)")

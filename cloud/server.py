@@ -166,7 +166,8 @@ def serve(
         option(OPERATIONS, "TOML file of settings; flags and TAPER_... beat it."),
     ] = None,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the settings as such a file and stop.")
+        bool,
+        typer.Option("--print-config", help="Print the settings as a configuration file and stop."),
     ] = False,
 ) -> None:
     """Serve the cloud half of split networks over gRPC, until Ctrl-C or SIGTERM.

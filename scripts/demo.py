@@ -16,8 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-# What the table's first column says, and the client's flags. Without --no-exit the exit head of the
-# device answers what it is sure of, which of digits is nearly everything.
+# The text of the table's first column, and the client's flags. Without --no-exit the exit head
+# answers the samples of which it is confident: nearly all of these digits.
 RUNS = (
     *(
         (fraction, ("--fraction", fraction, "--no-exit"))
@@ -39,7 +39,7 @@ HEADINGS = (
 
 @contextmanager
 def running_server() -> Iterator[str]:
-    """The address of a server on a free loopback port that runs while the block does."""
+    """Run a server on a free loopback port within a ``with`` block; yields its address."""
     command = [sys.executable, "-m", "cloud.server", "--host", "127.0.0.1", "--port", "0"]
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -59,7 +59,7 @@ def running_server() -> Iterator[str]:
 
 
 def run_client(flags: tuple[str, ...], address: str) -> dict[str, Any]:
-    """The summary of one run of the client over the shipped sample."""
+    """Run the client over the shipped sample; return its summary."""
     command = [sys.executable, "-m", "device.client", *flags]
     command += ["--server", address, "--output", "json"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=120)
@@ -68,7 +68,7 @@ def run_client(flags: tuple[str, ...], address: str) -> dict[str, Any]:
 
 
 def row(name: str, summary: dict[str, Any]) -> list[str]:
-    """The cells of one run."""
+    """Make the table's cells of one run."""
     return [
         name,
         "/".join(str(channels) for channels in summary["channels"]),

@@ -1,7 +1,7 @@
 """``make demo-web``: a broker, a cloud server, the dashboard and the playground, until Ctrl-C.
 
-All listen on this machine alone. A browser joins the fleet with the code that is printed; what the
-broker keeps is in the folder that is named first, so that a second start goes on.
+All listen on this machine only. A browser joins the fleet with the printed code. The broker stores
+its data in the folder that is the first argument, so that a second start goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DASHBOARD_PORT, PAGE_PORT = 8080, 8090
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
-    """The programs by name, in the order in which they start."""
+    """Return the programs' commands by name, in the order in which they start."""
     python = [sys.executable, "-m"]
     broker = ["--broker", f"mqtt://localhost:{BROKER_PORT}"]
     server = ["--host", "127.0.0.1", "--port", str(SERVER_PORT), "--http-port", str(REST_PORT)]
@@ -37,7 +37,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
 
 
 def prepare(folder: Path) -> None:
-    """Write the broker's settings and rules; passwords that are there stay."""
+    """Write the broker's settings and rules; existing passwords are kept."""
     provision = runpy.run_path(str(ROOT / "deploy/mosquitto/provision.py"))
     folder.mkdir(parents=True, exist_ok=True)
     parts = [
@@ -45,7 +45,7 @@ def prepare(folder: Path) -> None:
     ]
     text = "".join(part.read_text() for part in parts)
     settings = provision["filled"](text, folder, BROKER_PORT, WEBSOCKETS_PORT)
-    if os.geteuid() == 0:  # else it becomes a user who may not read here
+    if os.geteuid() == 0:  # otherwise Mosquitto becomes a user who may not read the folder
         settings = f"user root\n{settings}"
     (folder / "mosquitto.conf").write_text(settings)
     shutil.copyfile(ROOT / "deploy/mosquitto/acl", folder / "acl")
@@ -53,7 +53,7 @@ def prepare(folder: Path) -> None:
 
 
 def main() -> None:
-    """Run the demonstration in the folder that is given, or in ``taper-web``."""
+    """Run the demonstration in the folder of the first argument, or in ``taper-web``."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "taper-web").resolve()
     prepare(folder)
     enrol = [sys.executable, "-m", "cloud.fleet", "enrol", "browser", "--folder", str(folder)]

@@ -1,7 +1,8 @@
 """``make fleet``: a broker, a server, 50 devices, a recorder, a scenario and the dashboard.
 
-All run on this machine until Ctrl-C, or until one of them ends, and are stopped together. Ledger,
-telemetry and logs are kept in the folder that is named first, so that a second start goes on.
+All run on this machine until Ctrl-C, or until one of them fails, and are stopped together. Ledger,
+telemetry and logs are stored in the folder that is the first argument, so that a second start goes
+on with them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ BROKER_PORT, SERVER_PORT, METRICS_PORT, PAGE_PORT = 1883, 50051, 9101, 8080
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
-    """The programs by name, in the order in which they start."""
+    """Return the programs' commands by name, in the order in which they start."""
     python = [sys.executable, "-m"]
     broker = ["--broker", f"mqtt://localhost:{BROKER_PORT}"]
     server = f"localhost:{SERVER_PORT}"
@@ -40,12 +41,12 @@ def commands(folder: Path) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    """Run the fleet in the folder that is given, or in ``taper-fleet``."""
+    """Run the fleet in the folder of the first argument, or in ``taper-fleet``."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "taper-fleet").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     provision = runpy.run_path(str(ROOT / "deploy/mosquitto/provision.py"))
     settings = provision["configuration"]("loopback.conf.in", folder, BROKER_PORT)
-    if os.geteuid() == 0:  # else it becomes a user who may not write here
+    if os.geteuid() == 0:  # otherwise Mosquitto becomes a user who may not write to it
         settings = f"user root\n{settings}"
     (folder / "mosquitto.conf").write_text(settings)
     greeting = (

@@ -1,4 +1,4 @@
-"""Print how the code is built: rooms, imports, cycles, long functions, repeated blocks.
+"""Print how the code is structured: imports, cycles, long functions, repeated blocks.
 
 Usage: python scripts/structure.py [FOLDER] [--check]
 
@@ -30,16 +30,16 @@ FUNCTION_LINES = 60
 ARGUMENTS = 8
 FILE_LINES = 400
 BLOCK_LINES = 12
-SHORT_BLOCK_LINES = 8  # shown, not forbidden
+SHORT_BLOCK_LINES = 8  # listed in the report, but allowed
 LISTED = 10
 
-Arrows = Mapping[str, Set[str]]
+Edges = Mapping[str, Set[str]]
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function of the code: where it is, how long, how many arguments without ``self``."""
+    """A function: its place, its length, and its number of arguments without ``self``."""
 
     place: str
     lines: int
@@ -48,7 +48,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Class:
-    """A class of the code: where it is, how long, how many attributes its methods assign."""
+    """A class: its place, its length, and the number of attributes that its methods assign."""
 
     place: str
     lines: int
@@ -57,14 +57,14 @@ class Class:
 
 @dataclass(frozen=True)
 class Block:
-    """The same ``lines`` lines of code at two or more places."""
+    """A block of ``lines`` lines of code that occurs at two or more places."""
 
     lines: int
     places: tuple[str, ...]
 
 
 def main() -> int:
-    """Print the report or the violations; returns the exit status."""
+    """Print the report or the violations; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent.parent)
     parser.add_argument("--check", action="store_true", help="only what breaks the limits")
@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def violations(code: Code) -> Iterator[str]:
-    """One line for everything that breaks a limit."""
+    """Yield a line for every violation of a limit."""
     for cycle in all_cycles(code.graph):
         yield f"import cycle: {' -> '.join(cycle)}"
     for one in code.functions(CHECKED):
@@ -93,8 +93,8 @@ def violations(code: Code) -> Iterator[str]:
 
 
 def report(code: Code) -> Iterator[str]:
-    """The lines that show everything that is measured; tests aside."""
-    yield "package   rooms floors arrows | modules imports lines"
+    """Yield the lines of the report, which leaves out tests."""
+    yield "package   children layers edges | modules imports lines"
     for package in PACKAGES:
         yield package_row(code, package)
     cycles = list(all_cycles(code.graph))
@@ -121,9 +121,13 @@ def report(code: Code) -> Iterator[str]:
 
 
 def package_row(code: Code, package: str) -> str:
-    """Rooms (direct children), floors and arrows between them; modules, imports and lines."""
-    rooms = arrows_between_children(code.graph, package)
-    arrows = sum(len(targets) for targets in rooms.values())
+    """Return a row: children, layers and edges between them; modules, imports and lines.
+
+    Children are the direct subpackages and modules of ``package``. An edge is that one imports
+    another, and ``layers`` is the height of the graph of them.
+    """
+    children = imports_between_children(code.graph, package)
+    edges = sum(len(targets) for targets in children.values())
     modules = {one for one in code.graph.modules if one.split(".")[0] == package}
     imported = (code.graph.find_modules_directly_imported_by(one) for one in modules)
     imports = sum(len(targets & modules) for targets in imported)
@@ -131,13 +135,13 @@ def package_row(code: Code, package: str) -> str:
         text.count("\n") for path, text in code.texts.items() if path.startswith(f"{package}/")
     )
     return (
-        f"{package:9} {len(rooms):5} {floors(rooms):6} {arrows:6} | "
+        f"{package:9} {len(children):8} {layers(children):6} {edges:5} | "
         f"{len(modules):7} {imports:7} {lines:5}"
     )
 
 
 class Code:
-    """The modules of a checkout that are written by hand, by their paths below ``folder``."""
+    """The handwritten modules of a checkout, by their paths below ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         paths = (path for top in CHECKED for path in sorted((folder / top).rglob("*.py")))
@@ -150,20 +154,20 @@ class Code:
         self.graph = import_graph(folder)
 
     def functions(self, tops: Sequence[str]) -> Iterator[Function]:
-        """The functions below the folders ``tops``, commands of typer aside."""
+        """Yield the functions in the folders ``tops``, except typer's commands."""
         commands = registered_commands(self.trees.values())
         for path, tree in self.trees.items():
             if path.split("/")[0] in tops:
                 yield from find_functions(path, tree, commands.get(Path(path).stem, set()))
 
     def classes(self, tops: Sequence[str]) -> Iterator[Class]:
-        """The classes below the folders ``tops``."""
+        """Yield the classes in the folders ``tops``."""
         for path, tree in self.trees.items():
             if path.split("/")[0] in tops:
                 yield from find_classes(path, tree)
 
     def repeated_blocks(self, least: int) -> list[Block]:
-        """Blocks of at least ``least`` equal lines of code at two places, tests aside."""
+        """Return the repeated blocks of at least ``least`` lines of code outside of tests."""
         lines = {
             path: code_lines(self.texts[path], tree)
             for path, tree in self.trees.items()
@@ -173,7 +177,7 @@ class Code:
 
 
 def import_graph(folder: Path) -> grimp.ImportGraph:
-    """The imports of the packages of ``folder``, whatever is installed."""
+    """Return the imports of the packages in ``folder``, even if another checkout is installed."""
     sys.meta_path[:] = [BuiltinImporter, FrozenImporter, PathFinder]
     sys.path.insert(0, str(folder.resolve()))
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
@@ -184,7 +188,7 @@ def import_graph(folder: Path) -> grimp.ImportGraph:
 
 
 def add_compiled(graph: grimp.ImportGraph, module: str) -> None:
-    """Add a compiled module: having no source, it is taken for its package by grimp."""
+    """Add a compiled module. As it has no source, grimp counts its imports as its package's."""
     package, _, name = module.rpartition(".")
     graph.add_module(module)
     for importer in graph.find_modules_that_directly_import(package):
@@ -194,38 +198,38 @@ def add_compiled(graph: grimp.ImportGraph, module: str) -> None:
             graph.add_import(importer=importer, imported=module)
 
 
-def arrows_between_children(graph: grimp.ImportGraph, package: str) -> dict[str, set[str]]:
-    """For each direct child of ``package``, itself or anything in it, the siblings it imports."""
+def imports_between_children(graph: grimp.ImportGraph, package: str) -> dict[str, set[str]]:
+    """Return for each direct child of ``package`` the siblings that it or its modules import."""
     children = sorted(graph.find_children(package))
     members = {child: {child} | graph.find_descendants(child) for child in children}
     home = {module: child for child, modules in members.items() for module in modules}
-    arrows: dict[str, set[str]] = {child: set() for child in children}
+    edges: dict[str, set[str]] = {child: set() for child in children}
     for module, child in home.items():
         imported = graph.find_modules_directly_imported_by(module)
-        arrows[child] |= {home[one] for one in imported if one in home} - {child}
-    return arrows
+        edges[child] |= {home[one] for one in imported if one in home} - {child}
+    return edges
 
 
-def reachable(arrows: Arrows) -> dict[str, set[str]]:
-    """For each node every node that can be reached from it, over one arrow or more."""
+def reachable(edges: Edges) -> dict[str, set[str]]:
+    """Return for each node all nodes that can be reached from it over at least one edge."""
     found: dict[str, set[str]] = {}
-    for start in arrows:
+    for start in edges:
         seen: set[str] = set()
-        waiting = list(arrows[start])
+        waiting = list(edges[start])
         while waiting:
             node = waiting.pop()
             if node not in seen:
                 seen.add(node)
-                waiting += arrows[node]
+                waiting += edges[node]
         found[start] = seen
     return found
 
 
-def cycles_of(arrows: Arrows) -> Iterator[tuple[str, ...]]:
-    """Groups of nodes that reach each other."""
-    reach = reachable(arrows)
+def cycles_of(edges: Edges) -> Iterator[tuple[str, ...]]:
+    """Yield the groups of nodes that can reach each other."""
+    reach = reachable(edges)
     done: set[str] = set()
-    for node in sorted(arrows):
+    for node in sorted(edges):
         if node in reach[node] and node not in done:
             group = sorted(one for one in reach[node] if node in reach[one])
             done.update(group)
@@ -233,26 +237,26 @@ def cycles_of(arrows: Arrows) -> Iterator[tuple[str, ...]]:
 
 
 def all_cycles(graph: grimp.ImportGraph) -> Iterator[tuple[str, ...]]:
-    """Cycles between the children of every package, and between modules anywhere."""
+    """Yield the cycles between modules, and between the children of every package."""
     modules = {one: graph.find_modules_directly_imported_by(one) for one in graph.modules}
     yield from cycles_of(modules)
     for package in sorted(graph.modules):
         if graph.find_children(package):
-            yield from cycles_of(arrows_between_children(graph, package))
+            yield from cycles_of(imports_between_children(graph, package))
 
 
-def floors(arrows: Arrows) -> int:
-    """How many layers the nodes need so that every arrow points down; a cycle is one node."""
-    reach = reachable(arrows)
+def layers(edges: Edges) -> int:
+    """Return the number of layers in which all edges point down; a cycle counts as one node."""
+    reach = reachable(edges)
     height: dict[str, int] = {}
-    for node in sorted(arrows, key=lambda one: len(reach[one] - {one})):
+    for node in sorted(edges, key=lambda one: len(reach[one] - {one})):
         below = [one for one in reach[node] if node not in reach[one]]
         height[node] = 1 + max((height[one] for one in below), default=0)
     return max(height.values(), default=0)
 
 
 def find_functions(path: str, tree: ast.Module, commands: Set[str]) -> Iterator[Function]:
-    """Every function and method of a module but commands of typer, whose arguments are flags."""
+    """Yield a module's functions, except typer's commands, whose arguments are flags."""
     for node in ast.walk(tree):
         if isinstance(node, FunctionNode) and not is_command(node, commands):
             given = node.args
@@ -264,14 +268,14 @@ def find_functions(path: str, tree: ast.Module, commands: Set[str]) -> Iterator[
 
 
 def is_command(node: FunctionNode, registered: Set[str]) -> bool:
-    """Whether a function is a command of typer: decorated, or among those that are registered."""
+    """Return whether a function is a typer command: decorated, or in ``registered``."""
     words = [ast.unparse(one) for one in node.decorator_list]
     decorated = any(".command(" in one or ".callback(" in one for one in words)
     return decorated or node.name in registered
 
 
 def registered_commands(trees: Iterable[ast.Module]) -> dict[str, set[str]]:
-    """Functions that are made commands by a call, ``app.command()(play.run)``, by their module."""
+    """Return by module the functions that ``app.command()(module.function)`` makes commands."""
     found: dict[str, set[str]] = defaultdict(set)
     for node in (one for tree in trees for one in ast.walk(tree)):
         match node:
@@ -284,7 +288,7 @@ def registered_commands(trees: Iterable[ast.Module]) -> dict[str, set[str]]:
 
 
 def find_classes(path: str, tree: ast.Module) -> Iterator[Class]:
-    """Every class of a module."""
+    """Yield the classes of a module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             attributes = {
@@ -300,7 +304,10 @@ def find_classes(path: str, tree: ast.Module) -> Iterator[Class]:
 
 
 def code_lines(text: str, tree: ast.Module) -> list[tuple[int, str]]:
-    """Numbers and texts of the lines that hold logic: no comment, docstring, import, bracket."""
+    """Return number and text of the lines of code.
+
+    Comments, docstrings, imports and lines of nothing but brackets are left out.
+    """
     skipped: set[int] = set()
     for node in ast.walk(tree):
         is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
@@ -320,7 +327,7 @@ def code_lines(text: str, tree: ast.Module) -> list[tuple[int, str]]:
 
 
 def repeated_blocks(lines: Mapping[str, list[tuple[int, str]]], least: int) -> list[Block]:
-    """The longest blocks of at least ``least`` lines that are equal at two places or more."""
+    """Return the longest blocks of at least ``least`` lines that occur at two or more places."""
     windows: dict[tuple[str, ...], list[tuple[str, int]]] = defaultdict(list)
     for path, rows in lines.items():
         for start in range(len(rows) - least + 1):

@@ -1,4 +1,4 @@
-"""Programs that run together on this machine: started in turn, stopped together."""
+"""Runs several programs on this machine, which are started in turn and stopped together."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAUSE_S = 1.0  # between two that start
+PAUSE_S = 1.0  # between the starts of two programs
 STOP_S = 15.0
 
 
 def run_together(commands: dict[str, list[str]], folder: Path, greeting: str) -> None:
     """Start ``commands`` by name, print ``greeting``, and wait for Ctrl-C or SIGTERM.
 
-    Logs go into ``folder``. If one of them fails all are stopped and the exit names its log; one
-    that ends well is missed by nobody.
+    Logs are written to ``folder``. If a program fails, all are stopped and the exit message names
+    its log; a program that ends with status 0 is not replaced.
     """
     running: dict[str, subprocess.Popen[bytes]] = {}
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs deaf to Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGINT):  # shells let background jobs ignore Ctrl-C
         signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         try:

@@ -28,20 +28,24 @@ def serve(
         typer.Option(help="Metrics page of the cloud server: **http://HOST:PORT/metrics**."),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Where to listen; beyond this machine with --trust-header only.")
+        str,
+        typer.Option(
+            help="Address to listen on; other than this machine only with --trust-header."
+        ),
     ] = "127.0.0.1",
     trust_header: Annotated[
-        str | None, typer.Option(help="Header in which a proxy says who the user is.")
+        str | None, typer.Option(help="Header in which a proxy names the user.")
     ] = None,
     role_header: Annotated[
-        str, typer.Option(help="Header in which it says **viewer** or **operator**.")
+        str,
+        typer.Option(help="Header in which the proxy names the role, **viewer** or **operator**."),
     ] = "X-Taper-Role",
     proxy: Annotated[
         list[str] | None, typer.Option(help="Address of the proxy; by default this machine.")
     ] = None,
     own_network: Annotated[
         bool,
-        typer.Option("--own-network", help="Only operators reach --host, such as in a container."),
+        typer.Option("--own-network", help="Only operators can reach --host, e.g. in a container."),
     ] = False,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
     *,

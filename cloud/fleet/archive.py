@@ -29,7 +29,9 @@ def export(
     output: Output,
     form: Annotated[
         str | None,
-        typer.Option("--format", help="**parquet** or **csv**; by default as the file is named."),
+        typer.Option(
+            "--format", help="**parquet** or **csv**; by default that of the file's name."
+        ),
     ] = None,
     store: StoreUrl = STORE,
     fleet: Fleet = "default",

@@ -27,7 +27,7 @@ PASSWORDS, PID, WAITING = "passwords", "mosquitto.pid", "enrolments"
 
 def enrol(
     device: Annotated[str, typer.Argument(help="Name of the new device.")],
-    folder: Annotated[Path, typer.Option(help="The broker's folder, as **provision.py** made it.")],
+    folder: Annotated[Path, typer.Option(help="The broker's folder, which **provision.py** made.")],
     fleet: Fleet = "default",
     valid: Annotated[str, typer.Option(help="How long the code can be used: **10m**.")] = "10m",
 ) -> None:

@@ -27,33 +27,43 @@ SINCE_RULE = "give 30m, 12h, 7d or a time such as 2026-05-01 or 2026-05-01T12:00
 Url = Annotated[str, typer.Option("--broker", help="**mqtt://HOST:PORT** or **mqtts://...**.")]
 Fleet = Annotated[str, typer.Option("--fleet", help="Name of the fleet.")]
 Password = Annotated[
-    str | None, typer.Option(envvar="TAPER_BROKER_PASSWORD", help="For the broker, or **@FILE**.")
+    str | None,
+    typer.Option(
+        envvar="TAPER_BROKER_PASSWORD", help="Password for the broker, or **@FILE** that holds it."
+    ),
 ]
 User = Annotated[
     str | None,
-    typer.Option(help="For the broker; **controller**, **operator**, **watcher** by command."),
+    typer.Option(
+        help="User at the broker; default, by command: **controller**, **operator** or **watcher**."
+    ),
 ]
 Authority = Annotated[Path | None, typer.Option("--ca", help="Certificates to trust (PEM).")]
 StoreUrl = Annotated[
     str,
-    typer.Option("--store", help="Where telemetry is: a file (SQLite) or **postgresql://...**."),
+    typer.Option("--store", help="Store of telemetry: a file (SQLite) or **postgresql://...**."),
 ]
 Keep = Annotated[
     float, typer.Option("--keep", min=0.01, help="Days after which messages are dropped.")
 ]
 Since = Annotated[
     str | None,
-    typer.Option("--since", help="What arrived since then: **30m**, **12h**, **7d** or a time."),
+    typer.Option(
+        "--since", help="Only messages that arrived since then: **30m**, **12h**, **7d** or a time."
+    ),
 ]
 TrailStore = Annotated[
     str | None,
-    typer.Option("--store", help=f"Where the change is written down; **{STORE}** if it is here."),
+    typer.Option("--store", help=f"Store that records the change; **{STORE}** if that is here."),
 ]
 Who = Annotated[
-    str | None, typer.Option(help="Who changes it, for the audit trail; your user name.")
+    str | None,
+    typer.Option(help="Who makes the change, for the audit trail; default: your user name."),
 ]
 CONNECTION = {"broker": Url, "fleet": Fleet, "user": User, "password": Password, "ca": Authority}
-Output = Annotated[Path, typer.Option("--output", "-o", help="File to write; it is replaced.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="File to write; an existing one is replaced.")
+]
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,9 @@ def set_(
             "**KEY=** leaves the choice to the device again.",
         ),
     ],
-    wait: Annotated[float, typer.Option(min=0, help="Seconds for the devices to report.")] = 30.0,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds in which the devices must report.")
+    ] = 30.0,
     store: TrailStore = None,
     who: Who = None,
     *,

@@ -25,9 +25,19 @@ DAY_S = 86_400.0
 WAITING_S = 5.0
 
 
-Source = Annotated[str, typer.Argument(help="A file, or the name of a shipped one.")]
-Speed = Annotated[float, typer.Option("--speed", min=0.01, max=3600, help="As of device.fleet.")]
-Devices = Annotated[int, typer.Option("--devices", min=1, help="Wait until so many are online.")]
+Source = Annotated[str, typer.Argument(help="A scenario file, or the name of a shipped one.")]
+Speed = Annotated[
+    float,
+    typer.Option(
+        "--speed",
+        min=0.01,
+        max=3600,
+        help="Speed of the scenario's clock, as that of device.fleet.",
+    ),
+]
+Devices = Annotated[
+    int, typer.Option("--devices", min=1, help="Wait until so many devices are online.")
+]
 Serve = Annotated[
     str | None, typer.Option("--serve", help="Run the cloud server at HOST:PORT as a child.")
 ]
@@ -40,7 +50,7 @@ def play(
     devices: Devices = 1,
     serve: Serve = None,
     store: Annotated[
-        str | None, typer.Option("--store", help="The recorder's store; roll-outs need it.")
+        str | None, typer.Option("--store", help="The recorder's store, which roll-outs need.")
     ] = None,
     *,
     site: Site,

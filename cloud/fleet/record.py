@@ -26,9 +26,12 @@ AGAIN_S = 5.0
 def record(
     store: StoreUrl = STORE,
     keep: Keep = 30.0,
-    metrics_host: Annotated[str, typer.Option(help="Where metrics are served.")] = "127.0.0.1",
+    metrics_host: Annotated[
+        str, typer.Option(help="Address on which metrics are served.")
+    ] = "127.0.0.1",
     metrics_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Serve Prometheus metrics here.")
+        int | None,
+        typer.Option(min=0, max=65535, help="Port on which Prometheus metrics are served."),
     ] = None,
     *,
     site: Site,

@@ -36,7 +36,7 @@ COLUMNS = (
 
 @of_a_fleet("watcher")
 def watch(
-    rows: Annotated[int, typer.Option(min=1, help="Devices to show.")] = 20,
+    rows: Annotated[int, typer.Option(min=1, help="Number of devices to show.")] = 20,
     seconds: Annotated[float | None, typer.Option(min=0, help="Stop after this time.")] = None,
     *,
     site: Site,

@@ -26,9 +26,11 @@ def serve(
         typer.Option(help="REST address of the cloud server (**--http-port**): http://HOST:PORT."),
     ] = "http://localhost:8000",
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 lets phones in the network in.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets phones in the network connect.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8090,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")
+    ] = 8090,
     name: Annotated[
         list[str] | None,
         typer.Option(help="Name by which browsers reach this machine; may be repeated."),
@@ -36,11 +38,12 @@ def serve(
     self_signed: Annotated[
         bool,
         typer.Option(
-            "--self-signed", help="HTTPS with a certificate that is made now, for phones."
+            "--self-signed",
+            help="Use HTTPS with a certificate that is made at the start, for phones.",
         ),
     ] = False,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate for HTTPS, in PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Key of --tls-cert, in PEM.")] = None,
     ca: Annotated[
         Path | None, typer.Option(help="Authority of the cloud server's certificate, in PEM.")
     ] = None,

@@ -138,7 +138,7 @@ def install_agent(arguments: Sequence[str]) -> None:
     group = made.add_argument_group("installation")
     group.add_argument("--config-file", type=Path, default=CONFIG, help=f"default: {CONFIG}")
     group.add_argument("--unit-folder", type=Path, default=UNITS, help=f"default: {UNITS}")
-    group.add_argument("--force", action="store_true", help="replace what is there")
+    group.add_argument("--force", action="store_true", help="replace existing files")
     given = made.parse_args(list(arguments))
     line_of(given)
     values: dict[str, object] = {

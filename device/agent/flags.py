@@ -211,7 +211,9 @@ def _add_device(group: Group) -> None:
         metavar="NAME",
         help="name of this device (default: the host's)",
     )
-    group.add_argument("--fleet", default="default", metavar="NAME", help="that it belongs to")
+    group.add_argument(
+        "--fleet", default="default", metavar="NAME", help="name of the fleet to which it belongs"
+    )
     group.add_argument("--group", action="append", metavar="NAME", help="may be repeated")
     group.add_argument(
         "--rate",
@@ -224,14 +226,14 @@ def _add_device(group: Group) -> None:
         "--telemetry",
         default="10s",
         metavar="TIME",
-        help="between two messages of telemetry, until an operator desires another (default: 10s)",
+        help="time between messages of telemetry, until an operator desires another (default: 10s)",
     )
     group.add_argument(
         "--ledger",
         type=Path,
         default=Path("taper-agent.sqlite"),
         metavar="FILE",
-        help="unconfirmed telemetry and sequence numbers (default: taper-agent.sqlite)",
+        help="file of unconfirmed telemetry and sequence numbers (default: taper-agent.sqlite)",
     )
 
 
@@ -243,7 +245,8 @@ def _add_broker(group: Group) -> None:
         help="mqtt://HOST:PORT or mqtts://HOST:PORT (default: mqtt://localhost:1883)",
     )
     group.add_argument(
-        "--password", help=f"for the broker; better given as the variable {PASSWORD_VARIABLE}"
+        "--password",
+        help=f"password for the broker; better given as the variable {PASSWORD_VARIABLE}",
     )
     for name, what in (
         ("ca", "certificates to trust (PEM)"),

@@ -55,18 +55,18 @@ def add_pictures(group: Group) -> None:
         "address of an MJPEG or RTSP stream (default: the shipped sample of 200 MNIST test digits)",
     )
     group.add_argument(
-        "--invert", action="store_true", help="dark and light change places in every picture"
+        "--invert", action="store_true", help="invert dark and light in every picture"
     )
     group.add_argument(
         "--crop",
         type=_region,
         metavar="LEFT,TOP,WIDTH,HEIGHT",
-        help="look at this part of every picture, in its pixels (default: the model's)",
+        help="use this part of every picture, in its pixels (default: the model's)",
     )
     group.add_argument(
         "--resize",
         choices=RESIZES,
-        help="how the whole picture becomes the model's size (default: the model's way)",
+        help="how the whole picture is converted to the model's size (default: the model's way)",
     )
     group.add_argument(
         "--labels",
@@ -97,7 +97,7 @@ def add_output(group: Group) -> None:
         type=number(1, 1000, int),
         default=1,
         metavar="N",
-        help="samples on their way at the same time",
+        help="number of samples under way at the same time",
     )
 
 
@@ -138,7 +138,7 @@ def add_model(group: Group) -> None:
         "--exit-threshold",
         type=float,
         metavar="CONFIDENCE",
-        help="confidence from which a sample is answered on the device (default: the model's)",
+        help="least confidence at which a sample is answered on the device (default: the model's)",
     )
     group.add_argument(
         "--exit",
@@ -172,7 +172,7 @@ def add_battery(group: Group) -> None:
         help="limit of auto: mean bytes of a sample, e.g. 30",
     )
     group.add_argument(
-        "--battery", type=float, metavar="PERCENT", help="pretend that it holds this much"
+        "--battery", type=float, metavar="PERCENT", help="assume that the battery holds this much"
     )
     group.add_argument(
         "--battery-command",
@@ -197,7 +197,7 @@ def add_battery(group: Group) -> None:
     group.add_argument(
         "--capacity-wh", type=number(1e-6), metavar="WH", help="energy of the full battery"
     )
-    group.add_argument("--explain", action="store_true", help="say why it works as it does")
+    group.add_argument("--explain", action="store_true", help="print the reason for each decision")
 
 
 def add_cloud(group: Group) -> None:
@@ -214,14 +214,14 @@ def add_cloud(group: Group) -> None:
         type=number(0),
         default=DEFAULTS.wait_s,
         metavar="SECONDS",
-        help="for the server to come up",
+        help="how long to wait for the server to come up",
     )
     group.add_argument(
         "--timeout",
         type=number(0.001),
         default=DEFAULTS.timeout_s,
         metavar="SECONDS",
-        help="for one answer, retries included",
+        help="time limit for one answer, including retries",
     )
     group.add_argument(
         "--max-wait-ms",
@@ -241,12 +241,12 @@ def add_cloud(group: Group) -> None:
         type=number(1, 10**9, int),
         default=10_000,
         metavar="N",
-        help="samples in the spool; when it is full, new ones are not kept",
+        help="most samples in the spool; when it is full, new ones are not stored",
     )
     group.add_argument(
         "--start-offline",
         action="store_true",
-        help="start although no server can be reached; --spool implies it",
+        help="start even if no server can be reached; --spool implies it",
     )
 
 

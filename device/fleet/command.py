@@ -212,24 +212,30 @@ async def simulate(plan: FleetPlan) -> None:
 
 @app.command()
 def run(
-    devices: Annotated[int, typer.Option(min=1, max=100_000, help="How many.")] = 200,
+    devices: Annotated[int, typer.Option(min=1, max=100_000, help="Number of devices.")] = 200,
     broker: Annotated[str, typer.Option(help="**mqtt://HOST:PORT** or **mqtts://HOST:PORT**.")] = (
         "mqtt://localhost:1883"
     ),
-    server: Annotated[str, typer.Option(help="The cloud, HOST:PORT.")] = "localhost:50051",
+    server: Annotated[
+        str, typer.Option(help="Address of the cloud server, HOST:PORT.")
+    ] = "localhost:50051",
     fleet: Annotated[str, typer.Option(help="Name of the fleet.")] = "default",
-    seed: Annotated[int, typer.Option(help="Of batteries and images.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of batteries and images.")] = 1,
     scenario: Annotated[
-        str | None, typer.Option(help="Groups and first settings: a file or a shipped name.")
+        str | None,
+        typer.Option(help="Scenario of groups and first settings: a file or a shipped name."),
     ] = None,
-    speed: Annotated[float, typer.Option(min=0.01, max=3600, help="Of the devices' clocks.")] = 1.0,
+    speed: Annotated[
+        float, typer.Option(min=0.01, max=3600, help="Speed of the devices' clocks.")
+    ] = 1.0,
     model: Annotated[str, typer.Option(help="Model to start with.")] = DEFAULT_MODEL,
     source: Annotated[
         str | None, typer.Option("--input", help="Images; default: the shipped digits.")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Their labels.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Labels of the images.")] = None,
     ledger: Annotated[
-        Path | None, typer.Option(help="Keep sequence numbers and telemetry here over restarts.")
+        Path | None,
+        typer.Option(help="File that keeps sequence numbers and telemetry over restarts."),
     ] = None,
     credentials: Annotated[
         Path | None, typer.Option(help="The credentials.csv of provision.py.")

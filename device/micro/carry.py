@@ -106,13 +106,17 @@ class Action(str, Enum):
 
 @app.command()
 def carry(
-    action: Annotated[Action, typer.Argument(help="To the broker, or back.")],
-    file: Annotated[Path, typer.Argument(help="The board's packets, or where to write.")],
+    action: Annotated[
+        Action, typer.Argument(help="Direction: **send** to the broker, or **desired** back.")
+    ],
+    file: Annotated[
+        Path, typer.Argument(help="File of the board's packets: to send, or to write.")
+    ],
     fleet: Annotated[str, typer.Option(help="Name of the fleet.")],
-    device: Annotated[str, typer.Option(help="Name of the board in it.")],
+    device: Annotated[str, typer.Option(help="Name of the board in the fleet.")],
     broker: Annotated[str, typer.Option(help="mqtt://HOST:PORT or mqtts://...")],
     password: Annotated[
-        str | None, typer.Option(envvar="TAPER_BROKER_PASSWORD", help="For the broker.")
+        str | None, typer.Option(envvar="TAPER_BROKER_PASSWORD", help="Password for the broker.")
     ] = None,
     ca: Annotated[Path | None, typer.Option(help="Certificates to trust (PEM).")] = None,
 ) -> None:

@@ -39,11 +39,12 @@ def generate(
     bundle: Annotated[str, typer.Argument(help="Shipped bundle by name, or a bundle file.")],
     output: Annotated[Path, typer.Option(help="Folder to write; it must be new or empty.")],
     levels: Annotated[
-        str | None, typer.Option(help="Fractions to keep, such as 0.125,0.3,1; without: all.")
+        str | None, typer.Option(help="Fractions to keep, such as 0.125,0.3,1; default: all.")
     ] = None,
     target: Annotated[Target, typer.Option(help="Build system.")] = Target.CMAKE,
     max_ram: Annotated[
-        int | None, typer.Option(min=1, help="Refuse an arena and stack of more bytes than this.")
+        int | None,
+        typer.Option(min=1, help="Refuse a model whose arena and stack need more bytes than this."),
     ] = None,
     min_accuracy: Annotated[
         float | None,

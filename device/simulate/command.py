@@ -71,10 +71,13 @@ def run(
     ] = DEFAULT_MODEL,
     hardware: Annotated[str, typer.Option(help=f"One of {', '.join(HARDWARE)}.")] = MCU_BLE.name,
     rate: Annotated[
-        float, typer.Option(min=1e-6, max=10_000, help="Samples to classify in a second.")
+        float, typer.Option(min=1e-6, max=10_000, help="Samples to classify per second.")
     ] = 5.0,
     capacity_wh: Annotated[
-        float | None, typer.Option(min=1e-6, help="Battery; default: a usual one of the hardware.")
+        float | None,
+        typer.Option(
+            min=1e-6, help="Energy of the battery; default: a usual one for the hardware."
+        ),
     ] = None,
     recharge: Annotated[
         str,
@@ -82,10 +85,11 @@ def run(
     ] = "none",
     forecast: Annotated[
         Expected,
-        typer.Option(help="What auto expects of charging: by the schedule or the days before."),
+        typer.Option(help="Charging that auto expects: by the schedule or by the days before."),
     ] = "schedule",
     telemetry: Annotated[
-        str | None, typer.Option(help="Send telemetry so often, e.g. 10m; default: never.")
+        str | None,
+        typer.Option(help="Time between messages of telemetry, e.g. 10m; default: none."),
     ] = None,
     lifetime: Annotated[
         str | None, typer.Option(help="Goal of auto, e.g. 7d; default: the length.")
@@ -97,14 +101,18 @@ def run(
         float | None, typer.Option(help="Limit of auto: mean bytes of a sample, e.g. 30.")
     ] = None,
     max_wait_ms: Annotated[
-        float, typer.Option(min=0, help="How long auto may hold samples back to coalesce them.")
+        float, typer.Option(min=0, help="How long auto may delay samples to send them together.")
     ] = 0.0,
     images: Annotated[
         str | None, typer.Option("--input", help="Images (IDX, .npy); default: 200 test digits.")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Their labels.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Write all numbers as JSON here.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw here (.svg, .png, .pdf).")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Labels of the images.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File to which all numbers are written as JSON.")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="File for a figure (.svg, .png, .pdf).")
+    ] = None,
     explain: Annotated[bool, typer.Option(help="Print every decision of auto.")] = False,
     plans: Annotated[
         bool, typer.Option(help="Print the model's plans of looks and their energy, and end.")

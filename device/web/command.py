@@ -32,7 +32,9 @@ def build(
     ] = DEFAULT_MODEL,
     fleet: Annotated[
         bool,
-        typer.Option("--fleet/--no-fleet", help="Fetch mqtt.js, by which a page joins a fleet."),
+        typer.Option(
+            "--fleet/--no-fleet", help="Also fetch mqtt.js, with which a page joins a fleet."
+        ),
     ] = True,
 ) -> None:
     """Write **taper.wasm**, its JavaScript, and the model with its description."""

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
 WISH_WITHIN_S = 60.0
 LISTED = 10
-Target = Annotated[str, typer.Option("--target", metavar="DEVICE|GROUP|all", help="Who gets it.")]
+Target = Annotated[
+    str, typer.Option("--target", metavar="DEVICE|GROUP|all", help="Devices that get the model.")
+]
 
 
 @app.callback()
@@ -42,14 +44,20 @@ def rollout() -> None:
 def start(
     model: Annotated[str, typer.Argument(help="Name of a model that the server has.")],
     target: Target = "all",
-    version: Annotated[str, typer.Option(help="First digits that its version must have.")] = "",
-    control: Annotated[float, typer.Option(help="Share that is left as it is to the end.")] = 0.1,
-    waves: Annotated[str, typer.Option(help="Shares of the others after each wave.")] = (
-        "0.05,0.25,1"
-    ),
-    watch: Annotated[str, typer.Option(help="How long a wave is watched at least.")] = "10m",
-    samples: Annotated[int, typer.Option(min=1, help="A wave needs so many at least.")] = 100,
-    lose_at_most: Annotated[float, typer.Option(help="Accuracy that it may lose.")] = 0.01,
+    version: Annotated[
+        str, typer.Option(help="First digits of the version that devices must report.")
+    ] = "",
+    control: Annotated[
+        float, typer.Option(help="Share of the devices that keep the old model to the end.")
+    ] = 0.1,
+    waves: Annotated[
+        str, typer.Option(help="Shares of the other devices that have the model after each wave.")
+    ] = ("0.05,0.25,1"),
+    watch: Annotated[str, typer.Option(help="Least time for which a wave is watched.")] = "10m",
+    samples: Annotated[int, typer.Option(min=1, help="Least number of samples in a wave.")] = 100,
+    lose_at_most: Annotated[
+        float, typer.Option(help="Accuracy that the new model may lose.")
+    ] = 0.01,
     store: StoreUrl = STORE,
     who: Who = None,
     *,

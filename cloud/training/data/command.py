@@ -60,21 +60,30 @@ def import_command(
             ".npy, .npz, folder of IDX files, or MODULE:NAME of a torch Dataset."
         ),
     ],
-    size: Annotated[str, typer.Option(help="Pictures become HxW pixels, e.g. 96x96.")],
-    name: Annotated[str, typer.Option(help="Of the data set (default: SOURCE's).")] = "",
-    grey: Annotated[bool, typer.Option("--grey", help="Pictures become grey.")] = False,
+    size: Annotated[
+        str, typer.Option(help="Size HxW to which pictures are converted, e.g. 96x96.")
+    ],
+    name: Annotated[str, typer.Option(help="Name of the data set (default: that of SOURCE).")] = "",
+    grey: Annotated[bool, typer.Option("--grey", help="Convert pictures to grey.")] = False,
     validation: Annotated[
-        float, typer.Option(min=0.01, max=0.5, help="Share to hold out, if there is no such part.")
+        float,
+        typer.Option(
+            min=0.01, max=0.5, help="Share to hold out, if SOURCE has no validation split."
+        ),
     ] = VALIDATION,
     test: Annotated[
-        float, typer.Option(min=0.01, max=0.5, help="Share to test with, if there is no such part.")
+        float,
+        typer.Option(min=0.01, max=0.5, help="Share to test with, if SOURCE has no test split."),
     ] = TEST,
     resize: Annotated[str, typer.Option(help=f"One of {', '.join(RESIZES)}.")] = RESIZES[0],
-    invert: Annotated[bool, typer.Option("--invert", help="Dark and light change places.")] = False,
-    labels: Annotated[Path | None, typer.Option(help="Labels of an array of images.")] = None,
+    invert: Annotated[bool, typer.Option("--invert", help="Invert dark and light.")] = False,
+    labels: Annotated[
+        Path | None, typer.Option(help="File of labels for an array of images.")
+    ] = None,
     data_dir: DataDir = Path("data"),
     threads: Annotated[
-        int, typer.Option(min=0, help="That decode pictures; 0 means all cores.")
+        int,
+        typer.Option(min=0, help="Number of threads that decode pictures; 0 means all cores."),
     ] = 0,
 ) -> None:
     """Make a data set of your own pictures, and record how they were prepared."""

@@ -39,10 +39,12 @@ def evaluate_command(
     split: Annotated[str, typer.Option(help=f"One of {', '.join(SPLITS)}.")] = "test",
     output: Annotated[Path | None, typer.Option(help="Page to write (default: NAME.html).")] = None,
     fraction: Annotated[
-        float, typer.Option(help="Of the device, of the answers to look at closely.")
+        float, typer.Option(help="Fraction of the device for the detailed results.")
     ] = 1.0,
-    cloud_fraction: Annotated[float, typer.Option(help="Of the cloud, likewise.")] = 1.0,
-    images: Annotated[int, typer.Option(min=0, help="Only so many pictures; 0: all.")] = 0,
+    cloud_fraction: Annotated[
+        float, typer.Option(help="Fraction of the cloud for the detailed results.")
+    ] = 1.0,
+    images: Annotated[int, typer.Option(min=0, help="Use only so many pictures; 0: all.")] = 0,
     data_dir: DataDir = Path("data"),
 ) -> None:
     """Measure a bundle on labelled pictures; print a summary and write one HTML page."""

@@ -71,18 +71,16 @@ def experiment(
         typer.Option(help=f"One of {', '.join(PROFILES)}, or values such as 1,0.8,0.1."),
     ] = None,
     ranges: Annotated[
-        str | None, typer.Option(help="Of multi-profile, such as 0-0.2:linear,0.2-1:linear.")
+        str | None, typer.Option(help="Ranges of multi-profile, such as 0-0.2:linear,0.2-1:linear.")
     ] = None,
     per_block: Annotated[
-        bool, typer.Option("--per-block", help="Of idp: every block draws its own fraction.")
+        bool, typer.Option("--per-block", help="With idp, every block draws its own fraction.")
     ] = False,
     start: Annotated[
         str | None,
-        typer.Option(
-            help="A regime whose network, trained as the recipe says, this training begins with."
-        ),
+        typer.Option(help="Begin with the network of this regime, trained by its recipe."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of every stage.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of every stage.")] = None,
     batch: Annotated[int | None, typer.Option()] = None,
     optimiser: Annotated[str | None, typer.Option(help=f"One of {', '.join(OPTIMISERS)}.")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0.0)] = None,
@@ -90,7 +88,8 @@ def experiment(
     augment: Annotated[str | None, typer.Option(help=f"One of {', '.join(AUGMENTATIONS)}.")] = None,
     schedule: Annotated[str | None, typer.Option(help=f"One of {', '.join(SCHEDULES)}.")] = None,
     resolution: Annotated[
-        str | None, typer.Option(help=f"Of training images, one of {', '.join(RESOLUTIONS)}.")
+        str | None,
+        typer.Option(help=f"Resolution of training images, one of {', '.join(RESOLUTIONS)}."),
     ] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     statistics: StatisticsFlag = None,

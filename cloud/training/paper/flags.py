@@ -25,11 +25,11 @@ CheckpointDir = Annotated[
     typer.Option(
         "--checkpoint-dir",
         envvar=CHECKPOINT_DIR_VARIABLE,
-        help="Where trained networks are kept; the default is in the user's cache folder.",
+        help="Folder of trained networks; the default is in the user's cache folder.",
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from an unfinished checkpoint.")]
-Restart = Annotated[bool, typer.Option("--restart", help="Remove checkpoints and begin anew.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Remove checkpoints and start again.")]
 DeviceName = Annotated[
     str,
     typer.Option("--device", help=f"One of {', '.join(DEVICES)}; auto is a GPU if there is one."),

@@ -76,8 +76,12 @@ def reproduce(
     data: Annotated[
         str | None, typer.Option(help="A data set in place of the figure's own.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of every stage, in place of ours.")] = None,
-    seeds: Annotated[str, typer.Option(help="Such as 1,2,3: a training each.")] = "1",
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of every stage, in place of ours.")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Seeds such as 1,2,3, with a training for each.")
+    ] = "1",
     statistics: StatisticsFlag = None,
     dropout: Dropout = False,
     data_dir: DataDir = Path("data"),
@@ -89,7 +93,7 @@ def reproduce(
     restart: Restart = False,
     replace_runs: Annotated[
         bool,
-        typer.Option("--replace", help="Give up results in the file that have other settings."),
+        typer.Option("--replace", help="Discard results in the file that have other settings."),
     ] = False,
     plot_only: Annotated[
         bool, typer.Option("--plot-only", help="Draw the results that are there; train nothing.")

@@ -81,10 +81,10 @@ def suggest_command(
 def show_command(
     network: Annotated[str, typer.Argument(help="Network file (*.toml), or a bundle.")],
     size: Annotated[str, typer.Option(help="HxW of the pictures, for a network file.")] = "",
-    classes: Annotated[int, typer.Option(min=0, help="For a network file.")] = 0,
+    classes: Annotated[int, typer.Option(min=0, help="Number of classes, for a network file.")] = 0,
     grey: Grey = False,
     output: Annotated[
-        Path | None, typer.Option(help="Write the network as a file (*.toml) too.")
+        Path | None, typer.Option(help="Also write the network as a file (*.toml).")
     ] = None,
 ) -> None:
     """Print the costs of the network in a file or a bundle."""

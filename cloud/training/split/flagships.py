@@ -67,9 +67,12 @@ def flagships(
         "checkpoints"
     ),
     names: Annotated[
-        list[str] | None, typer.Option("--only", help=f"Of {', '.join(FLAGSHIPS)}; all.")
+        list[str] | None,
+        typer.Option("--only", help=f"Some of {', '.join(FLAGSHIPS)}; default: all."),
     ] = None,
-    minutes: Annotated[float, typer.Option(min=0.1, help="For each, with its teacher.")] = 9.0,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="Minutes for each training, with its teacher.")
+    ] = 9.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     graphs: Annotated[bool, typer.Option(help="Replay steps as CUDA graphs.")] = True,
     batch: Annotated[int, typer.Option(min=0, help="0: the recipe's.")] = 0,

@@ -48,7 +48,9 @@ def tabulate(
     output: OutputFile = None,
     data: DataName = None,
     data_dir: DataFolder = Path("data"),
-    most: Annotated[int, typer.Option(min=1, max=1000, help="Plans to list at most.")] = MOST,
+    most: Annotated[
+        int, typer.Option(min=1, max=1000, help="Largest number of plans to list.")
+    ] = MOST,
 ) -> None:
     """Measure plans of looks on the validation split, list the best, show them on the test set."""
     path = bundle_path(bundle, "BUNDLE")

@@ -171,7 +171,7 @@ def show(results: dict[str, Any]) -> None:
 @app.command()
 def study(
     data: Annotated[str, typer.Option(help="A known data set, an imported one, or a folder.")],
-    images: Annotated[int, typer.Option(min=256, help="Training images used.")] = 20_000,
+    images: Annotated[int, typer.Option(min=256, help="Number of training images.")] = 20_000,
     epochs: Annotated[int, typer.Option(min=1)] = 6,
     seed: Annotated[int, typer.Option()] = 1,
     data_dir: DataDir = Path("data"),

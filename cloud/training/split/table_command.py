@@ -13,10 +13,10 @@ from shared.model.bundle import Bundle, write_bundle
 
 BundleWord = Annotated[str, typer.Argument(help="Shipped bundle by name, or a bundle file.")]
 OutputFile = Annotated[
-    Path | None, typer.Option(help="File to write; without it the bundle's own.")
+    Path | None, typer.Option(help="File to write (default: the bundle itself).")
 ]
 DataName = Annotated[
-    str | None, typer.Option(help="Data set; without it the one it was trained on.")
+    str | None, typer.Option(help="Data set (default: the one that the bundle was trained on).")
 ]
 DataFolder = Annotated[
     Path, typer.Option(envvar=DATA_DIR_VARIABLE, help="Folder of fetched data sets.")

@@ -41,7 +41,7 @@ def train(
         Path | None, typer.Option(help="Bundle file to write (*.safetensors).")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="File to write the trained weights to, for --from.")
+        Path | None, typer.Option(help="File to which the trained weights are written, for --from.")
     ] = None,
     network: Annotated[
         str,
@@ -50,7 +50,8 @@ def train(
         ),
     ] = "",
     described: Annotated[
-        Path | None, typer.Option("--architecture", help="A network as a file (*.toml) instead.")
+        Path | None,
+        typer.Option("--architecture", help="A network file (*.toml), in place of --network."),
     ] = None,
     data: Annotated[
         str, typer.Option(help="mnist, fashion-mnist, cifar10, an imported set, or a folder.")
@@ -61,59 +62,69 @@ def train(
     batch: Annotated[int, typer.Option(min=2)] = DEFAULTS.batch,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = DEFAULTS.learning_rate,
     warm_up: Annotated[
-        float, typer.Option(min=0.0, help="Epochs in which that rate is reached.")
+        float, typer.Option(min=0.0, help="Number of epochs in which the rate rises.")
     ] = DEFAULTS.warm_up,
     decay: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="Share of the epochs in which it falls to 0.")
     ] = DEFAULTS.decay,
     average: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of the epochs, the last, averaged.")
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Share of the epochs, at the end, whose weights are averaged."
+        ),
     ] = DEFAULTS.average,
     seeds: Annotated[
-        str, typer.Option(help="Such as 1,2,3: a training for each, mean and spread.")
+        str, typer.Option(help="Seeds such as 1,2,3: trains with each, and prints mean and spread.")
     ] = str(DEFAULTS.seed),
     augment: Annotated[str, typer.Option(help=AUGMENT_HELP)] = DEFAULTS.augment,
     pairs: Annotated[
         str, typer.Option(help=f"Level pairs that a step trains: {', '.join(PAIR_RULES)}.")
     ] = DEFAULTS.pairs,
     random_pairs: Annotated[
-        int, typer.Option(min=0, help="Random ones among them.")
+        int, typer.Option(min=0, help="Number of random pairs among them.")
     ] = DEFAULTS.random_pairs,
     widest_weight: Annotated[
-        float, typer.Option(min=0.0, help="Of the widest pair's loss; the others' is 1 each.")
+        float,
+        typer.Option(
+            min=0.0, help="Weight of the widest pair's loss; that of the others is 1 each."
+        ),
     ] = DEFAULTS.widest_weight,
     exit_weight: Annotated[
-        float, typer.Option(min=0.0, help="Of the exit heads' losses.")
+        float, typer.Option(min=0.0, help="Weight of the exit heads' losses.")
     ] = DEFAULTS.exit_weight,
     label_weight: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Of the labels beside the teacher's answer.")
+        float,
+        typer.Option(min=0.0, max=1.0, help="Weight of the labels beside the teacher's answer."),
     ] = DEFAULTS.label_weight,
     temperature: Annotated[
-        float, typer.Option(min=0.1, help="At which the teacher's answer is learnt.")
+        float, typer.Option(min=0.1, help="Temperature at which the teacher's answer is learnt.")
     ] = DEFAULTS.temperature,
     teacher_epochs: Annotated[
         int, typer.Option(min=0, help="Epochs of the float network to learn from; 0: none.")
     ] = DEFAULTS.teacher_epochs,
     teacher_width: Annotated[
-        int, typer.Option(min=1, help="Channels of its first layer.")
+        int, typer.Option(min=1, help="Channels of the teacher's first layer.")
     ] = DEFAULTS.teacher_width,
     teacher_augment: Annotated[str, typer.Option(help=AUGMENT_HELP)] = DEFAULTS.teacher_augment,
     bfloat16: Annotated[
         bool,
-        typer.Option(help="Convolutions of the steps in bfloat16, where the processor has it."),
+        typer.Option(
+            help="Compute the convolutions of steps in bfloat16, if the processor supports it."
+        ),
     ] = DEFAULTS.bfloat16,
     calibration_images: Annotated[
         int,
-        typer.Option(min=0, help="Over which statistics are measured; 0: enough for their size."),
+        typer.Option(min=0, help="Number of pictures for calibration; 0: chosen by their size."),
     ] = DEFAULTS.calibration_images,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Where to keep the state; goes on from it if it is there.")
+        Path | None,
+        typer.Option(help="File of the training's state; an existing one is continued."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option(help="Begin anew, whatever the checkpoint has.")
+        bool, typer.Option(help="Start again, even if there is a checkpoint.")
     ] = False,
     log: Annotated[
-        Path | None, typer.Option(help="File to add a line of JSON an epoch to.")
+        Path | None, typer.Option(help="File to which a line of JSON is added after each epoch.")
     ] = None,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder for TensorBoard (extra tensorboard).")
