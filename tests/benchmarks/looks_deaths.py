@@ -28,8 +28,7 @@ async def deaths(
 ) -> tuple[int, int, dict[str, Any]]:
     """Return samples without an answer of the cloud, samples with two, and further counts.
 
-    The server is killed ``kills`` times by SIGKILL, after equal numbers of answered samples, and
-    started again on the same port.
+    The server is killed and restarted ``kills`` times, after equal numbers of answered samples.
     """
     port, name = free_port(), bundle.metadata.name
     late: Counter[int] = Counter()
