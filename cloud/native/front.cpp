@@ -72,6 +72,8 @@ int Front::start(const std::string& address, std::shared_ptr<grpc::ServerCredent
   }
   for (int i = 0; i < thread_count_; ++i) {
     threads_.emplace_back([this] { serve(); });
+    clockid_t clock{};
+    if (pthread_getcpuclockid(threads_.back().native_handle(), &clock) == 0) clocks_.push_back(clock);
   }
   acceptor_->start();
   return port;
@@ -104,20 +106,17 @@ void Front::stop(double grace_s) {
     }
   }
   for (std::thread& thread : threads_) thread.join();
-  acceptor_.reset();
+  scheduler_->stop();  // it stays: what it has computed for calls that are gone is counted there
   server_.reset();
   queue_.reset();
-  scheduler_.reset();
 }
 
 double Front::cpu_s() const {
   if (stopping_) return 0;
   double sum = 0;
-  for (const std::thread& thread : threads_) {
-    clockid_t clock{};
+  for (const clockid_t clock : clocks_) {
     timespec used{};
-    const pthread_t handle = const_cast<std::thread&>(thread).native_handle();
-    if (pthread_getcpuclockid(handle, &clock) == 0 && clock_gettime(clock, &used) == 0) {
+    if (clock_gettime(clock, &used) == 0) {  // not once the thread has ended
       sum += static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
     }
   }

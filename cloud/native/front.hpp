@@ -3,6 +3,7 @@
 
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
+#include <time.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -81,6 +82,7 @@ class Front {
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<Acceptor> acceptor_;
   std::vector<std::thread> threads_;
+  std::vector<clockid_t> clocks_;  // of their CPU time
   std::atomic<std::uint64_t> last_id_{0};
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import grpc
+import numpy as np
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -25,13 +26,14 @@ from shared.bundles import bundle_path
 from shared.data.sample import sample_digits
 from shared.model.bundle import read_bundle
 from shared.packed import DeviceHalf
-from shared.protocol.codec import FeatureCodec
+from shared.protocol.codec import Encoding, FeatureCodec
 from shared.protocol.messages import Request, model_request, request_to_message
 from tests.support.http2 import PREFACE, SETTINGS, Http2, frame
 from tests.support.processes import ROOT, environment, start_server
 from tests.support.served import PATIENCE_S, eventually, serve
 
 MODEL = "mnist-binary-paper"
+HEAVY, LARGEST_BATCH = "cifar10-binary", 1024
 DRAIN_S = 60  # so long that a stop that waits for its end is noticed
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -108,6 +110,24 @@ def test_a_stop_cancels_no_call() -> None:
             thread.join()
         # Afterwards there is nobody to ask; before that every call is answered.
         assert set(outcomes) == {"OK", "UNAVAILABLE"}
+
+
+def test_a_stop_that_waits_for_nobody_while_a_batch_runs() -> None:
+    """The native front crashed when the batch was done, as answers that nobody wants count too."""
+    bundle = read_bundle(bundle_path(HEAVY))
+    features = DeviceHalf(bundle).run(np.zeros((LARGEST_BATCH, 32, 32, 3), np.uint8), 0)
+    frame = FeatureCodec(bundle).encode_as(features, 0, Encoding.RAW)
+    message = request_to_message(Request(1, HEAVY, "", frame))
+    flags = ("--max-batch", str(LARGEST_BATCH), "--slo-ms", "60000", "--drain-seconds", "0")
+    with (
+        serve("--model", HEAVY, *flags) as served,
+        grpc.insecure_channel(served.address) as channel,
+    ):
+        calls = [split_pb2_grpc.SplitInferenceStub(channel).Infer.future(message) for _ in range(4)]
+        eventually(lambda: served.sample("taper_queue_requests") > 0)
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(PATIENCE_S) == 0
+        assert any(call.exception() for call in calls)
 
 
 def test_a_server_without_a_model_does_not_serve_until_there_is_one(tmp_path: Path) -> None:
