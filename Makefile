@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 # Tests must not pass, slowly, on numpy because the kernels silently did not build.
-check unit test test-fronts front-short without-kernels lint sanitize fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
+check unit test test-fronts front-short without-kernels lint sanitize sanitize-front fuzz fuzz-frames bench: export TAPER_REQUIRE_NATIVE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-web fleet check unit test test-fronts front-short without-kernels lint sanitize fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 containers containers-ray containers-upgrade ray aarch64 boards web web-types web-check bench train reproduce screenshots lock audit licences sbom protos clean
+.PHONY: help demo demo-web fleet check unit test test-fronts front-short without-kernels lint sanitize sanitize-front fuzz fuzz-frames fuzz-fleet soak chaos chaos-20 containers containers-ray containers-upgrade ray aarch64 boards web web-types web-check bench train reproduce screenshots lock audit licences sbom protos clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -85,6 +85,9 @@ lint: $(VENV)/.dev ## ruff, mypy, import contracts, structure, protocol files
 
 sanitize: $(VENV)/.dev ## the kernels under address, undefined-behaviour and thread sanitizers
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/sanitize
+
+sanitize-front: $(VENV)/.dev ## drain ROUNDS (10) loaded servers of the native front under address and undefined-behaviour sanitizers
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/sanitize --front $(or $(ROUNDS),10)
 
 fuzz: $(VENV)/.dev ## fuzz the binding of the kernels for a minute
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/fuzz-kernels 60
