@@ -97,5 +97,8 @@ class Front:
     def set_owners(self, owners: Mapping[bytes, str] | None) -> None:
         """The owners of tokens by SHA-256; None: nobody needs one."""
 
+    def take_cuts(self) -> tuple[int, str, str]:
+        """Connections reset since the last time: how many, the last one's peer and fault."""
+
     def take_used(self) -> list[str]:
         """Connections with calls since the last time."""

@@ -17,12 +17,13 @@
 #include <utility>
 
 #include "clients.hpp"
+#include "open_streams.hpp"
 
 namespace taper {
 namespace {
 
 constexpr int kBacklog = 4096;
-constexpr int kPollMs = 50;
+constexpr auto kWatchPeriod = std::chrono::milliseconds(50);
 constexpr int kNoRoomMs = 50;  // until accepting is tried again where no file was left
 
 // What a connection may send until the server sends something. The front's window for messages is a
@@ -36,6 +37,11 @@ constexpr std::uint64_t kConnectionBytes = 1 << 16;
 constexpr std::uint64_t kCallBytes = 1 << 14;
 constexpr std::uint64_t kMessageBytes = 256;
 constexpr std::uint64_t kSecondBytes = 1 << 10;
+
+// A client that has just connected may not have heard of its limit of streams.
+constexpr std::uint64_t kMoreStreams = 1024;
+constexpr double kMoreStreamsS = 5;
+constexpr std::uint64_t kCountBytes = 1 << 12;  // from one count of its streams to the next
 
 double now_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -118,8 +124,8 @@ std::uint64_t Account::explained(double seconds) const {
          kSecondBytes * static_cast<std::uint64_t>(seconds);
 }
 
-Acceptor::Acceptor(Taker taker, std::uint64_t most_unexplained)
-    : taker_(std::move(taker)), most_unexplained_(most_unexplained) {}
+Acceptor::Acceptor(Taker taker, std::uint64_t most_unexplained, std::uint64_t most_streams)
+    : taker_(std::move(taker)), most_unexplained_(most_unexplained), most_streams_(most_streams) {}
 
 int Acceptor::listen(const std::string& address, bool shared_port) {
   const std::size_t colon = address.rfind(':');
@@ -184,14 +190,21 @@ int Acceptor::listen_on(const sockaddr* address, socklen_t size, bool shared_por
 
 void Acceptor::start() {
   wake_ = eventfd(0, EFD_CLOEXEC);
-  thread_ = std::thread([this] { run(); });
+  accepting_ = std::thread([this] { accept(); });
+  watching_ = std::thread([this] { watch(); });
 }
 
 void Acceptor::stop() {
-  if (thread_.joinable()) {
+  if (accepting_.joinable()) {
     eventfd_write(wake_, 1);
-    thread_.join();
+    accepting_.join();
     close(wake_);
+    {
+      const std::lock_guard lock(connections_mutex_);
+      stopping_ = true;
+    }
+    stop_.notify_all();
+    watching_.join();
   }
   for (const int listener : listeners_) close(listener);
   listeners_.clear();
@@ -203,13 +216,12 @@ std::shared_ptr<Account> Acceptor::account(std::string_view peer) {
   return found == accounts_.end() ? std::make_shared<Account>() : found->second;
 }
 
-void Acceptor::run() {
+void Acceptor::accept() {
   pthread_setname_np(pthread_self(), "taper-accept");
   std::vector<pollfd> polled{{wake_, POLLIN, 0}};
   for (const int listener : listeners_) polled.push_back({listener, POLLIN, 0});
-  double watched_s = now_s();
   while (true) {
-    const int ready = poll(polled.data(), polled.size(), kPollMs);
+    const int ready = poll(polled.data(), polled.size(), -1);
     if (polled[0].revents != 0) return;
     for (std::size_t i = 1; ready > 0 && i < polled.size(); ++i) {
       if (polled[i].revents & (POLLHUP | POLLERR | POLLNVAL)) {
@@ -217,10 +229,6 @@ void Acceptor::run() {
       } else if (polled[i].revents & POLLIN) {
         accept_all(polled[i].fd);
       }
-    }
-    if (now_s() - watched_s >= kPollMs * 1e-3) {
-      watch();
-      watched_s = now_s();
     }
   }
 }
@@ -248,7 +256,10 @@ void Acceptor::accept_all(int listener) {
       const std::lock_guard lock(mutex_);
       accounts_[made.name] = made.account;
     }
-    connections_.insert_or_assign(file, std::move(made));
+    {
+      const std::lock_guard lock(connections_mutex_);
+      connections_.insert_or_assign(file, std::move(made));
+    }
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
     connection.fd = file;
     taker_->HandleNewConnection(&connection);
@@ -256,11 +267,18 @@ void Acceptor::accept_all(int listener) {
 }
 
 void Acceptor::watch() {
+  pthread_setname_np(pthread_self(), "taper-watch");
+  std::unique_lock lock(connections_mutex_);
+  while (!stop_.wait_for(lock, kWatchPeriod, [this] { return stopping_; })) look();
+}
+
+void Acceptor::look() {
   struct Excess {
     std::uint64_t bytes;
     int file;
   };
   std::unordered_map<std::string, std::vector<Excess>> clients;
+  std::optional<Sockets> sockets;
   for (auto one = connections_.begin(); one != connections_.end();) {
     auto& [file, connection] = *one;
     sockaddr_storage peer{};
@@ -276,7 +294,9 @@ void Acceptor::watch() {
     }
     const std::uint64_t explained = connection.account->explained(now_s() - connection.since_s);
     if (traffic.received - connection.sent_after > kSilentBytes) {
-      cut(file);
+      cut(file, "sent much that is no request");
+    } else if (has_too_many_streams(connection, traffic.received, sockets)) {
+      cut(file, "has too many streams");
     } else if (traffic.received > explained) {
       clients[connection.client].push_back({traffic.received - explained, file});
     }
@@ -289,18 +309,45 @@ void Acceptor::watch() {
               [](const Excess& a, const Excess& b) { return a.bytes > b.bytes; });
     for (const Excess& one : excesses) {
       if (sum <= most_unexplained_) break;
-      cut(one.file);
+      cut(one.file, "its client sent more than its calls explain");
       sum -= one.bytes;
     }
   }
 }
 
+// Counts them when it may be otherwise than the last time. `sockets` is made when it is needed.
+bool Acceptor::has_too_many_streams(Connection& connection, std::uint64_t received,
+                                    std::optional<Sockets>& sockets) const {
+  if (received < connection.counted_at + kCountBytes) return false;
+  if (connection.socket == 0) {
+    if (!sockets) {
+      sockets.emplace();
+      for (const auto& [peer, socket] : server_sockets()) sockets->emplace(name_of(peer), socket);
+    }
+    const auto found = sockets->find(connection.name);
+    if (found == sockets->end()) return false;
+    connection.socket = found->second;
+  }
+  const bool new_here = now_s() - connection.since_s < kMoreStreamsS;
+  const std::uint64_t open = open_streams(connection.socket);
+  if (open <= most_streams_) connection.counted_at = received;
+  return open > most_streams_ + (new_here ? kMoreStreams : 0);
+}
+
 // Reset the connection; what it has sent and nobody has read is dropped, which `shutdown` would not do.
-void Acceptor::cut(int file) {
+void Acceptor::cut(int file, const char* fault) {
   sockaddr nobody{};
   nobody.sa_family = AF_UNSPEC;
   connect(file, &nobody, sizeof nobody);
-  closed_.fetch_add(1, std::memory_order_relaxed);
+  const std::lock_guard lock(mutex_);
+  ++cuts_.count;
+  cuts_.peer = connections_.at(file).name;
+  cuts_.fault = fault;
+}
+
+Cuts Acceptor::take_cuts() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(cuts_, {});
 }
 
 void Acceptor::forget(std::map<int, Connection>::iterator connection) {

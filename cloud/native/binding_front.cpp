@@ -168,6 +168,12 @@ NB_MODULE(_front, module) {
       .def("set_owners", &set_owners, "owners"_a.none())
       .def("take_used", [](Front& front) { return front.clients().take_used(); },
            "Connections with calls since the last time.")
+      .def("take_cuts",
+           [](Front& front) {
+             Cuts cuts = front.take_cuts();
+             return std::tuple(cuts.count, std::move(cuts.peer), std::move(cuts.fault));
+           },
+           "Connections that were reset since the last time: how many, the last one's peer and fault.")
       .def_prop_ro("cpu_s", &Front::cpu_s, "Seconds of CPU time of its threads.")
       .def_prop_ro("calls", [](Front& front) { return front.clients().calls(); },
                    "Inference calls that are under way.");

@@ -57,7 +57,7 @@ int Front::start(const std::string& address, std::shared_ptr<grpc::ServerCredent
   acceptor_ = std::make_unique<Acceptor>(
       builder.experimental().AddExternalConnectionAcceptor(
           grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials_),
-      settings_.limits.call_bytes);
+      settings_.limits.call_bytes, static_cast<std::uint64_t>(settings_.max_streams));
   builder.RegisterService(&unary_calls_);
   builder.RegisterAsyncGenericService(&other_calls_);
   queue_ = builder.AddCompletionQueue();

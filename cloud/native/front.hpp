@@ -52,6 +52,8 @@ class Front {
   EventQueue& events() { return events_; }
   Scheduler& scheduler() { return *scheduler_; }
   Clients& clients() { return clients_; }
+  // What the acceptor has closed since the last time.
+  Cuts take_cuts() { return acceptor_ ? acceptor_->take_cuts() : Cuts{}; }
   std::shared_ptr<Account> account(const std::string& peer) { return acceptor_->account(peer); }
 
   // For calls:

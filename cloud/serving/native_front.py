@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from cloud.access.cuts import CutConnections
 from cloud.access.security import Pem, certificates_of
 from cloud.models.catalog import Catalog
 from cloud.rpc.call import Registry
@@ -47,6 +49,7 @@ class NativeFront:
         self._server = NativeServer(self._front)
         self._owners: Mapping[bytes, str] | None = None
         self._ticking: asyncio.Task[None] | None = None
+        self._cuts = CutConnections()
         self._stopping = False
 
     @property
@@ -78,6 +81,8 @@ class NativeFront:
             self._ticking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticking
+        self.collect()
+        self._cuts.log(math.inf)
 
     def serve(self, catalog: Catalog) -> None:
         """Serve the models of ``catalog`` from now on."""
@@ -85,8 +90,11 @@ class NativeFront:
             self._front.serve([model.native for model in catalog.models])
 
     def collect(self) -> None:
-        """Report to access control which connections have been used since the last call."""
+        """Report which connections have been used, and which were cut, since the last call."""
         self._assembly.access.used(self._front.take_used())
+        count, peer, fault = self._front.take_cuts()
+        self._assembly.metrics.counters["connections_cut"] += count
+        self._cuts.note(count, peer, fault)
 
     async def _tick(self) -> None:
         """Report used connections to access control and the threads' load to the scheduler."""
@@ -94,6 +102,7 @@ class NativeFront:
         while True:
             await asyncio.sleep(TICK_S)
             self.collect()
+            self._cuts.log(time.monotonic())
             self._follow_tokens()
             now_s, now_cpu_s = time.perf_counter(), self._front.cpu_s
             share = (now_cpu_s - cpu_s) / ((now_s - wall_s) * self._settings.threads)

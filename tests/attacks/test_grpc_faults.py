@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from tests.support.attacked import PATIENCE_S, Attacked, attacked
+from tests.support.attacked import PATIENCE_S, STREAM, Attacked, attacked
 from tests.support.hostile import INFER
 from tests.support.http2 import (
     CONTINUATION,
@@ -161,28 +161,32 @@ def test_a_number_without_an_end(site: Attacked) -> None:
 
 def test_streams_that_are_reset_at_once(site: Attacked) -> None:
     """CVE-2023-44487: no limit of streams holds them, since they have ended already."""
-
-    reset_many(site, RST_STREAM, CANCEL)
+    open_many(site, 10_000, lambda stream: frame(RST_STREAM, 0, stream, CANCEL))
 
 
 def test_streams_that_the_server_is_made_to_reset(site: Attacked) -> None:
     """CVE-2025-8671: a frame that is wrong on its stream has the same effect as a reset."""
-    reset_many(site, WINDOW_UPDATE, bytes(4))
+    open_many(site, 10_000, lambda stream: frame(WINDOW_UPDATE, 0, stream, bytes(4)))
 
 
-def reset_many(site: Attacked, kind: int, payload: bytes) -> None:
-    """Open 10,000 streams and end each at once by a frame."""
+def test_streams_of_a_client_that_confirms_no_limit(site: Attacked) -> None:
+    """Before 1.60 it may have any number, and without a message the server hears of none."""
+    open_many(site, 200_000, lambda _: b"", INFER)
 
-    def one_stream(one: Http2) -> bytes:
+
+def open_many(site: Attacked, count: int, then: Callable[[int], bytes], path: str = STREAM) -> None:
+    """Open ``count`` streams, each followed by what ``then`` gives for its number."""
+
+    def opened(one: Http2) -> bytes:
         stream, head = one.open()
-        return head + frame(kind, 0, stream, payload)
+        return head + then(stream)
 
     end_s = time.monotonic() + FLOOD_S
-    with contextlib.closing(site.connect()) as one:
+    with contextlib.closing(site.connect(path=path)) as one:
         one.socket.settimeout(PATIENCE_S)
         with contextlib.suppress(OSError):
-            for _ in range(100):
-                one.send(b"".join(one_stream(one) for _ in range(100)))
+            for _ in range(count // 100):
+                one.send(b"".join(opened(one) for _ in range(100)))
                 if time.monotonic() > end_s:
                     break
         site.answers(10)
