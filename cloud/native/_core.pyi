@@ -9,7 +9,7 @@ Key = tuple[int, int, int]  # number of the model, device level, pinned cloud le
 Answer = tuple[bytes, int, int, int, bool, bool, float, float, int, int | None, int]
 
 class LinearFit:
-    """Seconds of a batch as ``fixed + samples * per_sample``, fitted to the batches that ran."""
+    """Models the seconds of a batch as ``fixed_s + samples * sample_s``, fitted to past batches."""
 
     def __init__(self, fixed_s: float, sample_s: float) -> None: ...
     @property
@@ -23,7 +23,7 @@ class LinearFit:
     def learn(self, samples: float, seconds: float) -> None: ...
 
 class CostModel:
-    """Predictions for one model: computing by pair of levels, decoding by encoding and level."""
+    """Predictions for a model: computing by pair of levels, decoding by encoding and level."""
 
     def __init__(self, macs: Sequence[Sequence[float]]) -> None: ...
     def run_s(self, level: int, cloud_level: int, samples: float) -> float: ...
@@ -36,7 +36,7 @@ class CostModel:
     def learn_decode(self, encoding: int, level: int, samples: float, seconds: float) -> None: ...
 
 class Item:
-    """A waiting request. Times are seconds; ``number`` is the caller's."""
+    """A waiting request. Times are in seconds; ``number`` is chosen by the caller."""
 
     def __init__(
         self,
@@ -95,14 +95,14 @@ class FairQueue:
     def charge(self, client: str, seconds: float) -> None: ...
 
 class RejectReason(Enum):
-    """Why a request may not wait."""
+    """Why a request is refused."""
 
     LATE = ...
     FULL = ...
     SHARE = ...
 
 class QueueLimits:
-    """The most that may wait: samples, and seconds of work at the narrowest level."""
+    """The largest queue: in samples, and in seconds of work at the narrowest level."""
 
     def __init__(self, samples: int, delay_s: float) -> None: ...
     @property
@@ -111,7 +111,7 @@ class QueueLimits:
     def delay_s(self) -> float: ...
 
 class QueueState:
-    """The queue as a new request finds it."""
+    """The state of the queue when a request arrives."""
 
     def __init__(
         self, samples: int, client_samples: int, clients: int, delay_s: float, level_delay_s: float
@@ -120,7 +120,7 @@ class QueueState:
 def reject_reason(
     state: QueueState, limits: QueueLimits, samples: int, work_s: float, remaining_s: float | None
 ) -> RejectReason | None:
-    """Why a request of ``samples`` may not wait, or None."""
+    """Return why a request of ``samples`` is refused, or None if it may wait."""
 
 class LevelController:
     """Chooses a level from 0, the narrowest, to ``count - 1``."""
@@ -139,14 +139,14 @@ class LevelController:
     ) -> int: ...
 
 class Demand:
-    """Work that was asked for lately, by level, over a window of about a second."""
+    """Recent demand by level, over a window of about a second."""
 
     def __init__(self, count: int, window_s: float = 0.5) -> None: ...
     def add(self, now_s: float, work_s: Sequence[float]) -> None: ...
     def shares(self, now_s: float) -> list[float]: ...
 
 class SojournTimes:
-    """How many requests took longer than a limit, over two windows in turn."""
+    """Counts requests that took longer than a limit, over the present window and the one before."""
 
     def __init__(self, window_s: float = 0.25) -> None: ...
     def add(self, now_s: float, late: int, total: int = 1) -> None: ...
@@ -154,7 +154,7 @@ class SojournTimes:
     def clear(self) -> None: ...
 
 class Statistics:
-    """What a model has answered and refused since it was loaded."""
+    """The answers and failures of a model since it was loaded."""
 
     @property
     def requests(self) -> int: ...
@@ -174,7 +174,7 @@ class Statistics:
     def last_unix_s(self) -> float: ...
 
 class Model:
-    """A model as scheduling sees it; ``macs[level][cloud_level]`` are those of a sample."""
+    """A served model; ``macs[level][cloud_level]`` are multiply-accumulates of a sample."""
 
     def __init__(
         self,
@@ -197,7 +197,7 @@ class Queued(Item):
     def compute_s(self) -> float: ...
 
 class Batch:
-    """Slices of jobs that run together, and what came of them."""
+    """Slices of jobs that run together, and their measurements."""
 
     @property
     def slices(self) -> list[Slice]: ...
@@ -208,16 +208,16 @@ class Batch:
     @property
     def failed(self) -> bool: ...
     def measure(self, decode_s: float, wrong: bool, decoded: bool) -> None:
-        """Say of the next slice what decoding took, and whether its payload is wrong or known."""
+        """Record the next slice: decoding time, and whether its payload is invalid or verified."""
 
     def ran(self, samples: int, seconds: float) -> None:
-        """Say how many samples were computed, and the seconds of it without decoding."""
+        """Record how many samples were computed, and the seconds of computing without decoding."""
 
     def fail(self) -> None:
-        """Say that it could not be computed."""
+        """Record that the batch could not be computed."""
 
 class Rejection:
-    """Why a job may not wait."""
+    """Why a job is refused, the message for the client, and when it may try again."""
 
     @property
     def reason(self) -> RejectReason: ...
@@ -227,7 +227,7 @@ class Rejection:
     def wait_ms(self) -> int: ...
 
 class LaterLook(Enum):
-    """What is known of a later look."""
+    """Whether a later look belongs to a request that the stream remembers."""
 
     KNOWN = ...
     UNKNOWN = ...
@@ -235,21 +235,21 @@ class LaterLook(Enum):
     OTHER_VERSION = ...
 
 class StreamState:
-    """What a stream remembers between its messages."""
+    """The state that a stream keeps between its messages."""
 
     def __init__(self) -> None: ...
     def named(self) -> tuple[str, str]:
-        """The model and version named last."""
+        """Return the model and version that were named last."""
 
     def name(self, model: str, version: str) -> None: ...
     def asked(self, now_s: float, id: int, version: str, keep_s: float) -> None:
-        """Remember for ``keep_s`` that another look was asked for."""
+        """Remember for ``keep_s`` that another look at request ``id`` was asked for."""
 
     def looked(self, now_s: float, id: int, version: str) -> tuple[LaterLook, str]:
-        """Take note of a later look; with OTHER_VERSION, the version of the first."""
+        """Record a later look; the text is the first look's version in the case OTHER_VERSION."""
 
 class Outcome:
-    """The response to a request, or why there is none; ``status`` is gRPC's."""
+    """The serialised response to a request, or gRPC's ``status`` and the message of its failure."""
 
     @property
     def status(self) -> int: ...
@@ -262,13 +262,13 @@ class Outcome:
     @property
     def id(self) -> int: ...
     def failure_response(self) -> bytes:
-        """A serialised InferResponse that says so in a stream."""
+        """Return a serialised InferResponse with the failure, for streams."""
 
 class Ticket:
-    """Names a queued request."""
+    """Refers to a queued request."""
 
 class Scheduler:
-    """Answers from bytes to bytes, with compute threads of its own."""
+    """Computes serialised responses from serialised requests, with compute threads of its own."""
 
     def __init__(self, dispatcher: Dispatcher, threads: int) -> None: ...
     def serve(self, models: Sequence[Model]) -> None: ...
@@ -280,18 +280,20 @@ class Scheduler:
         stream: StreamState | None,
         done: Callable[[Outcome], object],
     ) -> Outcome | Ticket | None:
-        """What came of a request, its ticket if ``done`` hears of it later in another thread, or
-        None if it is not answered here.
+        """Begin to answer a serialised InferRequest.
+
+        Returns the outcome; or a ticket if the request is queued, and ``done`` will receive the
+        outcome in another thread; or None if the request must be answered by Python.
         """
 
     def infer_images(self, request: bytes, client: str) -> Outcome | None: ...
     def withdraw(self, ticket: Ticket) -> bool: ...
     def count(self, status: int, received_bytes: int, sent_bytes: int) -> None: ...
     def stop(self) -> None:
-        """End the threads; what waits is refused."""
+        """End the threads and refuse the requests that wait."""
 
 class Dispatcher:
-    """Decides what runs at once, waits or is refused, and keeps the account of work.
+    """Decides which jobs run at once, wait or are refused, and charges work to clients.
 
     ``now_s`` is ``time.perf_counter()``.
     """
@@ -307,7 +309,7 @@ class Dispatcher:
     ) -> None: ...
     def serve(self, now_s: float, models: Sequence[Model]) -> None: ...
     def answer(self, now_s: float, model: Model, request: bytes, client: str) -> Answer | None:
-        """The answer to a cheap InferRequest that need not wait, as ``Engine.answer``."""
+        """Answer a cheap InferRequest that need not wait; returns as ``Engine.answer`` does."""
 
     def answer_images(
         self, now_s: float, model: Model, request: bytes, client: str
@@ -327,7 +329,7 @@ class Dispatcher:
         client: str,
         remaining_s: float | None,
     ) -> int | Queued | Rejection:
-        """The cloud level to run the job at now, its place in the queue, or why it is refused."""
+        """Return the cloud level to run the job at now, its queue entry, or its rejection."""
 
     def ran_at_once(
         self,
@@ -340,16 +342,16 @@ class Dispatcher:
         decode_s: float,
         run_s: float,
     ) -> None:
-        """Count a job that ran at once because ``submit`` said so."""
+        """Count a job that ran at once as ``submit`` decided."""
 
     def take(self, now_s: float) -> tuple[Batch | None, list[Queued]]:
-        """The next batch, and the jobs that would have been late, which have left the queue."""
+        """Take the next batch, and the jobs that were removed as they would have been late."""
 
     def finish(self, batch: Batch) -> None:
-        """Charge a batch to its clients."""
+        """Charge the measured time of a batch to its clients."""
 
     def answered(self, now_s: float, job: Queued) -> float:
-        """Count an answered job; gives the seconds that it waited."""
+        """Count an answered job; return the seconds that it waited."""
 
     def refused(self, now_s: float, job: Queued, reason: str) -> None:
         """Count a job that is refused after it has waited."""
@@ -358,25 +360,25 @@ class Dispatcher:
         """Count a job that is refused without having waited."""
 
     def withdraw(self, job: Queued) -> bool:
-        """Remove a job that nobody waits for; False if it has left the queue."""
+        """Remove a job whose answer nobody waits for; False if it has already left the queue."""
 
     def observe(self, now_s: float) -> None:
-        """Update the level after something has changed."""
+        """Update the cloud's level after the queue or the running batches have changed."""
 
     def tick(self, now_s: float, busy: float, lag_s: float) -> None:
-        """Take in the share of time that the server is at work, and its delay in waking."""
+        """Record the share of time in which the server is busy, and its event loop's delay."""
 
     def account(self, now_s: float) -> None:
         """Count the jobs that ran at once."""
 
     def load(self, now_s: float) -> float:
-        """Share of the capacity in use; above 1 if more is asked for than can be done."""
+        """Return the share of the capacity in use; above 1 if the demand exceeds the capacity."""
 
     def hints_for(self, level: int) -> tuple[float, int | None] | None:
-        """The load, and a lower device level to use, if answers should say so."""
+        """Return the hints for answers: the load, and perhaps a lower device level; or None."""
 
     def counters(self) -> dict[str, Any]:
-        """Samples by (model, fraction), refusals by reason, histograms."""
+        """Return samples by (model, fraction), refusals by reason, and histograms."""
 
     @property
     def fraction(self) -> float: ...
@@ -384,4 +386,4 @@ class Dispatcher:
     def running(self) -> bool: ...
     @property
     def queued(self) -> tuple[int, int]:
-        """Requests and samples that wait."""
+        """Return the numbers of waiting requests and samples."""

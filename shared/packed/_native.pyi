@@ -3,16 +3,16 @@ from typing import Any
 import numpy.typing as npt
 
 def available() -> list[str]:
-    """Names of the implementations for this CPU, best first."""
+    """Return the names of the implementations for this CPU, best first."""
 
 def vector_bits(name: str) -> int:
-    """Width of an implementation's vectors."""
+    """Return the width of an implementation's vectors."""
 
 def peak(name: str) -> float:
-    """Binary multiply-accumulates a second on registers alone."""
+    """Measure the binary multiply-accumulates per second in registers."""
 
 class Half:
-    """Stages that run in one call; immutable, so safe in many threads."""
+    """Stages that run in one call. Immutable, so many threads may use it."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Half:
     def output_bytes(self, plan: int) -> int: ...
 
 class ContextCoder:
-    """Codes packed maps of bits; immutable, so safe in many threads."""
+    """Codes packed maps of bits. Immutable, so many threads may use it."""
 
     def __init__(
         self,
@@ -49,13 +49,13 @@ class ContextCoder:
     def decoder(self, payload: bytes) -> ContextDecoder: ...
 
 class ContextDecoder:
-    """Decodes a payload some samples at a time; for one thread at a time."""
+    """Decodes a payload a few samples at a time; for one thread at a time."""
 
     def next(self, output: npt.NDArray[Any]) -> bool: ...
     def finished(self) -> bool: ...
 
 class Engine:
-    """A cloud half that answers requests from bytes to bytes; safe in many threads."""
+    """A cloud half that computes serialised responses from serialised requests, in any thread."""
 
     def __init__(
         self,
@@ -69,24 +69,26 @@ class Engine:
         payload_slack: int,
     ) -> None: ...
     def set_most_samples(self, most: list[int]) -> None:
-        """Leave requests of more samples than this to the caller, by device level."""
+        """Limit the samples of a request, by device level; larger ones are left to the caller."""
 
     def set_looks(self, ask_below: list[int], keep_ms: int) -> None:
-        """Margins below which another look is wanted, at [level * levels + next]; 0: never."""
+        """Set the margins below which another look is wanted: [level * levels + next]; 0: never."""
 
     def set_least_bits(self, bits: float) -> None:
-        """The least that the context coder writes for a bit."""
+        """Set the least number of bits that the context coder writes for a bit."""
 
     def answer(
         self, request: bytes, cloud_level: int, load: float | None, suggest_lower: bool
     ) -> tuple[bytes, int, int, int, bool, bool, float, float, int, int | None, int] | None:
-        """The response, level, encoding, samples, whether the request names a model and a
-        version, seconds of decoding and of running, the id, how many looks went before (None if
-        it says nothing of looks), at how many samples another one is wanted.
+        """Answer a serialised InferRequest; None leaves it to the caller.
+
+        Returns the response, level, encoding, samples, whether the request names a model and a
+        version, seconds of decoding and of running, the id, the number of earlier looks (None if
+        the request has no ``looks``), and the number of samples at which another look is wanted.
         """
 
 class ImageEngine:
-    """Both halves, answering whole images from bytes to bytes; safe in many threads."""
+    """Both halves, which compute serialised responses from requests with images, in any thread."""
 
     def __init__(
         self,
@@ -101,7 +103,7 @@ class ImageEngine:
     def answer(
         self, request: bytes, cloud_level: int, most: int
     ) -> tuple[bytes, int, int, int, bool, bool, float, float, int, int | None, int] | None:
-        """As ``Engine.answer``, for a ModelInferRequest of at most ``most`` images."""
+        """Like ``Engine.answer``, for a ModelInferRequest of at most ``most`` images."""
 
 def respond(
     logits: npt.NDArray[Any],
@@ -112,6 +114,7 @@ def respond(
     suggested_level: int | None,
     more: tuple[int, int, tuple[int, ...]] | None = None,
 ) -> bytes:
-    """A serialised InferResponse; level_and_times = (cloud_level, queue_us, compute_us),
-    more = (level, keep_ms, samples).
+    """Return a serialised InferResponse for logits (samples, classes).
+
+    level_and_times = (cloud_level, queue_us, compute_us), more = (level, keep_ms, samples).
     """
