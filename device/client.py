@@ -71,7 +71,7 @@ def finish(run: Run, reasons: Iterable[str]) -> None:
     elif output == "json":
         sys.stdout.write(to_json(run.results, names, summary) + "\n")
     if hasattr(run, "pictures"):
-        run.say_notes()
+        run.print_notes()
     if run.waiting:
         say(f"note: {run.waiting} samples wait in the spool")
     if run.failure is not None:

@@ -64,7 +64,7 @@ Listener = Callable[[Topic, Message], None]
 _log = logging.getLogger(__name__)
 
 
-async def keep_nothing(batch: Sequence[Received]) -> None:
+async def discard_batch(batch: Sequence[Received]) -> None:
     """Do nothing: the sink of clients that only follow the fleet."""
 
 
@@ -92,7 +92,7 @@ class FleetClient:
         broker: Broker,
         fleet: str,
         identifier: str | None = None,
-        sink: Sink = keep_nothing,
+        sink: Sink = discard_batch,
         session_s: int = 0,
     ) -> None:
         self.state = FleetState(fleet)

@@ -67,7 +67,7 @@ class Player:
             self.set("all", self._scenario.settings.given())
             for event in sorted(self._scenario.events, key=lambda event: event.at):
                 await asyncio.sleep(max(began_s + event.at / self._speed - loop.time(), 0))
-                await self._happen(event)
+                await self._execute(event)
             left_s = began_s + self._scenario.duration / self._speed - loop.time()
             await asyncio.sleep(max(left_s, 0))
         finally:
@@ -75,7 +75,7 @@ class Player:
                 task.cancel()
             await asyncio.gather(*self._waiting, return_exceptions=True)
 
-    async def _happen(self, event: ScenarioEvent) -> None:
+    async def _execute(self, event: ScenarioEvent) -> None:
         at = f"{event.at / 3600:.2f} h"
         await self._note(event)
         if event.set is not None:

@@ -73,12 +73,12 @@ class Recorder:
         stored = await self._store.sequences(self.state.fleet)
         for (name, epoch), ranges in stored.items():
             self.state.device(name).epochs[epoch] = Sequences(ranges)
-        mending = asyncio.create_task(self._mend(), name="recorder mender")
+        requests = asyncio.create_task(self._request_missing(), name="recorder requests")
         try:
             await self.client.run()
         finally:
-            mending.cancel()
-            await asyncio.gather(mending, return_exceptions=True)
+            requests.cancel()
+            await asyncio.gather(requests, return_exceptions=True)
 
     async def _store_batch(self, batch: Sequence[Received]) -> None:
         if not batch:
@@ -109,7 +109,7 @@ class Recorder:
                 _log.warning("%s; trying again", error)
                 await asyncio.sleep(RETRY_STORE_S)
 
-    async def _mend(self) -> None:
+    async def _request_missing(self) -> None:
         """Once a second, request missing telemetry from a limited number of devices."""
         seen: dict[str, tuple[int, int]] = {}
         while True:

@@ -50,14 +50,14 @@ async def answer_unary(
 def gated(access: AccessControl, method: Method) -> Method:
     """Wrap a unary method so that it answers only calls that ``access`` admits."""
 
-    async def let_in(request: Any, context: Context) -> Any:
+    async def guarded(request: Any, context: Context) -> Any:
         try:
             with access.call(context):
                 return await method(request, context)
         except RequestError as error:
             await refuse(context, error)
 
-    return let_in
+    return guarded
 
 
 async def refuse(context: Context, error: RequestError) -> NoReturn:

@@ -178,14 +178,14 @@ class OpenInferenceServicer:
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         """Wrap a method so that only an admin may call it."""
 
-        async def let_in(request: Any, context: Context) -> Any:
+        async def guarded(request: Any, context: Context) -> Any:
             try:
                 with self._access.admin(context):
                     return await method(request)
             except RequestError as error:
                 await refuse(context, error)
 
-        return let_in
+        return guarded
 
 
 def _unary(

@@ -91,11 +91,11 @@ class RestApi:
         model = "/v2/models/{name}"
         version = model + "/versions/{version}"
         routes = [
-            Route("/v2", self._let_in(self._server)),
+            Route("/v2", self._guarded(self._server)),
             Route("/v2/health/live", self._probe(lambda: True)),
             Route("/v2/health/ready", self._probe(lambda: self._inference.ready)),
-            Route("/v2/models/stats", self._let_in(self._statistics)),
-            Route("/v2/repository/index", self._let_in(self._index), methods=["POST"]),
+            Route("/v2/models/stats", self._guarded(self._statistics)),
+            Route("/v2/repository/index", self._guarded(self._index), methods=["POST"]),
             Route(
                 "/v2/repository/models/{name}/load",
                 self._administered(self._inference.load),
@@ -109,10 +109,10 @@ class RestApi:
         ]
         for path in (model, version):
             routes += [
-                Route(path, self._let_in(self._metadata)),
-                Route(path + "/ready", self._let_in(self._ready)),
-                Route(path + "/config", self._let_in(self._config)),
-                Route(path + "/stats", self._let_in(self._statistics)),
+                Route(path, self._guarded(self._metadata)),
+                Route(path + "/ready", self._guarded(self._ready)),
+                Route(path + "/config", self._guarded(self._config)),
+                Route(path + "/stats", self._guarded(self._statistics)),
                 Route(path + "/infer", self._infer, methods=["POST"]),
             ]
         return Starlette(routes=routes)
@@ -137,7 +137,7 @@ class RestApi:
         return JSONResponse(_plain(messages.statistics_to_message(models)))
 
     async def _ready(self, request: Request) -> Response:
-        return _is(self._inference.is_ready(*_named(request)))
+        return _state_response(self._inference.is_ready(*_named(request)))
 
     async def _index(self, request: Request) -> Response:
         body = await self._body(request)
@@ -160,28 +160,28 @@ class RestApi:
         self._service.count_answer(size, len(response.body))
         return response
 
-    def _let_in(self, handler: Handler) -> Handler:
-        async def gated(request: Request) -> Response:
+    def _guarded(self, handler: Handler) -> Handler:
+        async def guarded(request: Request) -> Response:
             try:
                 with self._access.call(HttpContext(request)):
                     return await handler(request)
             except RequestError as error:
                 return _refused(error)
 
-        return gated
+        return guarded
 
     def _probe(self, well: Callable[[], bool]) -> Handler:
         async def probe(request: Request) -> Response:
             try:
                 with self._access.probe(HttpContext(request)):
-                    return _is(well())
+                    return _state_response(well())
             except RequestError as error:
                 return _refused(error)
 
         return probe
 
     def _administered(self, change: Callable[[str], Awaitable[None]]) -> Handler:
-        async def gated(request: Request) -> Response:
+        async def guarded(request: Request) -> Response:
             try:
                 with self._access.admin(HttpContext(request)):
                     await change(request.path_params["name"])
@@ -189,7 +189,7 @@ class RestApi:
                 return _refused(error)
             return Response()
 
-        return gated
+        return guarded
 
     async def _body(self, request: Request) -> bytes:
         """Read the body; ``InvalidRequestError`` if it is larger than a message may be."""
@@ -209,7 +209,7 @@ def _named(request: Request) -> tuple[str, str]:
     return request.path_params.get("name", ""), request.path_params.get("version", "")
 
 
-def _is(well: bool) -> Response:
+def _state_response(well: bool) -> Response:
     return Response(status_code=HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE)
 
 

@@ -161,7 +161,9 @@ class Store:
         sent = [one for one in batch if isinstance(one.message, Telemetry)]
         changed: dict[Key, NumberRanges] = {}
         fresh = [one for one in sent if self._is_new(one, changed)]
-        states, events = _said(one for one in batch if not isinstance(one.message, Telemetry))
+        states, events = _state_and_event_rows(
+            one for one in batch if not isinstance(one.message, Telemetry)
+        )
         telemetry = [(one.topic.fleet, *_VALUES(one.message), one.received_s) for one in fresh]
         summed = roll_up((one.topic.fleet, one.message) for one in fresh
                          if isinstance(one.message, Telemetry))  # fmt: skip
@@ -266,7 +268,7 @@ class Store:
 Rows = list[tuple[Any, ...]]
 
 
-def _said(batch: Any) -> tuple[Rows, Rows]:
+def _state_and_event_rows(batch: Any) -> tuple[Rows, Rows]:
     """Return the rows of the tables state and event for messages other than telemetry."""
     states: Rows = []
     events: Rows = []

@@ -93,9 +93,9 @@ class Agent:
             name = self._who.device
             group.create_task(self._classifier.run(), name=f"{name} images")
             group.create_task(self._listen(), name=f"{name} orders")
-            group.create_task(self._talk(group), name=f"{name} broker")
+            group.create_task(self._stay_connected(group), name=f"{name} broker")
 
-    async def _talk(self, group: asyncio.TaskGroup) -> None:
+    async def _stay_connected(self, group: asyncio.TaskGroup) -> None:
         """Keep a connection to the broker; connects again when it is lost."""
         standing = self._standing
         while True:
@@ -156,7 +156,7 @@ class Agent:
                 self._post_telemetry(client, sequence, payload)
             self.connected.set()
             _log.info("%s: connected to %s", self._who.device, self._broker)
-            self._standing.welcome()
+            self._standing.record_connected()
             try:
                 await self._until_lost(client)
             except asyncio.CancelledError:
@@ -194,7 +194,7 @@ class Agent:
         """Begin a new epoch if ``birth`` has a later session, since the ledger is then an
         old copy.
         """
-        self._standing.hear(birth)
+        self._standing.examine(birth)
         ours = self._session
         if birth == self._own_birth or birth.epoch != ours.epoch or birth.session < ours.number:
             return

@@ -22,7 +22,7 @@ class JournalFormatter(logging.Formatter):
         return "\n".join(f"<{level}>{line}" for line in super().format(record).splitlines())
 
 
-def under_journal() -> bool:
+def logs_to_journald() -> bool:
     """Whether standard error goes to journald (systemd.exec(5), ``JOURNAL_STREAM``)."""
     try:
         status = os.fstat(sys.stderr.fileno())
@@ -36,7 +36,7 @@ def set_up_logging() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(
         JournalFormatter("%(message)s")
-        if under_journal()
+        if logs_to_journald()
         else logging.Formatter("%(levelname)s %(message)s")
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -52,12 +52,12 @@ class Standing:
         self._is_pushed_out = False
         self._connected_s = self._clock()
 
-    def welcome(self) -> None:
+    def record_connected(self) -> None:
         """Record that the connection is established."""
         self.failure = ""
         self._soon.reset()
 
-    def hear(self, birth: Birth) -> None:
+    def examine(self, birth: Birth) -> None:
         """Examine a birth that arrived under this device's name."""
         if birth in self._ours:
             self._seen_ours = True

@@ -31,7 +31,7 @@ class Run:
 
     line           the command line
     on_result      receives every answer and the name of its image
-    results        answers in the order of their arrival, kept only if ``for_the_end``
+    results        answers in the order of their arrival, kept only if ``prints_at_end``
     names          names of all images that were read, kept likewise
     tally          totals of all answers
     unlabelled     images without a label in a run with ``--labels``
@@ -63,7 +63,7 @@ class Run:
     _coming: Iterator[Picture] = field(init=False)
 
     @property
-    def for_the_end(self) -> bool:
+    def prints_at_end(self) -> bool:
         """Whether the output prints all results at the end of the run."""
         return self.line.output != "jsonl" and not self.line.endless
 
@@ -101,14 +101,14 @@ class Run:
         self.read += 1
         if self.line.labels is not None and picture.label is None:
             self.unlabelled += 1
-        if self.for_the_end:
+        if self.prints_at_end:
             self.names.append(picture.name)
         return self.read - 1
 
     def add(self, picture: Picture, result: SampleResult) -> None:
         """Count an answer and pass it on."""
         self.tally.add(result, picture.label)
-        if self.for_the_end:
+        if self.prints_at_end:
             self.results.append(result)
         for receive in self.on_result:
             receive(result, picture.name)
@@ -127,7 +127,7 @@ class Run:
         if hasattr(self, "pictures"):
             self.pictures.close()
 
-    def say_notes(self) -> None:
+    def print_notes(self) -> None:
         """Print how images were converted and which could not be read; called once at the end."""
         pictures, count = self.pictures, self.pictures.count
         if pictures.scaled:

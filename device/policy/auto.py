@@ -109,7 +109,7 @@ class AutoPolicy:
             looks=chosen.looks,
             wait_s=chosen.wait_s,
             batch=chosen.batch,
-            asked=_asked(chosen),
+            asked=_second_look_share(chosen),
             reason=self._explain(chosen, budget_w, situation),
         )
 
@@ -233,7 +233,7 @@ def _choice(point: OperatingPoint) -> tuple[tuple[Look, ...], float]:
     return point.looks, point.wait_s
 
 
-def _asked(point: OperatingPoint) -> float | None:
+def _second_look_share(point: OperatingPoint) -> float | None:
     """Return the share of sent samples for which a second look is expected."""
     sent = 1 - point.stays - point.escalated
     return None if point.then is None else point.asked / max(sent, 1e-9)

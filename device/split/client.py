@@ -17,7 +17,7 @@ from device.energy.charge import Battery
 from device.policy.simple import Decision, Policy
 from device.split.coalesce import Coalescer
 from device.split.delivery import Delivery, recomputed
-from device.split.looking import look_here
+from device.split.looking import look_on_device
 from device.split.pipeline import ExitSettings, Pipeline
 from device.split.sample import SampleResult, device_result
 from device.split.settings import ClientSettings
@@ -166,7 +166,7 @@ class SplitClient:
         pipeline = self._pipeline  # a sample uses the same model from start to end
         decision = self._steering.decide(self._link)
         looks = self._steering.looks(decision, self._link.hints)
-        output, stays = look_here(pipeline, image, looks, index)
+        output, stays = look_on_device(pipeline, image, looks, index)
         if stays:
             if self._steering.audits():
                 return await self._delivery.audit(pipeline, output, decision)
@@ -217,7 +217,7 @@ class SplitClient:
         """Start fetching the server's version; returns False if models are not fetched."""
         if self._follower is None:
             return False
-        self._follower.hurry()
+        self._follower.check_now()
         return True
 
     def _store(self) -> ModelStore:

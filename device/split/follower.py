@@ -20,7 +20,7 @@ class ModelFollower:
     """Passes each new version of the model in ``store`` to ``switch``. Use as ``async with``.
 
     ``current`` returns the version in use. The server is asked every ``every_s`` seconds, and
-    immediately after ``hurry``.
+    immediately after ``check_now``.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ModelFollower:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    def hurry(self) -> None:
+    def check_now(self) -> None:
         """Ask the server now, because it has refused the version in use."""
         self._hurry.set()
 

@@ -14,7 +14,7 @@ from device.split.sample import DeviceOutput, NextLook
 from shared.model.exits import NEVER_MARGIN
 
 
-def look_here(
+def look_on_device(
     pipeline: Pipeline, image: npt.NDArray[np.uint8], looks: Sequence[Look], index: int = 0
 ) -> tuple[DeviceOutput, bool]:
     """Run device half and exit head on ``image`` (H, W, C) uint8, for one look or several.

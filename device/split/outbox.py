@@ -251,10 +251,10 @@ class Outbox:
             raise LinkError("server: its answer does not fit the model")
         committed = self._confirms.post([sample.id for sample in samples])
         # By a callback, so that deleted samples are handed out even if this task is cancelled.
-        committed.add_done_callback(lambda done: self._hand_out(done, samples, response))
+        committed.add_done_callback(lambda done: self._deliver_answers(done, samples, response))
         await asyncio.shield(committed)
 
-    def _hand_out(
+    def _deliver_answers(
         self, done: asyncio.Future[None], samples: Sequence[Sample], response: Response
     ) -> None:
         if done.cancelled() or done.exception() is not None:

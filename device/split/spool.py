@@ -74,7 +74,7 @@ class Spool:
         self.path = path
         self._limit = limit
         self._wall = wall
-        self._said_full = False
+        self._warned_full = False
         try:
             self._db = self._open()
         except sqlite3.DatabaseError as error:
@@ -114,12 +114,12 @@ class Spool:
                     )
                     numbers.append(cursor.lastrowid)
         except sqlite3.Error as error:
-            self._say_full(f"cannot be written ({error})")
+            self._warn_full(f"cannot be written ({error})")
             return [None] * len(wanted)
         if room < len(wanted):
-            self._say_full(f"holds {self._limit} samples")
+            self._warn_full(f"holds {self._limit} samples")
         else:
-            self._said_full = False
+            self._warned_full = False
         return numbers + [None] * (len(wanted) - room)
 
     def confirm(self, numbers: Iterable[int]) -> None:
@@ -269,10 +269,10 @@ class Spool:
             held -= cursor.rowcount
         return min(max(self._limit - held, 0), wanted)
 
-    def _say_full(self, why: str) -> None:
-        if not self._said_full:
+    def _warn_full(self, why: str) -> None:
+        if not self._warned_full:
             _log.warning("spool %s %s; new samples are not kept", self.path, why)
-            self._said_full = True
+            self._warned_full = True
 
 
 def _add_columns(database: sqlite3.Connection) -> None:

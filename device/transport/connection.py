@@ -87,7 +87,7 @@ class Connection:
 
     def answered(self, stream: Stream) -> None:
         """Record that an answer arrived on ``stream``, so its server works."""
-        self._rotation.worked(stream.address)
+        self._rotation.record_answer(stream.address)
 
     def drop(self, stream: Stream, loss: Loss) -> None:
         """Stop using ``stream``, which a request found broken, and open the next one."""

@@ -113,17 +113,17 @@ async def _tls_cause(ip: str, port: int, name: str, security: Security) -> Cause
     except ssl.SSLCertVerificationError as error:
         return _certificate_cause(error, name)
     except ssl.SSLError as error:
-        return _refusal(error, security) or await _what_plain_says(ip, port)
+        return _refusal(error, security) or await _response_without_tls(ip, port)
     except _ClosedEarlyError:
-        return await _what_plain_says(ip, port) or CLOSES
+        return await _response_without_tls(ip, port) or CLOSES
     except OSError:
-        return await _what_plain_says(ip, port) or _client_certificate(security)
+        return await _response_without_tls(ip, port) or _client_certificate(security)
     if protocol != "h2":
         return NO_HTTP2
     return None if _is_http2(answer) else _client_certificate(security)
 
 
-async def _what_plain_says(ip: str, port: int) -> Cause | None:
+async def _response_without_tls(ip: str, port: int) -> Cause | None:
     """Return how a server with which TLS fails responds without TLS."""
     try:
         answer, _ = await _greet(ip, port, None, None)

@@ -31,7 +31,7 @@ class ServerRotation:
         """The server whose turn it is."""
         return self._servers[self._turn % len(self._servers)]
 
-    def worked(self, server: str) -> None:
+    def record_answer(self, server: str) -> None:
         """Record that an answer arrived from ``server``."""
         self._failures = 0
         self._backoff.reset()

@@ -109,7 +109,7 @@ def _explain(text: str) -> tuple[str, str]:
     return path or "payload", reason[:200]
 
 
-def _no_constant(text: str) -> Any:
+def _refuse_constant(text: str) -> Any:
     raise ValueError(f"{text} is no JSON number")
 
 
@@ -129,5 +129,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 # Made once, since ``json.loads`` would make a decoder for every message.
 _ENCODER = msgspec.json.Encoder()
 _DECODER = json.JSONDecoder(
-    parse_constant=_no_constant, parse_float=_number, object_pairs_hook=_unique
+    parse_constant=_refuse_constant, parse_float=_number, object_pairs_hook=_unique
 )

@@ -109,7 +109,7 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Entry]:
                 folders.append(path)
         elif is_named_picture(path):
             yield Entry(path, "" if stat.S_ISREG(mode) else "is not a file")
-        elif stat.S_ISREG(mode) and not path.suffix and _looks_like_one(path):
+        elif stat.S_ISREG(mode) and not path.suffix and _has_picture_signature(path):
             yield Entry(path)
     for path in folders:
         yield from _walk(path, seen)
@@ -122,7 +122,7 @@ def is_named_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES or is_array(path)
 
 
-def _looks_like_one(path: Path) -> bool:
+def _has_picture_signature(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return has_signature(os.read(file.fileno(), HEAD))

@@ -44,7 +44,7 @@ def find_ink(grey: Bytes, ink_is_dark: bool | None) -> Bytes | None:
     dark = _stands_out_below(above) if ink_is_dark is None else ink_is_dark
     depth = -above if dark else above
     mask, least = _inked(depth)
-    if mask is not None and _reaches_in(mask):
+    if mask is not None and _touches_border(mask):
         # Not only ink but e.g. a shadow or the table below the page: use the local ground.
         depth = _depth_nearby(grey, dark)
         mask, least = _inked(depth)
@@ -198,7 +198,7 @@ def _inked(depth: Floats) -> tuple[Mask | None, float]:
     return depth > max(least, otsu(depth)), least
 
 
-def _reaches_in(mask: Mask) -> bool:
+def _touches_border(mask: Mask) -> bool:
     edge = border(mask)
     return bool(np.count_nonzero(edge) > FOREIGN * edge.size)
 

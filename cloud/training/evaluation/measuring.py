@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.training.split.evaluate import cloud_logits, device_features
-from cloud.training.split.exit_calibration import probabilities, staying
+from cloud.training.split.exit_calibration import answered_by_exit, probabilities
 from shared.model.bundle import Bundle
 from shared.model.exits import Logits, read_calibration
 from shared.packed import CloudHalf, DeviceHalf
@@ -145,7 +145,7 @@ def evaluate(
         exits = device.exit_logits(features, at) if architecture.exit_head else None
         rows.append(_row(bundle, codec, at, features, right, exits, labels))
         on_level(at + 1, count)
-    return _closely(close, labels, grid, level, cloud_level, tuple(rows))
+    return _detailed(close, labels, grid, level, cloud_level, tuple(rows))
 
 
 def _row(
@@ -170,7 +170,7 @@ def _row(
     if exits is None or calibration is None:
         return row
     threshold = calibration.threshold[level]
-    stays = staying(exits, threshold, calibration.temperature[level])
+    stays = answered_by_exit(exits, threshold, calibration.temperature[level])
     right = exits.argmax(axis=1) == labels
     return Row(
         **{
@@ -183,7 +183,7 @@ def _row(
     )
 
 
-def _closely(
+def _detailed(
     logits: npt.NDArray[np.float32],
     labels: Indices,
     grid: Floats,

@@ -47,7 +47,7 @@ def draw(name: str, results: Mapping[str, Runs], folder: Path) -> list[Path]:
                 _draw_line(axes, line, colour, runs, statistics.value)
                 if statistics is PAPER_PROTOCOL.statistics:
                     _draw_line(axes, f"{line}, dropout on", colour, runs, PAPER_PROTOCOL.name)
-            _furnish(axes, title, next(iter(results.values()))[0])
+            _label(axes, title, next(iter(results.values()))[0])
             lines, labels = axes.get_legend_handles_labels()
             handles = {**dict(zip(labels, lines, strict=True)), **handles}
         row[0].set_ylabel("accuracy, %")
@@ -65,7 +65,7 @@ def draw(name: str, results: Mapping[str, Runs], folder: Path) -> list[Path]:
     return written
 
 
-def _furnish(axes: Axes, title: str, curve: Curve) -> None:
+def _label(axes: Axes, title: str, curve: Curve) -> None:
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("channels, %")
     axes.set_xlim(8, 102)

@@ -78,7 +78,7 @@ def sweep(
     for fraction in fractions:
         if recalibrate:
             calibrate(measured, data.calibration, fraction)
-        with _as_asked(measured, evaluation):
+        with _test_mode(measured, evaluation):
             size = data.batch if evaluation.statistics is Statistics.BATCH else None
             shares.append(accuracy(measured, data.images, data.labels, fraction, size))
     return shares
@@ -131,7 +131,7 @@ def calibrate(network: IncompleteNetwork, images: Tensor, fraction: float) -> No
 
 
 @contextmanager
-def _as_asked(network: IncompleteNetwork, evaluation: Evaluation) -> Iterator[None]:
+def _test_mode(network: IncompleteNetwork, evaluation: Evaluation) -> Iterator[None]:
     """Switch batch statistics and dropout on while the block runs, as ``evaluation`` says."""
     norms = network.norms() if evaluation.statistics is Statistics.BATCH else []
     dropouts = dropouts_of(network) if evaluation.dropout else []

@@ -84,7 +84,7 @@ def with_codec(bundle: Bundle, tensors: Tensors) -> Bundle:
 
 
 @app.command()
-def retable(
+def retrain_tables(
     bundle: BundleWord,
     output: OutputFile = None,
     data: DataName = None,

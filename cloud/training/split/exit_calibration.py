@@ -106,7 +106,7 @@ def confidence(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
     return sure
 
 
-def staying(logits: Logits, threshold: float, temperature: float) -> npt.NDArray[np.bool_]:
+def answered_by_exit(logits: Logits, threshold: float, temperature: float) -> npt.NDArray[np.bool_]:
     """Return which samples the exit head answers, as devices decide: (N, classes) -> (N,)."""
     return margins(logits) >= margin_threshold(threshold, temperature)
 
@@ -170,7 +170,7 @@ def curve(
     cloud_right = cloud_logits.argmax(axis=1) == labels
     points = []
     for threshold in THRESHOLDS:
-        stays = staying(exit_logits, threshold, temperature)
+        stays = answered_by_exit(exit_logits, threshold, temperature)
         rate = float(stays.mean())
         accuracy = float(exit_right[stays].mean()) if stays.any() else 1.0
         combined = float(np.where(stays, exit_right, cloud_right).mean())

@@ -127,7 +127,7 @@ def first(data: Dataset, count: int) -> Dataset:
 def train(job: Job, name: str, flagship: Flagship, output: Path, seconds: float) -> None:
     """Train for ``seconds``; write weights to ``output`` every ``WRITE_SECONDS`` and at the end."""
     say = speaker(name)
-    say(f"{len(job.data.images)} images, {len(job.validation.images)} held out, {_where(job)}")
+    say(f"{len(job.data.images)} images, {len(job.validation.images)} held out, {_hardware(job)}")
     fit, teacher = job.prepare(say, seconds - CLOSING_SECONDS)
     if teacher:
         write_teacher(output / f"{name}.teacher.safetensors", teacher)
@@ -158,7 +158,7 @@ def speaker(name: str) -> Say:
     return say
 
 
-def _where(job: Job) -> str:
+def _hardware(job: Job) -> str:
     place: Processor = job.processor
     return f"{torch.cuda.get_device_name() if place.cuda else 'CPU'}, graphs: {place.graphs}"
 

@@ -43,7 +43,7 @@ console = Console(stderr=True)
 
 
 @app.command()
-def tabulate(
+def measure_looks(
     bundle: BundleWord,
     output: OutputFile = None,
     data: DataName = None,

@@ -19,7 +19,7 @@ from device.micro.command import generate, main
 from device.micro.plan import BoardLook, board_looks
 from device.policy.simple import Look
 from device.split.look_requests import LookRequests
-from device.split.looking import look_here
+from device.split.looking import look_on_device
 from device.split.pipeline import Pipeline
 from protos.split.v1 import split_pb2 as pb
 from shared.bundles import bundle_path
@@ -107,7 +107,7 @@ class Client:
         return request_to_message(request).SerializeToString()
 
     def follow(self, image: npt.NDArray[np.uint8], looks: Sequence[Look]) -> Outcome:
-        output, stays = look_here(self.pipeline, image, looks)
+        output, stays = look_on_device(self.pipeline, image, looks)
         taken, coming = len(output.levels), output.coming
         if stays:
             return Outcome(taken, STAY, b"", b"")

@@ -35,8 +35,8 @@ def standing(clock: Clock) -> Standing:
     """Of a device that has seen its own birth, of epoch a and session 5."""
     made = Standing("twin", clock)
     made.announce(birth("a", 5))
-    made.hear(birth("a", 5))
-    made.welcome()
+    made.examine(birth("a", 5))
+    made.record_connected()
     return made
 
 
@@ -44,32 +44,32 @@ def standing(clock: Clock) -> Standing:
 def test_a_birth_that_the_device_did_not_write_is_another_ones(
     standing: Standing, other: Birth, caplog: pytest.LogCaptureFixture
 ) -> None:
-    standing.hear(other)
+    standing.examine(other)
     assert f"another device has this name ({other.hardware}" in standing.namesake
     assert caplog.text.count("another device has this name") == 1
-    standing.hear(other)
+    standing.examine(other)
     assert caplog.text.count("another device has this name") == 1
 
 
 def test_own_births_of_this_and_earlier_runs_are_no_other_ones(standing: Standing) -> None:
     standing.announce(birth("a", 6))
     for own in (birth("a", 5), birth("a", 4), birth("a", 6)):  # also from a broker's backup
-        standing.hear(own)
+        standing.examine(own)
     assert standing.namesake == ""
 
 
 def test_what_was_there_before_the_first_own_birth_is_of_an_earlier_run() -> None:
     standing = Standing("twin", Clock())
-    standing.hear(birth("z", 70))  # queued by the broker
+    standing.examine(birth("z", 70))  # queued by the broker
     standing.announce(birth("a", 1))
-    standing.hear(birth("z", 71))
+    standing.examine(birth("z", 71))
     assert standing.namesake == ""
 
 
 def test_another_device_is_forgotten_when_it_has_not_been_seen_for_long(
     standing: Standing, clock: Clock
 ) -> None:
-    standing.hear(birth("b", 1))
+    standing.examine(birth("b", 1))
     clock.now_s += STEADY_S + 1
     assert standing.namesake == ""
 
@@ -84,7 +84,7 @@ def test_a_device_that_is_pushed_out_waits_longer_each_time(
             standing.announce(birth("a", 6))
             standing.lose(error)
             waits.append(standing.wait_s())
-            standing.welcome()
+            standing.record_connected()
         return max(waits)
 
     assert longest_s(LOST) <= 0.5
@@ -103,6 +103,6 @@ def test_a_reason_is_said_once_until_there_was_a_connection(
     standing.lose(LOST)
     standing.lose(LOST)
     assert caplog.text.count("not connected") == 1
-    standing.welcome()
+    standing.record_connected()
     standing.lose(LOST)
     assert caplog.text.count("closed the connection; is there another device") == 1

@@ -47,7 +47,7 @@ def test_only_when_every_server_refuses_is_the_link_refused() -> None:
     turns = rotation(*SERVERS)
     assert turns.ended(REFUSES, False, 0.0) is LinkEvent.ATTEMPT_FAILED
     assert turns.ended(REFUSES, False, 0.0) is LinkEvent.ALL_REFUSED
-    turns.worked("a:1")
+    turns.record_answer("a:1")
     assert turns.ended(AWAY, False, 0.0) is LinkEvent.ATTEMPT_FAILED
 
 
@@ -64,7 +64,7 @@ def test_the_last_error_of_each_server_is_kept_until_one_works() -> None:
     turns.ended(AWAY, False, 0.0)
     turns.ended(REFUSES, False, 0.0)
     assert turns.errors == {"a:1": "no connection", "b:1": "refuses the token"}
-    turns.worked("b:1")
+    turns.record_answer("b:1")
     assert turns.errors == {}
 
 
@@ -76,7 +76,7 @@ def test_events_fit_the_table_whatever_servers_do(count: int, ends: list[str]) -
         if end in ("refuses", "lost", "idle"):
             state = next_state(state, LinkEvent.OPENED)
         if end == "lost":
-            turns.worked(turns.current)
+            turns.record_answer(turns.current)
         loss = REFUSES if end == "refuses" else AWAY
         state = next_state(state, turns.ended(loss, end in ("lost", "idle"), now_s))
         assert turns.pause_s(now_s) >= 0

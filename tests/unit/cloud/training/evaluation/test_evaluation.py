@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cloud.training.data.datasets import Dataset
-from cloud.training.evaluation.command import COLUMNS, app, fitting, some
+from cloud.training.evaluation.command import COLUMNS, app, evenly_spaced, fitting
 from cloud.training.evaluation.measuring import BINS, Evaluation, evaluate
 from cloud.training.evaluation.page import render
 from shared.bundles import bundle_path
@@ -173,6 +173,6 @@ def test_data_of_another_kind_are_refused(bundle: Bundle, digits: Dataset) -> No
 
 
 def test_some_pictures_are_spread_over_all(digits: Dataset) -> None:
-    assert len(some(digits, 10).labels) == 10
-    assert np.array_equal(some(digits, 10).images[-1], digits.images[-1])
-    assert some(digits, 0) is digits
+    assert len(evenly_spaced(digits, 10).labels) == 10
+    assert np.array_equal(evenly_spaced(digits, 10).images[-1], digits.images[-1])
+    assert evenly_spaced(digits, 0) is digits

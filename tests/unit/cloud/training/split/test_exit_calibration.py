@@ -5,12 +5,12 @@ import pytest
 
 from cloud.training.split.exit_calibration import (
     LevelLogits,
+    answered_by_exit,
     calibrate,
     confidence,
     harmless_threshold,
     promise,
     rounded_up,
-    staying,
 )
 from shared.model.exits import ONE, Logits
 
@@ -47,7 +47,7 @@ def level(seed: int, held: int = 3000, test: int = 3000) -> LevelLogits:
 def test_what_stays_is_right_no_less_often_than_in_the_cloud() -> None:
     found = level(1)
     made = calibrate([found])
-    stays = staying(found.held_exit, made["threshold"][0], made["temperature"][0])
+    stays = answered_by_exit(found.held_exit, made["threshold"][0], made["temperature"][0])
     sure = confidence(found.held_exit, made["temperature"][0])
     assert (stays == (sure >= made["threshold"][0])).all()
     head = found.held_exit.argmax(1) == found.held_labels
@@ -62,7 +62,7 @@ def test_the_test_set_keeps_the_promise() -> None:
     for seed in range(12):
         found = level(seed)
         made = calibrate([found])
-        stays = staying(found.test_exit, made["threshold"][0], made["temperature"][0])
+        stays = answered_by_exit(found.test_exit, made["threshold"][0], made["temperature"][0])
         right = found.test_exit.argmax(1) == found.test_labels
         kept += bool(right[stays].mean() >= made["promise"][0])
     assert kept >= 11  # the lower end of a 95% interval
