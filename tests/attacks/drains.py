@@ -24,7 +24,6 @@ import numpy as np
 import numpy.typing as npt
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-import shared.quiet_grpc  # noqa: F401  # isort: split
 from protos.inference import open_inference_pb2 as oip
 from protos.inference import open_inference_pb2_grpc
 from protos.split.v1 import split_pb2 as pb
