@@ -1,9 +1,9 @@
-/* A board as a member of a fleet: the JSON payloads of docs/fleet.md, written and read without heap,
- * floating point or libc. Fractions are in millionths, as taper_level_for takes them.
+/* A board as a member of a fleet: writes and reads the JSON payloads of docs/fleet.md without heap,
+ * floating point or libc. Fractions are in millionths, as for taper_level_for.
  *
- * Publish birth (retained) after connecting, with taper_write_death as the last will (retained);
- * then reported (retained), again after every desired state; then telemetry. A board takes the
- * fraction from a desired state and says of all other settings that it does not have them.
+ * Connect with taper_write_death as the last will (retained) and publish the birth (retained); then
+ * the reported state (retained), and again after every desired state; then telemetry. A board
+ * applies the fraction of a desired state and reports all other settings as refused.
  */
 #ifndef TAPER_FLEET_H
 #define TAPER_FLEET_H
@@ -16,10 +16,10 @@ extern "C" {
 
 enum {
   TAPER_LATEST_VERSION = 1000000000,
-  TAPER_MESSAGE_BYTES = 1024 /* room that every message finds enough, texts of 100 bytes included */
+  TAPER_MESSAGE_BYTES = 1024 /* enough room for every message, with texts of up to 100 bytes */
 };
 
-/* Settings of a desired state, as bits. */
+/* The settings of a desired state, as bits. */
 typedef enum {
   TAPER_FRACTION = 1,
   TAPER_EXIT_THRESHOLD = 2,
@@ -29,8 +29,9 @@ typedef enum {
   TAPER_AUDIT_RATE = 32
 } taper_setting;
 
-/* Who writes: what every message of a connection has in common. Texts are printable ASCII; `epoch`
- * is made at random with the memory that keeps session and sequence numbers, letters and digits. */
+/* The sender: values that are in every message of a connection. Texts are printable ASCII.
+ * `epoch` is random letters and digits, chosen when the memory for session and sequence numbers
+ * is created. */
 typedef struct {
   const char *device, *epoch;
   uint32_t session;
@@ -39,25 +40,25 @@ typedef struct {
 typedef struct {
   uint32_t next_sequence, unix_s;
   const char *hardware, *software; /* may be "" */
-  const taper_model *model;        /* whose levels and exit head are announced; may be 0 */
+  const taper_model *model;        /* the model whose levels and exit head are announced; may be 0 */
 } taper_birth;
 
 typedef struct {
-  uint32_t version, fraction; /* of the desired state; 0: none, the board's own choice */
-  uint32_t refused;           /* settings that it names and the board does not have */
+  uint32_t version, fraction; /* of the desired state; a fraction of 0 leaves it to the board */
+  uint32_t refused;           /* the settings in it that the board does not have */
 } taper_desired;
 
 /* Counts and sums of one period. */
 typedef struct {
   uint32_t sequence, unix_s, period_ms, battery, fraction, cloud_fraction; /* shares in millionths */
   uint32_t answered_device, answered_cloud, failed, payload_bytes, reported_version, dropped;
-  uint32_t energy_mj, latency_us, latency_max_us; /* latencies: mean and largest of a sample */
+  uint32_t energy_mj, latency_us, latency_max_us; /* latencies of a sample: mean and largest */
   int plugged;
   const char *model, *model_version, *error; /* may be "" */
 } taper_telemetry;
 
-/* All write to `to`, of `room` bytes, without a zero at the end. TAPER_NO_ROOM; TAPER_BAD_TEXT for a
- * text with other than printable ASCII characters. */
+/* These write to `to`, of `room` bytes, without a zero at the end. Errors: TAPER_NO_ROOM, and
+ * TAPER_BAD_TEXT for a text with characters that are not printable ASCII. */
 taper_status taper_write_birth(const taper_member *member, const taper_birth *birth, char *to,
                                size_t room, size_t *size);
 taper_status taper_write_death(const taper_member *member, const char *reason, char *to,
@@ -68,8 +69,8 @@ taper_status taper_write_reported(const taper_member *member, const taper_desire
 taper_status taper_write_telemetry(const taper_member *member, const taper_telemetry *telemetry,
                                    char *to, size_t room, size_t *size);
 
-/* Read a desired state. TAPER_BAD_MESSAGE for anything that is not exactly one; `desired` is then
- * as it was. A policy's name as the fraction counts as refused. */
+/* Read a desired state. If the payload is not valid, the result is TAPER_BAD_MESSAGE and `desired`
+ * is not changed. A policy's name as the fraction counts as refused. */
 taper_status taper_read_desired(const char *payload, size_t size, taper_desired *desired);
 
 #ifdef __cplusplus
