@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * Probabilities of the exit head, for showing. The engine itself decides by the margin alone.
+ * Computes the exit head's probabilities, to show them. The engine itself decides by the margin only.
  */
 
 /**
@@ -28,7 +28,7 @@ export function exitProbabilities(head, sample) {
 }
 
 /**
- * Sum over all bits of coefficient * (+1 where both agree, -1 where not).
+ * Return the sum over all bits of coefficient * (+1 if both agree, -1 if not).
  * @param {Uint8Array} bits (pixels, channels of the level), packed
  * @param {Uint8Array} weights (pixels, all channels), packed
  * @param {{height: number, width: number, channels: number}} shape

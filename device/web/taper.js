@@ -1,12 +1,12 @@
 // @ts-check
 /**
- * The device half in the browser, or in Node: picture in, bits and the exit head's answer out.
+ * The device half in the browser or in Node: computes a picture's bits and the exit head's answer.
  *
  *     const device = await load(blob, await fetch('taper.wasm'));
  *     const sample = device.run(context.getImageData(0, 0, 28, 28), 2);
  *     const {encoding, payload} = sample.encode();
  *
- * `blob` is a model for the C engine, as `python -m device.web` writes it.
+ * `blob` is a model for the C engine, written by `python -m device.web`.
  */
 
 const STATUS = [
@@ -20,22 +20,22 @@ const STATUS = [
 const ENCODINGS = {1: 'raw', 3: 'context'};
 
 /**
- * What `load` takes for the engine: a response of `taper.wasm`, its bytes, or the compiled module.
+ * The engine for `load`: a response of `taper.wasm`, its bytes, or the compiled module.
  * @typedef {Response | BufferSource | WebAssembly.Module} EngineSource
  */
 
 /**
- * A picture: RGBA as canvases give it, or the network's own bytes, colours of a pixel together.
+ * A picture: RGBA from a canvas, or the network's input bytes with the colours of a pixel together.
  * @typedef {{data: Uint8ClampedArray, width: number, height: number} | Uint8Array} Picture
  */
 
 /**
- * What the exit head says: the class; its logit less the next best one's, in 1/1048576; and whether
- * that is enough to keep the sample on the device.
+ * The exit head's answer: the class; its logit minus the next best one, in units of 1/1048576; and
+ * whether this is enough to answer the sample on the device.
  * @typedef {{label: number, margin: bigint, stays: boolean}} ExitAnswer
  */
 
-/** A model cannot be loaded, or a picture is not what it takes. */
+/** A model cannot be loaded, or a picture has the wrong shape. */
 export class TaperError extends Error {}
 
 /**
@@ -77,12 +77,12 @@ export class Device {
     new Uint8Array(engine.memory.buffer).set(blob, at);
     const status = engine.open(blob.length);
     if (status) throw new TaperError(STATUS[status]);
-    /** Sides and colours of a picture. */
+    /** Shape of an input picture. */
     this.height = /** @type {number} */ (engine.height());
     this.width = /** @type {number} */ (engine.width());
     this.channels = /** @type {number} */ (engine.channels());
     this.classes = /** @type {number} */ (engine.classes());
-    /** How many levels the model has. */
+    /** Number of the model's levels. */
     this.levels = /** @type {number} */ (engine.levels());
     this.hasExit = Boolean(engine.has_exit());
   }
@@ -109,7 +109,7 @@ export class Device {
   }
 
   /**
-   * RGBA as the network's bytes; grey by the weights of ITU-R BT.601, as Pillow rounds them.
+   * Convert RGBA to the network's bytes; grey has the weights of ITU-R BT.601 in Pillow's rounding.
    * @param {{data: Uint8ClampedArray, width: number, height: number}} image
    * @returns {Uint8Array}
    */
@@ -145,7 +145,7 @@ export class Sample {
   constructor(engine, hasExit, current) {
     this.#engine = engine;
     this.#current = current;
-    /** Index of the level in the whole model, as the wire has it. */
+    /** Index of the level in the whole model, which is sent to the server. */
     this.level = /** @type {number} */ (engine.level_number());
     /** Shape of the map of bits. */
     this.height = /** @type {number} */ (engine.map_height());
@@ -162,7 +162,7 @@ export class Sample {
   }
 
   /**
-   * The bits as they are: pixel by pixel, the channels of a pixel together, least significant first.
+   * Return the uncoded bits: pixel by pixel, channels of a pixel together, least significant first.
    * @returns {Uint8Array}
    */
   raw() {
@@ -170,7 +170,7 @@ export class Sample {
   }
 
   /**
-   * What leaves the device: the smaller of both encodings.
+   * Return the payload to send, in the smaller of the two encodings.
    * @returns {{encoding: 'raw' | 'context', payload: Uint8Array}}
    */
   encode() {
@@ -180,7 +180,7 @@ export class Sample {
   }
 
   /**
-   * The bytes of an InferRequest (protos/split/v1/split.proto), as gRPC or MQTT carries them.
+   * Return the bytes of an InferRequest (protos/split/v1/split.proto) to send by gRPC or MQTT.
    * @param {number} id
    * @returns {Uint8Array}
    */

@@ -1,5 +1,5 @@
 // @ts-check
-/** The page: pictures come in, the device half runs here, the cloud is asked, all of it is shown. */
+/** The page: takes pictures, runs the device half, asks the cloud, and shows the results. */
 
 import {askCloud, CloudAway, cloudIsReady} from './cloud.js';
 import {drawCurve, running, Strip, testDigits} from './digits.js';
@@ -22,7 +22,7 @@ const half = await Half.fetch();
 const {classes, fractions, cloud_fractions: cloudFractions} = half.description;
 
 let pixels = new Uint8Array(SIDE * SIDE);
-let pngFile = greyPng(pixels, SIDE, SIDE); // of these pixels, made once for each picture
+let pngFile = greyPng(pixels, SIDE, SIDE); // the PNG of `pixels`, made once for each picture
 let picture = 0; // counts pictures and settings, so that late answers are dropped
 let asking = false;
 let cloudWell = true;
@@ -34,16 +34,16 @@ const camera = new Camera(element('video'), (image) => take(image));
 
 /** @returns {number} */
 const level = () => Number(element('d').value);
-/** The cloud's level, or null where it may choose. @returns {number | null} */
+/** The chosen cloud level, or null if the cloud may choose. @returns {number | null} */
 const cloudLevel = () => (Number(element('c').value) ? Number(element('c').value) - 1 : null);
 /** @returns {boolean} */
 const exitOn = () => element('exit').checked;
-/** Whether the exit head answers, so that nothing is sent. @type {(run: Run) => boolean} */
+/** Whether the exit head answers, in which case nothing is sent. @type {(run: Run) => boolean} */
 const isKept = (run) => exitOn() && run.stays;
 const samples = new Samples(half, {cloudLevel, secondOn: () => element('second').checked, cloudAway: (reason) => setCloud(false, reason)});
 
 /**
- * A new picture of any size.
+ * Show and classify a new picture of any size.
  * @param {ImageData} image
  * @param {string} [note]
  */
@@ -61,7 +61,7 @@ function see(next) {
   update();
 }
 
-/** Run the device half, show what it gives, and ask the cloud. */
+/** Run the device half, show its results, and ask the cloud. */
 function update() {
   picture++;
   document.body.dataset.state = 'asking';
@@ -107,7 +107,7 @@ async function showSent(number, looks, first) {
   write('encoding', looks.length ? `${bytes} of ${raw} bytes after coding (${kinds})` : 'nothing is sent');
 }
 
-/** Ask for the newest picture; while an answer is awaited, pictures in between are skipped. */
+/** Ask the cloud about the newest picture; those that come during a request are skipped. */
 async function askForAnswers() {
   if (asking) return;
   asking = true;
@@ -151,7 +151,8 @@ function showCloud(run, full, narrow, wide) {
 }
 
 /**
- * Who answers, as on a device: the exit head if it is sure or the cloud is away, else the cloud.
+ * The half that answers, as on a device: the exit head if its confidence is sufficient or the cloud
+ * cannot be reached, else the cloud.
  * @param {Run} run
  * @param {CloudAnswer | null} cloud
  */
@@ -162,7 +163,7 @@ function decided(run, cloud) {
 }
 
 /**
- * Show whether the cloud is there; while it is not, look again every second.
+ * Show whether the cloud can be reached; if not, try again every second.
  * @param {boolean} well
  * @param {string} reason
  */
@@ -183,7 +184,7 @@ async function retry() {
   update();
 }
 
-/** Play all test digits at the chosen setting. */
+/** Run all test digits with the present settings. */
 async function play() {
   playing = true;
   strip = new Strip();
@@ -286,7 +287,7 @@ function showMember({connected, device, version, sent}) {
   write('member-sent', `${sent} messages of telemetry confirmed`);
 }
 
-/** Offer membership if this page's host has a fleet; a browser that is a member goes on. */
+/** Offer to join if this page's host has a fleet; a browser that is a member already connects. */
 async function offerFleet() {
   const {websockets} = await (await fetch('/settings')).json();
   if (!websockets) return;
@@ -307,7 +308,7 @@ async function offerFleet() {
     }
   });
   element('leave').addEventListener('click', () => member.leave());
-  /** Two pages of one browser would take the connection from each other. */
+  /** Allow one page only, as two pages of a browser would take the connection from each other. */
   const begin = () => {
     void navigator.locks.request('taper-member', {ifAvailable: true}, async (lock) => {
       if (!lock) write('join-note', 'Another page of this browser is the member.');
@@ -328,7 +329,7 @@ element('digit').addEventListener('click', showDigit);
 element('camera').addEventListener('click', toggleCamera);
 element('file').addEventListener('change', () => {
   void openFile(element('file').files[0]);
-  element('file').value = ''; // so that the same file can be chosen again
+  element('file').value = ''; // allows the same file to be chosen again
 });
 element('png-file').addEventListener('click', async () =>
   save(await pngFile, 'image/png', 'seen.png'),

@@ -1,5 +1,5 @@
 // @ts-check
-/** Questions to the cloud, in the REST form of the Open Inference Protocol, by way of this page's host. */
+/** Requests to the cloud by the REST form of the Open Inference Protocol, through this page's host. */
 
 /**
  * `ms` is the round trip; `cloudLevel` the level that the cloud used.
@@ -12,7 +12,7 @@ export class CloudAway extends Error {}
 /** @typedef {{level: number, raw: Uint8Array}} Bits */
 
 /**
- * Let the cloud finish a sample.
+ * Let the cloud classify a sample from its bits.
  * @param {string} model
  * @param {Bits} bits
  * @param {number | null} cloudLevel null: the cloud chooses
@@ -51,7 +51,7 @@ async function sent(path, question) {
   return answer;
 }
 
-/** Whether the cloud would answer now. */
+/** Whether the cloud is ready to answer. */
 export async function cloudIsReady() {
   try {
     return Boolean((await (await fetch('/cloud')).json()).ready);

@@ -1,5 +1,5 @@
 // @ts-check
-/** The strip of test digits: played through at the chosen setting, as curves and as a table. */
+/** The test digits: run with the present settings, and shown as curves and as a table. */
 
 const COUNT = 200;
 const SIDE = 28;
@@ -8,7 +8,8 @@ const COLUMNS = 'digit,label,answer,answered_by,right,sent_bytes,energy_j,device
 /** @typedef {{pixels: Uint8Array, label: number}} Digit */
 
 /**
- * What came of one digit; `sure` is the exit head's confidence, `bytes` is 0 and `cloud` null if nothing was sent.
+ * The result of one digit. `sure` is the exit head's confidence; if nothing was sent, `bytes` is 0
+ * and `cloud` is null.
  * @typedef {{label: number, answer: number, sure: number, by: string, bytes: number, joules: number,
  *   fraction: number, cloud: number | null, ms: number | null}} Played
  */
@@ -16,7 +17,7 @@ const COLUMNS = 'digit,label,answer,answered_by,right,sent_bytes,energy_j,device
 /** @type {Promise<Digit[]> | null} */
 let fetched = null;
 
-/** All test digits, fetched at the first call. */
+/** Return all test digits, which are fetched at the first call. */
 export function testDigits() {
   fetched ??= fetchDigits();
   return fetched;
@@ -31,7 +32,7 @@ async function fetchDigits() {
   }));
 }
 
-/** The rows so far and what they come to. */
+/** The results so far and their totals. */
 export class Strip {
   /** @type {Played[]} */ rows = [];
 
@@ -58,7 +59,7 @@ export class Strip {
 }
 
 /**
- * A curve over the digits played so far, 0 to `most` from bottom to top.
+ * Draw a curve over the digits so far, from 0 at the bottom to `most` at the top.
  * @param {SVGPolylineElement} line
  * @param {number[]} values
  * @param {number} most

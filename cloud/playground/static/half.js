@@ -1,16 +1,16 @@
 // @ts-check
-/** This browser's device half: one picture at one level, and all that is shown of it. */
+/** This browser's device half: runs a picture at a level and computes the values that are shown. */
 
 import {exitProbabilities} from './device/exit.js';
 import {load} from './device/taper.js';
 
 const MODEL = 'mnist-binary';
 const FOLDER = '/static/device';
-const ONE = 2 ** 20; // a logit of 1 in the engine's whole numbers
-const RIVALS = 2; // of the next best label, that all others count as (shared/model/exits.py)
+const ONE = 2 ** 20; // a logit of 1 in the engine's fixed-point numbers
+const RIVALS = 2; // all other labels count as so many of the next best (shared/model/exits.py)
 
 /**
- * What device.web writes about a model (device/web/description.py).
+ * The description of a model, written by device.web (device/web/description.py).
  * @typedef {{title: string, compute_j: number[], exchange_j: number, byte_j: number}} Energy
  * @typedef {{name: string, version: string, classes: string[], fractions: number[], cloud_fractions: number[],
  *   macs: number[], sent_channels: number[], ask_below: number[][], energy: Record<string, Energy>,
@@ -20,8 +20,8 @@ const RIVALS = 2; // of the next best label, that all others count as (shared/mo
  */
 
 /**
- * One picture after the device's stages. `margin`: how far the exit head's best logit is above the
- * next best, `sure` the same as a confidence; `stays`: that is enough to answer by itself.
+ * One picture after the device's stages. `margin` is the difference between the exit head's best and
+ * next best logit, `sure` the same as a confidence; `stays` says whether the exit head may answer.
  * @typedef {{level: number, height: number, width: number, channels: number, raw: Uint8Array,
  *   payload: Uint8Array, encoding: string, label: number, probabilities: number[],
  *   margin: number, sure: number, stays: boolean}} Run
@@ -90,7 +90,7 @@ export class Half {
   }
 
   /**
-   * Whether the cloud's answer to a level calls for a second look (shared/model/looks.py, ask_table).
+   * Whether a second look is needed after the cloud's answer (shared/model/looks.py, ask_table).
    * @param {number} level
    * @param {number[]} probabilities
    */
@@ -100,7 +100,7 @@ export class Half {
   }
 
   /**
-   * Joules of computing a level, and of sending so many bytes; null: nothing is sent.
+   * Joules of computing a level and of sending `bytes`; null: nothing is sent.
    * @param {number} level
    * @param {number | null} bytes
    * @param {string} hardware

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * What this browser keeps of its life in a fleet (docs/fleet.md): who it is, its session, the next
- * number of telemetry, what the broker has not confirmed, and the last desired state.
+ * The state that this browser keeps as a device of a fleet (docs/fleet.md): its identity, session,
+ * next sequence number, unconfirmed telemetry, and the last desired state.
  */
 
 const KEY = 'taper-member';
@@ -21,7 +21,7 @@ export class Ledger {
     this.entry = JSON.parse(storage.getItem(KEY) ?? 'null');
   }
 
-  /** @param {Identity} identity the beginning of a new epoch */
+  /** @param {Identity} identity with which a new epoch begins */
   begin(identity) {
     const bytes = crypto.getRandomValues(new Uint8Array(12));
     const epoch = [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
@@ -41,7 +41,7 @@ export class Ledger {
   }
 
   /**
-   * Number telemetry and keep it until it is confirmed; the oldest is given up for want of room.
+   * Number telemetry and keep it until it is confirmed; if there is no room, drop the oldest.
    * @param {(sequence: number, dropped: number) => object} made
    * @returns {[number, string]}
    */

@@ -1,7 +1,8 @@
 // @ts-check
 /**
- * This browser as a member of a fleet, over MQTT 5 and WebSockets: birth and last will, desired
- * state obeyed and reported, telemetry numbered and sent until confirmed, commands answered.
+ * This browser as a device of a fleet, over MQTT 5 and WebSockets. It publishes birth and last will,
+ * applies and reports the desired state, sends numbered telemetry until it is confirmed, and answers
+ * commands.
  */
 
 import {Ledger} from './ledger.js';
@@ -13,12 +14,12 @@ const PROTOCOL = 1;
 const SOFTWARE = 'taper playground';
 
 /**
- * What a period came to; the fields of Telemetry in protos/fleet/v1/fleet.proto.
+ * The totals of a period, with the fields of Telemetry in protos/fleet/v1/fleet.proto.
  * @typedef {Record<string, number | boolean | string>} Period
  */
 
 /**
- * The part of the page that works: it takes settings and says what it does.
+ * The part of the page that classifies: it applies settings and reports its work.
  * @typedef {{describe: () => {levels: number[], exit_head: boolean, model_version: string},
  *   settings: () => Record<string, any>,
  *   apply: (settings: Record<string, any>) => {field: string, reason: string}[],
@@ -74,7 +75,7 @@ export class Member {
     await new Promise((resolve) => (this.#end = resolve));
   }
 
-  /** Leave in order, and forget this identity. */
+  /** Leave the fleet in an orderly way, and delete this identity. */
   async leave() {
     this.#left = true;
     window.clearTimeout(this.#timer);
@@ -131,7 +132,7 @@ export class Member {
       this.#entry.unconfirmed.forEach((row) => this.#send(row));
       this.#show(true);
     } catch {
-      client.end(true); // closed on the way: connect again
+      client.end(true); // the connection was closed meanwhile: connect again
     }
   }
 
@@ -201,7 +202,7 @@ export class Member {
     }
   }
 
-  /** @param {Record<string, string>} given the first and last number that are wanted again */
+  /** @param {Record<string, string>} given the first and last sequence number to send again */
   #resend({first, last}) {
     const {unconfirmed, nextSequence} = this.#entry;
     const rows = unconfirmed.filter(([number]) => number >= Number(first) && number <= Number(last));
@@ -257,7 +258,7 @@ export class Member {
   }
 }
 
-/** Before there is work. @type {Worker} */
+/** The worker before `hire`, which does nothing. @type {Worker} */
 const IDLE = {
   describe: () => ({levels: [], exit_head: false, model_version: ''}),
   settings: () => ({}),

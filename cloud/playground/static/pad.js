@@ -1,15 +1,15 @@
 // @ts-check
-/** The drawing pad: a finger, a mouse, or the arrow keys. White strokes on black, like MNIST's. */
+/** The drawing pad, for finger, mouse or arrow keys, with white strokes on black as in MNIST. */
 
-const WIDTH = 20; // of a stroke, in the pad's own pixels
-const STEP = 10; // of an arrow key
+const WIDTH = 20; // width of a stroke in the pad's pixels
+const STEP = 10; // distance of a press of an arrow key
 
 export class Pad {
   /** @type {CanvasRenderingContext2D} */ #context;
   /** @type {{x: number, y: number} | null} */ #last = null;
   #pen = {x: 0, y: 0};
   #penDown = false;
-  #shown = false; // a picture that is not a drawing: the first stroke replaces it
+  #shown = false; // whether a picture is shown, which the first stroke replaces
 
   /**
    * @param {HTMLCanvasElement} canvas
@@ -35,7 +35,7 @@ export class Pad {
     this.clear();
   }
 
-  /** The drawing as the browser has it. */
+  /** Return the drawing's pixels. */
   pixels() {
     return this.#context.getImageData(0, 0, this.canvas.width, this.canvas.height);
   }

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * Any picture as the network knows digits: the strokes found, set in a box, centred by their mass.
- * The same steps as shared/images/ink.py, so that a page and a Python client see nearly the same;
- * a picture that has the network's size already passes unchanged in both.
+ * Prepares pictures like the digits of the training: finds the strokes, fits them to a box and centres
+ * them by mass. The steps are those of shared/images/ink.py, so that the inputs of this page and of a
+ * Python client are nearly equal. Both leave a picture of the network's size unchanged.
  */
 
 /** @typedef {{data: Uint8Array, width: number, height: number}} Grey */
@@ -41,7 +41,7 @@ export function prepare(picture, steps, side) {
 }
 
 /**
- * RGBA of a canvas as grey, by the weights of ITU-R BT.601.
+ * Convert RGBA of a canvas to grey, by the weights of ITU-R BT.601.
  * @param {ImageData} image
  * @returns {Grey}
  */
@@ -55,7 +55,7 @@ export function toGrey({data, width, height}) {
 }
 
 /**
- * Whether the border has the ink's value; null if that cannot be told.
+ * Whether the border has the ink's value; null if that cannot be decided.
  * @param {Grey} picture
  * @param {Steps} steps
  */
@@ -69,7 +69,7 @@ function isInverted(picture, {ground, ink}) {
 }
 
 /**
- * The strokes, cut out: 0 where there is none, 255 where it is full; null if nothing stands out.
+ * Return the strokes, cut out: 0 for no ink, 255 for full ink; null if nothing stands out.
  * @param {Grey} picture
  * @returns {Grey | null}
  */
@@ -98,8 +98,8 @@ function findInk(picture) {
 }
 
 /**
- * The brightness that each pixel would have without ink: a surface of degree two, fitted again and
- * again without the pixels that are far from it.
+ * Return the brightness that each pixel would have without ink: a surface of degree two, which is
+ * fitted repeatedly, each time without the pixels that are far from it.
  * @param {Grey} picture
  */
 function groundOf({data, width, height}) {
@@ -140,7 +140,8 @@ const surface = (x, y) => [1, x, y, x * y, x * x, y * y];
 const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
 
 /**
- * Coefficients of the first `count` terms, the others 0: normal equations, by elimination.
+ * Return the coefficients of the first `count` terms, and 0 for the others, by solving the normal
+ * equations with elimination.
  * @param {{terms: number[], value: number}[]} places
  * @param {number} count
  */
@@ -162,7 +163,7 @@ function leastSquares(places, count) {
 }
 
 /**
- * The threshold that splits positive depths into two groups of least variance (Otsu 1979).
+ * Return the threshold that divides positive depths into two groups of least variance (Otsu 1979).
  * @param {Float64Array} depth
  * @param {number} top
  */
@@ -186,8 +187,8 @@ function otsu(depth, top) {
 }
 
 /**
- * The mask without specks, faint lines, and what reaches in from the border. Pieces are told on a
- * coarse grid, so that strokes with gaps in them stay together.
+ * Return the mask without specks, faint lines, and pieces that touch the border. Pieces are found on
+ * a coarse grid, so that strokes with gaps in them stay together.
  * @param {Uint8Array} mask
  * @param {Float64Array} depth
  * @param {Grey} picture
@@ -227,7 +228,7 @@ function mainPieces(mask, depth, {width, height}) {
 }
 
 /**
- * Numbers of connected cells, eight neighbours: 0 is none, 1 the first piece.
+ * Number the pieces of connected cells, with eight neighbours each: 0 is none, 1 the first piece.
  * @param {Uint8Array} cells
  * @param {number} across
  * @param {number} down
@@ -257,7 +258,7 @@ function pieces(cells, across, down) {
 }
 
 /**
- * The largest value within `reach` pixels of each, in a square.
+ * Return for each pixel the largest value in the square within `reach` pixels.
  * @param {Uint8Array} data
  * @param {number} width
  * @param {number} height
@@ -282,7 +283,7 @@ function spread(data, width, height, reach) {
 }
 
 /**
- * The part of a picture that holds the mask.
+ * Return the part of a picture that contains the mask.
  * @param {Grey} picture
  * @param {Uint8Array} mask
  * @returns {Grey}
@@ -306,7 +307,7 @@ function cropped({data, width}, mask) {
 }
 
 /**
- * Strokes made as wide as a pen's on a form, if they are thinner for their size.
+ * Widen strokes to the width of a pen's on a form, if they are thinner relative to their size.
  * @param {Grey} strokes
  * @returns {Grey}
  */
@@ -332,7 +333,7 @@ function thickened(strokes) {
 }
 
 /**
- * Strokes with the longer side `box` pixels, in an input of zeros, the centre of mass in its middle.
+ * Scale strokes to a longer side of `box` pixels, and place their centre of mass in the middle.
  * @param {Grey} strokes
  * @param {number} box
  * @param {number} side
@@ -364,7 +365,7 @@ function setInk(strokes, box, side) {
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 /**
- * A picture in another size, by Lanczos' kernel.
+ * Resize a picture with Lanczos' kernel.
  * @param {Grey} picture
  * @param {number} w
  * @param {number} h
@@ -390,7 +391,7 @@ function resized({data, width, height}, w, h) {
 }
 
 /**
- * Of each new pixel: the first old one that counts, and the weights.
+ * Return for each new pixel the first old pixel that contributes, and the weights.
  * @param {number} from
  * @param {number} to
  */

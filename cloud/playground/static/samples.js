@@ -1,5 +1,5 @@
 // @ts-check
-/** One sample as a device does it: a first look, perhaps a second one, an answer and what they cost. */
+/** Classifies a sample as a device does: one look or two, the answer, and their costs. */
 
 import {askCloud, CloudAway} from './cloud.js';
 
@@ -16,7 +16,7 @@ export class Samples {
 
   /**
    * @param {import('./half.js').Half} half
-   * @param {Settings} settings what is set on the page, read for each sample
+   * @param {Settings} settings the page's settings, which are read for each sample
    */
   constructor(half, settings) {
     this.#half = half;
@@ -24,7 +24,7 @@ export class Samples {
   }
 
   /**
-   * Joules of computing and sending looks; of computing the first one alone if none is sent.
+   * Joules of computing and sending looks, or of computing the first one if none is sent.
    * @param {Run} first
    * @param {Run[]} looks
    */
@@ -34,7 +34,7 @@ export class Samples {
   }
 
   /**
-   * Whether the cloud's answer calls for all channels.
+   * Whether a second look with all channels is needed after the cloud's answer.
    * @param {Run} run
    * @param {CloudAnswer} answer
    */
@@ -46,7 +46,7 @@ export class Samples {
    * @param {Uint8Array} digit
    * @param {number} label
    * @param {number} at the device's level
-   * @param {number | null} threshold confidence from which the exit head answers; null: it is off
+   * @param {number | null} threshold least confidence at which the exit head answers; null: it is off
    * @returns {Promise<Played>}
    */
   play = async (digit, label, at, threshold) => {
@@ -54,7 +54,7 @@ export class Samples {
     const kept = threshold !== null && this.#half.isSure(run, threshold);
     const first = this.#first(run, label, kept);
     if (kept) {
-      await new Promise((resolve) => setTimeout(resolve)); // so that the page stays alive
+      await new Promise((resolve) => setTimeout(resolve)); // lets the page handle events
       return first;
     }
     try {
@@ -69,7 +69,7 @@ export class Samples {
   };
 
   /**
-   * What there is before the cloud has answered.
+   * The result before the cloud has answered.
    * @param {Run} run
    * @param {number} label
    * @param {boolean} kept
@@ -85,10 +85,10 @@ export class Samples {
   }
 
   /**
-   * The second look, whole; if the cloud goes away meanwhile, the first answer counts.
+   * Take the second look; if the cloud cannot be reached any more, the first answer counts.
    * @param {Uint8Array} digit
    * @param {Run} run the first look
-   * @param {Played} first what came of it
+   * @param {Played} first its result
    * @returns {Promise<Played>}
    */
   async #again(digit, run, first) {

@@ -1,14 +1,14 @@
 // @ts-check
 /** Pictures from a file or the camera, as the pixels of a canvas. */
 
-const LARGEST = 480; // pixels on the shorter side, in which ink is looked for
-const FILMED = 280; // pixels a side of the camera's pictures, which have to be quick
-const PAUSE_MS = 150; // between two of them
+const LARGEST = 480; // most pixels on the shorter side of a picture in which ink is searched
+const FILMED = 280; // pixels on a side of the camera's pictures, fewer for speed
+const PAUSE_MS = 150; // between two pictures of the camera
 
 /**
  * Decode a picture file.
  * @param {Blob} file
- * @returns {Promise<ImageData>} of its own size, or smaller; rejects if it is no picture
+ * @returns {Promise<ImageData>} of the same size or smaller; rejects if it is not a picture
  */
 export async function readFile(file) {
   const bitmap = await createImageBitmap(file, {colorSpaceConversion: 'none'});
@@ -39,7 +39,7 @@ export class Camera {
     return this.#stream !== null;
   }
 
-  /** Ask for the camera; rejects with a reason for people. */
+  /** Ask for the camera; rejects with a message for the user. */
   async start() {
     if (!navigator.mediaDevices) {
       throw new Error(
@@ -63,7 +63,7 @@ export class Camera {
     this.video.srcObject = null;
   }
 
-  /** Take a picture now, and the next one when this has been worked through. */
+  /** Take a picture now, and the next one after this one has been processed. */
   #film() {
     this.#take();
     this.#timer = window.setTimeout(() => this.#film(), PAUSE_MS);

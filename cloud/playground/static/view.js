@@ -1,9 +1,9 @@
 // @ts-check
-/** Draws what is known: the picture, the map of bits, sizes, answers. */
+/** Draws the picture, the map of bits, the sizes and the answers. */
 
 import {bitAt} from './device/exit.js';
 
-const ACROSS = 8; // channels beside each other in the map
+const ACROSS = 8; // number of channels in a row of the map
 const PERCENT = new Intl.NumberFormat('en', {style: 'percent', maximumFractionDigits: 1});
 const WHOLE = new Intl.NumberFormat('en');
 
@@ -28,7 +28,7 @@ export const percent = (share) => PERCENT.format(share);
 export const whole = (count) => WHOLE.format(count);
 
 /**
- * The network's input, a pixel of it a pixel of the canvas.
+ * Draw the network's input, with one pixel of the canvas for each of its pixels.
  * @param {HTMLCanvasElement} canvas
  * @param {Uint8Array} pixels
  */
@@ -40,7 +40,7 @@ export function showPicture(canvas, pixels) {
 }
 
 /**
- * The bits that leave, channel by channel; those that are cut are grey.
+ * Draw the bits that are sent, channel by channel; channels that are not sent are grey.
  * @param {HTMLCanvasElement} canvas
  * @param {import('./half.js').Run} run
  * @param {number} all channels of the widest level
@@ -72,7 +72,7 @@ export function showBits(canvas, run, all) {
 }
 
 /**
- * Bars of payload and PNG, on one scale.
+ * Draw the bars of payload and PNG, on the same scale.
  * @param {number} payload
  * @param {number} png
  */
@@ -85,7 +85,7 @@ export function showSizes(payload, png) {
 }
 
 /**
- * One of the answers beside each other.
+ * Show one of the answers.
  * @param {string} id
  * @param {{label: number, probabilities: number[]} | null} answer null: there is none
  * @param {string[]} classes

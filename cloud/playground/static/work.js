@@ -1,5 +1,5 @@
 // @ts-check
-/** A member's work: test digits at the rate and the settings that its fleet asks for. */
+/** The work of a device of a fleet: classifies test digits at the rate and settings of the fleet. */
 
 import {testDigits} from './digits.js';
 
@@ -20,7 +20,7 @@ export class Work {
   /**
    * @param {import('./half.js').Half} half
    * @param {(pixels: Uint8Array, label: number, level: number, threshold: number | null) => Promise<Played>} play
-   * @param {(level: number) => void} steered told of the device level whenever it is set
+   * @param {(level: number) => void} steered called with the device level whenever it is set
    */
   constructor(half, play, steered) {
     this.half = half;
@@ -39,13 +39,13 @@ export class Work {
     return {levels: fractions, exit_head: true, model_version: version};
   }
 
-  /** What is in force. */
+  /** The present settings. */
   settings() {
     return {...this.#settings, exit_threshold: this.#threshold(), model: this.half.description.name};
   }
 
   /**
-   * Take what can be taken; what cannot is named with its reason.
+   * Apply the settings that can be applied; return the others with the reasons.
    * @param {Record<string, any>} wanted
    */
   apply(wanted) {
@@ -67,14 +67,14 @@ export class Work {
     return refused;
   }
 
-  /** The smallest level that is at least the fraction. */
+  /** The smallest level whose fraction is at least the present one. */
   get level() {
     const {fractions} = this.half.description;
     const found = fractions.findIndex((level) => level >= Number(this.#settings.fraction) - 1e-9);
     return found < 0 ? fractions.length - 1 : found;
   }
 
-  /** What the period that ends now came to; begins the next one. */
+  /** Return the totals of the period that ends now, and begin the next one. */
   measure() {
     const rows = this.#done;
     const period_s = (Date.now() - this.#began) / 1000;
