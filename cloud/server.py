@@ -48,22 +48,20 @@ def serve(
     ] = None,
     workers: Annotated[
         int | None,
-        option(SERVER, "Processes on that port; one that dies is replaced."),
+        option(SERVER, "Number of processes on that port; one that dies is replaced."),
     ] = None,
     front: Annotated[
         FrontKind | None,
-        option(SERVER, "What speaks gRPC: Python, or C++ where it was built (native)."),
+        option(SERVER, "Implementation of gRPC: Python, or C++ (native) if it was built."),
     ] = None,
     threads: Annotated[
         int | None, option(SERVER, "Threads of the native front in each process.")
     ] = None,
     drain_seconds: Annotated[
         float | None,
-        option(SERVER, "How long work in flight may take at the end."),
+        option(SERVER, "Time limit for calls under way when the server is stopped."),
     ] = None,
-    max_message_bytes: Annotated[
-        int | None, option(SERVER, "Largest request that is read.")
-    ] = None,
+    max_message_bytes: Annotated[int | None, option(SERVER, "Largest size of a request.")] = None,
     model: Annotated[
         list[str] | None,
         option(
@@ -74,16 +72,16 @@ def serve(
     ] = None,
     models: Annotated[
         Path | None,
-        option(MODELS, "Folder of bundles that is watched: what changes there is served anew."),
+        option(MODELS, "Folder of bundles that is watched; new and changed ones are served."),
     ] = None,
     models_poll_seconds: Annotated[
-        float | None, option(MODELS, "Seconds between looking for changes there.")
+        float | None, option(MODELS, "Seconds between two looks at that folder.")
     ] = None,
     slo_ms: Annotated[
         float | None,
         option(
             LOAD,
-            "Objective of queue and compute, 99 of 100 requests; the cloud narrows to hold it.",
+            "Objective for 99 in 100 requests, queue and compute; the cloud narrows to keep it.",
         ),
     ] = None,
     cloud_fraction: Annotated[
@@ -91,25 +89,25 @@ def serve(
         option(LOAD, "Pin the cloud's fraction, above 0 to 1."),
     ] = None,
     max_batch: Annotated[
-        int | None, option(LOAD, "Samples computed together; larger requests run in slices.")
+        int | None, option(LOAD, "Most samples computed together; larger requests run in slices.")
     ] = None,
     max_delay_us: Annotated[
         int | None,
         option(LOAD, "Age at which a small batch is computed before fuller ones."),
     ] = None,
-    max_queue: Annotated[int | None, option(LOAD, "Samples that may wait.")] = None,
+    max_queue: Annotated[int | None, option(LOAD, "Most samples that may wait.")] = None,
     max_streams_per_client: Annotated[
-        int | None, option(LOAD, "Open streams of one client.")
+        int | None, option(LOAD, "Most open streams of one client.")
     ] = None,
     max_connections_per_client: Annotated[
         int | None,
-        option(LOAD, "Connections with streams of one client."),
+        option(LOAD, "Most connections of one client with streams."),
     ] = None,
     max_calls_per_client: Annotated[
-        int | None, option(LOAD, "Calls of one client at a time.")
+        int | None, option(LOAD, "Most calls of one client at a time.")
     ] = None,
     max_bytes_per_client: Annotated[
-        int | None, option(LOAD, "Bytes of those calls' requests.")
+        int | None, option(LOAD, "Most bytes of the requests of those calls.")
     ] = None,
     max_stream_seconds: Annotated[
         float | None,
@@ -119,14 +117,17 @@ def serve(
         Path | None,
         option(SECURITY, "Certificate (PEM); read again when it changes."),
     ] = None,
-    tls_key: Annotated[Path | None, option(SECURITY, "Its key (PEM).")] = None,
+    tls_key: Annotated[Path | None, option(SECURITY, "Key of --tls-cert (PEM).")] = None,
     client_ca: Annotated[
         Path | None,
         option(SECURITY, "Clients must show a certificate of this CA."),
     ] = None,
     token_file: Annotated[
         Path | None,
-        option(SECURITY, "Clients must show a bearer token of this file: NAME TOKEN a line."),
+        option(
+            SECURITY,
+            "Clients must show a bearer token of this file, which has NAME TOKEN on each line.",
+        ),
     ] = None,
     admin_token_file: Annotated[
         Path | None,
@@ -136,7 +137,7 @@ def serve(
         str | None,
         option(
             SERVER,
-            "Answer devices at this broker too: **mqtt://HOST:PORT** or **mqtts://USER@...**; the "
+            "Also answer devices at this broker: **mqtt://HOST:PORT** or **mqtts://USER@...**; the "
             "password is in TAPER_BROKER_PASSWORD.",
         ),
     ] = None,
@@ -149,13 +150,17 @@ def serve(
     ] = None,
     metrics_port: Annotated[
         int | None,
-        option(OPERATIONS, "Prometheus metrics on this port; 0: a free one."),
+        option(OPERATIONS, "Port of Prometheus metrics; 0: a free one."),
     ] = None,
-    log_format: Annotated[LogFormat | None, option(OPERATIONS, "Log lines.")] = None,
-    log_level: Annotated[LogLevel | None, option(OPERATIONS, "Least severe lines.")] = None,
+    log_format: Annotated[LogFormat | None, option(OPERATIONS, "Format of log lines.")] = None,
+    log_level: Annotated[LogLevel | None, option(OPERATIONS, "Least severe lines to log.")] = None,
     reflection: Annotated[
         bool | None,
-        option(OPERATIONS, "Tell tools what is served.", "--reflection/--no-reflection"),
+        option(
+            OPERATIONS,
+            "Serve reflection, which tells tools what is served.",
+            "--reflection/--no-reflection",
+        ),
     ] = None,
     otlp_endpoint: Annotated[
         str | None,
