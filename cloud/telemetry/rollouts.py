@@ -119,7 +119,7 @@ def release(connection: Connection, fleet: str, number: int, driver: str) -> Non
     connection.execute(update(tables.rollout).where(*same).values(driver="", alive_s=0.0))
 
 
-def wish(connection: Connection, fleet: str, number: int, text: str) -> None:
+def set_wish(connection: Connection, fleet: str, number: int, text: str) -> None:
     """Write an operator's wish for a roll-out: ``pause``, ``abort`` or an empty text."""
     same = (_R.fleet == fleet, _R.number == number)
     connection.execute(update(tables.rollout).where(*same).values(wish=text))

@@ -64,9 +64,9 @@ def _from_environment() -> str:
         raise UsageError(
             f"TAPER_REQUIRE_NATIVE: is set, but the compiled kernels cannot be used ({_missing})"
         )
-    wish = os.environ.get("TAPER_KERNEL")
-    if wish:
-        return check(wish, "TAPER_KERNEL")
+    wanted = os.environ.get("TAPER_KERNEL")
+    if wanted:
+        return check(wanted, "TAPER_KERNEL")
     if _missing:
         _log.warning(
             "the compiled kernels were not built; numpy runs instead, with the same results but "

@@ -101,7 +101,7 @@ def resume(
         record = ledger.take()
         if record.progress.phase is Phase.DONE:
             raise UsageError(f"rollout: roll-out {record.number} is done")
-        ledger.wish("")
+        ledger.set_wish("")
         return resumed(record, time.time())
 
     with _ledger(store, site.fleet) as ledger:
@@ -198,7 +198,7 @@ def _unfinished(ledger: RolloutLedger) -> RolloutRecord:
 
 def _wish(ledger: RolloutLedger, text: str, granted: Granted) -> None:
     """Ask the process that carries out the roll-out to ``text``, and wait until it has done so."""
-    ledger.wish(text)
+    ledger.set_wish(text)
     end_s = time.monotonic() + WISH_WITHIN_S
     while time.monotonic() < end_s:
         found = ledger.last()

@@ -94,7 +94,7 @@ class RolloutDriver:
             self.record = stop(self.record, "aborted")
         elif wish == PAUSE and phase is Phase.RUNNING:
             self.record = self.record.moved(phase=Phase.PAUSED, reason="paused")
-        await asyncio.to_thread(self._ledger.wish, "")
+        await asyncio.to_thread(self._ledger.set_wish, "")
         await asyncio.to_thread(self._ledger.save, self.record)
 
     def _announce(self) -> None:

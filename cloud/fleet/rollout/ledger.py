@@ -126,12 +126,12 @@ class RolloutLedger:
         self._kept, self._row = record, row
         return "" if found is None else found.wish
 
-    def wish(self, text: str) -> None:
+    def set_wish(self, text: str) -> None:
         """Store an operator's wish for the latest roll-out: pause, abort or ""."""
         with self._transaction() as connection:
             row = rollouts.last(connection, self.fleet)
             if row is not None:
-                rollouts.wish(connection, self.fleet, row.number, text)
+                rollouts.set_wish(connection, self.fleet, row.number, text)
 
     def release(self) -> None:
         """Stop being the driver."""

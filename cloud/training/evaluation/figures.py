@@ -47,7 +47,7 @@ def calibration_svg(evaluation: Evaluation) -> str:
     bins = evaluation.bins
 
     def draw(axes: Axes) -> None:
-        axes.plot([0, 100], [0, 100], "--", color=GREY, label="as sure as right")
+        axes.plot([0, 100], [0, 100], "--", color=GREY, label="perfect calibration")
         x = [100 * one.confidence for one in bins]
         axes.plot(x, [100 * one.accuracy for one in bins], "o-", color=BLUE, label="right answers")
         shares = [100 * one.count / evaluation.images for one in bins]

@@ -64,16 +64,16 @@ class Row:
 class Evaluation:
     """The results of a bundle on ``images`` pictures; accuracies are shares of right answers.
 
-    grid       accuracy at [device level][cloud level]
-    rows       results of each device level
+    grid           accuracy at [device level][cloud level]
+    rows           results of each device level
 
     The other fields describe the pair of ``level`` and ``cloud_level``:
 
-    confusion  number of pictures of a class (row) that were classified as a class (column)
-    bins       answers by confidence
-    mistakes   indices of wrongly classified pictures, those with the highest confidence first
-    taken_for  the classes that these were taken for
-    sure       the confidences of these answers
+    confusion      number of pictures of a class (row) that were classified as a class (column)
+    bins           answers by confidence
+    mistakes       indices of wrongly classified pictures, those with the highest confidence first
+    wrong_answers  the answers to these
+    confidences    the confidences of these answers
     """
 
     images: int
@@ -83,8 +83,8 @@ class Evaluation:
     confusion: Indices
     bins: tuple[Bin, ...]
     mistakes: Indices
-    taken_for: Indices
-    sure: Floats
+    wrong_answers: Indices
+    confidences: Floats
     rows: tuple[Row, ...]
 
     @property
@@ -193,31 +193,31 @@ def _detailed(
 ) -> Evaluation:
     classes = logits.shape[1]
     answers = logits.argmax(axis=1)
-    sure = probabilities(logits, 1.0).max(axis=1)
+    confidences = probabilities(logits, 1.0).max(axis=1)
     confusion = np.bincount(labels * classes + answers, minlength=classes**2)
     wrong = np.flatnonzero(answers != labels)
-    wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
+    wrong = wrong[np.argsort(-confidences[wrong], kind="stable")]
     return Evaluation(
         images=len(labels),
         grid=grid,
         level=level,
         cloud_level=cloud_level,
         confusion=confusion.reshape(classes, classes),
-        bins=_bins(sure, answers == labels),
+        bins=_bins(confidences, answers == labels),
         mistakes=wrong,
-        taken_for=answers[wrong],
-        sure=sure[wrong],
+        wrong_answers=answers[wrong],
+        confidences=confidences[wrong],
         rows=rows,
     )
 
 
-def _bins(sure: Floats, right: npt.NDArray[np.bool_]) -> tuple[Bin, ...]:
-    places = np.minimum((sure * BINS).astype(int), BINS - 1)
+def _bins(confidences: Floats, right: npt.NDArray[np.bool_]) -> tuple[Bin, ...]:
+    places = np.minimum((confidences * BINS).astype(int), BINS - 1)
     found = []
     for place in np.unique(places):
         inside = places == place
         found.append(
-            Bin(int(inside.sum()), float(sure[inside].mean()), float(right[inside].mean()))
+            Bin(int(inside.sum()), float(confidences[inside].mean()), float(right[inside].mean()))
         )
     return tuple(found)
 

@@ -36,7 +36,7 @@ class Mistake:
     index: int
     label: str
     answer: str
-    sure: float
+    confidence: float
     uri: str
 
 
@@ -70,11 +70,11 @@ def render(bundle: Bundle, data: Dataset, split: str, found: Evaluation) -> str:
                 int(index),
                 names[int(data.labels[index])],
                 names[int(answer)],
-                float(sure),
+                float(confidence),
                 png_uri(data.images[index]),
             )
-            for index, answer, sure in zip(
-                found.mistakes[:SHOWN], found.taken_for, found.sure, strict=False
+            for index, answer, confidence in zip(
+                found.mistakes[:SHOWN], found.wrong_answers, found.confidences, strict=False
             )
         ],
     )

@@ -73,13 +73,13 @@ def calibrate(levels: Sequence[LevelLogits]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {name: [] for name in names}
     for level in levels:
         temperature = round(best_temperature(level.held_exit, level.held_labels), 4)
-        sure = confidence(level.held_exit, temperature)
+        confidences = confidence(level.held_exit, temperature)
         right = level.held_exit.argmax(axis=1) == level.held_labels
         cloud_right = level.held_cloud.argmax(axis=1) == level.held_labels
-        threshold = rounded_up(harmless_threshold(sure, right, cloud_right))
+        threshold = rounded_up(harmless_threshold(confidences, right, cloud_right))
         found["temperature"].append(temperature)
         found["threshold"].append(threshold)
-        found["promise"].append(promise(sure, right, threshold))
+        found["promise"].append(promise(confidences, right, threshold))
         found["validation_curve"].append(
             curve(level.held_exit, level.held_cloud, level.held_labels, temperature)
         )
@@ -102,8 +102,8 @@ def probabilities(
 def confidence(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
     """Return the confidence to which ``margin_threshold`` applies: (N, classes) -> (N,)."""
     unit = ONE * temperature
-    sure: npt.NDArray[np.float64] = 1 / (1 + RIVALS * np.exp(-margins(logits) / unit))
-    return sure
+    confidences: npt.NDArray[np.float64] = 1 / (1 + RIVALS * np.exp(-margins(logits) / unit))
+    return confidences
 
 
 def answered_by_exit(logits: Logits, threshold: float, temperature: float) -> npt.NDArray[np.bool_]:

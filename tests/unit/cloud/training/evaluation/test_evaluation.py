@@ -78,8 +78,8 @@ def test_the_calibration_error_is_the_weighted_distance(
 
 def test_mistakes_come_surest_first(digits: Dataset, found: Evaluation) -> None:
     assert len(found.mistakes) == round((1 - found.accuracy) * len(digits.labels))
-    assert (np.diff(found.sure) <= 0).all()
-    assert (found.taken_for != digits.labels[found.mistakes]).all()
+    assert (np.diff(found.confidences) <= 0).all()
+    assert (found.wrong_answers != digits.labels[found.mistakes]).all()
 
 
 def test_rows_have_what_is_sent_and_what_stays(bundle: Bundle, found: Evaluation) -> None:
