@@ -63,7 +63,8 @@ def summaries(results: Mapping[str, Runs]) -> dict[str, dict[str, list[dict[str,
 def table_rows(results: Mapping[str, Runs], evaluation: str) -> list[list[str]]:
     """Return rows of text: headings, then for each fraction channels, operations and all lines.
 
-    Lines without this evaluation are left out; there are no rows if none has it.
+    Lines without this evaluation are left out; there are no rows if none has it. A line that has
+    it for some of its seeds only says so in its heading.
     """
     lines = {
         line: runs
@@ -73,7 +74,11 @@ def table_rows(results: Mapping[str, Runs], evaluation: str) -> list[list[str]]:
     if not lines:
         return []
     first = next(iter(lines.values()))[0]
-    rows = [["channels", "operations", *lines]]
+    headings = []
+    for line, runs in lines.items():
+        count = sum(evaluation in run.evaluations for run in runs)
+        headings.append(line if count == len(runs) else f"{line} ({count} of {len(runs)} seeds)")
+    rows = [["channels", "operations", *headings]]
     for index, point in enumerate(first.points):
         cells = [str(share(runs, evaluation, index)) for runs in lines.values()]
         operations = f"{point.macs / first.points[-1].macs:.1%}"

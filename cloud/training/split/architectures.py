@@ -129,7 +129,7 @@ def wide_colour(input_shape: Shape, classes: int) -> Architecture:
 
 
 def wide_compact(input_shape: Shape, classes: int) -> Architecture:
-    """``compact`` with a narrower third layer on the device, and a ternary layer in the cloud."""
+    """``compact`` that sends 56 channels in place of 32, with a ternary layer in the cloud."""
     colours = input_shape.channels
     return Architecture(
         name="wide-compact",
@@ -138,14 +138,14 @@ def wide_compact(input_shape: Shape, classes: int) -> Architecture:
         device=(
             Stage("conv1", Kind.IMAGE_CONV, colours, 32, pool=2, step=16),
             Stage("conv2", Kind.BINARY_CONV, 32, 64, pool=2, step=32),
-            Stage("conv3", Kind.BINARY_CONV, 64, 64, step=32),
-            Stage("conv4", Kind.BINARY_CONV, 64, 32, step=1),
+            Stage("conv3", Kind.BINARY_CONV, 64, 96, step=32),
+            Stage("conv4", Kind.BINARY_CONV, 96, 56, step=1),
         ),
         cloud=(
             Stage(
                 "conv5",
                 Kind.BINARY_CONV,
-                32,
+                56,
                 128,
                 step=32,
                 profile="linear",

@@ -167,6 +167,10 @@ def test_tables_show_mean_spread_and_interval() -> None:
     assert rows[0] == ["channels", "operations", "linear", "standard"]
     assert rows[1] == ["50%", "50.0%", "81.00 ± 1.41 [80.2, 81.8]", "90.00 [89.4, 90.6]"]
     assert table_rows(results, "running") == []
+    first, second = results["linear"]
+    points = tuple(replace(point, accuracy={"recalibrated": 0.8}) for point in first.points)
+    older = {"linear": (replace(first, points=points), second)}
+    assert table_rows(older, "batch")[0][-1] == "linear (1 of 2 seeds)"
     assert as_markdown(rows).splitlines()[1] == "| --- | --- | --- | --- |"
     assert seeds_note(results) == "2 seeds: linear; 1 seed: standard"
 
