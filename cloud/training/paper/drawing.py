@@ -26,8 +26,9 @@ def draw(name: str, results: Mapping[str, Runs], folder: Path) -> list[Path]:
     """Draw a figure as SVG and PNG; return the paths.
 
     It shows accuracy over the percentage of channels, with the percentage of operations on a second
-    axis above. A solid line is the mean over seeds, its band the 95% interval. A dashed line is
-    measured with active dropout, as in the paper's research code.
+    axis above. A solid line is the mean over seeds; its band is the 95% interval, or
+    the standard deviation over seeds where that is wider. A dashed line is measured with active
+    dropout, as in the paper's research code.
     """
     entry = PLANS[name]
     panels = {
@@ -97,7 +98,7 @@ def _draw_line(axes: Axes, label: str, colour: str, runs: Runs, evaluation: str)
         means = [100 * y.mean for y in known.values()]
         axes.plot(list(known), means, "--" if dashed else "o-", c=colour, ms=3, label=named)
         if not dashed:
-            low = [100 * y.low for y in known.values()]
-            high = [100 * y.high for y in known.values()]
+            bands = [y.band for y in known.values()]
+            low, high = ([100 * band[edge] for band in bands] for edge in (0, 1))
             axes.fill_between(list(known), low, high, color=colour, alpha=0.2, lw=0)
         named = None

@@ -27,6 +27,12 @@ class Share:
     spread: float | None
     seeds: int
 
+    @property
+    def band(self) -> tuple[float, float]:
+        """The interval, or one standard deviation to either side where that reaches further."""
+        spread = self.spread or 0.0
+        return min(self.low, self.mean - spread), max(self.high, self.mean + spread)
+
     def __str__(self) -> str:
         """Format as percent: "97.52 ± 0.12 [97.2, 97.8]"; without spread for a single seed."""
         spread = "" if self.spread is None else f" ± {100 * self.spread:.2f}"
