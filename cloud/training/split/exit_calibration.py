@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def calibrate(levels: Sequence[LevelLogits]) -> dict[str, list[Any]]:
         threshold = rounded_up(harmless_threshold(confidences, right, cloud_right))
         found["temperature"].append(temperature)
         found["threshold"].append(threshold)
-        found["promise"].append(promise(confidences, right, threshold))
+        found["promise"].append(promise(confidences, right, threshold, len(levels)))
         found["validation_curve"].append(
             curve(level.held_exit, level.held_cloud, level.held_labels, temperature)
         )
@@ -146,16 +147,21 @@ def rounded_up(threshold: float) -> float:
 
 
 def promise(
-    confidences: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], threshold: float
+    confidences: npt.NDArray[np.float64],
+    right: npt.NDArray[np.bool_],
+    threshold: float,
+    promises: int = 1,
 ) -> float:
     """Return a lower bound of the accuracy on the samples at or above ``threshold``.
 
-    It is the lower end of their 95% Wilson interval; 0 without such samples.
+    It is the lower end of their Wilson interval, such that all ``promises`` of a bundle hold
+    together with 95% (Bonferroni); 0 without such samples.
     """
     stays = confidences >= threshold
     if not stays.any():
         return 0.0
-    low, _ = wilson(float(right[stays].mean()), int(stays.sum()))
+    z = NormalDist().inv_cdf(1 - 0.05 / 2 / promises)
+    low, _ = wilson(float(right[stays].mean()), int(stays.sum()), z)
     return math.floor(low * 1e5) / 1e5
 
 

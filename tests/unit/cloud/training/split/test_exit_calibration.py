@@ -71,6 +71,7 @@ def test_the_test_set_keeps_the_promise() -> None:
 def test_a_promise_over_few_samples_is_modest() -> None:
     right = np.ones(60, dtype=np.bool_)
     assert promise(np.ones(60), right, 0.5) == pytest.approx(0.9398, abs=1e-3)
+    assert promise(np.ones(60), right, 0.5, promises=6) == pytest.approx(0.8960, abs=1e-3)
     assert promise(np.ones(60), right, 1.5) == 0.0
 
 
