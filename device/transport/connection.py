@@ -21,6 +21,7 @@ from shared.errors import TaperError
 
 CONNECT_S = 5.0  # time limit of one attempt
 CANCEL_EVERY_S = 0.1
+PROVEN_S = 1.0  # limit for finding out, at the end, whether a server refuses us
 LISTEN_S = 0.2  # a stream that ends earlier without an answer counts as not working
 Opener = Callable[[str, Security], grpc.aio.Channel]
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Connection:
         self.state = LinkState.CONNECTING
         self.stream: Stream | None = None
         self.last_error: TaperError | None = None
+        self._unknown = False  # whether the reason of the last loss is unknown
         self.opened = 0
 
     async def __aenter__(self) -> Self:
@@ -78,12 +80,21 @@ class Connection:
         await self._changed.wait()
 
     async def proven(self) -> None:
-        """Wait until the stream counts as working, or has ended."""
-        stream = self.stream
-        if stream is not None and not stream.answers:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LISTEN_S):
-                    await self.change()
+        """Wait until the stream counts as working or every server has been tried.
+
+        A stream that has just ended is neither: whether its server refuses us is known only after
+        it has been closed, and sometimes only by the next attempt.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PROVEN_S):
+                while True:
+                    tried = self.state in (LinkState.AWAY, LinkState.REFUSED)
+                    if tried and not self._unknown:
+                        return
+                    if self.stream is not None and self.stream.answers:
+                        return
+                    async with asyncio.timeout(None if self.stream is None else LISTEN_S):
+                        await self.change()
 
     def answered(self, stream: Stream) -> None:
         """Record that an answer arrived on ``stream``, so its server works."""
@@ -102,7 +113,9 @@ class Connection:
         loop = asyncio.get_running_loop()
         while True:
             loss, worked = await self._serve(self._rotation.current)
-            self.last_error = loss.error
+            self._unknown = loss.unknown
+            if self.last_error is None or not loss.unknown:
+                self.last_error = loss.error
             if worked:
                 _log.info("%s; connecting again", loss.error)
             self._move(self._rotation.ended(loss, worked, loop.time()))

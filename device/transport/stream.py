@@ -22,6 +22,9 @@ FINAL = {
     **dict.fromkeys(REFUSED_TOKEN, "refuses the token"),
 }
 
+# What grpc.aio gives as details if a write fails before the server's have arrived.
+LOST_STATUS = "Internal error from Core"
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -29,11 +32,13 @@ class Loss:
 
     wait_s  seconds for which the server asks the client to stay away
     final   whether another attempt at this server soon would fail too, see FINAL
+    unknown whether the server may have given another reason, which was lost
     """
 
     error: LinkError | UnauthenticatedError
     wait_s: float | None = None
     final: bool = False
+    unknown: bool = False
 
 
 class StreamLostError(LinkError):
@@ -180,7 +185,7 @@ class Stream:
             error = UnauthenticatedError(text) if code in REFUSED_TOKEN else LinkError(text)
             return Loss(error, pushback_s(pushback), final=True)
         text = f"server {self.address}: connection lost{said}"
-        return Loss(LinkError(text), pushback_s(pushback))
+        return Loss(LinkError(text), pushback_s(pushback), unknown=details == LOST_STATUS)
 
 
 def _task_is_cancelled() -> bool:
