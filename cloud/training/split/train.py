@@ -23,7 +23,7 @@ from cloud.training.split.network_file import Trained, is_network, read_network,
 from cloud.training.split.processor import processor
 from cloud.training.split.recorded_command import command_line
 from cloud.training.split.settings import PAIR_RULES, Settings
-from cloud.training.split.start import read_start, start_path
+from cloud.training.split.start import check_pictures, read_start, start_path
 from shared.errors import UsageError
 from shared.model.bundle import Bundle, write_bundle
 from shared.networks.binarynet import BinaryNet
@@ -199,6 +199,7 @@ def train(
         made = architecture_of(network, pictures)
     else:
         network, made = start.network, start.architecture
+        check_pictures(made, pictures.train)
     net = start.network_over(pictures.train) if start else None
     chosen = parse_seeds(seeds)
     bundles = []

@@ -127,6 +127,9 @@ def test_a_training_can_begin_with_a_bundle_in_a_wider_network(
     assert before == read_bundle(first).metadata.training["command"]
     assert "--from before.safetensors --epochs 1" in last
     back = error_of(run(f"{QUICK} --data {folder}", "--from", output, "--output", first))
+    other = f"{QUICK.replace('--network tiny', '')} --data {folder} --from mnist-binary"
+    refused = error_of(run(other, "--output", tmp_path / "c.safetensors"))
+    assert refused.startswith("--from: its network takes 28x28x1 pictures of 10 classes, and")
     assert back.startswith("--from: the network of --architecture or --network must have")
 
 
