@@ -22,7 +22,7 @@ from shared.model.bundle import Bundle
 from shared.model.stage_tensors import StageTensors
 from shared.networks.binary_stage import BinaryStage, Step
 from shared.networks.binarynet import BinaryNet
-from shared.networks.calibration import measure
+from shared.networks.calibration import Parts, SentBits, measure, run
 
 IMAGES = 3_000  # enough to measure mean and standard deviation of a sum
 LATENT = 0.1  # about 50 steps of the usual learning rate can change the sign of such a weight
@@ -41,52 +41,54 @@ def network_of(bundle: Bundle, images: npt.NDArray[np.uint8]) -> BinaryNet:
     """
     net = BinaryNet(bundle.architecture).eval()
     # (N, H, W, C) -> (N, C, H, W)
-    parts = list(net.parts(torch.from_numpy(images[:IMAGES]).permute(0, 3, 1, 2)))
+    chosen = torch.from_numpy(images[:IMAGES]).permute(0, 3, 1, 2)
+    device = [_take_signs(bundle, "device", step.stage) for step in net.device_steps[0]]
+    head = None if net.exit is None else _take_signs(bundle, "exit", net.exit)
     sent = []
     for level, steps in enumerate(net.device_steps):
-        x: Sequence[Tensor] = parts
-        for step in steps:
-            numbers = _take_signs(bundle, "device", step.stage)
-            scale, shift, _ = _affine(step, numbers, x)
-            _set(step.stage.norm.weight[level], scale)
-            _set(step.stage.norm.bias[level], shift)
-            x = [step.run(part) for part in x]
-        sent.append(x)
-        if net.exit is not None:
-            step = Step(net.exit, bundle.architecture.classes, level)
-            scale, shift, _ = _affine(step, _take_signs(bundle, "exit", net.exit), x)
-            _set(net.exit.norm.weight[level], scale)
-            _set(net.exit.norm.bias[level], shift)
+        for place, numbers in enumerate(device):
+            _set_level(steps[place], numbers, _inputs(steps[:place], lambda: net.parts(chosen)))
+        bits = SentBits(run(steps, x) for x in net.parts(chosen))
+        if net.exit is not None and head is not None:
+            _set_level(Step(net.exit, bundle.architecture.classes, level), head, bits)
+        sent.append(bits)
     _fit_cloud(net, bundle, sent)
     return net
 
 
-def _fit_cloud(net: BinaryNet, bundle: Bundle, sent: list[Sequence[Tensor]]) -> None:
-    """Set the cloud half. ``sent``: the bits of each device level, in parts."""
-    rows, columns = len(sent), len(net.architecture.cloud_levels)
-    inputs = {(row, column): sent[row] for row in range(rows) for column in range(columns)}
+def _inputs(before: Sequence[Step], parts: Parts) -> Parts:
+    """Return what the stage after ``before`` takes; computed anew, as maps are large."""
+    return lambda: (run(before, x) for x in parts())
+
+
+def _set_level(step: Step, numbers: StageTensors, inputs: Parts) -> None:
+    """Set the norm of a stage that has scale and shift of its own at every level."""
+    scale, shift, _ = _affine(step, numbers, inputs)
+    _set(step.stage.norm.weight[step.table], scale)
+    _set(step.stage.norm.bias[step.table], shift)
+
+
+def _fit_cloud(net: BinaryNet, bundle: Bundle, sent: Sequence[SentBits]) -> None:
+    """Set the cloud half. ``sent``: the bits of each device level."""
     for place, (module, _, _) in enumerate(net.cloud_steps[0][0]):
         numbers = _take_signs(bundle, "cloud", module)
         # Channels that a pair does not use stay nan, and the fit ignores them.
-        shape = (rows, columns, module.stage.out_channels)
+        shape = (len(sent), len(net.architecture.cloud_levels), module.stage.out_channels)
         scales, shifts, deltas = (
             torch.full(shape, torch.nan, dtype=torch.float64) for _ in range(3)
         )
-        for (row, column), x in inputs.items():
-            step = net.cloud_steps[row][column][place]
-            scale, shift, delta = _affine(step, numbers, x)
-            scales[row, column, : step.outputs] = scale
-            shifts[row, column, : step.outputs] = shift
-            if delta is not None:
-                deltas[row, column, : step.outputs] = delta
+        for row, bits in enumerate(sent):
+            for column, steps in enumerate(net.cloud_steps[row]):
+                step = steps[place]
+                scale, shift, delta = _affine(step, numbers, _inputs(steps[:place], bits))
+                scales[row, column, : step.outputs] = scale
+                shifts[row, column, : step.outputs] = shift
+                if delta is not None:
+                    deltas[row, column, : step.outputs] = delta
         _set(module.norm.weight, torch.cat(_rows_and_columns(scales)))
         _set(module.norm.bias, torch.cat(_rows_and_columns(shifts)))
         if module.delta is not None:
             _set(module.delta, deltas.nanmean(dim=(0, 1)))
-        if place < len(net.cloud) - 1:
-            for row, column in inputs:
-                step = net.cloud_steps[row][column][place]
-                inputs[row, column] = [step.run(part) for part in inputs[row, column]]
 
 
 def _take_signs(bundle: Bundle, group: str, module: BinaryStage) -> StageTensors:
@@ -100,9 +102,9 @@ def _take_signs(bundle: Bundle, group: str, module: BinaryStage) -> StageTensors
     return numbers
 
 
-def _affine(step: Step, numbers: StageTensors, x: Sequence[Tensor]) -> Affine:
-    """Return the norm of ``step`` that is zero at the bundle's thresholds, measured on ``x``."""
-    measure([step], lambda: x)
+def _affine(step: Step, numbers: StageTensors, inputs: Parts) -> Affine:
+    """Return the norm of ``step`` that is zero at the thresholds, measured on ``inputs``."""
+    measure([step], inputs)
     n, table, norm = step.outputs, step.table, step.stage.norm
     mean, deviation = norm.mean[table, :n], norm.var[table, :n].sqrt()
     deviation = deviation.clamp(min=1.0)  # for sums that do not vary

@@ -22,15 +22,24 @@ from shared.networks.binarynet import BinaryNet
 def architecture_of(network: str | Path | Architecture, data: Splits) -> Architecture:
     """Return the network given by name, file or value, for pictures of the shape of ``data``."""
     if isinstance(network, Architecture):
-        if network.input_shape != data.shape or network.classes != len(data.train.classes):
-            raise UsageError(
-                f"network: {network.name} is for {network.input_shape} and {network.classes} "
-                f"classes, the data have {data.shape} and {len(data.train.classes)}"
-            )
+        check_fits(network, data, f"network: {network.name}")
         return network
     if isinstance(network, Path):
         return read_architecture(network, data.shape, len(data.train.classes))
     return architecture(network, data.shape, len(data.train.classes))
+
+
+def check_fits(network: Architecture, data: Splits, named: str) -> None:
+    """Raise ``UsageError``, beginning with ``named``, if ``data`` has other pictures or classes."""
+    wanted, found = (
+        f"{shape.height}x{shape.width}x{shape.channels} pictures of {classes} classes"
+        for shape, classes in (
+            (network.input_shape, network.classes),
+            (data.shape, len(data.train.classes)),
+        )
+    )
+    if wanted != found:
+        raise UsageError(f"{named} takes {wanted}, and the data have {found}")
 
 
 def bundle_of(

@@ -8,6 +8,8 @@ and so the network. ``save_network`` writes the complete state exactly. ``load_n
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +104,8 @@ def write_teacher(path: Path, teacher: Teacher) -> None:
 
 def is_network(path: Path) -> bool:
     """Return whether ``write_network`` wrote the file; ``UsageError`` if it cannot be read."""
-    return _read(path)[0].get("format") == FORMAT
+    with _opened(path) as file:
+        return bool((file.metadata() or {}).get("format") == FORMAT)
 
 
 def read_network(path: Path) -> tuple[BinaryNet, Trained]:
@@ -130,10 +133,17 @@ def read_network(path: Path) -> tuple[BinaryNet, Trained]:
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    with _opened(path) as file:
+        header = file.metadata() or {}
+        return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; ``UsageError`` if it cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except (SafetensorError, OSError) as error:

@@ -10,7 +10,6 @@ from cloud.training.split.from_bundle import network_of
 from cloud.training.split.network_file import WEIGHTS, is_network, read_network
 from cloud.training.split.recorded_command import command_line
 from shared.bundles import shipped
-from shared.errors import UsageError
 from shared.model.architecture import Architecture
 from shared.model.bundle import Bundle, read_bundle
 from shared.networks.binarynet import BinaryNet
@@ -60,13 +59,3 @@ def read_start(path: Path) -> Start:
     command = str(training.get("command", f"(the bundle {bundle.metadata.name})"))
     network = f"{bundle.architecture.name}.toml"
     return Start(bundle, network, str(training.get("data", "")), (command,), BUNDLE)
-
-
-def check_pictures(architecture: Architecture, data: Dataset) -> None:
-    """Raise ``UsageError`` if ``data`` has other pictures or classes than the network takes."""
-    shape = architecture.input_shape
-    wanted = (shape.height, shape.width, shape.channels, architecture.classes)
-    found = (*data.images.shape[1:], len(data.classes))
-    if found != wanted:
-        wants, has = ("{}x{}x{} pictures of {} classes".format(*one) for one in (wanted, found))
-        raise UsageError(f"--from: its network takes {wants}, and --data has {has}")

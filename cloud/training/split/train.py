@@ -18,12 +18,12 @@ from cloud.training.data.datasets import DATA_DIR_VARIABLE, splits_of
 from cloud.training.split.architectures import ARCHITECTURES
 from cloud.training.split.board import summary_writer
 from cloud.training.split.job import Job, check_output
-from cloud.training.split.making import architecture_of, bundle_of
+from cloud.training.split.making import architecture_of, bundle_of, check_fits
 from cloud.training.split.network_file import Trained, is_network, read_network, write_network
 from cloud.training.split.processor import processor
 from cloud.training.split.recorded_command import command_line
 from cloud.training.split.settings import PAIR_RULES, Settings
-from cloud.training.split.start import check_pictures, read_start, start_path
+from cloud.training.split.start import read_start, start_path
 from shared.errors import UsageError
 from shared.model.bundle import Bundle, write_bundle
 from shared.networks.binarynet import BinaryNet
@@ -199,7 +199,7 @@ def train(
         made = architecture_of(network, pictures)
     else:
         network, made = start.network, start.architecture
-        check_pictures(made, pictures.train)
+        check_fits(made, pictures, "--from: its network")
     net = start.network_over(pictures.train) if start else None
     chosen = parse_seeds(seeds)
     bundles = []
