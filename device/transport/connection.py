@@ -104,7 +104,7 @@ class Connection:
         """Stop using ``stream``, which a request found broken, and open the next one."""
         if self.stream is stream:
             self.stream = None
-            self.last_error = loss.error
+            self._record(loss)
             stream.abort()
             self._move(LinkEvent.DROPPED)
 
@@ -113,9 +113,7 @@ class Connection:
         loop = asyncio.get_running_loop()
         while True:
             loss, worked = await self._serve(self._rotation.current)
-            self._unknown = loss.unknown
-            if self.last_error is None or not loss.unknown:
-                self.last_error = loss.error
+            self._record(loss)
             if worked:
                 _log.info("%s; connecting again", loss.error)
             self._move(self._rotation.ended(loss, worked, loop.time()))
@@ -149,6 +147,12 @@ class Connection:
             await stream.close()
         lasted_s = loop.time() - started_s
         return loss, bool(stream.answers) or (lasted_s > LISTEN_S and not loss.final)
+
+    def _record(self, loss: Loss) -> None:
+        """Keep the error of ``loss``, unless it is unknown and an earlier one is known."""
+        self._unknown = loss.unknown
+        if self.last_error is None or not loss.unknown:
+            self.last_error = loss.error
 
     def _move(self, event: LinkEvent) -> None:
         self.state = next_state(self.state, event)
