@@ -22,7 +22,7 @@ from shared.networks.binarynet import BinaryNet
 def architecture_of(network: str | Path | Architecture, data: Splits) -> Architecture:
     """Return the network given by name, file or value, for pictures of the shape of ``data``."""
     if isinstance(network, Architecture):
-        check_fits(network, data, f"network: {network.name}")
+        check_fits(network, data, f"network: {network.name} is for")
         return network
     if isinstance(network, Path):
         return read_architecture(network, data.shape, len(data.train.classes))
@@ -39,7 +39,7 @@ def check_fits(network: Architecture, data: Splits, named: str) -> None:
         )
     )
     if wanted != found:
-        raise UsageError(f"{named} takes {wanted}, and the data have {found}")
+        raise UsageError(f"{named} {wanted}, and the data have {found}")
 
 
 def bundle_of(

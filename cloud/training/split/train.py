@@ -199,7 +199,7 @@ def train(
         made = architecture_of(network, pictures)
     else:
         network, made = start.network, start.architecture
-        check_fits(made, pictures, "--from: its network")
+        check_fits(made, pictures, "--from: its network takes")
     net = start.network_over(pictures.train) if start else None
     chosen = parse_seeds(seeds)
     bundles = []
