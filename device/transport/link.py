@@ -178,7 +178,10 @@ class Link:
         stream = self._connection.stream
         response = None
         if stream is not None:  # fast path, as this is part of every sample's latency
-            response = await self._try(stream, request, deadline_s)
+            try:
+                response = await self._try(stream, request, deadline_s)
+            except TimeoutError:
+                raise self._too_late() from None
         if response is None or response.failure is not None:
             response = await self._persist(request, response, deadline_s, stop_when_away)
         self.hints = response.hints
@@ -208,7 +211,7 @@ class Link:
                 raise LinkError(text + causes) from None
 
     async def _try(self, stream: Stream, request: Request, deadline_s: float) -> Response | None:
-        """Return the answer on ``stream``, None if the stream ends; ``LinkError`` when
+        """Return the answer on ``stream``, None if the stream ends; ``TimeoutError`` when
         time is up.
         """
         loop = asyncio.get_running_loop()
@@ -222,7 +225,7 @@ class Link:
             if stream.answers == before:
                 # Nothing has arrived since this request was sent, so the network may be dead.
                 stream.abort()
-            raise self._too_late() from None
+            raise
         self._connection.answered(stream)
         if response.failure is None:
             took_s = loop.time() - started_s
@@ -242,15 +245,19 @@ class Link:
         loop = asyncio.get_running_loop()
         connection = self._connection
         while response is None or response.failure is not None:
-            if response is not None and response.failure is not None:
-                failure = response.failure
+            failure = None if response is None else response.failure
+            if failure is not None:
                 wait_s = max(failure.retry_after_ms / 1000, busy.next_s())
                 if failure.code not in TRY_AGAIN or loop.time() + wait_s >= deadline_s:
                     raise self._refusal(failure)
                 await asyncio.sleep(wait_s)
             stream = connection.stream
             if stream is not None:
-                response = await self._try(stream, request, deadline_s)
+                try:
+                    response = await self._try(stream, request, deadline_s)
+                except TimeoutError:
+                    # A server that said why, and then was too slow to say it again, has said why.
+                    raise self._too_late() if failure is None else self._refusal(failure) from None
                 continue
             response = None
             if connection.state is LinkState.REFUSED or (stop_when_away and self.away):

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -204,7 +204,24 @@ async def test_round_trip_does_not_count_the_pauses_between_retries() -> None:
 
 async def test_overload_that_lasts_is_reported() -> None:
     cloud = Cloud(BUNDLE, busy(10**6))
-    async with serve(cloud) as address, link(address, timeout_s=0.3) as running:
+    async with serve(cloud) as address, link(address, timeout_s=1.0) as running:
+        with pytest.raises(OverloadedError, match="too busy"):
+            await running.infer(FRAME)
+
+
+async def test_overload_is_reported_though_the_last_retry_stays_unanswered() -> None:
+    refuse = busy(1)
+
+    async def respond(request: Request) -> Response | None:
+        refusal = await refuse(request)
+        if refusal is None:
+            await asyncio.Event().wait()
+        return cast(Response, refusal)
+
+    async with (
+        serve(Cloud(BUNDLE, respond)) as address,
+        link(address, timeout_s=1.0) as running,
+    ):
         with pytest.raises(OverloadedError, match="too busy"):
             await running.infer(FRAME)
 
