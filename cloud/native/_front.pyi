@@ -68,6 +68,10 @@ class Front:
         max_call_bytes: int,
     ) -> None: ...
     @property
+    def connections(self) -> int:
+        """Connections that are open, or have closed so recently that it was not noticed."""
+
+    @property
     def cpu_s(self) -> float:
         """Seconds of CPU time of the threads that serve, all together."""
 

@@ -216,6 +216,11 @@ std::shared_ptr<Account> Acceptor::account(std::string_view peer) {
   return found == accounts_.end() ? std::make_shared<Account>() : found->second;
 }
 
+std::size_t Acceptor::accounts() {
+  const std::lock_guard lock(mutex_);
+  return accounts_.size();
+}
+
 void Acceptor::accept() {
   pthread_setname_np(pthread_self(), "taper-accept");
   std::vector<pollfd> polled{{wake_, POLLIN, 0}};
@@ -258,7 +263,9 @@ void Acceptor::accept_all(int listener) {
     }
     {
       const std::lock_guard lock(connections_mutex_);
-      connections_.insert_or_assign(file, std::move(made));
+      // The number may be that of a connection which has closed since the watcher last looked.
+      if (const auto closed = connections_.find(file); closed != connections_.end()) forget(closed);
+      connections_.emplace(file, std::move(made));
     }
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
     connection.fd = file;

@@ -75,6 +75,9 @@ class Acceptor {
   // The account of a connection, by gRPC's name of the peer.
   std::shared_ptr<Account> account(std::string_view peer);
 
+  // How many accounts it keeps: one for each open connection, and a little while longer.
+  std::size_t accounts();
+
   // What was closed since the last time.
   Cuts take_cuts();
 

@@ -174,6 +174,8 @@ NB_MODULE(_front, module) {
              return std::tuple(cuts.count, std::move(cuts.peer), std::move(cuts.fault));
            },
            "Connections that were reset since the last time: how many, the last one's peer and fault.")
+      .def_prop_ro("connections", &Front::connections,
+                   "Connections that are open, or have closed so recently that it was not noticed.")
       .def_prop_ro("cpu_s", &Front::cpu_s, "Seconds of CPU time of its threads.")
       .def_prop_ro("calls", [](Front& front) { return front.clients().calls(); },
                    "Inference calls that are under way.");

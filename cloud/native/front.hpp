@@ -54,6 +54,8 @@ class Front {
   Clients& clients() { return clients_; }
   // What the acceptor has closed since the last time.
   Cuts take_cuts() { return acceptor_ ? acceptor_->take_cuts() : Cuts{}; }
+  // Connections that are remembered.
+  std::size_t connections() { return acceptor_ ? acceptor_->accounts() : 0; }
   std::shared_ptr<Account> account(const std::string& peer) { return acceptor_->account(peer); }
 
   // For calls:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.debian import need_native_front
 from tests.support.hostile import INFER
 from tests.support.http2 import CONTINUATION, HEADERS, Http2, frame, literal
 from tests.support.served import eventually, serve
 
-pytest.importorskip("cloud.native._front", reason="gRPC's C++ library is not installed")
+need_native_front()
 
 pytestmark = pytest.mark.alone
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,9 +18,11 @@ from shared.data.sample import sample_digits
 from shared.model.bundle import read_bundle
 from shared.packed import DeviceHalf
 from shared.protocol.codec import Encoding, FeatureCodec
-from tests.support.served import Served, serve
+from tests.support.debian import need_native_front
+from tests.support.dispatchers import dispatcher
+from tests.support.served import Served, eventually, serve
 
-pytest.importorskip("cloud.native._front", reason="gRPC's C++ library is not installed")
+need_native_front()
 
 MODEL, OTHER = "mnist-binary", "mnist-binary-paper"
 INFER = "/taper.split.v1.SplitInference/Infer"
@@ -187,3 +190,29 @@ def test_without_the_library_one_line_says_what_is_missing(
         main(["--port", "0", "--front", "native"])
     assert ended.value.code != 0
     assert "libgrpc++-dev" in capsys.readouterr().err
+
+
+def test_connections_that_have_closed_are_forgotten() -> None:
+    """Even if the number of an open file goes to the next connection at once."""
+    from cloud.native import _front
+
+    front = _front.Front(
+        dispatcher=dispatcher(),
+        threads=1,
+        max_message_bytes=2**20,
+        max_streams=10,
+        shared_port=False,
+        all_to_python=False,
+        tell_refusals=False,
+        max_calls=10,
+        max_call_bytes=2**20,
+    )
+    port = front.start("127.0.0.1:0", None)
+    try:
+        with socket.create_connection(("127.0.0.1", port)):
+            for _ in range(300):
+                socket.create_connection(("127.0.0.1", port)).close()
+            eventually(lambda: front.connections == 1)
+        eventually(lambda: front.connections == 0)
+    finally:
+        front.stop(0)
