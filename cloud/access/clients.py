@@ -11,7 +11,6 @@ from shared.errors import OverloadedError
 IPV6_CLIENT_BITS = 64  # a site is assigned a /64 prefix and can use any address in it
 
 
-@lru_cache(maxsize=65_536)
 def client_of(peer: str) -> str:
     """Return the key that limits are counted by: the host of an IPv4 peer, the /64 of an IPv6 peer.
 
@@ -19,11 +18,18 @@ def client_of(peer: str) -> str:
     that is no IP address is returned unchanged.
     """
     kind, _, rest = peer.partition(":")
-    host = rest.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
+    return _client_of_host(kind, rest.rpartition(":")[0]) or peer
+
+
+# Without the port, as otherwise every new connection would add an entry.
+@lru_cache(maxsize=4096)
+def _client_of_host(kind: str, host: str) -> str | None:
+    """Return the client at ``host``, None if it is no IP address."""
+    host = host.replace("%5B", "").replace("%5D", "").strip("[]")
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return peer
+        return None
     if kind == "ipv6" and isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)

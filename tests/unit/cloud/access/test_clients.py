@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from cloud.access.clients import ClientLimits, Limits, client_of
@@ -22,6 +24,18 @@ from shared.errors import OverloadedError
 )
 def test_an_address_is_a_client_and_of_ipv6_a_64(peer: str, client: str) -> None:
     assert client_of(peer) == client
+
+
+def test_connections_that_come_and_go_leave_nothing() -> None:
+    """Each has another port; 10,000 of them kept 2 MB."""
+    client_of("ipv4:10.0.0.7:1")
+    tracemalloc.start()
+    try:
+        for port in range(10_000):
+            assert client_of(f"ipv4:10.0.0.7:{port}") == "10.0.0.7"
+        assert tracemalloc.get_traced_memory()[0] < 10_000
+    finally:
+        tracemalloc.stop()
 
 
 def limited(
