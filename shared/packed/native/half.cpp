@@ -209,6 +209,7 @@ void Half::execute(const Prepared& plan, std::size_t index, const std::uint8_t* 
   Map from = step.input;
   Map reached = step.reached;
   Map to = step.output;
+  from.height -= from.height % step.pool;  // rows that the pool drops are not computed
   from.words = scratch + scratch_.maps[index % 2];
   to.words = scratch + scratch_.maps[(index + 1) % 2];
   reached.words = scratch + scratch_.reached;

@@ -10,8 +10,8 @@
 // The kernel for output pixel (y, x) then reads words p + r * (width + 1) + c for r, c = 0..2,
 // where p = y * (width + 1) + x. Outputs for the margin column are computed and dropped.
 //
-// A layer with a stride needs only some rows of its output and computes no others; the words of
-// `reached` in the other rows are undefined.
+// A layer with a stride, or with a pool that drops the last rows, needs only some rows of its output
+// and computes no others; the words of `reached` in the other rows are undefined.
 //
 // A channel of a ternary stage has two bits: the planes of the upper bits come first, then as many
 // planes of the lower bits. A counting kernel treats them as twice the planes, with the same
