@@ -105,12 +105,13 @@ enum class Sums { kKeep, kOneBit, kTwoBits };
 template <class V, class T, bool Weighted, int K, bool First, Sums Then>
 inline void count_planes(const CountJob& job, std::ptrdiff_t p, int plane) {
   using R = typename V::R;
-  const std::ptrdiff_t row = job.input.width + 1;
   R x[K][kTaps];
   R coefficients[K];
   for (int k = 0; k < K; ++k) {
-    const T* words = static_cast<const T*>(job.input.words) + (plane + k) * job.input.stride + p;
-    for (int t = 0; t < kTaps; ++t) x[k][t] = V::load(words + (t / 3) * row + t % 3);
+    const T* words = static_cast<const T*>(job.input.words) + (plane + k) * job.input.plane + p;
+    for (int t = 0; t < kTaps; ++t) {
+      x[k][t] = V::load(words + (t / 3) * job.input.row + (t % 3) * job.input.column);
+    }
     coefficients[k] = Weighted ? V::splat(job.coefficients[plane + k]) : V::zero();
   }
   const std::uint32_t* w = job.weights + plane * kTaps;
@@ -165,25 +166,13 @@ inline void count_vector(const CountJob& job, std::ptrdiff_t p) {
   }
 }
 
-// Calls `part(begin, end)` for the positions that are computed: the whole map, or every `step`th
-// row, one after another. What is written after `end` lies in a row that has no meaning, or comes
-// later.
-template <class Part>
-inline void for_rows(const Map& map, int step, const Part& part) {
-  const std::ptrdiff_t row = map.width + 1;
-  const std::ptrdiff_t positions = map.height * row;
-  if (step == 1) return part(std::ptrdiff_t{0}, positions);
-  for (std::ptrdiff_t p = 0; p < positions; p += step * row) part(p, p + row);
-}
-
 template <class V, class T, bool Weighted, Sums Then>
 void count_map(const CountJob& job) {
   constexpr int kLanes = V::kBytes / static_cast<int>(sizeof(T));
   constexpr int kTailLanes = V::Tail::kBytes / static_cast<int>(sizeof(T));
-  for_rows(job.input, job.row_step, [&](std::ptrdiff_t p, std::ptrdiff_t end) {
-    for (; end - p > kTailLanes; p += kLanes) count_vector<V, T, Weighted, Then>(job, p);
-    if (p < end) count_vector<typename V::Tail, T, Weighted, Then>(job, p);
-  });
+  std::ptrdiff_t p = 0;
+  for (; job.input.pixels - p > kTailLanes; p += kLanes) count_vector<V, T, Weighted, Then>(job, p);
+  if (p < job.input.pixels) count_vector<typename V::Tail, T, Weighted, Then>(job, p);
 }
 
 template <class V, class T, bool Weighted>

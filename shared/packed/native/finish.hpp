@@ -93,6 +93,43 @@ void thin_row(const T* row, int stride, std::size_t width, T* out) {
   for (std::size_t x = 0; x < width; ++x) out[x] = row[x * stride];
 }
 
+// Rows follow each other without gaps: what a chunk writes past the end of one is overwritten by the
+// next row, or by the next sample, or lies in the slack after the last one.
+template <class T>
+void gather_columns(const ColumnsJob& job) {
+  const std::size_t row = rows_of(job.input).step;
+  const std::size_t height = job.height;
+  const std::size_t width = job.width;
+  T* tap = static_cast<T*>(job.columns);
+  for (int plane = 0; plane < job.input.planes; ++plane) {
+    const T* words = static_cast<const T*>(job.input.words) + plane * job.input.stride;
+    for (int t = 0; t < kTaps; ++t, tap += job.step) {
+      const T* from = words + (t / 3) * row + t % 3;
+      for (std::size_t y = 0; y < height; ++y, from += job.stride * row) {
+        T* to = tap + y * width;
+        if (job.stride > 1) {
+          thin_row(from, job.stride, width, to);
+          continue;
+        }
+        for (std::size_t x = 0; x < width; x += kChunk) {
+          std::memcpy(to + x, from + x, kChunk * sizeof(T));
+        }
+      }
+    }
+  }
+}
+
+inline void run_columns(const ColumnsJob& job) {
+  switch (job.input.lane) {
+    case Lane::k8:
+      return gather_columns<std::uint8_t>(job);
+    case Lane::k16:
+      return gather_columns<std::uint16_t>(job);
+    case Lane::k32:
+      return gather_columns<std::uint32_t>(job);
+  }
+}
+
 // One row of words of `To` from rows of words of `From`, `stride` apart, `parts` of them left.
 template <class From, class To>
 inline void convert_row(const From* from, std::size_t stride, int parts, int shift, To flip,
@@ -117,29 +154,29 @@ template <class From, class To>
 void finish_words(const FinishJob& job) {
   constexpr int kNarrower = kWordBits<From> > kWordBits<To> ? kWordBits<From> / kWordBits<To> : 1;
   constexpr int kWider = kWordBits<To> > kWordBits<From> ? kWordBits<To> / kWordBits<From> : 1;
-  const std::size_t row = job.reached.width + 1;
+  const std::size_t row = rows_of(job.reached).step;
   const int groups = job.reached.planes;
   const Rows rows = rows_of(job.output);
   std::size_t height = job.output.height;
   std::size_t width = job.output.width;
-  const int side = job.pool * job.stride;  // at least one of the two is 1
-  if (side == 1 && job.output.padded) {  // both maps have the same rows: take them as one
+  const bool every = job.pool == 1 && job.stride == 1;
+  if (every && job.reached.padded && job.output.padded) {  // the same rows: take them as one
     width = height * row - 1;
     height = 1;
   }
   for (std::size_t y = 0; y < height; ++y) {
-    const From* from = static_cast<const From*>(job.reached.words) + y * side * row;
+    const From* from = static_cast<const From*>(job.reached.words) + y * job.pool * row;
     std::size_t stride = job.reached.stride;
-    if (side > 1) {
+    if (!every) {
       From* pooled = static_cast<From*>(job.rows);
       const std::size_t pooled_stride = width + kChunk;
       for (int group = 0; group < groups; ++group) {
         const From* top = from + group * stride;
         From* out = pooled + group * pooled_stride;
         if (job.pool > 1) {
-          pool_row(top, row, side, width, out);
+          pool_row(top, row, job.pool, width, out);
         } else {
-          thin_row(top, side, width, out);
+          thin_row(top, job.stride, width, out);
         }
       }
       from = pooled;

@@ -15,6 +15,15 @@ namespace {
 constexpr std::size_t kMostScratchBytes = std::size_t{1} << 28;
 constexpr int kImagePatterns = 8;
 
+// Samples with small maps are executed in groups, as one of them would not fill vectors.
+constexpr std::size_t kGroup = 4;
+constexpr int kSmallPixels = 32 * 32;
+
+// Columns cost little, but so do a few words that nobody needs: gathered if an eighth is saved.
+bool pays(int pixels, const Map& map) {
+  return 8 * std::int64_t{pixels} <= 7 * std::int64_t{map.height} * (map.width + 1);
+}
+
 std::size_t aligned(std::size_t bytes) {
   return (bytes + kVectorBytes - 1) / kVectorBytes * kVectorBytes;
 }
@@ -70,6 +79,7 @@ Half::Half(const HalfSpec& spec, const Kernels& kernels) : kernels_(kernels) {
   takes_pixels_ = spec.stages.front().kind == Kind::kImageConv;
   gives_logits_ = spec.stages.back().gives_logits();
   channels_ = spec.channels;
+  group_ = spec.height * spec.width <= kSmallPixels ? kGroup : 1;
   std::map<std::pair<std::size_t, int>, std::shared_ptr<const Weights>> shared;
   for (std::size_t table = 0; table < spec.plans.size(); ++table) {
     const Plan& plan = spec.plans[table];
@@ -95,8 +105,23 @@ Half::Half(const HalfSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       step.input = make_map(height, width, channels, weights->lane, !linear);
       step.input.planes *= weights->input_bits;
       const bool words32 = linear || weights->path == Path::kTaps;
-      step.reached = make_map(linear ? 1 : height, linear ? 1 : width, step.outputs,
-                              words32 ? Lane::k32 : weights->lane, true);
+      const Lane lane = words32 ? Lane::k32 : weights->lane;
+      const int after = stage.side_after(height);
+      const int after_width = stage.side_after(width);
+      const int rows = after * step.pool;
+      int columns = after_width * step.pool;
+      bool gathers = weights->path == Path::kCount && pays(rows * columns, step.input);
+      if (weights->path == Path::kTaps) {
+        gathers = true;
+        columns = width;
+      }
+      if (gathers) {
+        const int all = static_cast<int>(group_) * rows;
+        step.gathered = std::size_t(rows) * columns;
+        step.reached = make_map(all, columns, step.outputs, lane, false);
+      } else {
+        step.reached = make_map(linear ? 1 : height, linear ? 1 : width, step.outputs, lane, true);
+      }
       const std::size_t at = table * stage.out_channels;
       if (stage.gives_logits()) {
         step.scale.assign(&stage.scale[at], &stage.scale[at] + step.outputs);
@@ -113,8 +138,8 @@ Half::Half(const HalfSpec& spec, const Kernels& kernels) : kernels_(kernels) {
           step.low_limits = make_limits(*weights, &stage.low_threshold[at], step.outputs);
         }
       }
-      height = stage.side_after(height);
-      width = stage.side_after(width);
+      height = after;
+      width = after_width;
       channels = step.outputs;
       prepared.steps.push_back(std::move(step));
     }
@@ -161,6 +186,10 @@ void Half::lay_out() {
           break;
         case Path::kCount:
           partial = std::max(partial, outputs * kVectorBytes);
+          if (step.gathered > 0) {
+            extra = std::max(extra, step.input.planes * kTaps * step.reached.stride *
+                                        (lane_bits(step.input.lane) / 8));
+          }
           break;
         case Path::kTaps:
           extra = std::max(extra, 2 * weights.coefficients.size() * step.reached.stride * 4);
@@ -177,8 +206,9 @@ void Half::lay_out() {
     at += aligned(bytes);
     return begin;
   };
-  scratch_.maps[0] = take(maps);
-  scratch_.maps[1] = take(maps);
+  scratch_.map_bytes = aligned(maps);
+  scratch_.maps[0] = take(group_ * scratch_.map_bytes);
+  scratch_.maps[1] = take(group_ * scratch_.map_bytes);
   scratch_.reached = take(reached);
   scratch_.partial = take(partial);
   scratch_.extra = take(extra);
@@ -191,62 +221,111 @@ void Half::lay_out() {
   }
 }
 
-void Half::decode(const Prepared& plan, const std::uint8_t* input, std::uint8_t* scratch) const {
-  if (takes_pixels_) return;
-  UnpackJob job{input, plan.input_bytes, plan.in_channels, plan.steps.front().input};
-  job.output.words = scratch + scratch_.maps[0];
-  kernels_.unpack(job);
+Map Half::map_of(const Map& map, std::size_t step, std::size_t sample,
+                 std::uint8_t* scratch) const {
+  Map found = map;
+  found.words = scratch + scratch_.maps[step % 2] + sample * scratch_.map_bytes;
+  return found;
 }
 
-void Half::execute(const Prepared& plan, std::size_t index, const std::uint8_t* input,
-                   std::uint8_t* output, std::uint8_t* scratch) const {
+void Half::decode(const Prepared& plan, const Group& group) const {
+  if (takes_pixels_) return;
+  for (std::size_t i = 0; i < group.samples; ++i) {
+    kernels_.unpack(UnpackJob{group.input + i * plan.input_bytes, plan.input_bytes,
+                              plan.in_channels,
+                              map_of(plan.steps.front().input, 0, i, group.scratch)});
+  }
+}
+
+void Half::execute(const Prepared& plan, std::size_t index, const Group& group) const {
+  if (plan.steps[index].gathered > 0) return execute_gathered(plan, index, group);
+  for (std::size_t i = 0; i < group.samples; ++i) execute_one(plan, index, group, i);
+}
+
+void Half::execute_one(const Prepared& plan, std::size_t index, const Group& group,
+                       std::size_t sample) const {
   const Step& step = plan.steps[index];
   const Weights& weights = *step.weights;
-  const std::uint32_t* words = weights.words.data();
-  const std::uint32_t* limits = step.limits.data();
-  const std::uint32_t* low_limits = step.ternary() ? step.low_limits.data() : nullptr;
-  std::uint8_t* extra = scratch + scratch_.extra;
-  Map from = step.input;
+  std::uint8_t* scratch = group.scratch;
+  const Map from = map_of(step.input, index, sample, scratch);
   Map reached = step.reached;
-  Map to = step.output;
-  from.height -= from.height % step.pool;  // rows that the pool drops are not computed
-  from.words = scratch + scratch_.maps[index % 2];
-  to.words = scratch + scratch_.maps[(index + 1) % 2];
   reached.words = scratch + scratch_.reached;
-  switch (weights.path) {
-    case Path::kImage: {
-      std::uint8_t* table = extra + channels_ * map_bytes(step.input);
-      kernels_.image(ImageJob{input, channels_, extra, table, step.input.stride,
-                              weights.patterns.data(), limits, step.outputs, step.stride,
-                              reached});
-      break;
-    }
-    case Path::kCount: {
-      const bool weighted = !weights.coefficients.empty();
-      kernels_.count(CountJob{from, words, weighted ? weights.coefficients.data() : nullptr, limits,
-                              low_limits, scratch + scratch_.partial, step.outputs, step.stride,
-                              reached});
-      break;
-    }
-    case Path::kTaps: {
-      const std::size_t quads = weights.coefficients.size();
-      auto* eight = reinterpret_cast<std::uint32_t*>(extra);
-      kernels_.taps(TapsJob{from, eight, eight + quads * reached.stride, reached.stride,
-                            static_cast<int>(quads), words, weights.ninth.data(),
-                            weights.coefficients.data(), limits, low_limits,
-                            static_cast<int>(step.limits.size()), step.stride, reached});
-      break;
-    }
-    case Path::kLinear:
-      linear(step, from, reached, output, scratch);
-      break;
+  if (weights.path == Path::kImage) {
+    std::uint8_t* planes = scratch + scratch_.extra;
+    kernels_.image(ImageJob{group.input + sample * plan.input_bytes, channels_, planes,
+                            planes + channels_ * map_bytes(step.input), step.input.stride,
+                            weights.patterns.data(), step.limits.data(), step.outputs, step.stride,
+                            reached});
+  } else if (weights.path == Path::kLinear) {
+    linear(step, from, reached, group.output + sample * plan.output_bytes, scratch);
+  } else {
+    const std::size_t row = from.width + 1;
+    count(step,
+          Taps{from.words, from.lane, from.planes, from.stride, row, 1,
+               static_cast<std::ptrdiff_t>(from.height * row)},
+          reached, scratch);
   }
-  if (step.scale.empty()) finish(step, reached, to, scratch);
+  if (step.scale.empty()) {
+    finish(step, reached, map_of(step.output, index + 1, sample, scratch), scratch);
+  }
+}
+
+void Half::execute_gathered(const Prepared& plan, std::size_t index, const Group& group) const {
+  const Step& step = plan.steps[index];
+  const Weights& weights = *step.weights;
+  std::uint8_t* scratch = group.scratch;
+  std::uint8_t* extra = scratch + scratch_.extra;
+  Map reached = step.reached;
+  reached.words = scratch + scratch_.reached;
+  const std::size_t words = reached.stride;  // a plane's under one tap
+  const std::size_t word_bytes = lane_bits(reached.lane) / 8;
+  const int width = reached.width;
+  const int height = static_cast<int>(step.gathered) / width;
+  const auto pixels = static_cast<std::ptrdiff_t>(group.samples * step.gathered);
+  if (weights.path == Path::kCount) {
+    for (std::size_t i = 0; i < group.samples; ++i) {
+      kernels_.columns(ColumnsJob{map_of(step.input, index, i, scratch), height, width, step.stride,
+                                  extra + i * step.gathered * word_bytes, words});
+    }
+    count(step,
+          Taps{extra, step.input.lane, step.input.planes, kTaps * words, 3 * words, words, pixels},
+          reached, scratch);
+  } else {
+    const auto quads = static_cast<int>(weights.coefficients.size());
+    auto* eight = reinterpret_cast<std::uint32_t*>(extra);
+    std::uint32_t* ninth = eight + quads * words;
+    for (std::size_t i = 0; i < group.samples; ++i) {
+      const std::size_t at = i * step.gathered;
+      kernels_.tap_columns(TapColumnsJob{map_of(step.input, index, i, scratch), height, step.stride,
+                                         eight + at, ninth + at, words, quads});
+    }
+    kernels_.taps(TapsJob{eight, ninth, words, pixels, quads, weights.words.data(),
+                          weights.ninth.data(), weights.coefficients.data(), step.limits.data(),
+                          step.ternary() ? step.low_limits.data() : nullptr,
+                          static_cast<int>(step.limits.size()), reached});
+  }
+  for (std::size_t i = 0; i < group.samples; ++i) {
+    Map one = reached;
+    one.words = scratch + scratch_.reached + i * step.gathered * word_bytes;
+    finish(step, one, map_of(step.output, index + 1, i, scratch), scratch);
+  }
+}
+
+void Half::count(const Step& step, const Taps& input, const Map& reached,
+                 std::uint8_t* scratch) const {
+  const Weights& weights = *step.weights;
+  const bool weighted = !weights.coefficients.empty();
+  kernels_.count(CountJob{input, weights.words.data(),
+                          weighted ? weights.coefficients.data() : nullptr, step.limits.data(),
+                          step.ternary() ? step.low_limits.data() : nullptr,
+                          scratch + scratch_.partial, step.outputs, reached});
 }
 
 void Half::finish(const Step& step, const Map& reached, const Map& output,
                   std::uint8_t* scratch) const {
-  FinishJob job{reached, step.pool, step.stride, step.flips.data(), scratch + scratch_.rows, output};
+  // Columns of a counting stage have no other pixels; other stages leave out rows only.
+  const int stride = step.weights->path == Path::kCount ? 1 : step.stride;
+  FinishJob job{reached, step.pool, stride, step.flips.data(), scratch + scratch_.rows, output};
   kernels_.finish(job);
   if (step.ternary()) {
     job.reached = lower(reached);
@@ -285,24 +364,25 @@ void Half::linear(const Step& step, const Map& input, const Map& reached, std::u
   if (step.ternary()) set_bits(lower(reached), step.low_thresholds);
 }
 
-void Half::encode(const Prepared& plan, std::uint8_t* output, std::uint8_t* scratch) const {
+void Half::encode(const Prepared& plan, const Group& group) const {
   if (gives_logits_) return;
   const Step& last = plan.steps.back();
-  PackJob job{last.output, last.outputs, output, plan.output_bytes};
-  job.input.words = scratch + scratch_.maps[plan.steps.size() % 2];
-  kernels_.pack(job);
+  for (std::size_t i = 0; i < group.samples; ++i) {
+    kernels_.pack(PackJob{map_of(last.output, plan.steps.size(), i, group.scratch), last.outputs,
+                          group.output + i * plan.output_bytes, plan.output_bytes});
+  }
 }
 
 void Half::run(std::size_t plan_index, const std::uint8_t* input, std::size_t batch,
                std::uint8_t* output) const {
   const Prepared& plan = plans_[plan_index];
   std::uint8_t* scratch = memory.at_least(scratch_.size);
-  for (std::size_t i = 0; i < batch; ++i) {
-    decode(plan, input, scratch);
-    for (std::size_t s = 0; s < plan.steps.size(); ++s) execute(plan, s, input, output, scratch);
-    encode(plan, output, scratch);
-    input += plan.input_bytes;
-    output += plan.output_bytes;
+  for (std::size_t i = 0; i < batch; i += group_) {
+    const Group group{std::min(group_, batch - i), input + i * plan.input_bytes,
+                      output + i * plan.output_bytes, scratch};
+    decode(plan, group);
+    for (std::size_t s = 0; s < plan.steps.size(); ++s) execute(plan, s, group);
+    encode(plan, group);
   }
 }
 
@@ -311,7 +391,7 @@ std::vector<double> Half::profile(std::size_t plan_index, const std::uint8_t* in
   using Clock = std::chrono::steady_clock;
   const Prepared& plan = plans_[plan_index];
   std::vector<std::uint8_t> output(plan.output_bytes);
-  std::uint8_t* scratch = memory.at_least(scratch_.size);
+  const Group one{1, input, output.data(), memory.at_least(scratch_.size)};
   std::vector<double> seconds;
   const auto measure = [&](const auto& part) {
     const auto begin = Clock::now();
@@ -319,11 +399,11 @@ std::vector<double> Half::profile(std::size_t plan_index, const std::uint8_t* in
     const std::chrono::duration<double> elapsed = Clock::now() - begin;
     seconds.push_back(elapsed.count() / repeats);
   };
-  measure([&] { decode(plan, input, scratch); });
+  measure([&] { decode(plan, one); });
   for (std::size_t s = 0; s < plan.steps.size(); ++s) {
-    measure([&] { execute(plan, s, input, output.data(), scratch); });
+    measure([&] { execute(plan, s, one); });
   }
-  measure([&] { encode(plan, output.data(), scratch); });
+  measure([&] { encode(plan, one); });
   return seconds;
 }
 

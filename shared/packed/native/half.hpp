@@ -59,6 +59,7 @@ class Half {
     int pool = 1;
     int stride = 1;
     int outputs = 0;
+    std::size_t gathered = 0;  // number of pixels of a sample in columns; 0 if there are none
     std::vector<std::uint32_t> limits;
     std::vector<std::uint32_t> low_limits;  // of a ternary stage's lower bits
     std::vector<std::uint32_t> flips;
@@ -78,6 +79,7 @@ class Half {
   // The offset of each buffer in a thread's scratch memory.
   struct Scratch {
     std::size_t maps[2] = {0, 0};
+    std::size_t map_bytes = 0;  // of one sample
     std::size_t reached = 0;
     std::size_t partial = 0;
     std::size_t extra = 0;
@@ -85,19 +87,33 @@ class Half {
     std::size_t size = 0;
   };
 
+  // What the samples of a group are executed with.
+  struct Group {
+    std::size_t samples;
+    const std::uint8_t* input;
+    std::uint8_t* output;
+    std::uint8_t* scratch;
+  };
+
   void lay_out();
-  void decode(const Prepared& plan, const std::uint8_t* input, std::uint8_t* scratch) const;
-  void execute(const Prepared& plan, std::size_t step, const std::uint8_t* input,
-               std::uint8_t* output, std::uint8_t* scratch) const;
+  // The input, or the output, of a step for a sample of the group.
+  Map map_of(const Map& map, std::size_t step, std::size_t sample, std::uint8_t* scratch) const;
+  void decode(const Prepared& plan, const Group& group) const;
+  void execute(const Prepared& plan, std::size_t step, const Group& group) const;
+  void execute_one(const Prepared& plan, std::size_t step, const Group& group,
+                   std::size_t sample) const;
+  void execute_gathered(const Prepared& plan, std::size_t step, const Group& group) const;
+  void count(const Step& step, const Taps& input, const Map& reached, std::uint8_t* scratch) const;
   void finish(const Step& step, const Map& reached, const Map& output, std::uint8_t* scratch) const;
   void linear(const Step& step, const Map& input, const Map& reached, std::uint8_t* output,
               std::uint8_t* scratch) const;
-  void encode(const Prepared& plan, std::uint8_t* output, std::uint8_t* scratch) const;
+  void encode(const Prepared& plan, const Group& group) const;
 
   const Kernels& kernels_;
   bool takes_pixels_;
   bool gives_logits_;
   int channels_;
+  std::size_t group_;  // the most samples that are executed together
   std::vector<Prepared> plans_;
   Scratch scratch_;
 };

@@ -91,21 +91,24 @@ void image_words(const ImageJob& job) {
   const std::ptrdiff_t row = job.reached.width + 1;
   const int rows = job.channels * 3;
   auto* table = static_cast<std::uint8_t*>(job.table);
-  for_rows(job.reached, job.row_step, [&](std::ptrdiff_t p, std::ptrdiff_t end) {
-    for (; p < end; p += V::kBytes / static_cast<int>(sizeof(T))) {
+  const std::ptrdiff_t pixels = job.reached.height * row;
+  const std::ptrdiff_t part = job.row_step == 1 ? pixels : row;
+  std::ptrdiff_t to = 0;
+  for (std::ptrdiff_t from = 0; from < pixels; from += job.row_step * part, to += part) {
+    for (std::ptrdiff_t p = 0; p < part; p += V::kBytes / static_cast<int>(sizeof(T))) {
       for (int r = 0; r < rows; ++r) {
         const T* map = static_cast<const T*>(job.planes) + (r / 3) * job.map_stride;
-        sign_sums<V, T>(map + p + (r % 3) * row, table + r * 8 * V::kBytes);
+        sign_sums<V, T>(map + from + p + (r % 3) * row, table + r * 8 * V::kBytes);
       }
       if (rows == 3) {
-        image_vector<V, T, 3>(job, p);
+        image_vector<V, T, 3>(job, to + p);
       } else if (rows == 9) {
-        image_vector<V, T, 9>(job, p);
+        image_vector<V, T, 9>(job, to + p);
       } else {
-        image_vector<V, T, 0>(job, p);
+        image_vector<V, T, 0>(job, to + p);
       }
     }
-  });
+  }
 }
 
 template <class V>

@@ -10,8 +10,10 @@
 // The kernel for output pixel (y, x) then reads words p + r * (width + 1) + c for r, c = 0..2,
 // where p = y * (width + 1) + x. Outputs for the margin column are computed and dropped.
 //
-// A layer with a stride, or with a pool that drops the last rows, needs only some rows of its output
-// and computes no others; the words of `reached` in the other rows are undefined.
+// Small maps do not fill vectors, and a stride, or a pool that drops the last row and column, needs
+// only some pixels of the output. So the words under the taps of the pixels that are needed can be
+// gathered first, for several samples one after another (columns, as in im2col). Then `reached` is
+// not padded.
 //
 // A channel of a ternary stage has two bits: the planes of the upper bits come first, then as many
 // planes of the lower bits. A counting kernel treats them as twice the planes, with the same
@@ -50,30 +52,62 @@ struct ImageJob {
   const std::uint16_t* patterns;  // [output][channels * 3]: entry of the table for each row
   const std::uint32_t* limits;    // [output], repeated to fill 32 bits: bit = (-sum < limit)
   int outputs;
-  int row_step;  // every so many rows are computed
+  int row_step;  // every so many rows are computed, and written one after another
   Map reached;
+};
+
+// Gathers, for each tap of a 3x3 kernel, the words of a sample under it at the needed pixels.
+struct ColumnsJob {
+  Map input;
+  int height;  // of the needed pixels: every `stride`th of a row, in every `stride`th row
+  int width;
+  int stride;
+  void* columns;  // scratch: [plane][tap][step]
+  std::size_t step;
+};
+
+// Where a counting kernel reads the word of plane k under tap (r, c) for pixel p, in a padded map
+// or in columns: words[k * plane + r * row + c * column + p].
+struct Taps {
+  const void* words;
+  Lane lane;
+  int planes;
+  std::size_t plane;
+  std::size_t row;
+  std::size_t column;
+  std::ptrdiff_t pixels;
 };
 
 // Binary 3x3 layer that counts disagreeing bits. One coefficient for each byte of a word.
 struct CountJob {
-  Map input;
+  Taps input;
   const std::uint32_t* weights;       // [output][plane][9], repeated to fill 32 bits
   const std::uint32_t* coefficients;  // [plane], one a byte; null if all are equal
   const std::uint32_t* limits;        // [output], repeated: bit = (count < limit)
   const std::uint32_t* low_limits;    // of the lower bits; null if the stage is not ternary
   void* partial;                      // scratch: one vector for each output
   int outputs;
-  int row_step;  // every so many rows are computed
   Map reached;
 };
 
-// Binary 3x3 layer with a coefficient for each channel. Four channels share a 32-bit word: a byte
-// of `eight` holds the first eight taps of one channel, a byte of `ninth` its last tap (0 or 1).
-struct TapsJob {
-  Map input;            // of 8-bit words
-  std::uint32_t* eight;  // scratch: [quad][stride]
+// The same for a layer with a coefficient for each channel. Four channels share a 32-bit word: a
+// byte of `eight` holds the first eight taps of one channel, a byte of `ninth` its last tap (0 or 1).
+struct TapColumnsJob {
+  Map input;   // of 8-bit words
+  int height;  // of the needed pixels: whole rows, every `row_step`th
+  int row_step;
+  std::uint32_t* eight;  // scratch: [quad][step]
   std::uint32_t* ninth;
-  std::size_t stride;
+  std::size_t step;
+  int quads;
+};
+
+// Binary 3x3 layer with a coefficient for each channel.
+struct TapsJob {
+  const std::uint32_t* eight;
+  const std::uint32_t* ninth;
+  std::size_t step;
+  std::ptrdiff_t pixels;
   int quads;
   const std::uint32_t* weights;       // [output / 4][quad][4]
   const std::uint32_t* ninth_weights; // [output / 4][quad][4], 0 or 1 in each byte
@@ -81,7 +115,6 @@ struct TapsJob {
   const std::uint32_t* limits;        // [output]: bit = (sum < limit)
   const std::uint32_t* low_limits;    // as in CountJob
   int outputs;                        // a multiple of 4
-  int row_step;                       // every so many rows are computed
   Map reached;
 };
 
@@ -98,9 +131,9 @@ struct LinearJob {
 
 // Max pooling of thresholded sums or a stride, flips, and the words that the next layer reads.
 struct FinishJob {
-  Map reached;                 // height and width before pooling; rows are width + 1 words apart
+  Map reached;  // before pooling
   int pool;
-  int stride;                  // above 1, where there is no pool: of the pixels that remain
+  int stride;   // where there is no pool: of the pixels of a row that remain
   const std::uint32_t* flips;  // [plane of output]
   void* rows;                  // scratch: width + 16 words for each plane of `reached`
   Map output;
@@ -125,7 +158,9 @@ struct Kernels {
   const char* name;
   int vector_bits;
   void (*image)(const ImageJob&);
+  void (*columns)(const ColumnsJob&);
   void (*count)(const CountJob&);
+  void (*tap_columns)(const TapColumnsJob&);
   void (*taps)(const TapsJob&);
   void (*linear)(const LinearJob&);
   void (*finish)(const FinishJob&);

@@ -88,9 +88,7 @@ struct Avx2 {
     for (const std::int32_t word : words) all += word;
     return all;
   }
-  static void gather(const TapsJob& job, int plane, std::ptrdiff_t positions) {
-    gather_plane(job, plane, 0, positions);
-  }
+  static void gather(const TapColumnsJob& job, int plane, int y) { gather_row(job, plane, y); }
 };
 
 constexpr Kernels kKernels = make_kernels<Avx2>("avx2");

@@ -122,36 +122,33 @@ struct Avx512 {
     return all;
   }
 
-  // Eight positions at a time: each gets its eight taps as the rows of a bit matrix, which GFNI
+  // Eight pixels at a time: each gets its eight taps as the rows of a bit matrix, which GFNI
   // transposes by multiplying it with the identity.
-  static void gather(const TapsJob& job, int plane, std::ptrdiff_t positions) {
-    const std::ptrdiff_t row = job.input.width + 1;
-    const auto* words = static_cast<const std::uint8_t*>(job.input.words) +
-                        plane * job.input.stride;
-    const bool two = 2 * plane + 1 < job.quads;
+  static void gather(const TapColumnsJob& job, int plane, int y) {
+    const TapRow from = tap_row(job, plane, y);
     const R identity = _mm512_set1_epi64(static_cast<long long>(0x8040201008040201u));
     const R position = _mm512_mullo_epi64(_mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7),
                                           _mm512_set1_epi64(0x0101010101010101));
     // Byte 7 - t: tap t within the 16 bytes of its row; GFNI counts the rows of a matrix backwards.
     const R taps = _mm512_add_epi8(position, _mm512_set1_epi64(0x0001021011122021));
     const R last = _mm512_add_epi8(position, _mm512_set1_epi8(0x22));
-    for (std::ptrdiff_t p = 0; p < positions; p += 8) {
-      const auto* at = words + p;
+    for (std::ptrdiff_t p = 0; p < job.input.width; p += 8) {
+      const auto* at = from.words + p;
       R rows = _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
       rows = _mm512_inserti32x4(
-          rows, _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + row)), 1);
+          rows, _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + from.row)), 1);
       rows = _mm512_inserti32x4(
-          rows, _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + 2 * row)), 2);
+          rows, _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + 2 * from.row)), 2);
       const R eight =
           _mm512_gf2p8affine_epi64_epi8(identity, _mm512_permutexvar_epi8(taps, rows), 0);
       const R ninth = _mm512_maskz_set1_epi8(
           _mm512_test_epi8_mask(_mm512_permutexvar_epi8(last, rows), identity), 1);
-      const std::size_t to = 2 * plane * job.stride + p;
+      const std::size_t to = from.to + p;
       store_low(job.eight + to, eight);
       store_low(job.ninth + to, ninth);
-      if (two) {
-        store_low(job.eight + to + job.stride, _mm512_srli_epi64(eight, 32));
-        store_low(job.ninth + to + job.stride, _mm512_srli_epi64(ninth, 32));
+      if (from.two) {
+        store_low(job.eight + to + job.step, _mm512_srli_epi64(eight, 32));
+        store_low(job.ninth + to + job.step, _mm512_srli_epi64(ninth, 32));
       }
     }
   }

@@ -75,9 +75,7 @@ struct Neon {
     return vreinterpretq_u8_u32(vpadalq_u16(vreinterpretq_u32_u8(sum), vpaddlq_u8(counts)));
   }
   static std::int32_t total(R sum) { return vaddvq_s32(vreinterpretq_s32_u8(sum)); }
-  static void gather(const TapsJob& job, int plane, std::ptrdiff_t positions) {
-    gather_plane(job, plane, 0, positions);
-  }
+  static void gather(const TapColumnsJob& job, int plane, int y) { gather_row(job, plane, y); }
 };
 
 constexpr Kernels kKernels = make_kernels<Neon>("neon");

@@ -119,9 +119,7 @@ struct Portable {
     store(words, sum);
     return words[0] + words[1] + words[2] + words[3];
   }
-  static void gather(const TapsJob& job, int plane, std::ptrdiff_t positions) {
-    gather_plane(job, plane, 0, positions);
-  }
+  static void gather(const TapColumnsJob& job, int plane, int y) { gather_row(job, plane, y); }
 };
 
 constexpr Kernels kKernels = make_kernels<Portable>("portable");

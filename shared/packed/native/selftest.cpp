@@ -209,7 +209,7 @@ Bytes random_input(Random& random, std::size_t size) {
 }
 
 bool same_on_all(const HalfSpec& spec, Random& random, const Kernels& kernels) {
-  constexpr std::size_t kBatch = 2;
+  constexpr std::size_t kBatch = 7;  // a whole group, and a part of one
   const Half half(spec, kernels);
   for (std::size_t plan = 0; plan < half.plan_count(); ++plan) {
     const Bytes input = random_input(random, half.input_bytes(plan) * kBatch);

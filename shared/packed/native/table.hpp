@@ -12,9 +12,9 @@ namespace {
 
 template <class V>
 constexpr Kernels make_kernels(const char* name) {
-  return Kernels{name,          V::kBytes * 8, run_image<V>, run_count<V>, run_taps<V>,
-                 run_linear<V>, run_finish,    run_pack,     run_unpack,
-                 run_peak<V>};
+  return Kernels{name,         V::kBytes * 8,      run_image<V>, run_columns,
+                 run_count<V>, run_tap_columns<V>, run_taps<V>,  run_linear<V>,
+                 run_finish,   run_pack,           run_unpack,   run_peak<V>};
 }
 
 }  // namespace
