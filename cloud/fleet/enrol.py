@@ -70,9 +70,7 @@ def reload_broker(path: Path) -> None:
     try:
         os.kill(int(path.read_text()), signal.SIGHUP)
     except (OSError, ValueError):
-        print_error(
-            "the broker could not be told; send it SIGHUP so that it reads its passwords again"
-        )
+        print_error("no broker was found to reload its passwords; if one runs, send it SIGHUP")
 
 
 def drop_old(waiting: Path) -> None:

@@ -6,9 +6,9 @@ again. (The write-ahead log is flushed at every commit: ``synchronous=FULL``.) O
 closed on a single machine: if the process dies between the arrival of the cloud's answer and our
 commit of it, the sample is sent again with the same bytes.
 
-If the spool or the disk is full, new samples are not stored, which the caller is told; earlier
-samples stay. Samples that a server refuses permanently are set aside in the same file. They are
-deleted first when room is needed.
+If the spool or the disk is full, new samples are not stored, and ``put`` returns None for them;
+earlier samples stay. Samples that a server refuses permanently are set aside in the same file. They
+are deleted first when room is needed.
 """
 
 from __future__ import annotations

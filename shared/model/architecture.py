@@ -106,7 +106,7 @@ class Architecture:
             if len(set(names)) < len(names):
                 raise BundleError(f"network {self.name}: two stages of one half have the same name")
         shape = self.input_shape
-        for stage in (*self.device, *self.cloud):
+        for stage in self.stages:
             _check_stage(stage, shape)
             shape = output_shape(stage, shape)
         last = self.cloud[-1]
@@ -122,6 +122,11 @@ class Architecture:
             )
 
     @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of both halves, in order."""
+        return (*self.device, *self.cloud)
+
+    @property
     def exit_stage(self) -> Stage | None:
         """The exit head, a classifier on the device's bits; None if there is none."""
         if not self.exit_head:
@@ -133,7 +138,7 @@ class Architecture:
     @property
     def strided(self) -> bool:
         """Whether any stage has a stride, which boards and older releases cannot run."""
-        return any(stage.stride > 1 for stage in (*self.device, *self.cloud))
+        return any(stage.stride > 1 for stage in self.stages)
 
     @property
     def cloud_inputs(self) -> tuple[Activation, ...]:

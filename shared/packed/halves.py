@@ -246,7 +246,7 @@ def check_level(name: str, level: int, count: int) -> int:
 def _check_kinds(architecture: Architecture) -> None:
     """Raise ``BundleError`` unless the device's first stage, and no other, takes pixels."""
     first = architecture.device[0]
-    for stage in (*architecture.device, *architecture.cloud):
+    for stage in architecture.stages:
         if (stage.kind is Kind.IMAGE_CONV) != (stage is first):
             raise BundleError(
                 f"network {architecture.name}: stage {stage.name} is {stage.kind.value}; the first "

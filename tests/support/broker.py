@@ -16,22 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
 from shared.fleet.broker import Broker, parse_broker
 from tests.support.clouds import free_port
+from tests.support.debian import need
 from tests.support.processes import ROOT
 
 DEPLOY = ROOT / "deploy" / "mosquitto"
 
 
 def need_mosquitto() -> None:
-    """Install the broker and what provisioning needs; else skip, or fail where CI forbids that."""
-    done = subprocess.run([ROOT / "scripts/system-deps", "broker"], capture_output=True, text=True)
-    if done.returncode:
-        if os.environ.get("CI") == "true":
-            pytest.fail(done.stderr.strip())
-        pytest.skip(done.stderr.strip())
+    """Install the broker and what provisioning needs; else skip, or fail under CI=true."""
+    need("broker", "mosquitto", "mosquitto_passwd", "openssl")
 
 
 def provisioning() -> ModuleType:

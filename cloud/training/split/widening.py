@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from shared.errors import UsageError
-from shared.model.architecture import Architecture, Stage
+from shared.model.architecture import Architecture
 from shared.networks.binarynet import BinaryNet
 
 
@@ -13,7 +13,7 @@ def check_widens(before: Architecture, after: Architecture) -> None:
     """Raise ``UsageError`` if they differ in more than names, steps and additional channels."""
     if _without_widths(before) != _without_widths(after) or any(
         narrow.out_channels > wide.out_channels
-        for narrow, wide in zip(_stages(before), _stages(after), strict=True)
+        for narrow, wide in zip(before.stages, after.stages, strict=True)
     ):
         raise UsageError(
             "--from: the network of --architecture or --network must have the same stages, "
@@ -29,14 +29,10 @@ def take_weights(net: BinaryNet, trained: BinaryNet) -> None:
         parameter[tuple(slice(size) for size in weights[name].shape)] = weights[name]
 
 
-def _stages(architecture: Architecture) -> tuple[Stage, ...]:
-    return (*architecture.device, *architecture.cloud)
-
-
 def _without_widths(architecture: Architecture) -> tuple[object, ...]:
     stages = [
         (stage.kind, stage.pool, stage.stride, stage.profile, stage.activation)
-        for stage in _stages(architecture)
+        for stage in architecture.stages
     ]
     return (
         architecture.input_shape,

@@ -330,11 +330,20 @@ async def test_coalesced_samples_share_requests() -> None:
         assert len(cloud.seen) == 1
         alone = await client.classify(PICTURES[0])
         assert alone.latency_ms >= 190
-        slow = asyncio.create_task(client.classify(PICTURES[0]))
-        await asyncio.sleep(0.01)
-        client.flush()
-        assert (await slow).latency_ms < 150
     assert [result.label for result in results] == labels(BUNDLE, cloud.seen[:1])
+
+
+async def test_flush_sends_what_waits_for_company() -> None:
+    async with (
+        serve(Cloud(BUNDLE)) as address,
+        SplitClient(settings(address, max_wait_s=60.0), bundle=BUNDLE) as client,
+        asyncio.timeout(30.0),
+    ):
+        waiting = asyncio.create_task(client.classify(PICTURES[0]))
+        while not waiting.done():
+            await asyncio.sleep(0.01)
+            client.flush()
+        assert (await waiting).source == "cloud"
 
 
 async def test_server_may_suggest_a_narrower_level() -> None:

@@ -260,8 +260,8 @@ async def test_silent_stream_is_given_up() -> None:
         return None
 
     cloud = Cloud(BUNDLE, respond)
-    async with serve(cloud) as address, link(address, timeout_s=0.2) as running:
-        with pytest.raises(LinkError, match=r"no answer within 0.2 s"):
+    async with serve(cloud) as address, link(address, timeout_s=1.0) as running:
+        with pytest.raises(LinkError, match=r"no answer within 1 s"):
             await running.infer(FRAME)
         speaking.set()
         assert (await running.infer(FRAME)).answers
