@@ -19,9 +19,9 @@ constexpr int kImagePatterns = 8;
 constexpr std::size_t kGroup = 4;
 constexpr int kSmallPixels = 32 * 32;
 
-// Columns cost little, but so do a few words that nobody needs: gathered if an eighth is saved.
+// Columns cost little, but so do a few words that nobody needs: gathered if more than an eighth is saved.
 bool pays(int pixels, const Map& map) {
-  return 8 * std::int64_t{pixels} <= 7 * std::int64_t{map.height} * (map.width + 1);
+  return 8 * std::int64_t{pixels} < 7 * std::int64_t{map.height} * (map.width + 1);
 }
 
 std::size_t aligned(std::size_t bytes) {
