@@ -19,7 +19,8 @@ constexpr int kImagePatterns = 8;
 constexpr std::size_t kGroup = 4;
 constexpr int kSmallPixels = 32 * 32;
 
-// Columns cost little, but so do a few words that nobody needs: gathered if more than an eighth is saved.
+// Columns cost little, but so do a few words that nobody needs: gathered if they save more than an
+// eighth.
 bool pays(int pixels, const Map& map) {
   return 8 * std::int64_t{pixels} < 7 * std::int64_t{map.height} * (map.width + 1);
 }
