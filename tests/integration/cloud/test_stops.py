@@ -205,11 +205,15 @@ def test_idle_connections_make_room_for_new_clients(tmp_path: Path) -> None:
             with grpc.insecure_channel(address, options) as channel:
                 try:
                     split_pb2_grpc.SplitInferenceStub(channel).Infer(message, timeout=2)
-                except grpc.RpcError:
+                except grpc.RpcError as error:
+                    sys.stderr.write(f"{error.code().name}: {error.details()}\n")
                     return False
             return True
 
-        eventually(answered)
+        try:
+            eventually(answered)
+        finally:
+            sys.stderr.write(log.read_text())
         assert all(answered() for _ in range(5))
         assert "idle connections were closed" in log.read_text()
         process.send_signal(signal.SIGTERM)
