@@ -12,6 +12,19 @@
 namespace taper {
 namespace {
 
+// Calls `part` with a word of the type that a lane's words have.
+template <class Part>
+inline void with_word(Lane lane, const Part& part) {
+  switch (lane) {
+    case Lane::k8:
+      return part(std::uint8_t{});
+    case Lane::k16:
+      return part(std::uint16_t{});
+    case Lane::k32:
+      return part(std::uint32_t{});
+  }
+}
+
 // First pixel's word of a map, words from row to row, and the zero words around and after the
 // pixels.
 struct Rows {
@@ -120,14 +133,7 @@ void gather_columns(const ColumnsJob& job) {
 }
 
 inline void run_columns(const ColumnsJob& job) {
-  switch (job.input.lane) {
-    case Lane::k8:
-      return gather_columns<std::uint8_t>(job);
-    case Lane::k16:
-      return gather_columns<std::uint16_t>(job);
-    case Lane::k32:
-      return gather_columns<std::uint32_t>(job);
-  }
+  with_word(job.input.lane, [&](auto word) { gather_columns<decltype(word)>(job); });
 }
 
 // One row of words of `To` from rows of words of `From`, `stride` apart, `parts` of them left.
@@ -194,27 +200,11 @@ void finish_words(const FinishJob& job) {
   clear_margin<To>(job.output);
 }
 
-template <class From>
-void finish_from(const FinishJob& job) {
-  switch (job.output.lane) {
-    case Lane::k8:
-      return finish_words<From, std::uint8_t>(job);
-    case Lane::k16:
-      return finish_words<From, std::uint16_t>(job);
-    case Lane::k32:
-      return finish_words<From, std::uint32_t>(job);
-  }
-}
-
 inline void run_finish(const FinishJob& job) {
-  switch (job.reached.lane) {
-    case Lane::k8:
-      return finish_from<std::uint8_t>(job);
-    case Lane::k16:
-      return finish_from<std::uint16_t>(job);
-    case Lane::k32:
-      return finish_from<std::uint32_t>(job);
-  }
+  with_word(job.reached.lane, [&](auto from) {
+    with_word(job.output.lane,
+              [&](auto to) { finish_words<decltype(from), decltype(to)>(job); });
+  });
 }
 
 // Converts the words of a map to bits without gaps: all channels of a pixel, then the next pixel.
@@ -247,14 +237,7 @@ void pack_words(const PackJob& job) {
 }
 
 inline void run_pack(const PackJob& job) {
-  switch (job.input.lane) {
-    case Lane::k8:
-      return pack_words<std::uint8_t>(job);
-    case Lane::k16:
-      return pack_words<std::uint16_t>(job);
-    case Lane::k32:
-      return pack_words<std::uint32_t>(job);
-  }
+  with_word(job.input.lane, [&](auto word) { pack_words<decltype(word)>(job); });
 }
 
 // The 32 bits from bit `at` on, with zeros after the end.
@@ -293,14 +276,7 @@ void unpack_words(const UnpackJob& job) {
 }
 
 inline void run_unpack(const UnpackJob& job) {
-  switch (job.output.lane) {
-    case Lane::k8:
-      return unpack_words<std::uint8_t>(job);
-    case Lane::k16:
-      return unpack_words<std::uint16_t>(job);
-    case Lane::k32:
-      return unpack_words<std::uint32_t>(job);
-  }
+  with_word(job.output.lane, [&](auto word) { unpack_words<decltype(word)>(job); });
 }
 
 }  // namespace

@@ -105,18 +105,14 @@ Half::Half(const HalfSpec& spec, const Kernels& kernels) : kernels_(kernels) {
       step.stride = stage.stride;
       step.input = make_map(height, width, channels, weights->lane, !linear);
       step.input.planes *= weights->input_bits;
-      const bool words32 = linear || weights->path == Path::kTaps;
-      const Lane lane = words32 ? Lane::k32 : weights->lane;
+      const bool taps = weights->path == Path::kTaps;
+      const Lane lane = linear || taps ? Lane::k32 : weights->lane;
       const int after = stage.side_after(height);
       const int after_width = stage.side_after(width);
       const int rows = after * step.pool;
-      int columns = after_width * step.pool;
-      bool gathers = weights->path == Path::kCount && pays(rows * columns, step.input);
-      if (weights->path == Path::kTaps) {
-        gathers = true;
-        columns = width;
-      }
-      if (gathers) {
+      const int columns = taps ? width : after_width * step.pool;
+      const bool counts = weights->path == Path::kCount;
+      if (taps || (counts && pays(rows * columns, step.input))) {
         const int all = static_cast<int>(group_) * rows;
         step.gathered = std::size_t(rows) * columns;
         step.reached = make_map(all, columns, step.outputs, lane, false);
