@@ -21,15 +21,17 @@ def need(group: str, *programs: str) -> None:
         return
     done = subprocess.run([ROOT / "scripts/system-deps", group], capture_output=True, text=True)
     if done.returncode:
-        if os.environ.get("CI") == "true":
-            pytest.fail(done.stderr.strip())
-        pytest.skip(done.stderr.strip())
+        _leave_out(done.stderr.strip())
 
 
 def need_native_front() -> None:
     """Skip the tests of a module where the native front was not built; under CI=true they fail."""
     if find_spec("cloud.native._front") is None:
-        said = "the native front was not built: scripts/system-deps front, then install taper again"
-        if os.environ.get("CI") == "true":
-            pytest.fail(said, pytrace=False)
-        pytest.skip(said, allow_module_level=True)
+        _leave_out("the native front was not built: scripts/system-deps front, then install taper")
+
+
+def _leave_out(missing: str) -> None:
+    """Skip the test, or the module at whose top this is called; under CI=true fail."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing, pytrace=False)
+    pytest.skip(missing, allow_module_level=True)

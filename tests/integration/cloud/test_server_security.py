@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import ssl
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from protos.split.v1 import split_pb2, split_pb2_grpc
+from tests.support.debian import need
 from tests.support.processes import ROOT, Finished, run
 from tests.support.served import Served, classify, eventually, serve
 
@@ -26,10 +26,7 @@ NEXT_TOKEN = "gate-1-next-token-of-many-letters"
 def make_certificates(folder: Path) -> Path:
     """A new authority, a server's certificate for localhost and a client's."""
     command = [str(ROOT / "deploy" / "tls" / "make-certificates"), str(folder)]
-    if shutil.which("openssl") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("openssl is missing")
-        pytest.skip("openssl is missing")
+    need("tls", "openssl")
     subprocess.run(command, check=True, capture_output=True)
     return folder
 

@@ -142,6 +142,7 @@ def test_a_stop_that_waits_for_nobody_while_a_batch_runs() -> None:
         assert served.process.wait(PATIENCE_S) == 0
         for thread in threads:
             thread.join()
+    assert len(ends) == len(threads)
     assert set(ends) <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from shared.fleet.broker import parse_broker
 from shared.fleet.messages import Desired
 from tests.support.broker import need_mosquitto
 from tests.support.compose import FILE, Stage, as_root, compose, variables
+from tests.support.debian import need
 from tests.support.dispatchers import nothing_counted
 from tests.support.processes import ROOT, environment
 
@@ -37,16 +37,6 @@ ORDER = (
 )  # fmt: skip
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 OURS = ("cloud-1", "cloud-2", "recorder", "dashboard", "fleet")
-
-
-def need(group: str, *programs: str) -> None:
-    if all(shutil.which(program) for program in programs):
-        return
-    done = subprocess.run([ROOT / "scripts/system-deps", group], capture_output=True, text=True)
-    if done.returncode:
-        if os.environ.get("CI") == "true":
-            pytest.fail(done.stderr.strip())
-        pytest.skip(done.stderr.strip())
 
 
 @pytest.mark.parametrize("path", [FILE, DEPLOY / "ray/compose.yaml"], ids=["whole", "ray"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +29,7 @@ from shared.model.identity import ModelIdentity
 from shared.protocol.codec import Encoding, Frame
 from shared.protocol.messages import Failure, Hints, Request, Response
 from tests.support.clouds import Cloud, free_port, serve, serve_raw, tiny_bundle, until
+from tests.support.debian import need
 
 BUNDLE = tiny_bundle()
 FRAME = Frame(2, 1, Encoding.RAW, bytes(16))
@@ -297,6 +297,7 @@ async def test_cancelled_requests_do_not_disturb_others() -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A key and a certificate of its own for localhost."""
+    need("tls", "openssl")
     folder = tmp_path_factory.mktemp("tls")
     key, cert = folder / "key.pem", folder / "cert.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
@@ -306,7 +307,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return key, cert
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 async def test_tls_with_a_token(certificate: tuple[Path, Path]) -> None:
     key, cert = certificate
     cloud = Cloud(BUNDLE)

@@ -65,7 +65,7 @@ def test_parameter_bytes_count_weights_and_norms() -> None:
     binary = make("binarynet", single("linear"))
     bits = norms = 0
     shape = Shape(28, 28, 1)
-    for stage in (*paper(shape, 10).device, *paper(shape, 10).cloud):
+    for stage in paper(shape, 10).stages:
         height, width = kernel_size(stage, shape)
         bits += height * width * stage.in_channels * stage.out_channels
         norms += 8 * stage.out_channels
